@@ -1,0 +1,202 @@
+"""The broker's decisions, with neither socket nor clock: frames and a time in, frames to send out.
+
+    from clients   [client route, head, payload?]                  relayed by the hash in the head, or a ROSTER request
+    from workers   [worker route, client route, head, payload?]    a reply, relayed
+                   [worker route, b"", HELLO]                      a registration, and a sign of life
+
+A request whose worker is away is parked, within bounds, until the worker registers again. The broker holds nothing else:
+kill it, start it, and the next HELLOs and retries bring all back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from typing import Any, NamedTuple
+
+from holdall import protocol
+from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
+from holdall.errors import ProtocolError
+from holdall.protocol import Reply
+from holdall.slots import SLOTS, slot_of
+
+SILENT_SECONDS = 3.0
+"""A worker that says nothing for so long is taken for dead: six HELLOs."""
+PARKED_SECONDS = 30.0
+PARKED_REQUESTS_MAX = 10_000
+PARKED_BYTES_MAX = 256 * 1024 * 1024
+"""Bounds on what waits for workers that are away; beyond them a request is refused as UNAVAILABLE."""
+ANY_SLOT = -1
+"""The slot of a parked ROSTER request: it waits for all workers."""
+
+log = logging.getLogger("holdall.broker")
+
+
+class Send(NamedTuple):
+    """Frames to send: to a worker, or else to a client."""
+
+    to_worker: bool
+    frames: list[Any]
+
+
+class Parked(NamedTuple):
+    """A client's message that waits for the worker of its slot."""
+
+    until: float
+    slot: int
+    bytes: int
+    frames: list[Any]
+
+
+class Line:
+    """What the broker knows of a worker: its way, whether it is there, when it was heard last."""
+
+    __slots__ = ("handled", "heard", "instance", "present", "route", "worker")
+
+    def __init__(self, route: bytes, hello: Hello, now: float) -> None:
+        self.route = route
+        self.instance = hello.instance
+        self.worker: RosterWorker = hello.worker
+        self.handled = hello.handled
+        self.heard = now
+        self.present = True
+
+
+class Broker:
+    """Relays between clients and the workers of one layout."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.used_at = 0.0
+        self._layout_id = b""
+        self._workers = 0
+        self._lines: dict[int, Line] = {}
+        self._by_route: dict[bytes, Line] = {}
+        self._owners: list[Line | None] = [None] * SLOTS
+        self._parked: deque[Parked] = deque()
+        self._parked_bytes = 0
+
+    def from_client(self, frames: list[Any], now: float) -> list[Send]:
+        """A message from a client."""
+        self.used_at = now
+        try:
+            if not 2 <= len(frames) <= 3:
+                raise ProtocolError(f"a request has one or two frames, this one {len(frames) - 1}")
+            slot = slot_of(protocol.routing_hash(frames[1]))
+        except ProtocolError as error:
+            return self._refuse(frames, protocol.MALFORMED, str(error))
+        if frames[1][1] == protocol.ROSTER:
+            return self._roster(frames, now)
+        line = self._owners[slot]
+        if line is None or not line.present:
+            return self._park(slot, frames, now)
+        return [Send(True, [line.route, *frames])]
+
+    def from_worker(self, frames: list[Any], now: float) -> list[Send]:
+        """A message from a worker."""
+        if not 3 <= len(frames) <= 4:
+            self.counts["malformed"] += 1
+            return []
+        if frames[1] == b"":
+            return self._hello(frames, now)
+        line = self._by_route.get(frames[0])
+        if line is None or not line.present:
+            self.counts["replies of strangers dropped"] += 1
+            return []
+        line.heard = now
+        return [Send(False, frames[1:])]
+
+    def unreachable(self, frames: list[Any], now: float) -> list[Send]:
+        """A message to a worker could not be sent: the worker is gone, or takes no more. Its request is parked."""
+        line = self._by_route.get(frames[0])
+        if line is not None:
+            self._drop(line, "cannot be reached")
+        return self._park(slot_of(protocol.routing_hash(frames[2])), frames[1:], now)
+
+    def expire(self, now: float) -> list[Send]:
+        """What the passing of time demands: drop silent workers, refuse what was parked for too long."""
+        for line in self._lines.values():
+            if line.present and line.heard + SILENT_SECONDS < now:
+                self._drop(line, f"has said nothing for {SILENT_SECONDS:g} s")
+        sends: list[Send] = []
+        while self._parked and self._parked[0].until < now:
+            parked = self._parked.popleft()
+            self._parked_bytes -= parked.bytes
+            sends += self._refuse(parked.frames, protocol.UNAVAILABLE, "its worker did not come back")
+        return sends
+
+    def _hello(self, frames: list[Any], now: float) -> list[Send]:
+        try:
+            hello = decode(Hello, protocol.parse_request(frames[2]).value)
+            if not (0 <= hello.worker.first_slot < hello.worker.end_slot <= SLOTS and 0 < hello.workers <= SLOTS):
+                raise ProtocolError("a HELLO with impossible slots")
+        except ProtocolError as error:
+            self.counts["malformed"] += 1
+            log.warning("a worker's registration was refused: %s", error)
+            return []
+        if self._layout_id not in (b"", hello.layout_id):
+            self.counts["workers of another layout refused"] += 1
+            return []
+        line = self._lines.get(hello.worker.index)
+        if line is None or line.route != frames[0]:
+            return self._register(Line(frames[0], hello, now), hello, now)
+        if line.handled != hello.handled:
+            self.used_at = now
+        line.handled = hello.handled
+        line.heard = now
+        if not line.present:
+            line.present = True
+            return self._release(now)
+        return []
+
+    def _register(self, line: Line, hello: Hello, now: float) -> list[Send]:
+        log.info("worker %d registered", hello.worker.index)
+        old = self._lines.get(hello.worker.index)
+        if old is not None:
+            self._by_route.pop(old.route, None)
+        self._layout_id, self._workers = hello.layout_id, hello.workers
+        self._lines[hello.worker.index] = self._by_route[line.route] = line
+        for slot in range(hello.worker.first_slot, hello.worker.end_slot):
+            self._owners[slot] = line
+        return self._release(now)
+
+    def _drop(self, line: Line, why: str) -> None:
+        if line.present:
+            log.warning("worker %d %s", line.worker.index, why)
+        line.present = False
+
+    def _roster(self, frames: list[Any], now: float) -> list[Send]:
+        if not self._lines or len(self._lines) < self._workers:
+            return self._park(ANY_SLOT, frames, now)
+        workers = [line.worker for _index, line in sorted(self._lines.items())]
+        body = encode(Roster(self._layout_id, workers))
+        reply = Reply(protocol.OK, protocol.sequence_of(frames[1]), 0, body)
+        return [Send(False, [frames[0], *protocol.pack_reply(reply)])]
+
+    def _park(self, slot: int, frames: list[Any], now: float) -> list[Send]:
+        size = sum(map(len, frames))
+        if len(self._parked) >= PARKED_REQUESTS_MAX or self._parked_bytes + size > PARKED_BYTES_MAX:
+            return self._refuse(frames, protocol.UNAVAILABLE, "its worker is away and too much waits for it already")
+        self._parked.append(Parked(now + PARKED_SECONDS, slot, size, frames))
+        self._parked_bytes += size
+        return []
+
+    def _release(self, now: float) -> list[Send]:
+        """Send what was parked and can go now; the rest is parked again, in its order."""
+        parked, self._parked, self._parked_bytes = self._parked, deque(), 0
+        sends: list[Send] = []
+        for each in parked:
+            line = self._owners[each.slot] if each.slot != ANY_SLOT else None
+            if line is not None and line.present:
+                sends.append(Send(True, [line.route, *each.frames]))
+            elif each.slot == ANY_SLOT and self._lines and len(self._lines) >= self._workers:
+                sends += self._roster(each.frames, now)
+            else:
+                self._parked.append(each)
+                self._parked_bytes += each.bytes
+        return sends
+
+    def _refuse(self, frames: list[Any], status: int, text: str) -> list[Send]:
+        self.counts["refused"] += 1
+        sequence = protocol.sequence_of(frames[1]) if len(frames) > 1 else 0
+        return [Send(False, [frames[0], *protocol.pack_reply(Reply(status, sequence, 0, text.encode()))])]

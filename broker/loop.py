@@ -1,0 +1,83 @@
+"""The broker's process: a ROUTER for clients, a ROUTER for workers, one loop around the core."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import msgspec
+import zmq
+
+from holdall import frames, protocol
+from holdall.broker.core import Broker, Send
+from holdall.service.address import listen
+from holdall.service.child import EXIT_IDLE, Child
+
+MESSAGES_PER_TURN = 200
+"""Messages taken from one side before the other has its turn."""
+EXPIRE_SECONDS = 0.5
+
+log = logging.getLogger("holdall.broker")
+
+
+class BrokerSettings(msgspec.Struct, frozen=True):
+    """What a broker is started with: the URLs it binds for clients, the one for workers, and after how many seconds
+    without any request it ends (None: never).
+    """
+
+    listen: list[str]
+    workers_listen: str
+    idle_seconds: float | None = None
+
+
+def serve(settings: BrokerSettings, child: Child) -> int:
+    """Relay until the process is to end. Returns its exit status."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as front, context.socket(zmq.ROUTER) as back:
+        for socket, urls in ((front, settings.listen), (back, [settings.workers_listen])):
+            socket.linger = 500
+            socket.maxmsgsize = protocol.FRAME_BYTES_MAX
+            socket.router_mandatory = True
+            socket.zap_domain = b"holdall"
+            for url in urls:
+                listen(socket, url)
+        poller = zmq.Poller()
+        for watched in (front, back, *child.watched):
+            poller.register(watched, zmq.POLLIN)
+        child.ready()
+        return _relay(Broker(), settings, child, poller, front, back)
+
+
+def _relay(broker: Broker, settings: BrokerSettings, child: Child, poller: zmq.Poller, front: Any, back: Any) -> int:
+    broker.used_at = time.monotonic()
+    expire_due = 0.0
+    while True:
+        ready = dict(poller.poll(int(EXPIRE_SECONDS * 1000)))
+        if any(fd in ready for fd in child.watched):
+            return 0
+        now = time.monotonic()
+        for socket, decide, small in ((back, broker.from_worker, 3), (front, broker.from_client, 2)):
+            if socket not in ready:
+                continue
+            for _ in range(MESSAGES_PER_TURN):
+                parts = frames.receive(socket, small)
+                if parts is None:
+                    break
+                _send(broker, decide(parts, now), now, front, back)
+        if now >= expire_due:
+            expire_due = now + EXPIRE_SECONDS
+            _send(broker, broker.expire(now), now, front, back)
+            if settings.idle_seconds is not None and now - broker.used_at > settings.idle_seconds:
+                log.info("no request for %g s", settings.idle_seconds)
+                return EXIT_IDLE
+
+
+def _send(broker: Broker, sends: list[Send], now: float, front: Any, back: Any) -> None:
+    for to_worker, parts in sends:
+        try:
+            frames.send(back if to_worker else front, parts)
+        except zmq.ZMQError:
+            if to_worker:
+                _send(broker, broker.unreachable(parts, now), now, front, back)
+            else:
+                broker.counts["replies to clients that are gone or do not read"] += 1

@@ -1,0 +1,1 @@
+"""What users call. Everything public is exported by `holdall` itself."""

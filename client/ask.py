@@ -1,0 +1,60 @@
+"""What an operation wants to be asked: a request without its numbers, and with what an error about it would say."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeVar, Union
+
+from holdall.protocol import NO_DICT, Buffer, Reply
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+R = TypeVar("R")
+
+
+class Ask:
+    """One request: `verb`, `of` and `key` are for people, the rest is for the worker."""
+
+    __slots__ = ("data", "dict_id", "flags", "hash", "key", "of", "opcode", "value", "verb")
+
+    def __init__(
+        self,
+        opcode: int,
+        hash_: int,
+        verb: str,
+        of: str,
+        *,
+        dict_id: bytes = NO_DICT,
+        data: bytes = b"",
+        value: Buffer = b"",
+        flags: int = 0,
+        key: object = None,
+    ) -> None:
+        self.opcode = opcode
+        self.hash = hash_
+        self.verb = verb
+        self.of = of
+        self.dict_id = dict_id
+        self.data = data
+        self.value = value
+        self.flags = flags
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"{self.verb} {shown(self.key)} in {self.of}" if self.data and self.key is not None else f"{self.verb} {self.of}"
+
+
+def shown(key: object) -> str:
+    """A key as an error message shows it: whole, if it is short."""
+    try:
+        text = repr(key)
+    except Exception as error:  # a user's own __repr__ may raise anything, and must not hide the error at hand
+        text = f"<{type(key).__name__} object, whose repr raises {type(error).__name__}>"
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+Operation: TypeAlias = "Generator[Union[Ask, list[Ask]], Any, R]"
+"""A call as a generator: it yields a request or a list of them, is sent the reply or replies, returns the result."""
+
+Answers = Union[Reply, "list[Reply]"]

@@ -1,0 +1,129 @@
+"""The awaiting driver: one line per event loop, on that loop's own thread.
+
+Whatever is asked in one tick of the loop leaves as one message per worker. ZeroMQ's descriptor is edge-triggered: it is
+read until nothing is left after every wake-up and after every send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from holdall import frames
+from holdall.client.ask import Answers, Ask, Operation, R
+from holdall.client.channel import Waiting
+from holdall.protocol import Reply, has_payload_frame
+
+if TYPE_CHECKING:
+    from holdall.client.client import Client
+
+LOOK_SECONDS = 0.25
+"""How often a waiting line looks whether answers are overdue."""
+
+
+class AwaitingLine:
+    """A channel and its socket, for all tasks of one loop."""
+
+    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._loop = loop
+        self._channel = client.new_channel()
+        self._socket: Any = client.new_socket()
+        self._outbox: list[Waiting] = []
+        self._looking: asyncio.TimerHandle | None = None
+        self._reviving: asyncio.Future[None] | None = None
+        self._fd = self._socket.fd
+        loop.add_reader(self._fd, self._drain)
+
+    async def run(self, operation: Operation[R], timeout: float) -> R:
+        """Carry out an operation: ask what it yields, send it the answers, return its result."""
+        deadline = monotonic() + timeout
+        try:
+            ask = next(operation)
+            while True:
+                ask = operation.send(await self._answers(ask, deadline))
+        except StopIteration as stop:
+            result: R = stop.value
+            return result
+
+    def close(self) -> None:
+        """Close the socket; calls that still wait are cancelled."""
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._fd)
+            if self._looking is not None:
+                self._looking.cancel()
+            for waiting in self._channel.waiting.values():
+                waiting.answer.cancel()
+        self._socket.close(0)
+
+    async def _answers(self, asked: Ask | list[Ask], deadline: float) -> Answers:
+        sent = [self._send(ask, deadline) for ask in ([asked] if isinstance(asked, Ask) else asked)]
+        try:
+            if isinstance(asked, Ask):
+                reply: Reply = await sent[0].answer
+                return reply
+            return [await waiting.answer for waiting in sent]
+        finally:
+            for waiting in sent:
+                self._channel.abandon(waiting)
+                if not waiting.answer.cancel() and not waiting.answer.cancelled():
+                    waiting.answer.exception()  # taken note of: asyncio reports errors that nobody looked at
+
+    def _send(self, ask: Ask, deadline: float) -> Waiting:
+        waiting = self._channel.send(ask, monotonic(), deadline)
+        waiting.answer = self._loop.create_future()
+        if not self._outbox:
+            self._loop.call_soon(self._flush)
+        self._outbox.append(waiting)
+        if self._looking is None:
+            self._looking = self._loop.call_later(LOOK_SECONDS, self._look_for_overdue)
+        return waiting
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        groups: dict[int, list[Waiting]] = {}
+        for waiting in outbox:
+            groups.setdefault(self._client.worker_index(waiting.ask.hash), []).append(waiting)
+        for group in groups.values():
+            for message in self._channel.batch(group):
+                self._transmit(message)
+        self._drain()
+
+    def _transmit(self, message: list[Any]) -> None:
+        try:
+            frames.send(self._socket, message)
+        except zmq.ZMQError:  # the way is full, or closed meanwhile: what is still wanted goes again when it is overdue
+            pass
+
+    def _drain(self) -> None:
+        while not self._socket.closed:
+            try:
+                head = self._socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            payload = self._socket.recv(copy=False).buffer if has_payload_frame(head) else None
+            for waiting, reply in self._channel.receive(head, payload, monotonic()):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(reply)
+
+    def _look_for_overdue(self) -> None:
+        now = monotonic()
+        again, failed = self._channel.overdue(now)
+        for waiting in failed:
+            if not waiting.answer.done():
+                waiting.answer.set_exception(self._channel.failure(waiting, self._client.address, now))
+        if again:
+            self._revive()
+        for waiting in again:
+            self._transmit(waiting.frames)
+        self._drain()
+        waits = bool(self._channel.waiting)
+        self._looking = self._loop.call_later(LOOK_SECONDS, self._look_for_overdue) if waits else None
+
+    def _revive(self) -> None:
+        if self._client.is_local and (self._reviving is None or self._reviving.done()):
+            self._reviving = self._loop.run_in_executor(None, self._client.revive)
+            self._reviving.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -1,0 +1,101 @@
+"""The blocking driver: the caller's own thread sends and receives on a socket that it has to itself for the call.
+
+Lines are taken from the client's pool and put back, so two calls at once never share one, whatever thread or signal handler
+they come from; a program with one thread always uses the same one.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from holdall import frames
+from holdall.client.ask import Answers, Ask, Operation, R
+from holdall.client.channel import Waiting
+from holdall.protocol import Reply, has_payload_frame
+
+if TYPE_CHECKING:
+    from holdall.client.client import Client
+
+WAKE_MILLISECONDS = 250
+"""How often a waiting call looks whether an answer is overdue."""
+
+
+class BlockingLine:
+    """A channel and its socket, for one call at a time."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._channel = client.new_channel()
+        self._socket: Any = client.new_socket()
+        self._socket.rcvtimeo = max(1, min(WAKE_MILLISECONDS, int(client.timeout * 1000)))
+
+    def run(self, operation: Operation[R], timeout: float) -> R:
+        """Carry out an operation: ask what it yields, send it the answers, return its result."""
+        deadline = monotonic() + timeout
+        try:
+            ask = next(operation)
+            while True:
+                ask = operation.send(self._one(ask, deadline) if isinstance(ask, Ask) else self._many(ask, deadline))
+        except StopIteration as stop:
+            result: R = stop.value
+            return result
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close(0)
+
+    def _one(self, ask: Ask, deadline: float) -> Reply:
+        waiting = self._send(ask, deadline)
+        try:
+            while True:
+                for answered, reply in self._receive():
+                    if answered is waiting:
+                        return reply
+        finally:
+            self._channel.abandon(waiting)
+
+    def _many(self, asks: list[Ask], deadline: float) -> Answers:
+        sent = [self._send(ask, deadline) for ask in asks]
+        missing = len(sent)
+        try:
+            while missing:
+                for answered, reply in self._receive():
+                    answered.answer = reply
+                    missing -= 1
+            return [waiting.answer for waiting in sent]
+        finally:
+            for waiting in sent:
+                self._channel.abandon(waiting)
+
+    def _send(self, ask: Ask, deadline: float) -> Waiting:
+        waiting = self._channel.send(ask, monotonic(), deadline)
+        self._transmit(waiting)
+        return waiting
+
+    def _transmit(self, waiting: Waiting) -> None:
+        try:
+            frames.send(self._socket, waiting.frames)
+        except zmq.Again:  # the way is full: it goes again when it is overdue
+            pass
+
+    def _receive(self) -> list[tuple[Waiting, Reply]]:
+        try:
+            head = self._socket.recv()
+        except zmq.Again:
+            self._look_for_overdue()
+            return []
+        payload = self._socket.recv(copy=False).buffer if has_payload_frame(head) else None
+        return self._channel.receive(head, payload, monotonic())
+
+    def _look_for_overdue(self) -> None:
+        now = monotonic()
+        again, failed = self._channel.overdue(now)
+        if failed:
+            raise self._channel.failure(failed[0], self._client.address, now)
+        if again:
+            self._client.revive()
+        for waiting in again:
+            self._transmit(waiting)

@@ -1,0 +1,140 @@
+"""One line of requests to the service, with neither socket nor clock: numbers them, matches replies, decides what goes again.
+
+A channel is one session. Its requests carry increasing sequence numbers and the lowest one still waiting, so that a worker
+knows which outcomes it may forget. A reply whose number nobody waits for (late, of an abandoned call, foreign) is
+dropped: neither Ctrl-C nor a cancelled task ever makes a later call read an earlier answer.
+
+A session belongs to one channel rather than to the process: then the lowest waiting number needs no lock.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from holdall import protocol
+from holdall.bodies import decode, encode
+from holdall.client.ask import Ask
+from holdall.errors import ConnectionError, Error, ProtocolError, TimeoutError
+from holdall.protocol import Buffer, Reply, Request
+
+RESEND_SECONDS = (0.5, 4.0)
+"""How long an answer may take before its request is sent again: at first, and at most; doubled each time, with jitter."""
+RESEND_BYTES_PER_SECOND = 20 * 1024 * 1024
+"""A large value is given this much longer."""
+BATCH_BYTES_MAX = 512 * 1024
+BATCH_REQUESTS_MAX = 1_000
+
+
+class Waiting:
+    """A request that has no answer yet. `answer` is for the driver that waits for it."""
+
+    __slots__ = ("answer", "ask", "deadline", "frames", "interval", "resend_at", "sent_at", "sequence")
+
+    def __init__(self, sequence: int, ask: Ask, frames: list[Buffer], now: float, deadline: float) -> None:
+        self.sequence = sequence
+        self.ask = ask
+        self.frames = frames
+        self.sent_at = now
+        self.deadline = deadline
+        self.interval = RESEND_SECONDS[0] + len(ask.value) / RESEND_BYTES_PER_SECOND
+        self.resend_at = now + self.interval
+        self.answer: Any = None
+
+
+class Channel:
+    """The requests of one session."""
+
+    def __init__(self, session: bytes, random: Random) -> None:
+        self.waiting: dict[int, Waiting] = {}
+        self.heard = False
+        """Whether the service has ever answered here."""
+        self._session = session
+        self._random = random
+        self._next = 1
+
+    def send(self, ask: Ask, now: float, deadline: float) -> Waiting:
+        """Number a request. Its frames are to be sent now."""
+        sequence = self._next
+        self._next = sequence + 1
+        lowest = next(iter(self.waiting)) if self.waiting else sequence
+        request = Request(ask.opcode, ask.flags, ask.hash, self._session, sequence, lowest, ask.dict_id, ask.data, ask.value)
+        waiting = Waiting(sequence, ask, protocol.pack_request(request), now, deadline)
+        self.waiting[sequence] = waiting
+        return waiting
+
+    def receive(self, head: bytes, payload: Buffer | None, now: float) -> list[tuple[Waiting, Reply]]:
+        """The answers in a message, each with the request it is for, which waits no longer."""
+        self.heard = True
+        try:
+            if not protocol.is_batch_reply(head):
+                answered = self._match(protocol.parse_reply(head, payload), now)
+                return [] if answered is None else [answered]
+            replies = map(protocol.parse_reply, decode(list[bytes], protocol.parse_reply(head, payload).payload))
+            return [answered for answered in (self._match(reply, now) for reply in replies) if answered is not None]
+        except ProtocolError:
+            return []  # not from a service of this version; the request it may be for is sent again, then times out
+
+    def overdue(self, now: float) -> tuple[list[Waiting], list[Waiting]]:
+        """Requests to send again now, and requests whose time is over, which wait no longer."""
+        again: list[Waiting] = []
+        failed: list[Waiting] = []
+        for waiting in list(self.waiting.values()):
+            if waiting.deadline <= now:
+                del self.waiting[waiting.sequence]
+                failed.append(waiting)
+            elif waiting.resend_at <= now:
+                waiting.frames = protocol.mark_retry(waiting.frames)
+                waiting.interval = min(waiting.interval * 2, max(RESEND_SECONDS[1], waiting.interval))
+                waiting.resend_at = now + waiting.interval * self._random.uniform(0.75, 1.25)
+                again.append(waiting)
+        return again, failed
+
+    def abandon(self, waiting: Waiting) -> None:
+        """Nobody waits for this answer any more."""
+        self.waiting.pop(waiting.sequence, None)
+
+    def failure(self, waiting: Waiting, url: str, now: float) -> Error:
+        """The error for a request whose time is over."""
+        elapsed = f"{now - waiting.sent_at:.1f} s"
+        if not self.heard:
+            return ConnectionError(
+                f"cannot {waiting.ask}: no service answered at {url} within {elapsed}; "
+                "start one there with `holdall serve`, or correct HOLDALL_URL"
+            )
+        outcome = "whether it happened is unknown" if waiting.ask.opcode in protocol.WRITES else "nothing was changed"
+        return TimeoutError(f"cannot {waiting.ask}: no answer from {url} within {elapsed}; {outcome}")
+
+    def batch(self, group: list[Waiting]) -> list[list[Buffer]]:
+        """The messages that carry these requests, all for one worker: together as far as the bounds allow."""
+        messages: list[list[Buffer]] = []
+        together: list[Buffer] = []
+        size = 0
+        for waiting in group:
+            if len(waiting.frames) > 1:
+                messages.append(waiting.frames)
+                continue
+            if together and (size > BATCH_BYTES_MAX or len(together) == BATCH_REQUESTS_MAX):
+                messages.append(self._batch_message(group[0].ask.hash, together))
+                together, size = [], 0
+            together.append(waiting.frames[0])
+            size += len(waiting.frames[0])
+        if together:
+            messages.append(self._batch_message(group[0].ask.hash, together))
+        return messages
+
+    def _batch_message(self, hash_: int, heads: list[Buffer]) -> list[Buffer]:
+        if len(heads) == 1:
+            return heads
+        opcode, body = protocol.BATCH, encode(heads)
+        return protocol.pack_request(Request(opcode, 0, hash_, self._session, 0, 0, protocol.NO_DICT, b"", body))
+
+    def _match(self, reply: Reply, now: float) -> tuple[Waiting, Reply] | None:
+        waiting = self.waiting.get(reply.sequence)
+        if waiting is None:
+            return None
+        if reply.status == protocol.UNAVAILABLE:
+            waiting.resend_at = min(waiting.resend_at, now + waiting.interval)
+            return None
+        del self.waiting[reply.sequence]
+        return waiting, reply

@@ -1,0 +1,250 @@
+"""A client: where the service is, and the lines to it. Any thread, any event loop, any forked child may use one at once."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import threading
+import weakref
+from collections import deque
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from holdall import protocol, settings
+from holdall.bodies import Roster, decode
+from holdall.client.ask import Ask, Operation, R
+from holdall.client.blocking import BlockingLine
+from holdall.client.channel import Channel
+from holdall.errors import ConnectionError, InvalidError
+
+if TYPE_CHECKING:
+    import asyncio
+    from types import TracebackType
+
+    from holdall.client.awaiting import AwaitingLine
+
+CONNECT_SECONDS = 5.0
+"""How long the first contact with a service may take: no service at all is noticed sooner than a slow answer."""
+LINES_IDLE_MAX = 64
+"""Lines kept for later calls; threads beyond that make and close their own."""
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_defaults: dict[str, Client] = {}
+_defaults_lock = threading.Lock()
+_inherited: list[object] = []
+"""What a forked child inherited and must neither use nor close."""
+
+
+class Client:
+    """A connection to a service.
+
+    Args:
+        url: `tcp://HOST:PORT` or `ipc:///PATH`. None, the default: this user's local service, which is started by the
+            first call if it does not run.
+        timeout: how many seconds a call may take before it ends in an error.
+
+    Raises:
+        InvalidError: `url` is no such URL, or `timeout` is not above zero.
+
+    >>> with Client() as client:
+    ...     d = Dict.from_name("kv", create_if_missing=True, client=client)
+    ...     d["key"] = "value"
+    """
+
+    def __init__(self, url: str | None = None, *, timeout: float = settings.DEFAULT_TIMEOUT_SECONDS) -> None:
+        if not timeout > 0:
+            raise InvalidError(f"timeout must be above zero seconds, not {timeout!r}")
+        self.timeout = timeout
+        self._url = None if url is None else settings.url(url)
+        self._data: Path | None = settings.data_directory() if url is None else None
+        self._closed = False
+        self._roster: Roster | None = None
+        self._reset()
+        _clients.add(self)
+
+    @classmethod
+    def from_env(cls, fallback_url: str | None = None) -> Client:
+        """The client of calls that are given none: for HOLDALL_URL, else `fallback_url`, else this user's local service.
+
+        Raises InvalidError if HOLDALL_URL is no URL.
+        """
+        url = os.environ.get("HOLDALL_URL") or fallback_url
+        key = url or f"data {settings.data_directory()}"
+        client = _defaults.get(key)
+        if client is None:
+            with _defaults_lock:
+                client = _defaults.get(key) or _defaults.setdefault(key, cls(url))
+        return client
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this client starts its service when it does not run."""
+        return self._data is not None
+
+    @property
+    def address(self) -> str:
+        """The URL this client connects to."""
+        return self._url if self._data is None else settings.service_url(self._data)  # type: ignore[return-value]
+
+    def run(self, operation: Operation[R]) -> R:
+        """Carry out an operation on this thread."""
+        line = self._idle.pop() if self._idle else self._new_line()
+        try:
+            if self._roster is None:
+                self._roster = line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
+            return line.run(operation, self.timeout)
+        finally:
+            if self._closed or len(self._idle) >= LINES_IDLE_MAX:
+                self._give_up(line)
+            else:
+                self._idle.append(line)
+
+    async def run_awaiting(self, operation: Operation[R]) -> R:
+        """Carry out an operation on this task's event loop."""
+        line = await self._awaiting_line()
+        if self._roster is None:
+            self._roster = await line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
+        return await line.run(operation, self.timeout)
+
+    def revive(self) -> None:
+        """Start the local service if it does not run: an answer is overdue."""
+        if self._data is not None:
+            from holdall.service.local import ensure_running
+
+            ensure_running(self._data)
+
+    @property
+    def roster(self) -> Roster:
+        """The workers of the service; known to every operation, because the drivers fetch it first."""
+        assert self._roster is not None
+        return self._roster
+
+    def worker_index(self, hash_: int) -> int:
+        """The worker that owns this hash; 0 while none is known."""
+        return 0 if self._roster is None else self._roster.worker_of(hash_).index
+
+    def new_channel(self) -> Channel:
+        """A new session."""
+        return Channel(secrets.token_bytes(16), Random())
+
+    def new_socket(self) -> Any:
+        """A socket that is connected to the broker."""
+        with self._lock:
+            if self._closed:
+                raise ConnectionError(f"this client of {self.address} is closed: make another one")
+            socket: Any = self._context.socket(zmq.DEALER)
+            self._open_sockets += 1
+        socket.linger = 0
+        socket.reconnect_ivl = 20
+        socket.reconnect_ivl_max = 500
+        socket.connect(self.address)
+        return socket
+
+    def close(self) -> None:
+        """Close all connections. A call that is under way in another thread ends first; later ones raise ConnectionError."""
+        with self._lock:
+            self._closed = True
+        for loop in list(self._loops):
+            self._forget_loop(loop)
+        while self._idle:
+            self._give_up(self._idle.pop())
+        self._end_context()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing() and hasattr(self, "_idle"):
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.address!r}, timeout={self.timeout})"
+
+    def _reset(self) -> None:
+        """No line, no socket: at the start, and in a forked child."""
+        self._lock = threading.Lock()
+        self._context = zmq.Context()
+        self._open_sockets = 0
+        self._idle: deque[BlockingLine] = deque()
+        self._loops: dict[asyncio.AbstractEventLoop, AwaitingLine] = {}
+
+    def inherit(self) -> None:
+        """In a forked child: leave everything of the parent alone, and begin anew."""
+        _inherited.append((self._lock, self._context, self._idle, self._loops))
+        self._reset()
+
+    def _new_line(self) -> BlockingLine:
+        if self._roster is None:
+            self.revive()
+        return BlockingLine(self)
+
+    async def _awaiting_line(self) -> AwaitingLine:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        line = self._loops.get(loop)
+        if line is None:
+            from holdall.client.awaiting import AwaitingLine
+
+            if self._roster is None and self.is_local:
+                await loop.run_in_executor(None, self.revive)
+            for other in [each for each in list(self._loops) if each.is_closed()]:
+                self._forget_loop(other)
+            line = self._loops.get(loop) or self._loops.setdefault(loop, AwaitingLine(self, loop))
+        return line
+
+    def _forget_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        line = self._loops.pop(loop, None)
+        if line is not None:
+            self._give_up(line)
+
+    def _give_up(self, line: BlockingLine | AwaitingLine) -> None:
+        line.close()
+        with self._lock:
+            self._open_sockets -= 1
+        if self._closed:
+            self._end_context()
+
+    def _end_context(self) -> None:
+        """End the context when its last socket is closed: before that, `term` would wait for it."""
+        with self._lock:
+            if self._open_sockets == 0 and not self._context.closed:
+                self._context.term()
+
+
+def _fetch_roster(address: str) -> Operation[Roster]:
+    reply = yield Ask(protocol.ROSTER, 0, "reach", f"the service at {address}")
+    return decode(Roster, reply.payload)
+
+
+def close_default(url: str) -> None:
+    """Close the client that `from_env` made for this URL."""
+    with _defaults_lock:
+        client = _defaults.pop(url, None)
+    if client is not None:
+        client.close()
+
+
+def _after_fork_in_child() -> None:
+    global _defaults_lock
+    _defaults_lock = threading.Lock()
+    for client in list(_clients):
+        client.inherit()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,128 @@
+"""`Dict.objects`: make, list and delete Dicts."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from holdall import settings
+from holdall.client import catalog
+from holdall.client.ask import Operation
+from holdall.client.client import Client
+from holdall.client.twin import twin
+from holdall.errors import InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from holdall.client.dict import Dict
+
+
+class DictObjects:
+    """The Dicts of a service. Each method has an awaitable twin `.aio`; `client` defaults to `Client.from_env()`."""
+
+    def connected(self, given: Client | None = None) -> Client:
+        """The client to use."""
+        return given or Client.from_env()
+
+    @twin
+    def create(
+        self,
+        name: str,
+        *,
+        allow_existing: bool = False,
+        environment_name: str | None = None,
+        client: Client | None = None,
+    ) -> Operation[None]:
+        """Make a Dict.
+
+        Args:
+            name: 1 to 64 characters: letters, digits, `-`, `_`, `.`.
+            allow_existing: do nothing if there is one of this name.
+            environment_name: where; HOLDALL_ENVIRONMENT, or else "main".
+            client: through which service.
+
+        Raises:
+            AlreadyExistsError: there is one, and `allow_existing` is false.
+            InvalidError: no such name is possible.
+
+        >>> Dict.objects.create("kv")
+        """
+        settings.check_name(name)
+        environment = settings.environment(environment_name)
+        yield from catalog.create(self.connected(client), environment, name, allow_existing=allow_existing)
+
+    @twin
+    def list(
+        self,
+        *,
+        max_objects: int | None = None,
+        created_before: datetime | str | None = None,
+        environment_name: str | None = None,
+        client: Client | None = None,
+    ) -> Operation[list[Dict[Any, Any]]]:
+        """The Dicts of an environment, the newest first.
+
+        Args:
+            max_objects: at most so many; None for all.
+            created_before: only those made before this time: a datetime (without a zone: local time), or one in ISO 8601.
+            environment_name: which environment; HOLDALL_ENVIRONMENT, or else "main".
+            client: through which service.
+
+        Raises:
+            InvalidError: `max_objects` is negative, or `created_before` is no time.
+
+        >>> Dict.objects.create("kv")
+        >>> [d.name for d in Dict.objects.list()]
+        ['kv']
+        """
+        from holdall.client.dict import Dict
+
+        if max_objects is not None and max_objects < 0:
+            raise InvalidError(f"max_objects must be 0 or more, not {max_objects}")
+        before = _timestamp(created_before)
+        environment = settings.environment(environment_name)
+        connected = self.connected(client)
+        entries = yield from catalog.list_entries(connected, environment)
+        if before is not None:
+            entries = [entry for entry in entries if entry.created_at < before]
+        entries.sort(key=lambda entry: entry.created_at, reverse=True)
+        return [Dict.of_entry(entry, client) for entry in entries[:max_objects]]
+
+    @twin
+    def delete(
+        self,
+        name: str,
+        *,
+        allow_missing: bool = False,
+        environment_name: str | None = None,
+        client: Client | None = None,
+    ) -> Operation[None]:
+        """Delete a Dict and all that is in it. Handles of it get NotFoundError from then on.
+
+        Args:
+            name: which.
+            allow_missing: do nothing if there is none of this name.
+            environment_name: where; HOLDALL_ENVIRONMENT, or else "main".
+            client: through which service.
+
+        Raises:
+            NotFoundError: there is none, and `allow_missing` is false.
+            InvalidError: no such name is possible.
+
+        >>> Dict.objects.create("kv")
+        >>> Dict.objects.delete("kv")
+        """
+        settings.check_name(name)
+        environment = settings.environment(environment_name)
+        existed = yield from catalog.delete(self.connected(client), environment, name)
+        if not existed and not allow_missing:
+            raise NotFoundError(f"cannot delete {catalog.described(environment, name)}: there is none of this name")
+
+
+def _timestamp(moment: datetime | str | None) -> float | None:
+    if moment is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+        return parsed.astimezone(timezone.utc).timestamp()
+    except (ValueError, AttributeError, OverflowError) as error:
+        raise InvalidError(f"created_before must be a datetime or one in ISO 8601, not {moment!r}: {error}") from None

@@ -1,0 +1,66 @@
+"""Keys and values to bytes and back, with errors that name the key and the Dict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdall import keys, values
+from holdall.client.ask import shown
+from holdall.errors import DeserializationError, RequestSizeError, SerializationError
+from holdall.keys import EncodedKey
+from holdall.protocol import OBJECT_BYTES_MAX, Buffer
+
+
+def encode_key(of: str, key: object) -> EncodedKey:
+    """The encoding of a key of the Dict `of`. Raises TypeError if unhashable, SerializationError if it cannot be pickled."""
+    try:
+        return keys.encode(key)
+    except Exception as error:
+        hash(key)  # an unhashable key, or a __hash__ that raises: as with dict, not as a matter of pickling
+        raise SerializationError(f"the key {shown(key)} for {of} cannot be pickled: {_reason(error)}") from error
+
+
+def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:
+    """What to send along so that iteration gives back this very key; None if its encoding does that alone."""
+    return None if encoded.exact else encode_value(of, key, key)
+
+
+def encode_value(of: str, key: object, value: object) -> bytes:
+    """The bytes of a value. Raises SerializationError if it cannot be pickled."""
+    try:
+        return values.dump(value)
+    except Exception as error:
+        raise SerializationError(
+            f"the value of {shown(key)} for {of} cannot be pickled: {_reason(error)}; nothing was sent"
+        ) from error
+
+
+def decode_value(of: str, key: object, data: Buffer) -> Any:
+    """The value in these bytes. Raises DeserializationError if they cannot be read here."""
+    try:
+        return values.load(data)
+    except Exception as error:
+        raise DeserializationError(
+            f"the value of {shown(key)} in {of} cannot be read back in this process: {_reason(error)}"
+        ) from error
+
+
+def decode_key(of: str, encoded: bytes, key_object: bytes | None) -> Any:
+    """The key that was first stored. Raises DeserializationError if it cannot be read here."""
+    try:
+        return keys.decode(encoded) if key_object is None else values.load(key_object)
+    except Exception as error:
+        raise DeserializationError(f"a key in {of} cannot be read back in this process: {_reason(error)}") from error
+
+
+def check_size(of: str, key: object, size: int) -> None:
+    """Raise RequestSizeError if an entry of so many bytes is too large."""
+    if size > OBJECT_BYTES_MAX:
+        raise RequestSizeError(
+            f"{shown(key)} and its value have {size:,} bytes as pickled, and an entry of {of} has at most "
+            f"{OBJECT_BYTES_MAX:,}; nothing was stored: split it, or keep a file and store its path"
+        )
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,99 @@
+"""`d.keys()`, `d.values()`, `d.items()`: views that stream a Dict page by page, and their awaitable twins."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, ItemsView, Iterator, KeysView, ValuesView
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+
+from holdall.client import operations
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from holdall.client.dict import Dict
+
+K = TypeVar("K")
+V = TypeVar("V")
+Item = TypeVar("Item", covariant=True)
+View = TypeVar("View")
+
+
+def stream(handle: Dict[Any, Any], *, with_values: bool) -> Iterator[Any]:
+    """Keys, or pairs of key and value. Each entry that is there all the while comes once."""
+    position: operations.Position | None = operations.START
+    while position is not None:
+        items, position = handle.connected().run(operations.page(handle, position, with_values))
+        yield from items
+
+
+async def stream_awaiting(handle: Dict[Any, Any], *, with_values: bool) -> AsyncIterator[Any]:
+    """The same, awaitable."""
+    position: operations.Position | None = operations.START
+    while position is not None:
+        items, position = await handle.connected().run_awaiting(operations.page(handle, position, with_values))
+        for item in items:
+            yield item
+
+
+class Keys(KeysView[K]):
+    """The keys of a Dict."""
+
+    _mapping: Dict[K, Any]
+
+    def __iter__(self) -> Iterator[K]:
+        return stream(self._mapping, with_values=False)
+
+
+class Values(ValuesView[V]):
+    """The values of a Dict."""
+
+    _mapping: Dict[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        return (value for _key, value in stream(self._mapping, with_values=True))
+
+    def __contains__(self, value: object) -> bool:
+        return any(each is value or each == value for each in self)
+
+
+class Items(ItemsView[K, V]):
+    """The pairs of key and value of a Dict."""
+
+    _mapping: Dict[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return stream(self._mapping, with_values=True)
+
+
+class BoundViewTwin(Generic[View, Item]):
+    """A view of one Dict: call it for the view, iterate over its `aio()` with `async for`."""
+
+    __slots__ = ("_handle", "_view")
+
+    def __init__(self, handle: Dict[Any, Any], view: type[Any]) -> None:
+        self._handle = handle
+        self._view = view
+
+    def __call__(self) -> View:
+        """The view."""
+        return cast(View, self._view(self._handle))
+
+    def aio(self) -> AsyncIterator[Item]:
+        """The same, for `async for`."""
+        pairs = stream_awaiting(self._handle, with_values=self._view is not Keys)
+        return (value async for _key, value in pairs) if self._view is Values else pairs
+
+
+class ViewTwin(Generic[View, Item]):
+    """The method that gives a view, in both ways."""
+
+    def __init__(self, view: type[Any], doc: str) -> None:
+        self._view = view
+        self.__doc__ = doc
+
+    @overload
+    def __get__(self, handle: None, kind: type) -> Self: ...
+    @overload
+    def __get__(self, handle: Dict[Any, Any], kind: type) -> BoundViewTwin[View, Item]: ...
+    def __get__(self, handle: Dict[Any, Any] | None, kind: type) -> Self | BoundViewTwin[View, Item]:
+        return self if handle is None else BoundViewTwin(handle, self._view)

@@ -1,0 +1,111 @@
+"""The msgpack bodies of the messages that have one: batches, pages, the catalog, the roster.
+
+Each is an array in the order of the fields below. `decode` turns whatever is wrong with one into ProtocolError.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, Union
+
+import msgspec
+
+from holdall.errors import ProtocolError
+from holdall.protocol import Buffer
+from holdall.slots import slot_of
+
+T = TypeVar("T")
+
+
+class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
+    """What the catalog knows of a Dict. Times are seconds since 1970, UTC."""
+
+    environment: str
+    name: str
+    dict_id: bytes
+    created_at: float
+    created_by: str
+    ttl: Union[float, None] = None
+    deleting: bool = False
+
+
+class Page(msgspec.Struct, array_like=True, frozen=True):
+    """Some entries of a Dict in key order: (key, key object or None, value or None) each; `more` if others follow."""
+
+    entries: list[tuple[bytes, Union[bytes, None], Union[bytes, None]]]
+    more: bool
+
+
+class PageRequest(msgspec.Struct, array_like=True, frozen=True):
+    """At most `entries_max` entries after the key `after` (from the first one when it is empty)."""
+
+    after: bytes
+    entries_max: int
+
+
+class CatalogPage(msgspec.Struct, array_like=True, frozen=True):
+    """Some rows of one worker's part of the catalog; `more` if others follow."""
+
+    entries: list[CatalogEntry]
+    more: bool
+
+
+class CatalogPageRequest(msgspec.Struct, array_like=True, frozen=True):
+    """Rows of the environment, after the catalog key `after`."""
+
+    environment: str
+    after: bytes
+    entries_max: int
+
+
+class RosterWorker(msgspec.Struct, array_like=True, frozen=True):
+    """One worker: it owns the slots from `first_slot` up to, but not including, `end_slot`."""
+
+    index: int
+    first_slot: int
+    end_slot: int
+    addresses: list[str]
+
+
+class Roster(msgspec.Struct, array_like=True, frozen=True):
+    """The workers of a service, in slot order. `layout_id` names the data directory they were made for."""
+
+    layout_id: bytes
+    workers: list[RosterWorker]
+
+    def worker_of(self, hash_: int) -> RosterWorker:
+        """The worker that owns the slot of this hash."""
+        slot = slot_of(hash_)
+        return next(worker for worker in self.workers if slot < worker.end_slot)
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True):
+    """A worker's registration, sent again and again as its sign of life.
+
+    `instance` is random per process, `workers` the number of workers in the layout, `handled` counts requests so far.
+    """
+
+    layout_id: bytes
+    instance: bytes
+    workers: int
+    worker: RosterWorker
+    handled: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
+def encode(body: object) -> bytes:
+    """The msgpack bytes of a body."""
+    return _encoder.encode(body)
+
+
+def decode(kind: type[T], body: Buffer) -> T:
+    """The body of this kind in these bytes. Raises ProtocolError if they are anything else."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    try:
+        return decoder.decode(body)  # type: ignore[no-any-return]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"a body that should be {kind} is not: {error}") from None

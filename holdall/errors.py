@@ -1,0 +1,62 @@
+"""Every error a user can meet.
+
+Rules: one root; the branches differ by what the caller can do about it; each takes one finished sentence
+(what was asked, of which Dict and key, what happened, what to do), so that it survives pickling; each is raised once,
+at the place that knows.
+"""
+
+from __future__ import annotations
+
+import builtins
+
+
+class Error(Exception):
+    """The root of all errors that holdall raises."""
+
+
+class NotFoundError(Error):
+    """There is no such Dict: never created, or deleted since. Not a `KeyError`: that one is about a key in a Dict."""
+
+
+class AlreadyExistsError(Error):
+    """A Dict of that name exists and the call did not allow it."""
+
+
+class InvalidError(Error):
+    """An argument or a setting cannot be used as it is."""
+
+
+class RequestSizeError(Error):
+    """An object or an update is larger than the limits allow. Nothing was stored."""
+
+
+class SerializationError(Error):
+    """A key or a value cannot be pickled. Nothing was sent."""
+
+
+class DeserializationError(Error):
+    """A stored key or value cannot be read back in this process."""
+
+
+class ConnectionError(Error, builtins.ConnectionError):
+    """No service answers at the address."""
+
+
+class TimeoutError(Error, builtins.TimeoutError):
+    """A call was not answered in its time. A read may be repeated; a write may or may not have happened."""
+
+
+class OutcomeUnknown(TimeoutError):
+    """A write was sent, and whether it happened can no longer be found out: read before you write again."""
+
+
+class AuthError(Error):
+    """The service, or a setting, does not allow this connection."""
+
+
+class StorageError(Error):
+    """A data directory cannot be used, or the service could not read or write it: the message says which and why."""
+
+
+class ProtocolError(Error):
+    """A message broke the protocol: the peer speaks another version, or is not holdall at all."""

@@ -1,0 +1,214 @@
+"""Keys ↔ bytes: equal keys have equal bytes, in every process, whatever the hash seed.
+
+Equal objects do not pickle equally (shared parts, the order of a frozenset, 1 and 1.0), so the common types have one
+canonical encoding each:
+
+    key       = "n"                        None
+              | "s" utf-8                  str, lone surrogates passed through
+              | "b" bytes                  bytes
+              | "i" little-endian          int, two's complement, as short as it goes; also 1.0, True, Fraction(1), 1+0j
+              | "d" f64                    float that is no integer, infinity, NaN (all NaNs are one key)
+              | "q" sized(int) sized(int)  Fraction, Decimal and the like that no float equals: numerator, denominator
+              | "c" f64 f64                complex with an imaginary part
+              | "t" sized(key)*            tuple
+              | "f" sized(key)*            frozenset, its members' encodings sorted
+              | "p" pickle                 any other object
+              | "h" blake2b-256(key)       in place of a key of more than KEY_BYTES_MAX bytes
+    sized(x)  = length:u32 x
+
+Subclasses that inherit `__eq__` and `__hash__` (enums, named tuples) and numpy's scalars equal what they look like, and
+are encoded so. An encoding is *exact* when decoding it gives back the type that was encoded; where it is not, the
+writer sends the key object along, for iteration to return.
+
+"Any other object" is keyed by its cloudpickle bytes: two such keys are the same key when they pickle to the same bytes,
+which `==` alone does not promise. Values that a class of `__main__` defines are pickled with their class, and that class is
+another one in each process: keys of such types find nothing elsewhere. Import the class from a module.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from hashlib import blake2b
+from math import isfinite
+from numbers import Complex, Number, Real
+from struct import Struct
+from typing import Any, NamedTuple, cast
+
+from holdall import values
+
+KEY_BYTES_MAX = 1024
+"""The longest encoding kept as it is: LevelDB copies keys freely, so longer ones are replaced by their digest."""
+
+_F64 = Struct("<d")
+_COMPLEX = Struct("<dd")
+_NAN = _F64.pack(float("nan"))
+_U32 = Struct("<I")
+
+
+class EncodedKey(NamedTuple):
+    """A key's encoding, and whether decoding it gives back the object's own type and value."""
+
+    data: bytes
+    exact: bool
+
+
+def encode(key: object) -> EncodedKey:
+    """The encoding of a key.
+
+    Raises what hashing it raises (`TypeError` for a list), or what pickling it raises.
+
+    >>> encode("a"), encode(1.0), encode((1, "a")) == encode((True, "a"))
+    (EncodedKey(data=b'sa', exact=True), EncodedKey(data=b'i\\x01', exact=False), False)
+    >>> encode((1, "a")).data == encode((True, "a")).data
+    True
+    """
+    encoded = _encode(key)
+    if len(encoded.data) > KEY_BYTES_MAX:
+        return EncodedKey(b"h" + blake2b(encoded.data, digest_size=32).digest(), False)
+    return encoded
+
+
+def decode(data: bytes) -> Any:
+    """The key in an exact encoding.
+
+    >>> decode(encode(("a", 1.5, frozenset({None}))).data)
+    ('a', 1.5, frozenset({None}))
+    """
+    return _DECODERS[data[:1]](data[1:])
+
+
+def _encode(key: object) -> EncodedKey:
+    encoder = _ENCODERS.get(type(key))
+    return encoder(key) if encoder is not None else _encode_other(key)
+
+
+def _encode_str(key: str) -> EncodedKey:
+    try:
+        return EncodedKey(b"s" + str.encode(key), True)
+    except UnicodeEncodeError:
+        return EncodedKey(b"s" + str.encode(key, "utf-8", "surrogatepass"), True)
+
+
+def _int_bytes(number: int) -> bytes:
+    return int.to_bytes(number, (int.bit_length(number) + 8) // 8, "little", signed=True)
+
+
+def _int_of(data: bytes) -> int:
+    return int.from_bytes(data, "little", signed=True)
+
+
+def _encode_float(key: float) -> EncodedKey:
+    if float.is_integer(key):
+        return EncodedKey(b"i" + _int_bytes(int(key)), False)
+    return EncodedKey(b"d" + (_F64.pack(key) if key == key else _NAN), True)
+
+
+def _encode_complex(key: complex) -> EncodedKey:
+    if key.imag == 0:
+        return EncodedKey(_encode_float(key.real).data, False)
+    return EncodedKey(b"c" + _COMPLEX.pack(key.real + 0.0, key.imag), True)  # + 0.0: -0.0 equals 0.0
+
+
+def _sized(parts: list[bytes]) -> bytes:
+    return b"".join([piece for part in parts for piece in (_U32.pack(len(part)), part)])
+
+
+def _split(data: bytes) -> list[bytes]:
+    parts: list[bytes] = []
+    at = 0
+    while at < len(data):
+        end = at + 4 + int(_U32.unpack_from(data, at)[0])
+        parts.append(data[at + 4 : end])
+        at = end
+    return parts
+
+
+def _encode_tuple(key: tuple[object, ...]) -> EncodedKey:
+    members = [_encode(member) for member in tuple[Any, ...].__iter__(key)]
+    return EncodedKey(b"t" + _sized([m.data for m in members]), all(m.exact for m in members))
+
+
+def _encode_frozenset(key: frozenset[object]) -> EncodedKey:
+    members = [_encode(member) for member in frozenset[Any].__iter__(key)]
+    return EncodedKey(b"f" + _sized(sorted(m.data for m in members)), all(m.exact for m in members))
+
+
+_ENCODERS: dict[type, Callable[[Any], EncodedKey]] = {
+    str: _encode_str,
+    int: lambda key: EncodedKey(b"i" + _int_bytes(key), True),
+    bytes: lambda key: EncodedKey(b"b" + bytes.__getitem__(key, slice(None)), True),
+    type(None): lambda key: EncodedKey(b"n", True),
+    bool: lambda key: EncodedKey(b"i\x01" if key else b"i\x00", False),
+    float: _encode_float,
+    complex: _encode_complex,
+    tuple: _encode_tuple,
+    frozenset: _encode_frozenset,
+}
+
+
+def _fraction(data: bytes) -> Any:
+    from fractions import Fraction
+
+    return Fraction(*map(_int_of, _split(data)))
+
+
+_DECODERS: dict[bytes, Callable[[bytes], Any]] = {
+    b"n": lambda data: None,
+    b"s": lambda data: data.decode("utf-8", "surrogatepass"),
+    b"b": lambda data: data,
+    b"i": _int_of,
+    b"d": lambda data: _F64.unpack(data)[0],
+    b"c": lambda data: complex(*_COMPLEX.unpack(data)),
+    b"q": _fraction,
+    b"t": lambda data: tuple(map(decode, _split(data))),
+    b"f": lambda data: frozenset(map(decode, _split(data))),
+    b"p": values.load,
+}
+
+
+_BASES: tuple[Any, ...] = (str, bytes, int, float, complex, tuple, frozenset)
+
+
+def _encode_other(key: Any) -> EncodedKey:
+    kind = cast(Any, type(key))
+    hash(key)  # an unhashable key is a TypeError, and a __hash__ that raises is heard, as with dict
+    for base in _BASES:
+        if isinstance(key, base) and kind.__hash__ is base.__hash__ and kind.__eq__ is base.__eq__:
+            return EncodedKey(_ENCODERS[base](key).data, False)
+    if isinstance(key, Number):
+        encoded = _encode_number(key)
+        if encoded is not None:
+            return encoded
+    elif kind.__module__ == "numpy" and isinstance(key, getattr(sys.modules["numpy"], "generic", ())):
+        twin = cast(Any, key).item()  # pyright: ignore[reportUnnecessaryCast]
+        if type(twin) in _ENCODERS and twin == key and hash(twin) == hash(key):
+            return EncodedKey(_encode(twin).data, False)
+    return EncodedKey(b"p" + values.dump(key), True)
+
+
+def _encode_number(key: Any) -> EncodedKey | None:
+    """The encoding of what equals this number: an int, else a float, else a fraction, else a complex; None if nothing does."""
+    try:
+        numerator, denominator = map(int, key.as_integer_ratio())
+    except (AttributeError, OverflowError, ValueError):  # complex, infinities and NaNs
+        convert: Any = complex if isinstance(key, Complex) and not isinstance(key, Real) else float
+        try:
+            twin = convert(key)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        if (twin == key and hash(twin) == hash(key)) or (twin != twin and key != key):
+            return EncodedKey(_encode(twin).data, False)
+        return None
+    if denominator == 1:
+        data = b"i" + _int_bytes(numerator)
+    else:
+        try:
+            as_float = numerator / denominator
+        except OverflowError:
+            as_float = float("inf")
+        if isfinite(as_float) and as_float.as_integer_ratio() == (numerator, denominator):
+            return EncodedKey(_encode(as_float).data, False)
+        data = b"q" + _sized([_int_bytes(numerator), _int_bytes(denominator)])
+        return EncodedKey(data, type(key).__name__ == "Fraction" and type(key).__module__ == "fractions")
+    return EncodedKey(data, False)

@@ -1,0 +1,197 @@
+"""The messages between clients, broker and workers; docs/protocol.md is the specification in prose.
+
+    request = head [payload]
+    head    = version:u8 opcode:u8 flags:u16 hash:u32 session:16 sequence:u64 lowest:u64 dict_id:16 key_length:u32 key [value]
+    reply   = reply_head [payload]
+    reply_head = version:u8 status:u8 flags:u16 sequence:u64 entry_version:u64 [payload]
+
+All integers are little-endian. A value or payload of at most PAYLOAD_INLINE_BYTES_MAX bytes stands in the head's frame; a
+larger one is a frame of its own and the flag PAYLOAD says so. A frame costs a Python call and a `zmq_msg` on each side of
+each hop, so a small message is one frame; a large value in a frame of its own is sent and received without a copy.
+
+Everything that arrives is hostile until parsed here: the parsers raise ProtocolError and nothing else.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import NamedTuple, Union
+
+from holdall.errors import ProtocolError
+
+Buffer = Union[bytes, bytearray, memoryview]
+"""What may be sent or may arrive as a payload."""
+
+VERSION = 1
+PAYLOAD_INLINE_BYTES_MAX = 64 * 1024
+"""The largest value that travels in the head's frame; above it a frame of its own is cheaper than the copy."""
+OBJECT_BYTES_MAX = 100 * 1024 * 1024
+"""The most bytes an entry may have, key and value as encoded."""
+FRAME_BYTES_MAX = OBJECT_BYTES_MAX + 64 * 1024
+"""The largest frame a server's socket accepts: an object and its surroundings."""
+UPDATE_ENTRIES_MAX = 10_000
+"""The most entries in one update."""
+
+# Opcodes. Entries:
+GET, PUT, POP, CONTAINS = 1, 2, 3, 4
+PUT_MANY, GET_MANY, POP_MANY, POP_ANY, SET_DEFAULT = 5, 6, 7, 8, 9
+# One worker's part of a Dict; the hash is the first slot of the worker that is meant:
+LENGTH, CLEAR, PAGE, REGISTER, DROP = 16, 17, 18, 19, 20
+# The catalog; the key is "environment/name":
+CREATE, LOOKUP, MARK_DELETED, REMOVE, LIST, FIND = 32, 33, 34, 35, 36, 37
+# Many requests to one worker in one message; and the one request the broker answers itself:
+BATCH, ROSTER = 48, 49
+# What a worker tells its broker, twice a second:
+HELLO = 64
+
+WRITES = frozenset((PUT, POP, PUT_MANY, POP_MANY, POP_ANY, SET_DEFAULT, CLEAR, REGISTER, DROP, CREATE, MARK_DELETED, REMOVE))
+"""Opcodes whose outcome a worker remembers under (session, sequence)."""
+
+# Flags, of requests and (PAYLOAD, BATCHED) of replies.
+RETRY, SKIP_IF_EXISTS, KEY_OBJECT, PAYLOAD, WITH_VALUES, BATCHED = 1, 2, 4, 8, 16, 32
+
+# Statuses of a reply. Answers:
+OK, MISSING, EXISTS = 0, 1, 2
+# What the client handles by itself:
+UNKNOWN_DICT, WRONG_WORKER, UNAVAILABLE = 16, 17, 18
+# Errors; the payload is a sentence in UTF-8:
+DICT_NOT_FOUND, ALREADY_EXISTS, INVALID, TOO_LARGE, MALFORMED, STORAGE, FORGOTTEN = 32, 33, 34, 35, 36, 37, 38
+
+NO_SESSION = NO_DICT = bytes(16)
+
+REQUEST = Struct("<BBHI16sQQ16sI")
+REPLY = Struct("<BBHQQ")
+_U32 = Struct("<I")
+_HASH = Struct("<I")
+_HASH_OFFSET = 4
+_SEQUENCE_OFFSET = 24
+_FLAGS = Struct("<H")
+_FLAGS_OFFSET = 2
+
+
+class Request(NamedTuple):
+    """A parsed request."""
+
+    opcode: int
+    flags: int
+    hash: int
+    session: bytes
+    sequence: int
+    lowest: int
+    dict_id: bytes
+    key: bytes
+    value: Buffer
+
+
+class Reply(NamedTuple):
+    """A parsed reply."""
+
+    status: int
+    sequence: int
+    version: int
+    payload: Buffer
+
+
+def pack_request(request: Request) -> list[Buffer]:
+    """The frames of a request: one, or two when the value is large."""
+    opcode, flags, hash_, session, sequence, lowest, dict_id, key, value = request
+    if len(value) > PAYLOAD_INLINE_BYTES_MAX:
+        flags |= PAYLOAD
+        head = REQUEST.pack(VERSION, opcode, flags, hash_, session, sequence, lowest, dict_id, len(key))
+        return [head + key, value]
+    head = REQUEST.pack(VERSION, opcode, flags, hash_, session, sequence, lowest, dict_id, len(key))
+    return [b"".join((head, key, value))]
+
+
+def parse_request(head: bytes, payload: Buffer | None = None) -> Request:
+    """The request in these frames. Raises ProtocolError for anything else."""
+    if len(head) < REQUEST.size:
+        raise ProtocolError(f"a request has at least {REQUEST.size} bytes, this one {len(head)}")
+    version, opcode, flags, hash_, session, sequence, lowest, dict_id, key_length = REQUEST.unpack_from(head)
+    if version != VERSION:
+        raise ProtocolError(f"this service speaks protocol version {VERSION}, the request has version {version}")
+    end = REQUEST.size + key_length
+    if end > len(head):
+        raise ProtocolError(f"the request ends at byte {len(head)}, its key at byte {end}")
+    if (payload is not None) != bool(flags & PAYLOAD):
+        raise ProtocolError("the flag PAYLOAD and the number of frames contradict each other")
+    if payload is None:
+        payload = head[end:]
+    elif end != len(head):
+        raise ProtocolError("a request with a payload frame has a value in its head too")
+    return Request(opcode, flags, hash_, session, sequence, lowest, dict_id, head[REQUEST.size : end], payload)
+
+
+def pack_reply(reply: Reply) -> list[Buffer]:
+    """The frames of a reply: one, or two when the payload is large."""
+    status, sequence, version, payload = reply
+    if len(payload) > PAYLOAD_INLINE_BYTES_MAX:
+        return [REPLY.pack(VERSION, status, PAYLOAD, sequence, version), payload]
+    return [REPLY.pack(VERSION, status, 0, sequence, version) + payload]
+
+
+def parse_reply(head: bytes, payload: Buffer | None = None) -> Reply:
+    """The reply in these frames. Raises ProtocolError for anything else."""
+    if len(head) < REPLY.size:
+        raise ProtocolError(f"a reply has at least {REPLY.size} bytes, this one {len(head)}")
+    version, status, flags, sequence, entry_version = REPLY.unpack_from(head)
+    if version != VERSION:
+        raise ProtocolError(f"this client speaks protocol version {VERSION}, the reply has version {version}")
+    if (payload is not None) != bool(flags & PAYLOAD):
+        raise ProtocolError("the flag PAYLOAD and the number of frames contradict each other")
+    if payload is None:
+        payload = head[REPLY.size :]
+    elif len(head) != REPLY.size:
+        raise ProtocolError("a reply with a payload frame has a payload in its head too")
+    return Reply(status, sequence, entry_version, payload)
+
+
+def pack_batch_reply(replies: bytes) -> list[Buffer]:
+    """The frames of the answer to a BATCH: `replies` is the msgpack array of the single replies' heads."""
+    flags = BATCHED | (PAYLOAD if len(replies) > PAYLOAD_INLINE_BYTES_MAX else 0)
+    head = REPLY.pack(VERSION, OK, flags, 0, 0)
+    return [head, replies] if flags & PAYLOAD else [head + replies]
+
+
+def is_batch_reply(head: bytes) -> bool:
+    """Whether this is the head of an answer to a BATCH."""
+    return len(head) >= REPLY.size and bool(head[_FLAGS_OFFSET] & BATCHED)
+
+
+def has_payload_frame(reply_head: bytes) -> bool:
+    """Whether a second frame follows this head of a reply, so that the receiver need not ask the socket."""
+    return len(reply_head) == REPLY.size and bool(reply_head[_FLAGS_OFFSET] & PAYLOAD)
+
+
+def routing_hash(head: bytes) -> int:
+    """The hash of a request: all that a broker reads of one that it relays. Raises ProtocolError if it is too short."""
+    if len(head) < REQUEST.size:
+        raise ProtocolError(f"a request has at least {REQUEST.size} bytes, this one {len(head)}")
+    return int(_HASH.unpack_from(head, _HASH_OFFSET)[0])
+
+
+def sequence_of(head: bytes) -> int:
+    """The sequence number of a request, to answer what cannot be parsed further; 0 if it is too short."""
+    return int.from_bytes(head[_SEQUENCE_OFFSET : _SEQUENCE_OFFSET + 8], "little") if len(head) >= REQUEST.size else 0
+
+
+def mark_retry(frames: list[Buffer]) -> list[Buffer]:
+    """The same request, marked as sent before."""
+    head = bytearray(frames[0])
+    _FLAGS.pack_into(head, _FLAGS_OFFSET, _FLAGS.unpack_from(head, _FLAGS_OFFSET)[0] | RETRY)
+    return [bytes(head), *frames[1:]]
+
+
+def join_key_object(key_object: bytes, value: Buffer) -> bytes:
+    """The value field of a request with the flag KEY_OBJECT: the key as its caller built it, then the value."""
+    return b"".join((_U32.pack(len(key_object)), key_object, value))
+
+
+def split_key_object(field: Buffer) -> tuple[bytes, Buffer]:
+    """Key object and value of such a field. Raises ProtocolError if its length is wrong."""
+    if len(field) < 4:
+        raise ProtocolError("a value with a key object has at least 4 bytes")
+    end = 4 + int(_U32.unpack_from(field)[0])
+    if end > len(field):
+        raise ProtocolError("the key object is longer than the value field that holds it")
+    return bytes(field[4:end]), field[end:]

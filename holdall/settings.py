@@ -1,0 +1,99 @@
+"""Settings: an argument, else an environment variable, else a default.
+
+HOLDALL_URL           the service: tcp://host:4255 or ipc:///path; unset: this user's local service
+HOLDALL_DATA          the data directory of the local service and of `holdall serve`
+HOLDALL_ENVIRONMENT   the environment in which names are looked up
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from holdall.errors import InvalidError
+
+DEFAULT_PORT = 4255
+DEFAULT_TIMEOUT_SECONDS = 30.0
+IDLE_SECONDS = 300.0
+"""After how long without a request a service that a client started ends by itself."""
+IPC_PATH_BYTES_MAX = 107
+"""The kernel's limit for the path of a Unix socket."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def check_name(name: object, what: str = "Dict") -> str:
+    """The name, if it is one. Raises InvalidError."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidError(
+            f"Invalid {what} name {name!r}: a name has 1 to 64 characters, letters, digits, '-', '_' and '.' only"
+        )
+    return name
+
+
+def environment(name: str | None = None) -> str:
+    """The environment to look names up in."""
+    return check_name(name or os.environ.get("HOLDALL_ENVIRONMENT") or "main", "environment")
+
+
+def url(value: str) -> str:
+    """A service's URL in full. Raises InvalidError for anything that is none.
+
+    >>> url("tcp://localhost")
+    'tcp://localhost:4255'
+    """
+    hint = f"use tcp://HOST:PORT or ipc:///PATH, not {value!r}"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidError(f"Invalid URL: {error}; {hint}") from None
+    if parts.scheme == "tcp" and parts.hostname and not parts.path.strip("/") and port != 0:
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        return f"tcp://{host}:{port or DEFAULT_PORT}"
+    if parts.scheme == "ipc" and not parts.netloc and len(parts.path) > 1:
+        if len(os.fsencode(parts.path)) > IPC_PATH_BYTES_MAX:
+            raise InvalidError(f"Invalid URL: the path has more than {IPC_PATH_BYTES_MAX} bytes, {hint}")
+        return value
+    raise InvalidError(f"Invalid URL: {hint}")
+
+
+def listen_url(value: str) -> str:
+    """A URL that a service may listen at: never one that strangers can reach. Raises InvalidError."""
+    checked = url(value)
+    host = urlsplit(checked).hostname
+    if host is not None and host not in ("localhost", "::1") and not re.fullmatch(r"127(\.\d{1,3}){3}", host):
+        raise InvalidError(
+            f"{value!r} can be reached from other machines, and who reaches a service can run code in its readers: "
+            "listen at 127.0.0.1 and let others in through an ssh tunnel"
+        )
+    return checked
+
+
+def data_directory() -> Path:
+    """Where this user's service keeps its data."""
+    configured = os.environ.get("HOLDALL_DATA")
+    if configured:
+        return Path(os.path.realpath(configured))
+    import platformdirs
+
+    return Path(os.path.realpath(platformdirs.user_data_path("holdall", appauthor=False)))
+
+
+def runtime_directory(data: Path) -> Path:
+    """Where the sockets of the service on this data directory are: short, on this machine, gone after a reboot."""
+    import platformdirs
+
+    tag = hashlib.blake2b(os.fsencode(os.path.realpath(data)), digest_size=6).hexdigest()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it falls back to /tmp: the service checks who may enter
+        return Path(platformdirs.user_runtime_path("holdall", appauthor=False)) / tag
+
+
+def service_url(data: Path) -> str:
+    """Where the service on this data directory always listens, whatever else it listens at."""
+    return url(f"ipc://{runtime_directory(data)}/service")

@@ -1,0 +1,56 @@
+"""A service as a child of a client: `python -m holdall.service SETTINGS [--detach]`.
+
+Without `--detach` it ends when its standard input does. With it, it lives on by itself: this process forks before it has
+loaded anything, the parent waits for the first line of the child, repeats it and ends.
+"""
+
+import os
+import sys
+
+
+def _detach() -> None:
+    """Go on in a child in a session of its own, and let this process end once the child has said a line."""
+    readable, writable = os.pipe()
+    if os.fork():
+        os.close(writable)
+        with open(readable) as report:
+            line = report.readline()
+        print(line, end="", flush=True)
+        os._exit(0)
+    os.close(readable)
+    os.setsid()
+    os.dup2(writable, 1)
+    os.close(writable)
+
+
+def _main() -> int:
+    detached = "--detach" in sys.argv
+    if detached:
+        _detach()
+
+    import logging
+    from pathlib import Path
+
+    import msgspec
+
+    from holdall.service.child import EXIT_REFUSED, READY, refusal
+    from holdall.service.supervisor import ServiceSettings, refused
+
+    settings = msgspec.json.decode(sys.argv[1], type=ServiceSettings)
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.WARNING)
+
+    def announce(url: str) -> None:
+        print(READY, flush=True)
+        if detached:  # whoever waits for the end of our output has waited long enough
+            log = os.open(Path(settings.data) / "service.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+
+    error = refused(settings, announce, supervised=not detached)
+    if error is not None:
+        print(refusal(error), flush=True)
+        return EXIT_REFUSED
+    return 0
+
+
+sys.exit(_main())

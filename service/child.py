@@ -1,0 +1,80 @@
+"""What a broker's and a worker's process have in common: how it is started, how it says that it is ready, how it ends.
+
+A child of the service ends when its standard input does: the kernel closes it when the parent dies, however it dies. It
+leaves SIGINT to its parent (a terminal sends it to both). It writes one line to its standard output: READY, or
+why it cannot start. Started by hand (`lifeline=False`), SIGINT ends it too.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from holdall import errors
+from holdall.errors import Error
+
+READY = "ready"
+EXIT_REFUSED = 3
+"""Exit status of a process that cannot start as things are; starting it again would not help."""
+EXIT_IDLE = 4
+"""Exit status of a broker that nobody has used for its idle time."""
+
+
+def _noted(_number: int, _frame: object) -> None:
+    """A signal whose only effect is a byte in the wake-up pipe."""
+
+
+class Child:
+    """This process, as its loop sees it: what to watch for the end, and where to say that it is ready."""
+
+    def __init__(self, *, supervised: bool) -> None:
+        self._supervised = supervised
+        self._signalled, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, _noted)
+        signal.signal(signal.SIGINT, signal.SIG_IGN if supervised else _noted)
+        self.watched = [self._signalled, *([sys.stdin.fileno()] if supervised else [])]
+        """Descriptors, any of which becomes readable when this process is to end."""
+
+    def ready(self) -> None:
+        """Say that requests can come."""
+        if self._supervised:
+            print(READY, flush=True)
+
+
+def run(settings: object, main: Callable[[Any, Child], int | None], *, supervised: bool) -> int:
+    """Run `main(settings, child)` as this process. Returns its exit status."""
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.WARNING)
+    child = Child(supervised=supervised)
+    try:
+        return main(settings, child) or 0
+    except Error as error:
+        print(refusal(error) if supervised else error, file=sys.stdout if supervised else sys.stderr, flush=True)
+        return EXIT_REFUSED
+
+
+def refusal(error: Error) -> str:
+    """The line that says why a process cannot start."""
+    return msgspec.json.encode([type(error).__name__, str(error)]).decode()
+
+
+def refusal_error(line: str | bytes) -> Error:
+    """The error in such a line; of a line that is none, an error that shows it."""
+    try:
+        name, text = msgspec.json.decode(line, type=tuple[str, str])
+        kind = getattr(errors, name)
+        return kind(text) if issubclass(kind, Error) else Error(text)
+    except (msgspec.MsgspecError, AttributeError, TypeError):
+        return errors.StorageError(f"a process of the service ended before it was ready: {line!r}")
+
+
+def run_supervised(kind: type[msgspec.Struct], main: Callable[[Any, Child], int | None]) -> None:
+    """Run `main` with the settings that the parent gave as JSON in the only argument, and exit."""
+    sys.exit(run(msgspec.json.decode(sys.argv[1], type=kind), main, supervised=True))

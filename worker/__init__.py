@@ -1,0 +1,1 @@
+"""Owns the data: one process, one thread, one LevelDB, one loop."""

@@ -1,0 +1,88 @@
+"""Which Dicts exist: the rows kept by the worker that owns the slot of "environment/name", one function per opcode.
+
+A Dict is deleted in three steps, each of which anybody may repeat: mark it here, drop its entries at every worker, remove
+it here. Whoever meets one that is marked finishes it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from holdall import protocol
+from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, decode, encode
+from holdall.protocol import Reply, Request
+from holdall.worker.entries import Refused
+from holdall.worker.rows import ID_PREFIX, NAME_PREFIX
+from holdall.worker.transaction import Transaction
+
+CATALOG_PAGE_ENTRIES_MAX = 1_000
+
+
+def create(transaction: Transaction, request: Request) -> Reply:
+    """Make a Dict of this name, or with SKIP_IF_EXISTS give the one there is."""
+    wanted = decode(CatalogEntry, request.value)
+    if f"{wanted.environment}/{wanted.name}".encode() != request.key or len(wanted.dict_id) != 16:
+        raise Refused(protocol.MALFORMED, "the key of this request is not the name in its body, or its id has no 16 bytes")
+    found = _entry(transaction, request.key)
+    if found is not None:
+        if request.flags & protocol.SKIP_IF_EXISTS or found.deleting:
+            return Reply(protocol.OK, request.sequence, 0, encode(found))
+        raise Refused(protocol.ALREADY_EXISTS, "a Dict of this name exists")
+    entry = msgspec.structs.replace(wanted, created_at=transaction.now, deleting=False)
+    transaction.put(NAME_PREFIX + request.key, encode(entry))
+    transaction.put(ID_PREFIX + entry.dict_id, request.key)
+    return Reply(protocol.OK, request.sequence, transaction.next_version(), encode(entry))
+
+
+def lookup(transaction: Transaction, request: Request) -> Reply:
+    """The entry of this name."""
+    return _answer(request, _entry(transaction, request.key))
+
+
+def find(transaction: Transaction, request: Request) -> Reply:
+    """The entry of the Dict with this id, if this worker keeps it."""
+    key = transaction.get(ID_PREFIX + request.dict_id)
+    return _answer(request, None if key is None else _entry(transaction, key))
+
+
+def mark_deleted(transaction: Transaction, request: Request) -> Reply:
+    """Deleting, step 1."""
+    entry = _entry(transaction, request.key)
+    if entry is not None and not entry.deleting:
+        entry = msgspec.structs.replace(entry, deleting=True)
+        transaction.put(NAME_PREFIX + request.key, encode(entry))
+    return _answer(request, entry)
+
+
+def remove(transaction: Transaction, request: Request) -> Reply:
+    """Deleting, step 3; the Dict with this id and no newer one of the same name."""
+    entry = _entry(transaction, request.key)
+    if entry is not None and entry.deleting and entry.dict_id == request.dict_id:
+        transaction.delete(NAME_PREFIX + request.key)
+        transaction.delete(ID_PREFIX + request.dict_id)
+    return Reply(protocol.OK, request.sequence, 0, b"")
+
+
+def list_page(transaction: Transaction, request: Request) -> Reply:
+    """Some of the environment's entries that this worker keeps, in the order of their names."""
+    wanted = decode(CatalogPageRequest, request.value)
+    most = min(max(wanted.entries_max, 1), CATALOG_PAGE_ENTRIES_MAX)
+    prefix = NAME_PREFIX + wanted.environment.encode("utf-8", "surrogatepass") + b"/"
+    start = NAME_PREFIX + wanted.after + b"\x00" if wanted.after else prefix
+    entries: list[CatalogEntry] = []
+    for _row, data in transaction.scan(max(start, prefix), prefix):
+        if len(entries) == most:
+            return Reply(protocol.OK, request.sequence, 0, encode(CatalogPage(entries, True)))
+        entries.append(decode(CatalogEntry, data))
+    return Reply(protocol.OK, request.sequence, 0, encode(CatalogPage(entries, False)))
+
+
+def _entry(transaction: Transaction, key: bytes) -> CatalogEntry | None:
+    data = transaction.get(NAME_PREFIX + key)
+    return None if data is None else decode(CatalogEntry, data)
+
+
+def _answer(request: Request, entry: CatalogEntry | None) -> Reply:
+    if entry is None:
+        return Reply(protocol.MISSING, request.sequence, 0, b"")
+    return Reply(protocol.OK, request.sequence, 0, encode(entry))

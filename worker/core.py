@@ -1,0 +1,199 @@
+"""A worker's decisions, with neither socket nor clock: messages and a time in, answers out.
+
+A tick takes what was found waiting, decides each request in order, writes everything in one batch, and only then gives
+out the answers: nothing is answered before it is as durable as promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, NamedTuple
+
+from holdall import protocol
+from holdall.bodies import decode, encode
+from holdall.errors import ProtocolError, StorageError
+from holdall.protocol import Buffer, Reply, Request
+from holdall.slots import slot_of, slot_range
+from holdall.worker import catalog, entries
+from holdall.worker.entries import Refused
+from holdall.worker.rows import SWEEP_PREFIX, entry_prefix
+from holdall.worker.store import Store
+from holdall.worker.transaction import Transaction
+
+BATCH_REQUESTS_MAX = 1_000
+"""Requests in one BATCH message."""
+BATCH_REPLY_BYTES_MAX = 1024 * 1024
+"""A BATCH is answered in several messages of about this size, so that memory stays bounded."""
+SWEEP_ROWS = 500
+"""Rows swept in one step: about 2 ms."""
+FORGET_SESSIONS = 100
+"""Sessions forgotten in one step."""
+
+HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
+    protocol.GET: entries.get,
+    protocol.PUT: entries.put,
+    protocol.POP: entries.pop,
+    protocol.CONTAINS: entries.contains,
+    protocol.PUT_MANY: entries.put_many,
+    protocol.LENGTH: entries.length,
+    protocol.CLEAR: entries.clear,
+    protocol.PAGE: entries.page,
+    protocol.REGISTER: entries.register,
+    protocol.DROP: entries.drop,
+    protocol.CREATE: catalog.create,
+    protocol.LOOKUP: catalog.lookup,
+    protocol.MARK_DELETED: catalog.mark_deleted,
+    protocol.REMOVE: catalog.remove,
+    protocol.LIST: catalog.list_page,
+    protocol.FIND: catalog.find,
+}
+_NOT_REMEMBERED = frozenset((protocol.UNKNOWN_DICT, protocol.UNAVAILABLE, protocol.WRONG_WORKER, protocol.MALFORMED))
+
+
+class Message(NamedTuple):
+    """What came in: through which socket, by which way back, and the frames of a request."""
+
+    origin: Any
+    route: bytes
+    head: bytes
+    payload: Buffer | None = None
+
+
+class Answer(NamedTuple):
+    """What goes out: through which socket, by which way, and the frames of a reply."""
+
+    origin: Any
+    route: bytes
+    frames: list[Buffer]
+
+
+class Worker:
+    """Worker `index` of `workers`, over a store it alone uses. With `sync` each tick survives a power cut."""
+
+    def __init__(self, store: Store, index: int, workers: int, *, sync: bool) -> None:
+        self.first_slot, self.end_slot = slot_range(index, workers)
+        self.handled = 0
+        self.malformed = 0
+        self._store = store
+        self._sync = sync
+        self._transaction = Transaction(store, sync=sync)
+        self._sweeping = True
+
+    def tick(self, messages: Iterable[Message], now: float) -> list[Answer]:
+        """Carry out these requests. Raises CommitFailed when the store fails: then only `refuse` may be called."""
+        self._transaction.now = now
+        answers: list[Answer] = []
+        for origin, route, head, payload in messages:
+            if _is_batch(head):
+                frames = self._batch(head, payload)
+            else:
+                frames = [protocol.pack_reply(self._reply(head, payload))]
+            answers.extend(Answer(origin, route, each) for each in frames)
+        self._transaction.commit()
+        return answers
+
+    def refuse(self, messages: Iterable[Message], reason: str) -> list[Answer]:
+        """Answer all of these with a storage error: their tick could not be written."""
+        answers: list[Answer] = []
+        for origin, route, head, payload in messages:
+            heads = _batched_heads(head, payload) if _is_batch(head) else [head]
+            for each in heads:
+                reply = Reply(protocol.STORAGE, protocol.sequence_of(each), 0, reason.encode())
+                answers.append(Answer(origin, route, protocol.pack_reply(reply)))
+        return answers
+
+    def sweep(self, now: float) -> bool:
+        """One small step of what can wait: sweep left entries, forget old sessions. Returns whether more is to do."""
+        transaction = self._transaction
+        transaction.sessions.forget(int(now), FORGET_SESSIONS)
+        if self._sweeping:
+            self._sweeping = self._sweep_entries()
+        transaction.commit()
+        return self._sweeping
+
+    def flush(self) -> None:
+        """Make everything answered so far survive a power cut."""
+        self._transaction.flush()
+
+    def _sweep_entries(self) -> bool:
+        transaction = self._transaction
+        left = next(transaction.scan(SWEEP_PREFIX, SWEEP_PREFIX), None)
+        if left is None:
+            return False
+        dict_id, generation = left[0][1:17], int.from_bytes(left[0][17:], "big")
+        prefix = entry_prefix(dict_id, generation)
+        rows = [row for row, _data in islice(transaction.scan(prefix, prefix), SWEEP_ROWS)]
+        for row in rows:
+            transaction.delete(row)
+        if len(rows) == SWEEP_ROWS:
+            return True
+        transaction.delete(left[0])
+        return True
+
+    def _batch(self, head: bytes, payload: Buffer | None) -> list[list[Buffer]]:
+        """The replies to the requests in a BATCH: in messages of bounded size, large payloads in messages of their own."""
+        try:
+            heads = _batched_heads(head, payload)
+        except ProtocolError as error:
+            self.malformed += 1
+            return [protocol.pack_reply(Reply(protocol.MALFORMED, protocol.sequence_of(head), 0, str(error).encode()))]
+        messages: list[list[Buffer]] = []
+        together: list[Buffer] = []
+        size = 0
+        for each in heads:
+            frames = protocol.pack_reply(self._reply(each, None))
+            if len(frames) > 1:
+                messages.append(frames)
+                continue
+            together.append(frames[0])
+            size += len(frames[0])
+            if size > BATCH_REPLY_BYTES_MAX:
+                messages.append(protocol.pack_batch_reply(encode(together)))
+                together, size = [], 0
+        if together:
+            messages.append(protocol.pack_batch_reply(encode(together)))
+        return messages
+
+    def _reply(self, head: bytes, payload: Buffer | None) -> Reply:
+        self.handled += 1
+        try:
+            request = protocol.parse_request(head, payload)
+            return self._once(request) if request.opcode in protocol.WRITES else self._handle(request)
+        except ProtocolError as error:
+            self.malformed += 1
+            return Reply(protocol.MALFORMED, protocol.sequence_of(head), 0, str(error).encode())
+
+    def _once(self, request: Request) -> Reply:
+        sessions = self._transaction.sessions
+        reply = sessions.recall(request.session, request.sequence, request.lowest)
+        if reply is None:
+            reply = self._handle(request)
+            if reply.status not in _NOT_REMEMBERED:
+                sessions.remember(request.session, request.lowest, reply, int(self._transaction.now))
+                self._sweeping = self._sweeping or request.opcode in (protocol.CLEAR, protocol.DROP)
+        return reply
+
+    def _handle(self, request: Request) -> Reply:
+        if not self.first_slot <= slot_of(request.hash) < self.end_slot:
+            return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
+        handler = HANDLERS.get(request.opcode)
+        if handler is None:
+            raise ProtocolError(f"there is no opcode {request.opcode}")
+        try:
+            return handler(self._transaction, request)
+        except Refused as refused:
+            return Reply(refused.status, request.sequence, 0, refused.text.encode())
+        except StorageError as error:
+            return Reply(protocol.STORAGE, request.sequence, 0, str(error).encode())
+
+
+def _is_batch(head: bytes) -> bool:
+    return len(head) > 1 and head[1] == protocol.BATCH
+
+
+def _batched_heads(head: bytes, payload: Buffer | None) -> list[bytes]:
+    heads = decode(list[bytes], protocol.parse_request(head, payload).value)
+    if len(heads) > BATCH_REQUESTS_MAX:
+        raise ProtocolError(f"a batch has at most {BATCH_REQUESTS_MAX} requests, this one {len(heads)}")
+    return heads

@@ -1,0 +1,163 @@
+"""A data directory: whose it is, how it is laid out, and that only one process at a time uses a part of it.
+
+    DIR/layout.json          format, id (random), number of workers: written once
+    DIR/lock                 held by the service that runs on it
+    DIR/worker-N/lock        held by worker N
+    DIR/worker-N/store/      its LevelDB
+    DIR/worker-N/complete    there once the store was made whole: only before that may it be created
+
+Locks are `flock`s on files of our own, of the real path: LevelDB's own lock is dropped when any descriptor of its file is
+closed, and is passed by with a symlink.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+
+from holdall.errors import InvalidError, StorageError
+
+if TYPE_CHECKING:
+    from holdall.worker.leveldb import LevelDBStore
+
+LAYOUT_FORMAT = 1
+WORKERS_MAX = 64
+"""More would leave each less than 16 slots."""
+
+
+LOCK_RETRY_SECONDS = 0.05
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """How the data is spread; it never changes."""
+
+    format: int
+    id: str
+    workers: int
+
+
+class DataDirectory:
+    """The directory at `path`, by its real path."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(os.path.realpath(path))
+
+    def prepare(self, workers: int | None) -> Layout:
+        """The layout, made now if there is none: with `workers` workers, or as many as there are CPUs but at most 4.
+
+        Only for whoever holds the lock. Raises StorageError if the directory cannot be used, InvalidError if it was made for
+        another number of workers.
+        """
+        try:
+            if not (self.path / "layout.json").exists():
+                if workers is not None and not 1 <= workers <= WORKERS_MAX:
+                    raise InvalidError(f"a service has 1 to {WORKERS_MAX} workers, not {workers}")
+                count = workers or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
+                layout = Layout(LAYOUT_FORMAT, secrets.token_hex(16), count)
+                _write_durably(self.path / "layout.json", msgspec.json.encode(layout) + b"\n")
+        except OSError as error:
+            raise StorageError(f"the data directory {self.path} cannot be used: {error.strerror}") from None
+        layout = self.layout()
+        if workers is not None and workers != layout.workers:
+            raise InvalidError(
+                f"the data directory {self.path} was made for {layout.workers} workers and cannot be opened with {workers}: "
+                "leave the number out, or use another directory"
+            )
+        return layout
+
+    def layout(self) -> Layout:
+        """The layout as written. Raises StorageError if there is none, or none that this version reads."""
+        file = self.path / "layout.json"
+        try:
+            layout = msgspec.json.decode(file.read_bytes(), type=Layout)
+        except OSError as error:
+            raise StorageError(f"the data directory {self.path} cannot be used: {error}") from None
+        except msgspec.MsgspecError as error:
+            raise StorageError(f"{file} is damaged: {error}") from None
+        if layout.format != LAYOUT_FORMAT:
+            raise StorageError(f"{self.path} has format {layout.format}, this version of holdall reads {LAYOUT_FORMAT}")
+        return layout
+
+    def lock(self, wait_seconds: float = 0.0) -> Lock:
+        """Take the whole directory, made if it is missing, for one service.
+
+        Waits `wait_seconds` for another to end; raises StorageError if it still has it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(f"the data directory {self.path} cannot be made: {error.strerror}") from None
+        return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds)
+
+    def lock_worker(self, index: int) -> Lock:
+        """Take the part of worker `index`. Raises StorageError if another process has it."""
+        folder = self.path / f"worker-{index}"
+        folder.mkdir(exist_ok=True, mode=0o700)
+        return Lock(folder / "lock", f"the part of worker {index} in {self.path}")
+
+    def open_store(self, index: int) -> LevelDBStore:
+        """The store of worker `index`, made on the first call. Raises StorageError if it is damaged."""
+        from holdall.worker.leveldb import LevelDBStore  # a supervisor prepares and locks, and never opens
+        from holdall.worker.transaction import format_store
+
+        folder = self.path / f"worker-{index}"
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder / "store", ignore_errors=True)  # a start that was interrupted: nothing was ever stored
+            store = LevelDBStore(folder / "store", create=True)
+            format_store(store)
+            _write_durably(folder / "complete", b"")
+            return store
+        return LevelDBStore(folder / "store")
+
+
+class Lock:
+    """An exclusive lock on a file, held until `release` or the end of this process; the file names the process."""
+
+    def __init__(self, file: Path, what: str, wait_seconds: float = 0.0) -> None:
+        try:
+            self._file: IO[str] = open(file, "a+")  # noqa: SIM115 - it is held
+        except OSError as error:
+            raise StorageError(f"{what} cannot be used: {error.strerror}: {file}") from None
+        until = time.monotonic() + wait_seconds
+        while not self._taken():
+            if time.monotonic() >= until:
+                self._file.seek(0)
+                owner = self._file.read().strip() or "unknown"
+                self._file.close()
+                raise StorageError(f"{what} is in use by process {owner}: end that one first, or use another directory")
+            time.sleep(LOCK_RETRY_SECONDS)
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._file.close()
+
+
+def _write_durably(file: Path, data: bytes) -> None:
+    scratch = file.with_name(f"{file.name}.{os.getpid()}")
+    with open(scratch, "wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    os.rename(scratch, file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,167 @@
+"""What a worker does to the entries of a Dict, one function per opcode.
+
+Rule: a handler checks everything before its first write, so that a refusal leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+from holdall import protocol
+from holdall.bodies import Page, PageRequest, decode, encode
+from holdall.protocol import Buffer, Reply, Request
+from holdall.worker.rows import DictRow, Record, key_object_of, pack_record, parse_record
+from holdall.worker.transaction import OpenDict, Transaction
+
+PAGE_ENTRIES_MAX = 1_000
+PAGE_BYTES_MAX = 1024 * 1024
+"""A page ends at the entry that crosses this, so that its reply stays near it."""
+
+PutManyEntry = tuple[bytes, Union[bytes, None], bytes]
+"""Key, key object if the key alone does not give it back, value."""
+
+
+class Refused(Exception):
+    """The request cannot be carried out: the status and the sentence of its reply. Nothing was written."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(status, text)
+        self.status = status
+        self.text = text
+
+
+def get(transaction: Transaction, request: Request) -> Reply:
+    held = _held(transaction, request)
+    row = held.prefix + request.key
+    data = transaction.get(row)
+    if data is None:
+        return Reply(protocol.MISSING, request.sequence, 0, b"")
+    record = parse_record(row, data)
+    return Reply(protocol.OK, request.sequence, record.version, record.value)
+
+
+def contains(transaction: Transaction, request: Request) -> Reply:
+    found = transaction.get(_held(transaction, request).prefix + request.key) is not None
+    return Reply(protocol.OK if found else protocol.MISSING, request.sequence, 0, b"")
+
+
+def put(transaction: Transaction, request: Request) -> Reply:
+    held = _held(transaction, request)
+    key_object, value = None, request.value
+    if request.flags & protocol.KEY_OBJECT:
+        key_object, value = protocol.split_key_object(value)
+    _check_size(request.key, key_object, value)
+    if request.flags & protocol.SKIP_IF_EXISTS and transaction.get(held.prefix + request.key) is not None:
+        return Reply(protocol.EXISTS, request.sequence, 0, b"")
+    version = _store(transaction, request.dict_id, held, (request.key, key_object, value))
+    return Reply(protocol.OK, request.sequence, version, b"")
+
+
+def put_many(transaction: Transaction, request: Request) -> Reply:
+    held = _held(transaction, request)
+    entries = decode(list[PutManyEntry], request.value)
+    if len(entries) > protocol.UPDATE_ENTRIES_MAX:
+        limit = protocol.UPDATE_ENTRIES_MAX
+        raise Refused(protocol.TOO_LARGE, f"an update has at most {limit:,} entries, this one {len(entries):,}")
+    for key, key_object, value in entries:
+        _check_size(key, key_object, value)
+    stored = 0
+    for entry in entries:
+        if request.flags & protocol.SKIP_IF_EXISTS and transaction.get(held.prefix + entry[0]) is not None:
+            continue
+        _store(transaction, request.dict_id, held, entry)
+        stored += 1
+    return Reply(protocol.OK, request.sequence, 0, encode(stored))
+
+
+def pop(transaction: Transaction, request: Request) -> Reply:
+    held = _held(transaction, request)
+    row = held.prefix + request.key
+    data = transaction.get(row)
+    if data is None:
+        return Reply(protocol.MISSING, request.sequence, 0, b"")
+    record = parse_record(row, data)
+    transaction.delete(row)
+    held.row.length -= 1
+    transaction.change_dict(request.dict_id)
+    return Reply(protocol.OK, request.sequence, transaction.next_version(), record.value)
+
+
+def length(transaction: Transaction, request: Request) -> Reply:
+    return Reply(protocol.OK, request.sequence, 0, encode(_held(transaction, request).row.length))
+
+
+def page(transaction: Transaction, request: Request) -> Reply:
+    held = _held(transaction, request)
+    wanted = decode(PageRequest, request.value)
+    most = min(max(wanted.entries_max, 1), PAGE_ENTRIES_MAX)
+    with_values = bool(request.flags & protocol.WITH_VALUES)
+    start = held.prefix + wanted.after + b"\x00" if wanted.after else held.prefix
+    entries: list[tuple[bytes, bytes | None, bytes | None]] = []
+    size = 0
+    for row, data in transaction.scan(start, held.prefix):
+        if len(entries) == most or size > PAGE_BYTES_MAX:
+            return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, True)))
+        record = parse_record(row, data)
+        value = bytes(record.value) if with_values else None
+        entries.append((row[len(held.prefix) :], record.key_object, value))
+        size += len(row) + len(value or b"")
+    return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, False)))
+
+
+def clear(transaction: Transaction, request: Request) -> Reply:
+    held = _held(transaction, request)
+    transaction.put(held.next_generation(), b"")
+    transaction.change_dict(request.dict_id)
+    return Reply(protocol.OK, request.sequence, transaction.next_version(), b"")
+
+
+def register(transaction: Transaction, request: Request) -> Reply:
+    known = transaction.dict(request.dict_id)
+    if known is None:
+        transaction.add_dict(request.dict_id, DictRow(ttl=decode(Union[float, None], request.value)))  # type: ignore[arg-type]
+    elif known.row.deleted:
+        raise Refused(protocol.DICT_NOT_FOUND, "it was deleted")
+    return Reply(protocol.OK, request.sequence, 0, b"")
+
+
+def drop(transaction: Transaction, request: Request) -> Reply:
+    known = transaction.dict(request.dict_id)
+    if known is None:
+        transaction.add_dict(request.dict_id, DictRow(deleted=True))
+    elif not known.row.deleted:
+        transaction.put(known.next_generation(), b"")
+        known.row.deleted = True
+        transaction.change_dict(request.dict_id)
+    return Reply(protocol.OK, request.sequence, 0, b"")
+
+
+def _held(transaction: Transaction, request: Request) -> OpenDict:
+    held = transaction.dict(request.dict_id)
+    if held is None:
+        raise Refused(protocol.UNKNOWN_DICT, "")
+    if held.row.deleted:
+        raise Refused(protocol.DICT_NOT_FOUND, "it was deleted")
+    return held
+
+
+def _check_size(key: bytes, key_object: bytes | None, value: Buffer) -> None:
+    size = len(key) + len(key_object or b"") + len(value)
+    if size > protocol.OBJECT_BYTES_MAX:
+        raise Refused(protocol.TOO_LARGE, f"an entry has at most {protocol.OBJECT_BYTES_MAX:,} bytes, this one {size:,}")
+    if not key:
+        raise Refused(protocol.MALFORMED, "an entry's key has at least one byte")
+
+
+def _store(transaction: Transaction, dict_id: bytes, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer]) -> int:
+    key, key_object, value = entry
+    row = held.prefix + key
+    old = transaction.get(row)
+    if old is None:
+        held.row.length += 1
+        transaction.change_dict(dict_id)
+    else:
+        key_object = key_object_of(row, old)  # as with dict, the key that was stored first stays
+    version = transaction.next_version()
+    transaction.put(row, pack_record(Record(int(transaction.now), version, key_object, value)))
+    return version

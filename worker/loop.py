@@ -1,0 +1,165 @@
+"""The worker's process: two sockets, one loop around the core.
+
+It answers alike on its DEALER to the broker and on its own ROUTER: in both a message is [route, head, payload]. Its HELLO
+to the broker goes out from this loop, between two ticks: a worker that is stuck in its work falls silent.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import Any, Literal
+
+import msgspec
+import zmq
+
+from holdall import frames, protocol
+from holdall.bodies import Hello, RosterWorker, encode
+from holdall.errors import InvalidError
+from holdall.protocol import Request
+from holdall.service.address import listen
+from holdall.service.child import Child
+from holdall.worker.core import Answer, Message, Worker
+from holdall.worker.directory import DataDirectory, Layout
+from holdall.worker.transaction import CommitFailed
+
+Sync = Literal["always", "interval", "off"]
+
+MESSAGES_PER_TICK = 500
+"""Bounds a tick's time and memory; what is left waits for the next one."""
+HELLO_SECONDS = 0.5
+FLUSH_SECONDS = 1.0
+"""How often `--sync interval` makes what was answered survive a power cut."""
+SWEEP_SECONDS = 0.05
+"""How long sweeping waits between two steps while there are requests."""
+
+log = logging.getLogger("holdall.worker")
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """What a worker is started with: `broker` is the URL it connects to, `address` the one it binds for clients."""
+
+    data: str
+    index: int
+    broker: str
+    address: str
+    sync: Sync = "always"
+
+
+def serve(settings: WorkerSettings, child: Child) -> None:
+    """Answer requests until the process is to end."""
+    directory = DataDirectory(settings.data)
+    layout = directory.layout()
+    if not 0 <= settings.index < layout.workers:
+        raise InvalidError(f"{directory.path} has the workers 0 to {layout.workers - 1}, not {settings.index}")
+    lock = directory.lock_worker(settings.index)
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer, context.socket(zmq.ROUTER) as router:
+        for socket in (dealer, router):
+            socket.linger = 500
+            socket.maxmsgsize = protocol.FRAME_BYTES_MAX
+            socket.zap_domain = b"holdall"
+        dealer.immediate = True
+        dealer.connect(settings.broker)
+        router.router_mandatory = True
+        listen(router, settings.address)
+        Loop(settings, directory, layout, child, dealer, router).run()
+    lock.release()
+
+
+class Loop:
+    """The worker's loop. A tick: drain the sockets, decide, write, answer."""
+
+    def __init__(
+        self, settings: WorkerSettings, directory: DataDirectory, layout: Layout, child: Child, dealer: Any, router: Any
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._layout = layout
+        self._child = child
+        self._dealer = dealer
+        self._router = router
+        self._instance = secrets.token_bytes(16)
+        self._poller = zmq.Poller()
+        for watched in (dealer, router, *child.watched):
+            self._poller.register(watched, zmq.POLLIN)
+        self._open()
+        self._hello_due = self._flush_due = self._sweep_due = 0.0
+        self._sweeping = True
+        self._unflushed = False
+
+    def run(self) -> None:
+        """Until the process is to end."""
+        self._child.ready()
+        while True:
+            ready = dict(self._poller.poll(self._wait_milliseconds()))
+            if any(fd in ready for fd in self._child.watched):
+                break
+            messages = self._drain()
+            if messages:
+                self._send(self._tick(messages))
+            self._between_ticks(idle=not messages)
+        self._worker.flush()
+        self._store.close()
+
+    def _drain(self) -> list[Message]:
+        messages: list[Message] = []
+        for socket in (self._dealer, self._router):
+            bound = len(messages) + MESSAGES_PER_TICK
+            while len(messages) < bound:
+                parts = frames.receive(socket, 2)
+                if parts is None:
+                    break
+                if 2 <= len(parts) <= 3:
+                    messages.append(Message(socket, *parts))
+                else:
+                    self._worker.malformed += 1
+        return messages
+
+    def _tick(self, messages: list[Message]) -> list[Answer]:
+        try:
+            answers = self._worker.tick(messages, time.time())
+            self._unflushed = self._sweeping = True
+        except CommitFailed as error:
+            log.error("%s; requests are refused until it can be written again", error)
+            answers = self._worker.refuse(messages, str(error))
+            self._store.close()
+            self._open()
+        return answers
+
+    def _send(self, answers: list[Answer]) -> None:
+        for origin, route, parts in answers:
+            try:
+                frames.send(origin, [route, *parts])
+            except zmq.ZMQError:  # its client is gone, or does not read: it will ask again
+                pass
+
+    def _between_ticks(self, *, idle: bool) -> None:
+        now = time.monotonic()
+        if now >= self._hello_due:
+            self._hello_due = now + HELLO_SECONDS
+            self._send([Answer(self._dealer, b"", [self._hello()])])
+        if self._unflushed and self._settings.sync == "interval" and now >= self._flush_due:
+            self._flush_due = now + FLUSH_SECONDS
+            self._worker.flush()
+            self._unflushed = False
+        if self._sweeping and (idle or now >= self._sweep_due):
+            self._sweep_due = now + SWEEP_SECONDS
+            self._sweeping = self._worker.sweep(time.time())
+
+    def _wait_milliseconds(self) -> int:
+        if self._sweeping:
+            return 0
+        return max(0, int((self._hello_due - time.monotonic()) * 1000) + 1)
+
+    def _open(self) -> None:
+        self._store = self._directory.open_store(self._settings.index)
+        always = self._settings.sync == "always"
+        self._worker = Worker(self._store, self._settings.index, self._layout.workers, sync=always)
+
+    def _hello(self) -> bytes:
+        worker = self._worker
+        entry = RosterWorker(self._settings.index, worker.first_slot, worker.end_slot, [self._settings.address])
+        body = Hello(bytes.fromhex(self._layout.id), self._instance, self._layout.workers, entry, worker.handled)
+        request = Request(protocol.HELLO, 0, 0, protocol.NO_SESSION, 0, 0, protocol.NO_DICT, b"", encode(body))
+        return bytes(protocol.pack_request(request)[0])

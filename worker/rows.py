@@ -1,0 +1,111 @@
+"""The rows of a worker's store; docs/architecture.md has the arithmetic.
+
+    row      = "\\x00holdall"                          → format      the first row
+             | "C"                                    → counter     the last version given out: u64
+             | "D" dict_id                            → DictRow
+             | "E" dict_id generation:u32be key       → record
+             | "G" dict_id generation:u32be           → ""          a generation whose entries are still to be swept
+             | "I" dict_id                            → catalog key of that Dict
+             | "N" environment "/" name               → CatalogEntry
+             | "O" session sequence:u64be             → the payload of a large outcome
+             | "S" session                            → SessionRow
+             | "\\xffholdall"                          → format      the last row
+    record   = crc:u32 format:u8 flags:u8 time:u32 version:u64 [key_object_length:u32 key_object] value
+
+The crc covers what follows it. The first and the last row are sentinels: they must be there when a store is opened, and a
+scan must end at another row: LevelDB reads a truncated table as an empty one, without an error.
+
+Changing the format: 1. raise FORMAT; 2. let `open` convert the old one, in one batch, before anything else is read;
+3. keep a directory in the old format among the tests.
+"""
+
+from __future__ import annotations
+
+import struct
+from struct import Struct
+from typing import NamedTuple, Union
+from zlib import crc32
+
+import msgspec
+
+from holdall.errors import StorageError
+from holdall.protocol import Buffer
+
+FORMAT = 1
+FIRST_ROW = b"\x00holdall"
+LAST_ROW = b"\xffholdall"
+SENTINEL = bytes([FORMAT])
+COUNTER_ROW = b"C"
+DICT_PREFIX, ENTRY_PREFIX, SWEEP_PREFIX, ID_PREFIX, NAME_PREFIX, SESSION_PREFIX = b"D", b"E", b"G", b"I", b"N", b"S"
+
+_GENERATION = Struct(">I")
+_SEQUENCE = Struct(">Q")
+_CRC = Struct("<I")
+_BODY = Struct("<BBIQ")
+_U32 = Struct("<I")
+_HEAD_BYTES = _CRC.size + _BODY.size
+_HAS_KEY_OBJECT = 1
+
+
+class DictRow(msgspec.Struct, array_like=True):
+    """What a worker keeps of a Dict. `deleted` is a tombstone: it refuses a late client that would bring the Dict back."""
+
+    generation: int = 0
+    length: int = 0
+    ttl: Union[float, None] = None
+    deleted: bool = False
+
+
+class Record(NamedTuple):
+    """A stored entry. `time` is the second of its last write since 1970."""
+
+    time: int
+    version: int
+    key_object: bytes | None
+    value: Buffer
+
+
+def entry_prefix(dict_id: bytes, generation: int) -> bytes:
+    """What the rows of one generation of a Dict start with."""
+    return ENTRY_PREFIX + dict_id + _GENERATION.pack(generation)
+
+
+def sweep_row(dict_id: bytes, generation: int) -> bytes:
+    """The row that says: the entries of this generation are to be swept."""
+    return SWEEP_PREFIX + dict_id + _GENERATION.pack(generation)
+
+
+def outcome_row(session: bytes, sequence: int) -> bytes:
+    """The row of a large outcome's payload."""
+    return b"O" + session + _SEQUENCE.pack(sequence)
+
+
+def pack_record(record: Record) -> bytes:
+    """The bytes of a record."""
+    time, version, key_object, value = record
+    if key_object is None:
+        body = b"".join((_BODY.pack(FORMAT, 0, time, version), value))
+    else:
+        head = _BODY.pack(FORMAT, _HAS_KEY_OBJECT, time, version)
+        body = b"".join((head, _U32.pack(len(key_object)), key_object, value))
+    return _CRC.pack(crc32(body)) + body
+
+
+def parse_record(row: bytes, data: bytes) -> Record:
+    """The record in these bytes. Raises StorageError, naming the row, if they are damaged."""
+    if len(data) < _HEAD_BYTES or _CRC.unpack_from(data)[0] != crc32(memoryview(data)[4:]):
+        raise StorageError(f"the record in row {row!r} is damaged: its checksum does not match")
+    _format, _flags, time, version = _BODY.unpack_from(data, 4)
+    key_object = key_object_of(row, data)
+    at = _HEAD_BYTES if key_object is None else _HEAD_BYTES + 4 + len(key_object)
+    return Record(time, version, key_object, data[at:])
+
+
+def key_object_of(row: bytes, data: bytes) -> bytes | None:
+    """The key object in a record, of which nothing else is read. Raises StorageError if it is not there."""
+    try:
+        if not data[5] & _HAS_KEY_OBJECT:
+            return None
+        return data[_HEAD_BYTES + 4 : _HEAD_BYTES + 4 + int(_U32.unpack_from(data, _HEAD_BYTES)[0])]
+    except (IndexError, struct.error):
+        raise StorageError(f"the record in row {row!r} is damaged: it has only {len(data)} bytes") from None

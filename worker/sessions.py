@@ -1,0 +1,135 @@
+"""Once: the outcome of every write is remembered under (session, sequence), so that a retry gets the first outcome.
+
+A plain put is remembered too: a late retry of it must not undo a newer value of somebody else. One row per session, written
+in the batch that holds the writes themselves; trimmed by the client's lowest waiting number; forgotten an hour after the
+session's last write. A payload above OUTCOME_INLINE_BYTES_MAX has a row of its own, so that it is written once only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Union
+
+import msgspec
+
+from holdall import protocol
+from holdall.protocol import Buffer, Reply
+from holdall.worker.rows import SESSION_PREFIX, outcome_row
+from holdall.worker.store import Store
+
+SESSION_SECONDS = 3600
+"""The horizon: how long after its last write a session is remembered. Clients give up earlier."""
+SESSIONS_MAX = 100_000
+"""Sessions remembered at once, about 50 MB. Beyond it, writes of further sessions are refused for now."""
+OUTCOMES_MAX = 20_000
+"""Outcomes remembered per session. Beyond it its client must first take the answers it has."""
+OUTCOME_INLINE_BYTES_MAX = 1024
+
+_FORGOTTEN = b"the outcome of this request is no longer remembered"
+
+
+class Outcome(NamedTuple):
+    """What a write's reply said; `payload` is None when it stands in a row of its own."""
+
+    status: int
+    version: int
+    payload: Union[bytes, None]
+
+
+class SessionRow(msgspec.Struct, array_like=True):
+    """The row of a session: the second of its last write, its lowest waiting number, its outcomes by sequence."""
+
+    active: int
+    lowest: int
+    outcomes: dict[int, Outcome]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(SessionRow).decode
+
+
+class Sessions:
+    """The outcomes of all sessions, in memory as in the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._rows: dict[bytes, SessionRow] = {}
+        self._touched: set[bytes] = set()
+        self._changes: dict[bytes, bytes | None] = {}
+        self._unwritten: dict[bytes, bytes] = {}
+
+    def load(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take over all sessions and their rows as the store holds them."""
+        found = [(session, _decode(data)) for session, data in stored]
+        self._rows = dict(sorted(found, key=lambda each: each[1].active))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def recall(self, session: bytes, sequence: int, lowest: int) -> Reply | None:
+        """The reply this write got before, or a refusal to run it; None if it is to be run."""
+        row = self._rows.get(session)
+        if row is None:
+            if len(self._rows) >= SESSIONS_MAX:
+                return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many sessions within the hour")
+            return None
+        if sequence < row.lowest:
+            return Reply(protocol.FORGOTTEN, sequence, 0, _FORGOTTEN)
+        outcome = row.outcomes.get(sequence)
+        if outcome is not None:
+            return Reply(outcome.status, sequence, outcome.version, self._payload(session, sequence, outcome))
+        if len(row.outcomes) >= OUTCOMES_MAX and lowest <= row.lowest:
+            return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many writes of this session are waiting")
+        return None
+
+    def remember(self, session: bytes, lowest: int, reply: Reply, now: int) -> None:
+        """Keep the outcome of a write that has just been decided."""
+        row = self._rows.get(session)
+        if row is None:
+            row = self._rows[session] = SessionRow(now, 0, {})
+        if lowest > row.lowest:
+            self._trim(session, row, lowest)
+        payload: bytes | None = bytes(reply.payload)
+        if len(reply.payload) > OUTCOME_INLINE_BYTES_MAX:
+            name = outcome_row(session, reply.sequence)
+            self._changes[name] = self._unwritten[name] = bytes(reply.payload)
+            payload = None
+        row.outcomes[reply.sequence] = Outcome(reply.status, reply.version, payload)
+        row.active = now
+        self._touched.add(session)
+
+    def forget(self, now: int, most: int) -> None:
+        """Forget up to `most` sessions whose last write is past the horizon. The oldest come first."""
+        due: list[tuple[bytes, SessionRow]] = []
+        for session, row in self._rows.items():
+            if row.active + SESSION_SECONDS > now or len(due) == most:
+                break
+            due.append((session, row))
+        for session, row in due:
+            self._trim(session, row, 1 << 64)
+            del self._rows[session]
+            self._touched.discard(session)
+            self._changes[SESSION_PREFIX + session] = None
+
+    def changes(self) -> dict[bytes, bytes | None]:
+        """The rows to write for what was remembered since the last call."""
+        changes, self._changes = self._changes, {}
+        self._unwritten.clear()
+        for session in self._touched:
+            row = self._rows.pop(session)
+            self._rows[session] = row  # to the end: `forget` looks at the front
+            changes[SESSION_PREFIX + session] = _encode(row)
+        self._touched.clear()
+        return changes
+
+    def _payload(self, session: bytes, sequence: int, outcome: Outcome) -> Buffer:
+        if outcome.payload is not None:
+            return outcome.payload
+        name = outcome_row(session, sequence)
+        return self._unwritten.get(name) or self._store.get(name) or b""
+
+    def _trim(self, session: bytes, row: SessionRow, lowest: int) -> None:
+        row.lowest = lowest
+        for sequence in [sequence for sequence in row.outcomes if sequence < lowest]:
+            if row.outcomes.pop(sequence).payload is None:
+                self._changes[outcome_row(session, sequence)] = None

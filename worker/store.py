@@ -1,0 +1,73 @@
+"""What a worker needs of a store, and a store in memory that can crash.
+
+A store maps bytes to bytes, in order. `write` is atomic; with `sync` it returns only when everything written so far
+survives a power cut. The worker is its only user, from one thread.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+Changes = Mapping[bytes, "bytes | None"]
+"""Rows to write; None deletes one."""
+
+
+class Store(Protocol):
+    """An ordered map of bytes to bytes with atomic batches."""
+
+    def get(self, row: bytes) -> bytes | None:
+        """The value of a row, or None."""
+
+    def write(self, changes: Changes, sync: bool) -> None:
+        """Make all of these changes, or none. Raises StorageError."""
+
+    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows in order from `start` on, as they were when the scan began."""
+        ...
+
+    def close(self) -> None:
+        """Give the store up. Nothing may be called afterwards."""
+
+
+class MemoryStore:
+    """A store in memory, for tests and the simulator: `crash` loses what was not synced, as a power cut would."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, bytes] = {}
+        self._order: list[bytes] = []
+        self._unsynced: list[dict[bytes, bytes | None]] = []
+
+    def get(self, row: bytes) -> bytes | None:
+        return self._rows.get(row)
+
+    def write(self, changes: Changes, sync: bool) -> None:
+        undo = {row: self._rows.get(row) for row in changes}
+        self._apply(changes)
+        self._unsynced.append(undo)
+        if sync:
+            self._unsynced.clear()
+
+    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        rows = self._order[bisect_left(self._order, start) :]
+        return iter([(row, self._rows[row]) for row in rows])
+
+    def close(self) -> None:
+        pass
+
+    def crash(self, batches_kept: int = 0) -> None:
+        """Lose the unsynced writes but the first `batches_kept`."""
+        for undo in reversed(self._unsynced[batches_kept:]):
+            self._apply(undo)
+        self._unsynced.clear()
+
+    def _apply(self, changes: Changes) -> None:
+        for row, value in changes.items():
+            if value is None:
+                if self._rows.pop(row, None) is not None:
+                    del self._order[bisect_left(self._order, row)]
+            else:
+                if row not in self._rows:
+                    insort(self._order, row)
+                self._rows[row] = value
