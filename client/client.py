@@ -43,8 +43,8 @@ class Client:
     """A connection to a service.
 
     Args:
-        url: `tcp://HOST:PORT` or `ipc:///PATH`. None, the default: this user's local service, which is started by the
-            first call if it does not run.
+        url: `tcp://HOST:PORT` or `ipc:///PATH`; HOLDALL_URL by default. With neither: this user's local service, which
+            the first call starts if it does not run.
         timeout: how many seconds a call may take before it ends in an error.
 
     Raises:
@@ -59,8 +59,9 @@ class Client:
         if not timeout > 0:
             raise InvalidError(f"timeout must be above zero seconds, not {timeout!r}")
         self.timeout = timeout
-        self._url = None if url is None else settings.url(url)
-        self._data: Path | None = settings.data_directory() if url is None else None
+        url = url or os.environ.get("HOLDALL_URL")
+        self._url = settings.url(url) if url else None
+        self._data: Path | None = None if url else settings.data_directory()
         self._closed = False
         self._roster: Roster | None = None
         self._reset()

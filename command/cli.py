@@ -1,0 +1,110 @@
+"""The commands. Errors are one line on standard error; exit status 0: done, 1: it failed, 2: it was called wrongly."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import click
+from rich.console import Console
+
+import holdall
+from holdall import settings
+from holdall.errors import Error
+from holdall.worker.loop import Sync
+
+FAILED = 1
+
+_data = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=settings.data_directory,
+    show_default="HOLDALL_DATA, or this user's data directory",
+    help="The data directory.",
+)
+_sync = click.option(
+    "--sync",
+    type=click.Choice(["always", "interval", "off"]),
+    default="always",
+    show_default=True,
+    help="When a write survives a power cut: before it is answered, within a second, or whenever.",
+)
+
+
+class _Group(click.Group):
+    """Turns our own errors into one line and exit status 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except Error as error:
+            click.echo(f"holdall: {error}", err=True)
+            sys.exit(FAILED)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(holdall.__version__)
+def cli() -> None:
+    """A dict that every process of a parallel job can reach."""
+
+
+@cli.command()
+@_data
+@click.option("--listen", metavar="URL", help="Listen at this URL too: tcp://127.0.0.1:4255 or ipc:///PATH.")
+@click.option("--workers", type=click.IntRange(1), help="How many workers a new data directory is made for.")
+@_sync
+def serve(data: Path, listen: str | None, workers: int | None, sync: str) -> None:
+    """Run broker and workers until Ctrl-C or SIGTERM."""
+    from holdall.service.supervisor import ServiceSettings, refused
+
+    console = Console(stderr=True)
+    wanted = ServiceSettings(str(data.resolve()), listen, workers, cast(Sync, sync))
+
+    def announce(url: str) -> None:
+        also = f" and {settings.listen_url(listen)}" if listen else ""
+        console.print(f"serving {data.resolve()} at {url}{also}", soft_wrap=True, highlight=False)
+
+    error = refused(wanted, announce, supervised=False)
+    if error is not None:
+        raise error
+    console.print("stopped")
+
+
+@cli.command()
+@click.option("--listen", metavar="URL", required=True, help="Where clients connect.")
+@click.option("--workers-listen", metavar="URL", required=True, help="Where workers connect.")
+def broker(listen: str, workers_listen: str) -> None:
+    """Run a broker alone, for workers that are started by hand."""
+    from holdall.broker.loop import BrokerSettings, serve
+    from holdall.service.child import run
+
+    wanted = BrokerSettings([settings.listen_url(listen)], settings.listen_url(workers_listen))
+    sys.exit(run(wanted, serve, supervised=False))
+
+
+@cli.command()
+@_data
+@click.option("--index", type=click.IntRange(0), required=True, help="Which worker of the data directory.")
+@click.option("--broker", metavar="URL", required=True, help="The broker's URL for workers.")
+@click.option("--address", metavar="URL", required=True, help="Where this worker listens for clients.")
+@_sync
+def worker(data: Path, index: int, broker: str, address: str, sync: str) -> None:
+    """Run one worker alone, on a data directory that a service has made."""
+    from holdall.service.child import run
+    from holdall.worker.loop import WorkerSettings, serve
+
+    wanted = WorkerSettings(str(data), index, settings.url(broker), settings.listen_url(address), cast(Sync, sync))
+    sys.exit(run(wanted, serve, supervised=False))
+
+
+@cli.command()
+@click.option("--processes", type=click.IntRange(1), default=4, show_default=True, help="In the pool; half are forked.")
+@click.option("--files", type=click.IntRange(1), help="Only so many files; all by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def demo(processes: int, files: int | None, as_json: bool) -> None:
+    """A parallel job on one Dict: who uses what in Python's standard library."""
+    from holdall.command.demo import run_demo
+
+    sys.exit(run_demo(processes, files, as_json))

@@ -1,0 +1,80 @@
+"""The demo's job, as somebody would write it: processes share one Dict, claim files in it, and store what they find.
+
+The Dict holds, for each file, ("claim", file) → the process that claimed it and ("facts", file) → what is in it; and for each
+process ("process", number) → how it fared.
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+import sysconfig
+import time
+import tokenize
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from holdall import Dict
+
+LEFT_OUT = ("site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__")
+"""Folders that are no part of the library itself."""
+
+
+@dataclass
+class Facts:
+    """What one source file holds: how many functions and classes, which modules it imports, which names it uses how often."""
+
+    functions: int = 0
+    classes: int = 0
+    imports: Counter[str] = field(default_factory=Counter)
+    names: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Fared:
+    """How one process fared: how it was started, the files it claimed, the calls it made, the seconds it took."""
+
+    started_by: str
+    files: int
+    calls: int
+    seconds: float
+
+
+def source_files() -> list[str]:
+    """The source files of the running Python's standard library, relative to its folder."""
+    home = Path(sysconfig.get_paths()["stdlib"])
+    found = (file.relative_to(home) for file in home.rglob("*.py"))
+    return sorted(str(file) for file in found if not set(file.parts) & set(LEFT_OUT))
+
+
+def survey(dict_: Dict[Any, Any], number: int, started_by: str, files: list[str]) -> None:
+    """Claim files until none is left; parse each claimed one and store its facts."""
+    order = random.Random(number).sample(files, len(files))
+    started = time.monotonic()
+    mine = 0
+    for file in order:
+        if dict_.put(("claim", file), number, skip_if_exists=True):
+            dict_["facts", file] = facts_of(file)
+            mine += 1
+    dict_["process", number] = Fared(started_by, mine, len(order) + mine, time.monotonic() - started)
+
+
+def facts_of(file: str) -> Facts:
+    """Read and parse a file of the standard library."""
+    facts = Facts()
+    with tokenize.open(Path(sysconfig.get_paths()["stdlib"]) / file) as source:
+        tree = ast.parse(source.read())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            facts.functions += 1
+        elif isinstance(node, ast.ClassDef):
+            facts.classes += 1
+        elif isinstance(node, ast.Import):
+            facts.imports.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            facts.imports["." * node.level + (node.module or "")] += 1
+        elif isinstance(node, ast.Name):
+            facts.names[node.id] += 1
+    return facts

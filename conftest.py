@@ -1,0 +1,72 @@
+"""What all tests share: one private service, isolated from the user's own, and the names that examples use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdall
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _isolated() -> Iterator[None]:
+    """Nothing here touches the user's own service; one that a test starts is ended by its process id."""
+    with tempfile.TemporaryDirectory(prefix="holdall-test-") as directory:
+        home = Path(directory)
+        settings = {"HOLDALL_DATA": str(home / "data"), "XDG_RUNTIME_DIR": str(home / "run")}
+        (home / "run").mkdir(mode=0o700)
+        os.environ.update(settings)
+        os.environ.pop("HOLDALL_URL", None)
+        yield
+        end_service(home / "data")
+
+
+def end_service(data: Path) -> None:
+    """End the service on this data directory, by the process id in its lock, and wait until it has left."""
+    from holdall.errors import StorageError
+    from holdall.worker.directory import DataDirectory
+
+    lock = data / "lock"
+    if not lock.exists() or not lock.read_text().strip():
+        return
+    with contextlib.suppress(ProcessLookupError, StorageError):
+        os.kill(int(lock.read_text()), signal.SIGTERM)
+        DataDirectory(data).lock(wait_seconds=10).release()
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[holdall.LocalService]:
+    """A private service that all tests share; the default one while they run."""
+    with holdall.LocalService(workers=2, sync="off") as running:
+        yield running
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, service: holdall.LocalService) -> Iterator[str]:
+    """The name of a Dict that is this test's own."""
+    own = request.node.name.translate(str.maketrans("[]/:, <>'\"()=", "-------------"))[:60]
+    yield own
+    holdall.Dict.objects.delete(own, allow_missing=True)
+
+
+@pytest.fixture
+def d(name: str) -> holdall.Dict[Any, Any]:
+    """An empty Dict of this test's own."""
+    return holdall.Dict.from_name(name, create_if_missing=True)
+
+
+@pytest.fixture(autouse=True)
+def _examples(request: pytest.FixtureRequest) -> None:
+    """What the examples in docstrings start from: the public names, and a service without Dicts."""
+    if isinstance(request.node, pytest.DoctestItem):
+        request.getfixturevalue("service")
+        for each in holdall.Dict.objects.list():
+            holdall.Dict.objects.delete(each.name, allow_missing=True)
+        request.node.dtest.globs.update({name: getattr(holdall, name) for name in holdall.__all__})

@@ -1,0 +1,5 @@
+"""`python -m holdall`: the command line."""
+
+from holdall.command.main import main
+
+main()

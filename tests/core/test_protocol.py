@@ -1,0 +1,98 @@
+"""Messages: round trips, and nothing but ProtocolError for whatever else arrives."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdall import bodies, protocol
+from holdall.errors import ProtocolError
+from holdall.protocol import Reply, Request
+from holdall.slots import SLOTS, slot_of, slot_range
+
+u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
+ids = st.binary(min_size=16, max_size=16)
+large = st.sampled_from([b"", b"x" * protocol.PAYLOAD_INLINE_BYTES_MAX, b"x" * (protocol.PAYLOAD_INLINE_BYTES_MAX + 1)])
+flags = u16.map(lambda value: value & ~protocol.PAYLOAD)
+requests = st.builds(Request, u8, flags, u32, ids, u64, u64, ids, st.binary(), st.binary() | large)
+replies = st.builds(Reply, u8, u64, u64, st.binary() | large)
+
+
+@given(requests)
+def test_a_request_survives_packing(request: Request) -> None:
+    frames = protocol.pack_request(request)
+    assert len(frames) == (2 if len(request.value) > protocol.PAYLOAD_INLINE_BYTES_MAX else 1)
+    parsed = protocol.parse_request(*frames)  # type: ignore[arg-type]
+    assert parsed._replace(flags=parsed.flags & ~protocol.PAYLOAD) == request
+    assert protocol.routing_hash(bytes(frames[0])) == request.hash
+    assert protocol.sequence_of(bytes(frames[0])) == request.sequence
+
+
+@given(replies)
+def test_a_reply_survives_packing(reply: Reply) -> None:
+    frames = protocol.pack_reply(reply)
+    head = bytes(frames[0])
+    assert protocol.has_payload_frame(head) == (len(frames) == 2)
+    assert protocol.parse_reply(*frames) == reply  # type: ignore[arg-type]
+
+
+@given(requests)
+def test_marking_a_retry_changes_nothing_else(request: Request) -> None:
+    frames = protocol.mark_retry(protocol.pack_request(request))
+    parsed = protocol.parse_request(*frames)  # type: ignore[arg-type]
+    assert parsed.flags & protocol.RETRY
+    assert parsed._replace(flags=0) == request._replace(flags=0)
+
+
+versioned = st.builds(lambda tail: bytes([protocol.VERSION]) + tail, st.binary())
+heads = st.binary() | st.binary(min_size=60, max_size=80) | versioned
+
+
+@given(heads, st.none() | st.binary())
+def test_arbitrary_frames_raise_nothing_but_protocol_error(head: bytes, payload: bytes | None) -> None:
+    for parse in (protocol.parse_request, protocol.parse_reply):
+        try:
+            parsed: Any = parse(head, payload)
+        except ProtocolError:
+            continue
+        assert head[0] == protocol.VERSION
+        assert len(parsed) >= 4
+
+
+@given(st.binary())
+def test_arbitrary_bodies_raise_nothing_but_protocol_error(body: bytes) -> None:
+    for kind in (bodies.CatalogEntry, bodies.Page, bodies.PageRequest, bodies.Roster, bodies.Hello, list[bytes], int):
+        try:
+            bodies.decode(kind, body)
+        except ProtocolError:
+            continue
+
+
+@given(st.binary(), st.binary())
+def test_a_key_object_survives_packing(key_object: bytes, value: bytes) -> None:
+    assert protocol.split_key_object(protocol.join_key_object(key_object, value)) == (key_object, value)
+
+
+@pytest.mark.parametrize("field", [b"", b"\1\0\0", b"\5\0\0\0abcd"])
+def test_a_wrong_key_object_is_a_protocol_error(field: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        protocol.split_key_object(field)
+
+
+@given(st.integers(1, SLOTS), u32)
+def test_every_slot_has_exactly_one_worker(workers: int, hash_: int) -> None:
+    ranges = [range(*slot_range(index, workers)) for index in range(workers)]
+    assert sum(slot_of(hash_) in slots for slots in ranges) == 1
+
+
+def test_the_specification_names_every_opcode_status_and_flag_with_its_number() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    in_text = {name: int(number) for number, name in re.findall(r"\| (\d+) \| `([A-Z_]+)` \|", text)}
+    numbers = {name: value for name, value in vars(protocol).items() if name.isupper() and isinstance(value, int)}
+    in_code = {name: value for name, value in numbers.items() if not re.match("_|VERSION$|.*_MAX$", name)}
+    assert in_text == in_code

@@ -1,0 +1,236 @@
+"""A worker's core against a plain dict, and what it promises about retries, batches and crashes."""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from holdall import protocol
+from holdall.bodies import Page, PageRequest, decode, encode
+from holdall.protocol import Reply, Request
+from holdall.worker.core import Message, Worker
+from holdall.worker.sessions import SESSION_SECONDS
+from holdall.worker.store import MemoryStore
+from holdall.worker.transaction import format_store
+
+DICT = b"d" * 16
+SESSION = b"s" * 16
+NOW = 1_000_000.0
+
+
+class Driver:
+    """One worker that owns all slots, over a store in memory, and one client's numbering."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        self.store = store or MemoryStore()
+        if store is None:
+            format_store(self.store)
+        self.worker = Worker(self.store, 0, 1, sync=True)
+        self.sequence = 0
+
+    def request(self, opcode: int, key: bytes = b"", value: bytes = b"", flags: int = 0, **numbers: Any) -> Request:
+        self.sequence += 1
+        fields = {"session": SESSION, "sequence": self.sequence, "lowest": self.sequence, "dict_id": DICT, **numbers}
+        return Request(opcode, flags, crc32(DICT + key), key=key, value=value, **fields)
+
+    def tick(self, *requests: Request, now: float = NOW) -> list[Reply]:
+        messages = [Message("socket", b"route", *protocol.pack_request(each)) for each in requests]  # type: ignore[arg-type]
+        return [protocol.parse_reply(*each.frames) for each in self.worker.tick(messages, now)]  # type: ignore[arg-type]
+
+    def ask(self, opcode: int, key: bytes = b"", value: bytes = b"", flags: int = 0) -> Reply:
+        return self.tick(self.request(opcode, key, value, flags))[0]
+
+    def registered(self) -> Driver:
+        assert self.ask(protocol.REGISTER, value=encode(None)).status == protocol.OK
+        return self
+
+    def reopened(self) -> Driver:
+        again = Driver(self.store)
+        again.sequence = self.sequence
+        return again
+
+
+keys = st.sampled_from([b"sa", b"sb", b"sc", b"i\x01"])
+operations = st.one_of(
+    st.tuples(st.just(protocol.PUT), keys, st.binary(max_size=5), st.sampled_from([0, protocol.SKIP_IF_EXISTS])),
+    st.tuples(st.sampled_from([protocol.GET, protocol.POP, protocol.CONTAINS]), keys, st.just(b""), st.just(0)),
+    st.tuples(st.sampled_from([protocol.CLEAR, protocol.LENGTH]), st.just(b""), st.just(b""), st.just(0)),
+)
+
+
+def expected(model: dict[bytes, bytes], opcode: int, key: bytes, value: bytes, flags: int) -> tuple[int, bytes]:
+    """What a plain dict answers."""
+    found = model.get(key)
+    if opcode == protocol.PUT:
+        if flags and found is not None:
+            return protocol.EXISTS, b""
+        model[key] = value
+    elif opcode == protocol.CLEAR:
+        model.clear()
+    elif opcode == protocol.LENGTH:
+        return protocol.OK, encode(len(model))
+    elif found is None:
+        return protocol.MISSING, b""
+    elif opcode == protocol.POP:
+        return protocol.OK, model.pop(key)
+    elif opcode == protocol.GET:
+        return protocol.OK, found
+    return protocol.OK, b""
+
+
+@settings(max_examples=200)
+@given(st.lists(st.lists(operations, max_size=6), max_size=8), st.booleans())
+def test_ticks_of_requests_answer_as_a_plain_dict_does(ticks: list[list[Any]], reopen: bool) -> None:
+    driver, model = Driver().registered(), dict[bytes, bytes]()
+    for operations in ticks:
+        replies = driver.tick(*(driver.request(*operation) for operation in operations))
+        answers = [(reply.status, bytes(reply.payload)) for reply in replies]
+        assert answers == [expected(model, *operation) for operation in operations]
+        while driver.worker.sweep(NOW):
+            pass
+        if reopen:
+            driver.store.crash()
+            driver = driver.reopened()
+    page = decode(Page, driver.ask(protocol.PAGE, value=encode(PageRequest(b"", 100)), flags=protocol.WITH_VALUES).payload)
+    assert {key: value for key, _key_object, value in page.entries} == model
+
+
+@given(st.lists(st.binary(max_size=100), max_size=5), st.none() | st.binary(max_size=50), st.integers(0, 255))
+def test_arbitrary_messages_are_answered_and_never_raise(heads: list[bytes], payload: bytes | None, opcode: int) -> None:
+    driver = Driver().registered()
+    valid = protocol.REQUEST.pack(protocol.VERSION, opcode, 0, 0, SESSION, 7, 7, DICT, 0)
+    messages = [Message("socket", b"route", head, payload) for head in [*heads, *(valid + head for head in heads)]]
+    answers = driver.worker.tick(messages, NOW)
+    assert len(answers) >= len([each for each in messages if each.head[1:2] != bytes([protocol.BATCH])])
+    for answer in answers:
+        protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
+    assert driver.ask(protocol.LENGTH).status == protocol.OK
+
+
+@pytest.mark.parametrize("after_crash", [False, True])
+def test_a_retried_pop_returns_the_first_outcome(after_crash: bool) -> None:
+    driver = Driver().registered()
+    driver.ask(protocol.PUT, b"sk", b"v")
+    pop = driver.request(protocol.POP, b"sk")
+    first = driver.tick(pop)
+    if after_crash:
+        driver.store.crash()
+        driver = driver.reopened()
+    assert driver.tick(pop._replace(flags=protocol.RETRY)) == first
+    assert (first[0].status, bytes(first[0].payload)) == (protocol.OK, b"v")
+
+
+def test_a_retried_put_does_not_undo_somebody_elses_newer_value() -> None:
+    driver = Driver().registered()
+    mine = driver.request(protocol.PUT, b"sk", b"1")
+    driver.tick(mine)
+    driver.tick(driver.request(protocol.PUT, b"sk", b"2", session=b"t" * 16))
+    driver.tick(mine._replace(flags=protocol.RETRY))
+    assert bytes(driver.ask(protocol.GET, b"sk").payload) == b"2"
+
+
+def test_a_retry_in_the_same_tick_happens_once() -> None:
+    driver = Driver().registered()
+    put = driver.request(protocol.PUT, b"sk", b"v", protocol.SKIP_IF_EXISTS)
+    assert [reply.status for reply in driver.tick(put, put)] == [protocol.OK, protocol.OK]
+
+
+def test_a_large_outcome_is_kept_through_a_crash_and_goes_when_its_client_moves_on() -> None:
+    driver = Driver().registered()
+    driver.ask(protocol.PUT, b"sk", b"v" * 5000)
+    pop = driver.request(protocol.POP, b"sk")
+    driver.tick(pop)
+    driver.store.crash()
+    driver = driver.reopened()
+    assert bytes(driver.tick(pop)[0].payload) == b"v" * 5000
+    driver.ask(protocol.PUT, b"sother", b"")
+    assert not [row for row, _value in driver.store.scan(b"O") if row.startswith(b"O")]
+
+
+def test_a_write_below_the_lowest_waiting_number_is_refused() -> None:
+    driver = Driver().registered()
+    late = driver.request(protocol.PUT, b"sk", b"late")
+    driver.ask(protocol.PUT, b"sother", b"")
+    assert driver.tick(late)[0].status == protocol.FORGOTTEN
+    assert driver.ask(protocol.GET, b"sk").status == protocol.MISSING
+
+
+def test_a_session_is_forgotten_after_the_horizon_and_not_before() -> None:
+    driver = Driver().registered()
+    driver.worker.sweep(NOW + SESSION_SECONDS - 1)
+    assert [row for row, _value in driver.store.scan(b"S") if row[:1] == b"S"]
+    driver.worker.sweep(NOW + SESSION_SECONDS + 1)
+    assert not [row for row, _value in driver.store.scan(b"S") if row[:1] == b"S"]
+
+
+def test_the_requests_of_a_batch_are_answered_one_by_one() -> None:
+    driver = Driver().registered()
+    puts = [driver.request(protocol.PUT, b"sk%d" % number, b"v", lowest=1) for number in range(3)]
+    body = encode([protocol.pack_request(put)[0] for put in puts] + [b"garbage"])
+    head = protocol.pack_request(driver.request(protocol.BATCH, value=body))[0]
+    answers = driver.worker.tick([Message("socket", b"route", bytes(head))], NOW)
+    assert protocol.is_batch_reply(bytes(answers[0].frames[0]))
+    replies = [
+        protocol.parse_reply(each) for each in decode(list[bytes], protocol.parse_reply(bytes(answers[0].frames[0])).payload)
+    ]
+    assert [reply.status for reply in replies] == [protocol.OK] * 3 + [protocol.MALFORMED]
+    assert [reply.sequence for reply in replies[:3]] == [put.sequence for put in puts]
+
+
+def test_pages_give_each_key_once_while_others_come_and_go() -> None:
+    driver = Driver().registered()
+    stays = {b"s%03d" % number for number in range(0, 100, 2)}
+    for key in stays:
+        driver.ask(protocol.PUT, key, b"")
+    seen: list[bytes] = []
+    after, more = b"", True
+    while more:
+        page = decode(Page, driver.ask(protocol.PAGE, value=encode(PageRequest(after, 7))).payload)
+        seen += [key for key, _key_object, _value in page.entries]
+        after, more = page.entries[-1][0], page.more
+        driver.ask(protocol.PUT, b"s%03d" % (len(seen) * 2 - 1), b"")
+        driver.ask(protocol.POP, b"s%03d" % (len(seen) * 2 - 3))
+    assert stays <= set(seen)
+    assert len(seen) == len(set(seen))
+
+
+def test_a_request_for_another_workers_slot_is_sent_back() -> None:
+    store = MemoryStore()
+    format_store(store)
+    worker = Worker(store, 0, 2, sync=True)
+    request = Request(protocol.GET, 0, 1023, SESSION, 1, 1, DICT, b"sk", b"")
+    answers = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
+    assert protocol.parse_reply(*answers[0].frames).status == protocol.WRONG_WORKER  # type: ignore[arg-type]
+
+
+def test_a_deleted_dict_stays_deleted() -> None:
+    driver = Driver().registered()
+    driver.ask(protocol.PUT, b"sk", b"v")
+    driver.ask(protocol.DROP)
+    driver = driver.reopened()
+    assert driver.ask(protocol.REGISTER, value=encode(None)).status == protocol.DICT_NOT_FOUND
+    assert driver.ask(protocol.GET, b"sk").status == protocol.DICT_NOT_FOUND
+    while driver.worker.sweep(NOW):
+        pass
+    assert not [row for row, _value in driver.store.scan(b"E") if row.startswith(b"E")]
+
+
+def test_the_first_key_object_stays_when_a_value_is_replaced() -> None:
+    driver = Driver().registered()
+    driver.ask(protocol.PUT, b"i\x01", protocol.join_key_object(b"True", b"v"), protocol.KEY_OBJECT)
+    driver.ask(protocol.PUT, b"i\x01", b"w")
+    page = decode(Page, driver.ask(protocol.PAGE, value=encode(PageRequest(b"", 9)), flags=protocol.WITH_VALUES).payload)
+    assert page.entries == [(b"i\x01", b"True", b"w")]
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_the_limit_of_an_entry_counts_key_and_value(excess: int) -> None:
+    driver = Driver().registered()
+    value = bytes(protocol.OBJECT_BYTES_MAX - 2 + excess)
+    reply = driver.ask(protocol.PUT, b"sk", value)
+    assert reply.status == (protocol.TOO_LARGE if excess else protocol.OK)
+    assert decode(int, driver.ask(protocol.LENGTH).payload) == 1 - excess

@@ -1,0 +1,66 @@
+"""Values come back as they were, whatever pickler served them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdall import values
+
+atoms = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+plain = st.recursive(
+    atoms | st.complex_numbers(allow_nan=False),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children) | st.tuples(children) | st.sets(st.integers()),
+    max_leaves=10,
+)
+
+
+@given(plain)
+def test_a_plain_value_comes_back(value: Any) -> None:
+    assert values.load(values.dump(value)) == value
+
+
+@given(plain)
+def test_a_plain_value_is_served_by_the_fast_pickler(value: Any) -> None:
+    assert values.load(values.dump([value])) == [value]
+    assert b"cloudpickle" not in values.dump(value)
+
+
+def test_a_list_that_contains_itself_comes_back() -> None:
+    knot: list[Any] = [1]
+    knot.append(knot)
+    back = values.load(values.dump(knot))
+    assert back[1] is back
+
+
+def test_what_only_cloudpickle_can_pickle_comes_back() -> None:
+    factor = 3
+    assert values.load(values.dump({"f": lambda x: x * factor}))["f"](2) == 6
+    assert values.load(values.dump([json])) == [json]
+
+
+def test_a_class_that_others_cannot_import_travels_with_its_value() -> None:
+    local = type("Local", (), {"__module__": "__main__"})
+    data = values.dump([local()])
+    with pytest.raises(AttributeError):  # what the plain pickler would have stored
+        pickle.loads(b"\x80\x05c__main__\nLocal\n.")
+    assert type(values.load(data)[0]).__name__ == "Local"
+
+
+def test_an_array_comes_back() -> None:
+    array = np.arange(12).reshape(3, 4)
+    assert (values.load(values.dump(array)) == array).all()
+
+
+def test_too_deep_a_nesting_is_a_recursion_error_and_no_crash() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(RecursionError):
+        values.dump(deep)
