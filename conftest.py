@@ -51,7 +51,7 @@ def service() -> Iterator[holdall.LocalService]:
 @pytest.fixture
 def name(request: pytest.FixtureRequest, service: holdall.LocalService) -> Iterator[str]:
     """The name of a Dict that is this test's own."""
-    own = request.node.name.translate(str.maketrans("[]/:, <>'\"()=", "-------------"))[:60]
+    own = request.node.name.translate(str.maketrans("[]/:, <>'\"()=", "-------------"))[:40]
     yield own
     holdall.Dict.objects.delete(own, allow_missing=True)
 
@@ -59,7 +59,7 @@ def name(request: pytest.FixtureRequest, service: holdall.LocalService) -> Itera
 @pytest.fixture
 def d(name: str) -> holdall.Dict[Any, Any]:
     """An empty Dict of this test's own."""
-    return holdall.Dict.from_name(name, create_if_missing=True)
+    return holdall.Dict.from_name(name, create_if_missing=True).hydrate()
 
 
 @pytest.fixture(autouse=True)

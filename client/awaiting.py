@@ -31,11 +31,11 @@ class AwaitingLine:
         self._client = client
         self._loop = loop
         self._channel = client.new_channel()
-        self._socket: Any = client.new_socket()
+        self.socket: Any = client.new_socket()
         self._outbox: list[Waiting] = []
         self._looking: asyncio.TimerHandle | None = None
         self._reviving: asyncio.Future[None] | None = None
-        self._fd = self._socket.fd
+        self._fd = self.socket.fd
         loop.add_reader(self._fd, self._drain)
 
     async def run(self, operation: Operation[R], timeout: float) -> R:
@@ -57,7 +57,7 @@ class AwaitingLine:
                 self._looking.cancel()
             for waiting in self._channel.waiting.values():
                 waiting.answer.cancel()
-        self._socket.close(0)
+        self.socket.close(0)
 
     async def _answers(self, asked: Ask | list[Ask], deadline: float) -> Answers:
         sent = [self._send(ask, deadline) for ask in ([asked] if isinstance(asked, Ask) else asked)]
@@ -94,17 +94,17 @@ class AwaitingLine:
 
     def _transmit(self, message: list[Any]) -> None:
         try:
-            frames.send(self._socket, message)
+            frames.send(self.socket, message)
         except zmq.ZMQError:  # the way is full, or closed meanwhile: what is still wanted goes again when it is overdue
             pass
 
     def _drain(self) -> None:
-        while not self._socket.closed:
+        while not self.socket.closed:
             try:
-                head = self._socket.recv(zmq.DONTWAIT)
+                head = self.socket.recv(zmq.DONTWAIT)
             except zmq.Again:
                 return
-            payload = self._socket.recv(copy=False).buffer if has_payload_frame(head) else None
+            payload = self.socket.recv(copy=False).buffer if has_payload_frame(head) else None
             for waiting, reply in self._channel.receive(head, payload, monotonic()):
                 if not waiting.answer.done():
                     waiting.answer.set_result(reply)

@@ -29,8 +29,8 @@ class BlockingLine:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._channel = client.new_channel()
-        self._socket: Any = client.new_socket()
-        self._socket.rcvtimeo = max(1, min(WAKE_MILLISECONDS, int(client.timeout * 1000)))
+        self.socket: Any = client.new_socket()
+        self.socket.rcvtimeo = max(1, min(WAKE_MILLISECONDS, int(client.timeout * 1000)))
 
     def run(self, operation: Operation[R], timeout: float) -> R:
         """Carry out an operation: ask what it yields, send it the answers, return its result."""
@@ -45,7 +45,7 @@ class BlockingLine:
 
     def close(self) -> None:
         """Close the socket."""
-        self._socket.close(0)
+        self.socket.close(0)
 
     def _one(self, ask: Ask, deadline: float) -> Reply:
         waiting = self._send(ask, deadline)
@@ -77,17 +77,17 @@ class BlockingLine:
 
     def _transmit(self, waiting: Waiting) -> None:
         try:
-            frames.send(self._socket, waiting.frames)
+            frames.send(self.socket, waiting.frames)
         except zmq.Again:  # the way is full: it goes again when it is overdue
             pass
 
     def _receive(self) -> list[tuple[Waiting, Reply]]:
         try:
-            head = self._socket.recv()
+            head = self.socket.recv()
         except zmq.Again:
             self._look_for_overdue()
             return []
-        payload = self._socket.recv(copy=False).buffer if has_payload_frame(head) else None
+        payload = self.socket.recv(copy=False).buffer if has_payload_frame(head) else None
         return self._channel.receive(head, payload, monotonic())
 
     def _look_for_overdue(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import sys
@@ -93,7 +94,10 @@ class Client:
 
     def run(self, operation: Operation[R]) -> R:
         """Carry out an operation on this thread."""
-        line = self._idle.pop() if self._idle else self._new_line()
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            line = self._new_line()
         try:
             if self._roster is None:
                 self._roster = line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
@@ -138,7 +142,7 @@ class Client:
             if self._closed:
                 raise ConnectionError(f"this client of {self.address} is closed: make another one")
             socket: Any = self._context.socket(zmq.DEALER)
-            self._open_sockets += 1
+            self._open.add(socket)
         socket.linger = 0
         socket.reconnect_ivl = 20
         socket.reconnect_ivl_max = 500
@@ -178,9 +182,9 @@ class Client:
 
     def _reset(self) -> None:
         """No line, no socket: at the start, and in a forked child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call while its own thread is in here
         self._context = zmq.Context()
-        self._open_sockets = 0
+        self._open: set[Any] = set()
         self._idle: deque[BlockingLine] = deque()
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingLine] = {}
 
@@ -216,15 +220,14 @@ class Client:
 
     def _give_up(self, line: BlockingLine | AwaitingLine) -> None:
         line.close()
-        with self._lock:
-            self._open_sockets -= 1
+        self._open.discard(line.socket)
         if self._closed:
             self._end_context()
 
     def _end_context(self) -> None:
         """End the context when its last socket is closed: before that, `term` would wait for it."""
         with self._lock:
-            if self._open_sockets == 0 and not self._context.closed:
+            if not self._open and not self._context.closed:
                 self._context.term()
 
 
@@ -248,4 +251,10 @@ def _after_fork_in_child() -> None:
         client.inherit()
 
 
+def _close_all() -> None:
+    for client in list(_clients):
+        client.close()
+
+
+atexit.register(_close_all)
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -136,9 +136,9 @@ def _show(console: Console, summary: Summary) -> None:
         for column in table.columns[1:]:
             column.justify = "right" if column.header not in ("started by", "most used names") else "left"
         console.print(table)
-    rate = summary.calls / summary.seconds
     console.print(f"{summary.functions:,} functions and {summary.classes:,} classes in {summary.files:,} files")
-    console.print(f"{summary.calls:,} calls in {summary.seconds:.1f} s, parsing included: {rate:,.0f} calls/s")
+    rate = f"{summary.calls / summary.seconds:,.0f} calls/s"
+    console.print(f"{summary.calls:,} calls in {summary.seconds:.1f} s, parsing included: {rate}")
     claims = {
         "each file was claimed by exactly one process": summary.claimed_once,
         "no file is missing": not summary.missing,

@@ -1,0 +1,135 @@
+"""The awaitable twins: the same as the blocking calls, in any loop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from typing import Any
+
+import pytest
+import uvloop
+
+import holdall
+from holdall import Dict
+
+
+def test_every_operation_has_a_twin(d: Dict[Any, Any], name: str) -> None:
+    async def main() -> None:
+        other: Dict[Any, Any] = Dict.from_name(name)
+        await other.hydrate.aio()
+        assert await d.put.aio("a", 1) is True
+        assert await d.put.aio("a", 2, skip_if_exists=True) is False
+        assert await d.get.aio("a") == 1
+        assert await d.get.aio("b", 5) == 5
+        assert await d.contains.aio("a") is True
+        await d.update.aio({"b": 2}, c=3)
+        assert await d.len.aio() == 3
+        assert sorted([key async for key in d.keys.aio()]) == ["a", "b", "c"]
+        assert sorted([value async for value in d.values.aio()]) == [1, 2, 3]
+        assert sorted([item async for item in d.items.aio()]) == [("a", 1), ("b", 2), ("c", 3)]
+        assert await d.pop.aio("a") == 1
+        with pytest.raises(KeyError):
+            await d.pop.aio("a")
+        await d.clear.aio()
+        assert await d.len.aio() == 0
+        await Dict.objects.create.aio(f"{name}-2")
+        assert f"{name}-2" in [each.name for each in await Dict.objects.list.aio()]
+        await Dict.objects.delete.aio(f"{name}-2")
+        with pytest.raises(holdall.NotFoundError):
+            await Dict.objects.delete.aio(f"{name}-2")
+
+    asyncio.run(main())
+
+
+def test_the_twin_is_a_coroutine_function_of_the_same_method(d: Dict[Any, Any]) -> None:
+    assert inspect.iscoroutinefunction(d.get.aio)
+    assert list(inspect.signature(d.get).parameters)[1:] == ["key", "default"]
+
+
+def test_a_thousand_calls_of_one_tick_each_get_their_own_answer(d: Dict[Any, Any]) -> None:
+    async def main() -> None:
+        await asyncio.gather(*(d.put.aio(number, number) for number in range(1000)))
+        assert await asyncio.gather(*(d.get.aio(number) for number in range(1000))) == list(range(1000))
+        popped = await asyncio.gather(*(d.pop.aio(number % 100, None) for number in range(1000)))
+        assert sorted(value for value in popped if value is not None) == list(range(100))
+
+    asyncio.run(main())
+
+
+def test_small_and_large_values_in_one_tick(d: Dict[Any, Any]) -> None:
+    async def main() -> None:
+        await asyncio.gather(*(d.put.aio(size, bytes(size)) for size in (10, 100_000, 20, 200_000)))
+        assert await asyncio.gather(*(d.get.aio(size) for size in (200_000, 20, 100_000, 10))) == [
+            bytes(size) for size in (200_000, 20, 100_000, 10)
+        ]
+
+    asyncio.run(main())
+
+
+def test_one_failing_call_leaves_its_neighbours_alone(d: Dict[Any, Any]) -> None:
+    async def main() -> None:
+        calls = d.put.aio("a", 1), d.get.aio([]), d.pop.aio("missing"), d.get.aio("a")
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert results[0] is True
+        assert isinstance(results[1], TypeError)
+        assert isinstance(results[2], KeyError)
+
+    asyncio.run(main())
+
+
+def test_cancelled_calls_never_hand_their_answer_to_others(d: Dict[Any, Any]) -> None:
+    async def main() -> None:
+        await d.update.aio({number: number for number in range(100)})
+        for _ in range(20):
+            tasks = [asyncio.create_task(d.get.aio(number)) for number in range(100)]
+            await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            answers = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(answer == number for number, answer in enumerate(answers) if number % 2)
+            assert await asyncio.gather(*(d.get.aio(number) for number in range(100))) == list(range(100))
+
+    asyncio.run(main())
+
+
+def test_a_second_run_a_uvloop_and_loops_in_threads(d: Dict[Any, Any]) -> None:
+    async def main(number: int) -> Any:
+        await d.put.aio(number, number)
+        return await d.get.aio(number)
+
+    assert [asyncio.run(main(number)) for number in range(3)] == [0, 1, 2]
+    loop = uvloop.new_event_loop()
+    try:
+        assert loop.run_until_complete(main(3)) == 3
+    finally:
+        loop.close()
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda number=number: found.append(asyncio.run(main(number)))) for number in range(4, 8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [4, 5, 6, 7]
+    assert d.len() == 8
+
+
+def test_a_client_is_closed_by_its_block(service: holdall.LocalService, name: str) -> None:
+    async def main() -> None:
+        async with holdall.Client(service.url) as client:
+            other: Dict[Any, Any] = Dict.from_name(name, create_if_missing=True, client=client)
+            await other.put.aio("key", 1)
+        with pytest.raises(holdall.ConnectionError, match="closed"):
+            await other.get.aio("key")
+
+    asyncio.run(main())
+
+
+def test_a_wrong_url_is_a_connection_error_and_the_loop_goes_on(d: Dict[Any, Any]) -> None:
+    async def main() -> None:
+        async with holdall.Client("ipc:///tmp/holdall-nobody-listens-here", timeout=0.5) as client:
+            with pytest.raises(holdall.ConnectionError, match="no service answered at ipc:///tmp/holdall-nobody"):
+                await Dict.from_name("kv", client=client).get.aio("key")
+        assert await d.get.aio("key") is None
+
+    asyncio.run(main())

@@ -1,0 +1,177 @@
+"""Clients: addresses, threads, forks, signals, the end of things."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+import holdall
+from holdall import Dict
+
+NO_URLS = "localhost:4255", "http://localhost", "tcp://", "tcp://host:0", "tcp://h:99999", "ipc://", "ipc:///" + "x" * 200
+
+
+@pytest.mark.parametrize("url", NO_URLS)
+def test_a_url_that_is_none_is_an_invalid_error(url: str) -> None:
+    with pytest.raises(holdall.InvalidError, match="Invalid URL"):
+        holdall.Client(url)
+
+
+def test_a_wrong_url_is_a_connection_error_that_names_it(d: Dict[Any, Any]) -> None:
+    with holdall.Client("tcp://127.0.0.1:9", timeout=0.4) as client:
+        for _ in range(2):
+            with pytest.raises(holdall.ConnectionError, match=r"tcp://127.0.0.1:9.*holdall serve") as caught:
+                Dict.from_name("kv", client=client)["key"]
+    assert isinstance(caught.value, ConnectionError)
+    assert d.get("key") is None
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_must_be_above_zero(timeout: float) -> None:
+    with pytest.raises(holdall.InvalidError, match="timeout"):
+        holdall.Client(timeout=timeout)
+
+
+def test_a_closed_client_says_so(service: holdall.LocalService, name: str) -> None:
+    with holdall.Client(service.url) as client:
+        d: Dict[Any, Any] = Dict.from_name(name, create_if_missing=True, client=client)
+        d["key"] = 1
+    with pytest.raises(holdall.ConnectionError, match="closed"):
+        d["key"]
+    client.close()
+
+
+def test_one_handle_in_many_threads(d: Dict[Any, Any]) -> None:
+    def work(number: int) -> None:
+        for step in range(50):
+            d[number, step] = step
+            if d[number, step] != step:
+                wrong.append((number, step))
+
+    wrong: list[Any] = []
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(d) == 800
+
+
+def claim(d: Dict[Any, Any], number: int) -> int:
+    return sum(d.put(key, number, skip_if_exists=True) for key in range(100))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_pool_of_processes_claims_each_key_once(d: Dict[Any, Any], method: str) -> None:
+    d["before"] = "the fork"  # the parent has sockets that its children must not use
+    with multiprocessing.get_context(method).Pool(4) as pool:
+        claimed = pool.starmap(claim, [(d, number) for number in range(4)])
+        pool.close()
+        pool.join()
+    assert sum(claimed) == 100
+    assert len(d) == 101
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_fork_in_the_middle_of_calls_of_other_threads(d: Dict[Any, Any]) -> None:
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            d["parent"] = 1
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(5):
+            child = os.fork()
+            if child == 0:
+                try:
+                    d["child", number] = number
+                    os._exit(0 if d["child", number] == number else 1)
+                finally:
+                    os._exit(2)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert [d["child", number] for number in range(5)] == list(range(5))
+
+
+def test_control_c_in_the_middle_of_a_call_leaves_no_wrong_answer(service: holdall.LocalService, d: Dict[Any, Any]) -> None:
+    d.update({number: number for number in range(10)})
+    program = f"""
+import holdall, os, signal, threading, time
+d = holdall.Dict.from_name({d.name!r})
+wrong = interrupted = 0
+def interrupt():
+    for _ in range(200):
+        time.sleep(0.002)
+        os.kill(os.getpid(), signal.SIGINT)
+d[0]
+thread = threading.Thread(target=interrupt)
+thread.start()
+while True:
+    try:
+        for number in range(10):
+            wrong += d[number] != number
+        if not thread.is_alive():
+            break
+    except KeyboardInterrupt:
+        interrupted += 1
+print(wrong, interrupted > 10)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.stderr) == ("0 True\n", "")
+
+
+def test_a_process_ends_quietly_without_closing_anything(d: Dict[Any, Any]) -> None:
+    program = f"""
+import asyncio, holdall, threading
+d = holdall.Dict.from_name({d.name!r})
+d["a"] = 1
+thread = threading.Thread(target=lambda: d.put("b", 2)); thread.start(); thread.join()
+asyncio.run(d.put.aio("c", 3))
+client = holdall.Client(); holdall.Dict.from_name({d.name!r}, client=client)["d"] = 4
+"""
+    strict = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
+    ran = subprocess.run(strict, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert sorted(d) == ["a", "b", "c", "d"]
+
+
+def test_a_signal_handler_may_call_in_the_middle_of_a_call(d: Dict[Any, Any]) -> None:
+    def count(*_: object) -> None:
+        d["count"] = d["count"] + 1
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+
+    d["count"] = 0
+    before = signal.signal(signal.SIGALRM, count)
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+    try:
+        for number in range(300):
+            d[number] = number
+            assert d[number] == number
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert d["count"] > 0
+
+
+def test_importing_holdall_loads_neither_leveldb_nor_the_command_line() -> None:
+    program = "import sys, holdall; holdall.Dict, holdall.Client; print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "'zmq'" in loaded
+    for heavy in ("plyvel", "click", "rich", "cloudpickle", "asyncio", "numpy"):
+        assert f"'{heavy}'" not in loaded
