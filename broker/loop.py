@@ -6,29 +6,19 @@ import logging
 import time
 from typing import Any
 
-import msgspec
 import zmq
 
 from holdall import frames, protocol
 from holdall.broker.core import Broker, Send
 from holdall.service.address import listen
 from holdall.service.child import EXIT_IDLE, Child
+from holdall.service.settings import BrokerSettings
 
 MESSAGES_PER_TURN = 200
 """Messages taken from one side before the other has its turn."""
 EXPIRE_SECONDS = 0.5
 
 log = logging.getLogger("holdall.broker")
-
-
-class BrokerSettings(msgspec.Struct, frozen=True):
-    """What a broker is started with: the URLs it binds for clients, the one for workers, and after how many seconds
-    without any request it ends (None: never).
-    """
-
-    listen: list[str]
-    workers_listen: str
-    idle_seconds: float | None = None
 
 
 def serve(settings: BrokerSettings, child: Child) -> int:

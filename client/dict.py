@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Union
 from zlib import crc32
 
 from holdall import settings
@@ -17,10 +17,17 @@ from holdall.client.views import Items, Keys, Values, ViewTwin, stream
 from holdall.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # type checkers have it; nothing is installed for it
+
     from holdall.bodies import CatalogEntry
 
-K = TypeVar("K")
-V = TypeVar("V")
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
+else:
+    from typing import TypeVar
+
+    K = TypeVar("K")
+    V = TypeVar("V")
 
 _MISSING: Any = object()
 

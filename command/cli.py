@@ -12,7 +12,7 @@ from rich.console import Console
 import holdall
 from holdall import settings
 from holdall.errors import Error
-from holdall.worker.loop import Sync
+from holdall.service.settings import Sync
 
 FAILED = 1
 
@@ -57,7 +57,8 @@ def cli() -> None:
 @_sync
 def serve(data: Path, listen: str | None, workers: int | None, sync: str) -> None:
     """Run broker and workers until Ctrl-C or SIGTERM."""
-    from holdall.service.supervisor import ServiceSettings, refused
+    from holdall.service.settings import ServiceSettings
+    from holdall.service.supervisor import refused
 
     console = Console(stderr=True)
     wanted = ServiceSettings(str(data.resolve()), listen, workers, cast(Sync, sync))
@@ -77,8 +78,9 @@ def serve(data: Path, listen: str | None, workers: int | None, sync: str) -> Non
 @click.option("--workers-listen", metavar="URL", required=True, help="Where workers connect.")
 def broker(listen: str, workers_listen: str) -> None:
     """Run a broker alone, for workers that are started by hand."""
-    from holdall.broker.loop import BrokerSettings, serve
+    from holdall.broker.loop import serve
     from holdall.service.child import run
+    from holdall.service.settings import BrokerSettings
 
     wanted = BrokerSettings([settings.listen_url(listen)], settings.listen_url(workers_listen))
     sys.exit(run(wanted, serve, supervised=False))
@@ -93,7 +95,8 @@ def broker(listen: str, workers_listen: str) -> None:
 def worker(data: Path, index: int, broker: str, address: str, sync: str) -> None:
     """Run one worker alone, on a data directory that a service has made."""
     from holdall.service.child import run
-    from holdall.worker.loop import WorkerSettings, serve
+    from holdall.service.settings import WorkerSettings
+    from holdall.worker.loop import serve
 
     wanted = WorkerSettings(str(data), index, settings.url(broker), settings.listen_url(address), cast(Sync, sync))
     sys.exit(run(wanted, serve, supervised=False))

@@ -128,17 +128,16 @@ def _show(console: Console, summary: Summary) -> None:
     top = Table("most imported", "times", "most used names", "times", title="Python's standard library")
     for (module, count), (name, times) in zip(summary.imports.most_common(TOP), summary.names.most_common(TOP), strict=False):
         top.add_row(module, f"{count:,}", name, f"{times:,}")
-    pool = Table("process", "started by", "files", "calls", "seconds", "calls/s", title="Who did it")
+    pool = Table("process", "started by", "files", "calls", "seconds in calls", "calls/s", title="Who did it")
     for number, fared in summary.processes.items():
         rate = f"{fared.calls / fared.seconds:,.0f}"
-        pool.add_row(str(number), fared.started_by, str(fared.files), f"{fared.calls:,}", f"{fared.seconds:.1f}", rate)
+        pool.add_row(str(number), fared.started_by, str(fared.files), f"{fared.calls:,}", f"{fared.seconds:.2f}", rate)
     for table in (top, pool):
         for column in table.columns[1:]:
             column.justify = "right" if column.header not in ("started by", "most used names") else "left"
         console.print(table)
     console.print(f"{summary.functions:,} functions and {summary.classes:,} classes in {summary.files:,} files")
-    rate = f"{summary.calls / summary.seconds:,.0f} calls/s"
-    console.print(f"{summary.calls:,} calls in {summary.seconds:.1f} s, parsing included: {rate}")
+    console.print(f"{summary.calls:,} calls, and all that parsing, in {summary.seconds:.1f} s")
     claims = {
         "each file was claimed by exactly one process": summary.claimed_once,
         "no file is missing": not summary.missing,

@@ -34,12 +34,26 @@ class Facts:
 
 @dataclass
 class Fared:
-    """How one process fared: how it was started, the files it claimed, the calls it made, the seconds it took."""
+    """How one process fared: how it was started, the files it claimed, the calls it made, the seconds it spent in them."""
 
     started_by: str
     files: int
     calls: int
     seconds: float
+
+
+class Stopwatch:
+    """Counts the calls made inside `with` blocks, and their seconds."""
+
+    calls = 0
+    seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.calls += 1
+        self.seconds += time.perf_counter() - self._started
 
 
 def source_files() -> list[str]:
@@ -51,14 +65,17 @@ def source_files() -> list[str]:
 
 def survey(dict_: Dict[Any, Any], number: int, started_by: str, files: list[str]) -> None:
     """Claim files until none is left; parse each claimed one and store its facts."""
-    order = random.Random(number).sample(files, len(files))
-    started = time.monotonic()
+    stopwatch = Stopwatch()
     mine = 0
-    for file in order:
-        if dict_.put(("claim", file), number, skip_if_exists=True):
-            dict_["facts", file] = facts_of(file)
+    for file in random.Random(number).sample(files, len(files)):
+        with stopwatch:
+            claimed = dict_.put(("claim", file), number, skip_if_exists=True)
+        if claimed:
+            facts = facts_of(file)
+            with stopwatch:
+                dict_["facts", file] = facts
             mine += 1
-    dict_["process", number] = Fared(started_by, mine, len(order) + mine, time.monotonic() - started)
+    dict_["process", number] = Fared(started_by, mine, stopwatch.calls, stopwatch.seconds)
 
 
 def facts_of(file: str) -> Facts:

@@ -34,7 +34,8 @@ def _main() -> int:
     import msgspec
 
     from holdall.service.child import EXIT_REFUSED, READY, refusal
-    from holdall.service.supervisor import ServiceSettings, refused
+    from holdall.service.settings import ServiceSettings
+    from holdall.service.supervisor import refused
 
     settings = msgspec.json.decode(sys.argv[1], type=ServiceSettings)
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.WARNING)

@@ -8,8 +8,6 @@ import stat
 from pathlib import Path
 from typing import Any
 
-import zmq
-
 from holdall.errors import AuthError, ConnectionError
 
 
@@ -25,12 +23,14 @@ def is_listening(url: str) -> bool:
 
 def listen(zmq_socket: Any, url: str) -> None:
     """Bind. A second bind to a live ipc path would succeed and steal it: that is refused with ConnectionError."""
+    from zmq import ZMQError  # not at the top: a supervisor binds nothing, and starts sooner without
+
     ipc = url.startswith("ipc://")
     if ipc and is_listening(url):
         raise ConnectionError(f"cannot listen at {url}: another process does already")
     try:
         zmq_socket.bind(url)
-    except zmq.ZMQError as error:
+    except ZMQError as error:
         raise ConnectionError(f"cannot listen at {url}: {error.strerror}") from None
     if ipc:
         os.chmod(url[len("ipc://") :], stat.S_IRUSR | stat.S_IWUSR)

@@ -14,8 +14,8 @@ from holdall import settings
 from holdall.service import process
 from holdall.service.address import is_listening, make_private
 from holdall.service.child import READY, refusal_error
-from holdall.service.supervisor import ServiceSettings, require_plyvel
-from holdall.worker.loop import Sync
+from holdall.service.settings import ServiceSettings, Sync
+from holdall.service.supervisor import require_plyvel
 
 LEAVING_SECONDS = 10.0
 """How long a new service waits for one that is just ending to leave the data directory."""

@@ -15,16 +15,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from holdall import settings as defaults
-from holdall.broker.loop import BrokerSettings
 from holdall.errors import Error, StorageError
 from holdall.service import process
 from holdall.service.address import make_private
 from holdall.service.child import EXIT_IDLE, READY, refusal_error
+from holdall.service.settings import BrokerSettings, ServiceSettings, WorkerSettings
 from holdall.worker.directory import DataDirectory
-from holdall.worker.loop import Sync, WorkerSettings
 
 STOP_SECONDS = 10.0
 """How long a child may take to end before it is killed."""
@@ -34,20 +31,6 @@ BACKOFF_SECONDS = (0.1, 5.0)
 """Shortest and longest wait before a child that dies at once is started again."""
 
 log = logging.getLogger("holdall.service")
-
-
-class ServiceSettings(msgspec.Struct, frozen=True):
-    """What a service is started with: its data directory, the URL it listens at besides its own ipc one, how many
-    workers (None: as the directory was made), the sync mode, after how many idle seconds it ends (None: never), and how
-    long it waits for another service to leave the data directory.
-    """
-
-    data: str
-    listen: str | None = None
-    workers: int | None = None
-    sync: Sync = "always"
-    idle_seconds: float | None = None
-    lock_seconds: float = 0.0
 
 
 class Service:

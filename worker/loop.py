@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
 import zmq
 
 from holdall import frames, protocol
@@ -20,11 +19,10 @@ from holdall.errors import InvalidError
 from holdall.protocol import Request
 from holdall.service.address import listen
 from holdall.service.child import Child
+from holdall.service.settings import WorkerSettings
 from holdall.worker.core import Answer, Message, Worker
 from holdall.worker.directory import DataDirectory, Layout
 from holdall.worker.transaction import CommitFailed
-
-Sync = Literal["always", "interval", "off"]
 
 MESSAGES_PER_TICK = 500
 """Bounds a tick's time and memory; what is left waits for the next one."""
@@ -35,16 +33,6 @@ SWEEP_SECONDS = 0.05
 """How long sweeping waits between two steps while there are requests."""
 
 log = logging.getLogger("holdall.worker")
-
-
-class WorkerSettings(msgspec.Struct, frozen=True):
-    """What a worker is started with: `broker` is the URL it connects to, `address` the one it binds for clients."""
-
-    data: str
-    index: int
-    broker: str
-    address: str
-    sync: Sync = "always"
 
 
 def serve(settings: WorkerSettings, child: Child) -> None:

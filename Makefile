@@ -1,0 +1,34 @@
+# Each target sets up what it needs in .venv: a machine needs only Python and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check bench clean
+
+help: ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/has-cli ## A parallel job on one Dict, on the source files of Python's standard library
+	$(BIN)/holdall demo
+
+test: $(VENV)/has-test ## All tests, on real processes
+	$(BIN)/python -m pytest
+
+check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(VENV)/has-bench ## Latency and throughput beside the peers that are installed
+	$(BIN)/holdall bench
+
+clean: ## Remove what the targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/has-%: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)

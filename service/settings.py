@@ -1,0 +1,44 @@
+"""What each process of a service is started with. The parent passes it to the child as JSON."""
+
+from __future__ import annotations
+
+from typing import Literal, Union
+
+import msgspec
+
+Sync = Literal["always", "interval", "off"]
+"""When a write survives a power cut: before it is answered, within a second, or whenever the system writes it."""
+
+
+class ServiceSettings(msgspec.Struct, frozen=True):
+    """A service: its data directory, the URL it listens at besides its own ipc one, how many workers (None: as the
+    directory was made), after how many idle seconds it ends (None: never), and how long it waits for another service
+    to leave the data directory.
+    """
+
+    data: str
+    listen: Union[str, None] = None
+    workers: Union[int, None] = None
+    sync: Sync = "always"
+    idle_seconds: Union[float, None] = None
+    lock_seconds: float = 0.0
+
+
+class BrokerSettings(msgspec.Struct, frozen=True):
+    """A broker: the URLs it binds for clients, the one for workers, and after how many seconds without any request it
+    ends (None: never).
+    """
+
+    listen: list[str]
+    workers_listen: str
+    idle_seconds: Union[float, None] = None
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """A worker: its data directory, its index in it, the URL of the broker, and the one it binds for clients."""
+
+    data: str
+    index: int
+    broker: str
+    address: str
+    sync: Sync = "always"
