@@ -1,1 +1,1 @@
-"""Latency and throughput beside the peers."""
+"""Latency and throughput beside the peers, taken in turns in one run: only ratios count."""

@@ -224,7 +224,7 @@ class Dict(MutableMapping[K, V]):
 
     @twin
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, other: HasKeys[K, V] | Iterable[tuple[K, V]] = (), /, **kwargs: V
+        self, other: Mapping[K, V] | HasKeys[K, V] | Iterable[tuple[K, V]] = (), /, **kwargs: V
     ) -> Operation[None]:
         """Store many entries, as `dict.update`: from a mapping, an object with `keys()`, or pairs; and from keywords.
 

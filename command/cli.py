@@ -35,10 +35,10 @@ _sync = click.option(
 class _Group(click.Group):
     """Turns our own errors into one line and exit status 1."""
 
-    def invoke(self, context: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(context)
+            return super().invoke(ctx)
         except Error as error:
             click.echo(f"holdall: {error}", err=True)
             sys.exit(FAILED)
@@ -111,3 +111,19 @@ def demo(processes: int, files: int | None, as_json: bool) -> None:
     from holdall.command.demo import run_demo
 
     sys.exit(run_demo(processes, files, as_json))
+
+
+@cli.command()
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns that each peer takes.")
+@click.option("--calls", type=click.IntRange(100), default=1_000, show_default=True, help="Calls in a turn.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def bench(rounds: int, calls: int, as_json: bool) -> None:
+    """Measure latency beside the peers that are installed."""
+    from holdall.bench import latency, report
+
+    console = Console(stderr=as_json)
+    rows = latency.measure(rounds, calls, console)
+    if as_json:
+        click.echo(report.as_json(rows))
+    else:
+        report.print_table(console, rows)

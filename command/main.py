@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 
 def main() -> None:
     """Run the command line."""
-    try:
-        import click  # noqa: F401
-        import rich  # noqa: F401
-    except ModuleNotFoundError as error:
-        sys.exit(f"the command line needs the package {error.name}: pip install 'holdall[cli]'")
+    for package in ("click", "rich"):
+        if find_spec(package) is None:
+            sys.exit(f"the command line needs the package {package}: pip install 'holdall[cli]'")
     from holdall.command.cli import cli
 
     cli(prog_name="holdall")

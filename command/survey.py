@@ -28,8 +28,8 @@ class Facts:
 
     functions: int = 0
     classes: int = 0
-    imports: Counter[str] = field(default_factory=Counter)
-    names: Counter[str] = field(default_factory=Counter)
+    imports: Counter[str] = field(default_factory=Counter[str])
+    names: Counter[str] = field(default_factory=Counter[str])
 
 
 @dataclass
