@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, Union
 
 from holdall.protocol import NO_DICT, Buffer, Reply
 
@@ -45,6 +45,25 @@ class Ask:
         return f"{self.verb} {shown(self.key)} in {self.of}" if self.data and self.key is not None else f"{self.verb} {self.of}"
 
 
+class Sharing(Protocol):
+    """What an operation can be shared for."""
+
+    def is_hydrated(self) -> bool:
+        """Whether it has been carried out."""
+        ...
+
+    def lock(self) -> Any:
+        """A lock, held by the thread that carries it out."""
+        ...
+
+
+class Shared(NamedTuple):
+    """An operation that callers at once share: one carries it out, the others wait for it."""
+
+    of: Sharing
+    operation: Callable[[], Operation[None]]
+
+
 def shown(key: object) -> str:
     """A key as an error message shows it: whole, if it is short."""
     try:
@@ -54,7 +73,7 @@ def shown(key: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-Operation: TypeAlias = "Generator[Union[Ask, list[Ask]], Any, R]"
+Operation: TypeAlias = "Generator[Union[Ask, list[Ask], Shared], Any, R]"
 """A call as a generator: it yields a request or a list of them, is sent the reply or replies, returns the result."""
 
 Answers = Union[Reply, "list[Reply]"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from holdall import frames
-from holdall.client.ask import Answers, Ask, Operation, R
+from holdall.client.ask import Answers, Ask, Operation, R, Shared
 from holdall.client.channel import Waiting
 from holdall.protocol import Reply, has_payload_frame
 
@@ -33,6 +33,7 @@ class AwaitingLine:
         self._channel = client.new_channel()
         self.socket: Any = client.new_socket()
         self._outbox: list[Waiting] = []
+        self._sharing: dict[int, asyncio.Task[None]] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._reviving: asyncio.Future[None] | None = None
         self._fd = self.socket.fd
@@ -44,7 +45,11 @@ class AwaitingLine:
         try:
             ask = next(operation)
             while True:
-                ask = operation.send(await self._answers(ask, deadline))
+                if isinstance(ask, Shared):
+                    await self._share(ask, deadline)
+                    ask = operation.send(None)
+                else:
+                    ask = operation.send(await self._answers(ask, deadline))
         except StopIteration as stop:
             result: R = stop.value
             return result
@@ -71,6 +76,19 @@ class AwaitingLine:
                 self._channel.abandon(waiting)
                 if not waiting.answer.cancel() and not waiting.answer.cancelled():
                     waiting.answer.exception()  # taken note of: asyncio reports errors that nobody looked at
+
+    async def _share(self, shared: Shared, deadline: float) -> None:
+        """Wait for the one task that carries it out: cancelling one of those who wait leaves the others alone."""
+        task = self._sharing.get(id(shared.of))
+        if task is None:
+            task = self._sharing[id(shared.of)] = self._loop.create_task(self.run(shared.operation(), deadline - monotonic()))
+            task.add_done_callback(lambda done: self._shared(shared, done))
+        await asyncio.shield(task)
+
+    def _shared(self, shared: Shared, done: asyncio.Task[None]) -> None:
+        self._sharing.pop(id(shared.of), None)
+        if not done.cancelled():
+            done.exception()  # taken note of, should nobody wait any more
 
     def _send(self, ask: Ask, deadline: float) -> Waiting:
         waiting = self._channel.send(ask, monotonic(), deadline)

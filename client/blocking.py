@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from holdall import frames
-from holdall.client.ask import Answers, Ask, Operation, R
+from holdall.client.ask import Answers, Ask, Operation, R, Shared
 from holdall.client.channel import Waiting
+from holdall.errors import TimeoutError
 from holdall.protocol import Reply, has_payload_frame
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class BlockingLine:
         try:
             ask = next(operation)
             while True:
-                ask = operation.send(self._one(ask, deadline) if isinstance(ask, Ask) else self._many(ask, deadline))
+                ask = operation.send(self._one(ask, deadline) if isinstance(ask, Ask) else self._others(ask, deadline))
         except StopIteration as stop:
             result: R = stop.value
             return result
@@ -56,6 +57,19 @@ class BlockingLine:
                         return reply
         finally:
             self._channel.abandon(waiting)
+
+    def _others(self, asked: list[Ask] | Shared, deadline: float) -> Answers | None:
+        if isinstance(asked, list):
+            return self._many(asked, deadline)
+        lock = asked.of.lock()
+        if not lock.acquire(timeout=max(0.0, deadline - monotonic())):
+            raise TimeoutError("another thread looks the same Dict up, and has no answer yet: is the service there?")
+        try:
+            if not asked.of.is_hydrated():
+                self.run(asked.operation(), deadline - monotonic())
+        finally:
+            lock.release()
+        return None
 
     def _many(self, asks: list[Ask], deadline: float) -> Answers:
         sent = [self._send(ask, deadline) for ask in asks]

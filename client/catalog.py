@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from holdall import protocol
-from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, decode, encode
+from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Registration, decode, encode
 from holdall.client.ask import Ask, Operation
 from holdall.client.client import Client
 from holdall.errors import (
@@ -106,22 +106,51 @@ def list_entries(client: Client, environment: str) -> Operation[list[CatalogEntr
 
 def register(client: Client, environment: str, name: str, dict_id: bytes, refused: Ask) -> Operation[None]:
     """Tell the worker that refused this request of the Dict, which it has not met. Raises NotFoundError if the Dict is gone."""
-    entry = yield from lookup(client, environment, name)
+    entry = (yield from lookup(client, environment, name)) if name else None
     if entry is None or entry.dict_id != dict_id:
         raise NotFoundError(f"cannot {refused}: this {refused.of} was deleted; look it up again with Dict.from_name")
-    ask = Ask(protocol.REGISTER, refused.hash, "register", refused.of, dict_id=dict_id, value=encode(entry.ttl))
-    reply = yield ask
-    if reply.status != protocol.OK:
-        raise error_of(ask, reply)
+    body = encode(Registration(entry.ttl))
+    yield from _done([Ask(protocol.REGISTER, refused.hash, "register", refused.of, dict_id=dict_id, value=body)])
+
+
+def find(client: Client, dict_id: bytes, of: str) -> Operation[CatalogEntry | None]:
+    """The entry of the Dict with this id, None if there is none."""
+    asks = _to_all(client, protocol.FIND, "look up", of, dict_id)
+    for ask, reply in zip(asks, (yield asks), strict=True):
+        entry = _entry(ask, reply)
+        if entry is not None and not entry.deleting:
+            return entry
+    return None
+
+
+def begin_lease(client: Client, environment: str, dict_id: bytes, of: str, lease_seconds: float) -> Operation[None]:
+    """Make an ephemeral Dict."""
+    body = encode(Registration(None, lease_seconds, environment, _creator()))
+    yield from _done(_to_all(client, protocol.REGISTER, "make", of, dict_id, body))
+
+
+def renew(client: Client, dict_id: bytes, of: str) -> Operation[None]:
+    """Let every worker know that the owner of this ephemeral Dict is alive."""
+    yield from _done(_to_all(client, protocol.RENEW, "renew the lease of", of, dict_id))
+
+
+def drop(client: Client, dict_id: bytes, of: str) -> Operation[None]:
+    """Delete all entries of a Dict, and refuse further ones."""
+    yield from _done(_to_all(client, protocol.DROP, "delete", of, dict_id))
 
 
 def _finish_deleting(client: Client, entry: CatalogEntry) -> Operation[None]:
-    of = described(entry.environment, entry.name)
-    hashes = [worker.first_slot for worker in client.roster.workers]
-    drops = [Ask(protocol.DROP, hash_, "delete", of, dict_id=entry.dict_id) for hash_ in hashes]
-    replies = yield drops
-    remove = _ask(protocol.REMOVE, "delete", entry.environment, entry.name, dict_id=entry.dict_id)
-    for ask, reply in [*zip(drops, replies, strict=True), (remove, (yield remove))]:
+    yield from drop(client, entry.dict_id, described(entry.environment, entry.name))
+    yield from _done([_ask(protocol.REMOVE, "delete", entry.environment, entry.name, dict_id=entry.dict_id)])
+
+
+def _to_all(client: Client, opcode: int, verb: str, of: str, dict_id: bytes, value: bytes = b"") -> list[Ask]:
+    slots = [worker.first_slot for worker in client.roster.workers]
+    return [Ask(opcode, slot, verb, of, dict_id=dict_id, value=value) for slot in slots]
+
+
+def _done(asks: list[Ask]) -> Operation[None]:
+    for ask, reply in zip(asks, (yield asks), strict=True):
         if reply.status != protocol.OK:
             raise error_of(ask, reply)
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, Union
-from zlib import crc32
 
-from holdall import settings
-from holdall.client import catalog, operations
+from holdall import keys, settings
+from holdall.client import operations
 from holdall.client.ask import Operation
 from holdall.client.client import Client
+from holdall.client.ephemeral import Ephemeral
+from holdall.client.info import DictInfo
 from holdall.client.objects import DictObjects
+from holdall.client.operators import Operators
+from holdall.client.pairs import pairs_of
 from holdall.client.signatures import GetTwin, HasKeys, PopTwin
 from holdall.client.twin import twin
-from holdall.client.views import Items, Keys, Values, ViewTwin, stream
-from holdall.errors import NotFoundError
+from holdall.client.views import Items, Keys, Values, ViewTwin
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar  # type checkers have it; nothing is installed for it
-
-    from holdall.bodies import CatalogEntry
+    from typing_extensions import TypeVar  # type checkers have them; nothing is installed for it
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
@@ -30,13 +30,15 @@ else:
     V = TypeVar("V")
 
 _MISSING: Any = object()
+_NONE: Any = None
 
 
-class Dict(MutableMapping[K, V]):
+class Dict(Operators[K, V]):
     """A dict that every process can reach.
 
-    Made with `Dict.from_name`. Keys are any hashable objects and values any that cloudpickle can pickle; changing a value in
-    place changes nothing here until it is put back. Every method that talks to the service has an awaitable twin `.aio`.
+    Made with `Dict.from_name`, `Dict.from_id` or `Dict.ephemeral`. Keys are any hashable objects and values any that
+    cloudpickle can pickle; changing a value in place changes nothing here until it is put back. Every method that talks to
+    the service has an awaitable twin `.aio`.
     A handle may be used by any number of threads, event loops and forked children at once, and may be pickled.
 
     Reading a Dict can run what a writer pickled: share a service only with those you would let run code.
@@ -82,51 +84,41 @@ class Dict(MutableMapping[K, V]):
         'kv'
         """
         settings.check_name(name)
-        return cls._make(name, settings.environment(environment_name), create_if_missing, client)
+        return cls._make(name, settings.environment(environment_name), create_if_missing, client=client)
 
     @classmethod
-    def of_entry(cls, entry: CatalogEntry, client: Client | None) -> Dict[K, V]:
-        """The Dict that a catalog entry names."""
-        handle = cls._make(entry.name, entry.environment, False, client)
-        handle._found(entry)
-        return handle
+    def from_id(cls, dict_id: str, client: Client | None = None) -> Dict[K, V]:
+        """The Dict of this id (see `object_id`). Nothing is sent before it is first used.
+
+        Args:
+            dict_id: `di-` and 32 hexadecimal digits.
+            client: through which service; `Client.from_env()` by default.
+
+        Raises:
+            InvalidError: no such id is possible.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> Dict.from_id(d.object_id).name
+        'kv'
+        """
+        return cls.of_object_id(dict_id, client)
 
     @classmethod
-    def travelled(cls, name: str, environment: str, create_if_missing: bool, url: str | None) -> Dict[K, V]:
-        """A handle that was pickled: a service configured here wins over the address that came with it."""
-        handle = cls._make(name, environment, create_if_missing, None)
-        handle._url = url
-        return handle
+    def ephemeral(cls, *, client: Client | None = None, environment_name: str | None = None) -> Ephemeral[K, V]:
+        """An anonymous Dict for a `with` or `async with` block: gone when it ends, and by itself soon after its process dies.
 
-    @classmethod
-    def _make(cls, name: str, environment: str, create_if_missing: bool, client: Client | None) -> Dict[K, V]:
-        handle: Dict[K, V] = object.__new__(cls)
-        handle._name = name
-        handle._environment = environment
-        handle._create_if_missing = create_if_missing
-        handle._client = client
-        handle._url = None
-        handle.label = catalog.described(environment, name)
-        handle.id = None
-        return handle
+        The handle may be passed to other processes; what they do with it after the end of the block gets NotFoundError.
 
-    @property
-    def name(self) -> str:
-        """The name it was made with."""
-        return self._name
+        Args:
+            client: through which service; `Client.from_env()` by default.
+            environment_name: in which environment; HOLDALL_ENVIRONMENT, or else "main".
 
-    @property
-    def environment(self) -> str:
-        """The environment its name is in."""
-        return self._environment
-
-    @property
-    def object_id(self) -> str:
-        """Its id, `di-` and 32 hexadecimal digits: another one if the Dict is deleted and made again. Looked up if need be."""
-        if self.id is None:
-            self.hydrate()
-        assert self.id is not None
-        return f"di-{self.id.hex()}"
+        >>> with Dict.ephemeral() as d:
+        ...     d["key"] = "value"
+        ...     len(d)
+        1
+        """
+        return Ephemeral(client or Client.from_env(), settings.environment(environment_name), cls)
 
     @twin
     def hydrate(self, client: Client | None = None) -> Operation[Dict[K, V]]:
@@ -136,14 +128,22 @@ class Dict(MutableMapping[K, V]):
             client: use this one from now on.
 
         Raises:
-            NotFoundError: there is none of this name.
+            NotFoundError: there is no such Dict.
 
         >>> Dict.from_name("kv", create_if_missing=True).hydrate().name
         'kv'
         """
-        if client is not None:
-            self._client, self.id = client, None
-        return self._hydrated()
+        yield from self._hydrated(client)
+        return self
+
+    @twin
+    def info(self) -> Operation[DictInfo]:
+        """Name, time and maker of the Dict.
+
+        >>> Dict.from_name("kv", create_if_missing=True).info().name
+        'kv'
+        """
+        return operations.info(self)
 
     @GetTwin
     def get(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -197,6 +197,92 @@ class Dict(MutableMapping[K, V]):
         return value
 
     @twin
+    def popitem(self) -> Operation[tuple[K, V]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Remove some entry and return it, as `dict.popitem`, but in no order; of any number of callers exactly one gets it.
+
+        Raises:
+            KeyError: the Dict is empty.
+            DeserializationError: the entry cannot be read in this process; it is removed all the same.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d["key"] = 1
+        >>> d.popitem()
+        ('key', 1)
+        """
+        return operations.pop_any(self)
+
+    @twin
+    def setdefault(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, key: K, default: V = _NONE
+    ) -> Operation[V]:
+        """The value of a key, which is stored first if the key is missing, as `dict.setdefault`, and atomic.
+
+        Raises:
+            SerializationError: the default cannot be pickled; nothing was sent.
+            RequestSizeError: key and default have more than 100 MiB as pickled; nothing was stored.
+            DeserializationError: the value there is cannot be read in this process.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d.setdefault("key", 1), d.setdefault("key", 2)
+        (1, 1)
+        """
+        return operations.set_default(self, key, default)
+
+    @twin
+    def get_many(self, keys: Iterable[K]) -> Operation[dict[K, V]]:
+        """The values of many keys: those that are there. One message to each worker, for any number of keys of usual size.
+
+        Raises:
+            DeserializationError: a value cannot be read in this process.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d["a"] = 1
+        >>> d.get_many(["a", "b"])
+        {'a': 1}
+        """
+        return operations.get_many(self, keys)
+
+    @twin
+    def pop_many(self, keys: Iterable[K]) -> Operation[dict[K, V]]:
+        """Remove many keys and return the values of those that were there. Each value goes to exactly one caller.
+
+        Raises:
+            DeserializationError: a value cannot be read in this process; all the keys' values are removed all the same.
+            TimeoutError: some worker did not answer; the message says how many did.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d["a"] = 1
+        >>> d.pop_many(["a", "b"]), len(d)
+        ({'a': 1}, 0)
+        """
+        return operations.pop_many(self, keys)
+
+    @twin
+    def put_many(
+        self, items: Mapping[K, V] | HasKeys[K, V] | Iterable[tuple[K, V]], *, skip_if_exists: bool = False
+    ) -> Operation[int]:
+        """Store many entries, as `update` does; with `skip_if_exists` only those whose keys are missing. Returns how many.
+
+        Raises what `update` raises.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d.put_many({"a": 1, "b": 2}), d.put_many({"b": 3, "c": 4}, skip_if_exists=True)
+        (2, 1)
+        """
+        return operations.put_many(self, pairs_of(items, {}), skip_if_exists)
+
+    @twin
+    def copy(self) -> Operation[dict[K, V]]:
+        """All items in a plain dict, as `dict.copy`.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d["a"] = 1
+        >>> d.copy()
+        {'a': 1}
+        """
+        return operations.copy(self)
+
+    @twin
     def contains(self, key: K) -> Operation[bool]:
         """Whether the key is there, as `key in d`.
 
@@ -228,8 +314,8 @@ class Dict(MutableMapping[K, V]):
     ) -> Operation[None]:
         """Store many entries, as `dict.update`: from a mapping, an object with `keys()`, or pairs; and from keywords.
 
-        At most 10,000 entries. Atomic at each worker (up to 64 MiB), not across workers: a reader may for a moment see some
-        entries and not others.
+        At most 10,000 entries. If the iterator raises, what it gave before is stored, as with `dict`. Atomic at each worker (up
+        to 64 MiB), not across workers: a reader may for a moment see some entries and not others.
 
         Raises:
             SerializationError: a value cannot be pickled; nothing was sent.
@@ -240,7 +326,7 @@ class Dict(MutableMapping[K, V]):
         >>> sorted(d.items())
         [('a', 1), ('b', 2)]
         """
-        yield from operations.put_many(self, _pairs(other, kwargs), False)
+        yield from operations.put_many(self, pairs_of(other, kwargs), False)
 
     keys: ViewTwin[KeysView[K], K] = ViewTwin(  # pyright: ignore[reportIncompatibleMethodOverride]
         Keys,
@@ -274,87 +360,9 @@ class Dict(MutableMapping[K, V]):
         """,
     )
 
-    def __getitem__(self, key: K) -> V:
-        value: V = self.connected().run(operations.get(self, key, _MISSING))
-        if value is _MISSING:
-            raise KeyError(key)
-        return value
 
-    def __setitem__(self, key: K, value: V) -> None:
-        self.connected().run(operations.put(self, key, value, False))
-
-    def __delitem__(self, key: K) -> None:
-        if not self.connected().run(operations.remove(self, key)):
-            raise KeyError(key)
-
-    def __contains__(self, key: object) -> bool:
-        return self.connected().run(operations.contains(self, key))
-
-    def __len__(self) -> int:
-        return self.connected().run(operations.length(self))
-
-    def __iter__(self) -> Iterator[K]:
-        return stream(self, with_values=False)
-
-    def __repr__(self) -> str:
-        return f"<holdall.{self.label}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        url = self._url if self._client is None or self._client.is_local else self._client.address
-        return Dict.travelled, (self._name, self._environment, self._create_if_missing, url)
-
-    # What operations need of a handle, and users do not:
-
-    def connected(self, given: Client | None = None) -> Client:
-        """The client this handle uses: the one it was given, or else the default one, from its first use on."""
-        if self._client is None:
-            self._client = Client.from_env(self._url)
-        return self._client
-
-    def hydration(self) -> Operation[bytes]:
-        """Look the id up, and make the Dict if it is missing and may be made. Returns the id."""
-        client = self.connected()
-        if self._create_if_missing:
-            entry = yield from catalog.create(client, self._environment, self._name, allow_existing=True)
-        else:
-            found = yield from catalog.lookup(client, self._environment, self._name)
-            if found is None:
-                raise NotFoundError(
-                    f"there is no {self.label} at {client.address}: correct the name, or make it with create_if_missing=True"
-                )
-            entry = found
-        self._found(entry)
-        return entry.dict_id
-
-    def _hydrated(self) -> Operation[Dict[K, V]]:
-        if self.id is None:
-            yield from self.hydration()
-        return self
-
-    def _found(self, entry: CatalogEntry) -> None:
-        self.crc = crc32(entry.dict_id)
-        self.id = entry.dict_id
-
-    _name: str
-    _environment: str
-    _create_if_missing: bool
-    _client: Client | None
-    _url: str | None
-    label: str
-    """What messages call it."""
-    id: bytes | None
-    """Its id, once it was looked up."""
-    crc: int
-    """The CRC-32 of its id, from which the hash of each key goes on."""
+def _encode_handle(handle: Dict[Any, Any]) -> keys.EncodedKey:
+    return keys.EncodedKey(b"D" + bytes.fromhex(handle.object_id[3:]), False)
 
 
-def _pairs(other: Any, more: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
-    if isinstance(other, Mapping):
-        yield from other.items()
-    elif hasattr(other, "keys"):
-        for key in other.keys():  # noqa: SIM118 - as dict.update does it: `other` need not be iterable
-            yield key, other[key]
-    else:
-        for key, value in other:
-            yield key, value
-    yield from more.items()
+keys.add_type(Dict, _encode_handle)

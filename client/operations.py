@@ -6,23 +6,24 @@ Written once; the drivers in `blocking` and `awaiting` run them. A handle is hyd
 from __future__ import annotations
 
 from collections.abc import Iterable
+from random import randrange
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 from zlib import crc32
 
 from holdall import protocol
-from holdall.bodies import Page, PageRequest, decode, encode
+from holdall.bodies import Page, PageEntry, PageRequest, PutManyEntry, decode, encode
 from holdall.client import catalog
 from holdall.client.ask import Ask, Operation
+from holdall.client.info import DictInfo
 from holdall.client.serialization import check_size, decode_key, decode_value, encode_key, encode_value, key_object
-from holdall.errors import RequestSizeError
+from holdall.errors import Error, NotFoundError, RequestSizeError
 from holdall.protocol import Buffer, Reply, join_key_object
 
 if TYPE_CHECKING:
-    from holdall.client.dict import Dict
+    from holdall.client.handle import Handle
 
-Entry = tuple[bytes, Union[bytes, None], bytes]
-"""Key, key object if the key alone does not give it back, value: as encoded."""
 PAGE_ENTRIES = 1_000
+KEYS_PER_MESSAGE = 10_000
 UPDATE_MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 """An update larger than this goes to a worker in several messages, each of them atomic."""
 
@@ -37,70 +38,136 @@ class Position(NamedTuple):
 START = Position(0, b"")
 
 
-def get(handle: Dict[Any, Any], key: object, default: Any) -> Operation[Any]:
+def get(handle: Handle, key: object, default: Any) -> Operation[Any]:
     reply = yield from _about_key(handle, protocol.GET, "get", key, encode_key(handle.label, key).data)
     return default if reply.status == protocol.MISSING else decode_value(handle.label, key, reply.payload)
 
 
-def put(handle: Dict[Any, Any], key: object, value: object, skip_if_exists: bool) -> Operation[bool]:
-    encoded = encode_key(handle.label, key)
-    shown_as = key_object(handle.label, key, encoded)
-    field = encode_value(handle.label, key, value)
-    check_size(handle.label, key, len(encoded.data) + len(shown_as or b"") + len(field))
+def put(handle: Handle, key: object, value: object, skip_if_exists: bool) -> Operation[bool]:
     flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
-    if shown_as is not None:
-        flags |= protocol.KEY_OBJECT
-        field = join_key_object(shown_as, field)
-    reply = yield from _about_key(handle, protocol.PUT, "put", key, encoded.data, field, flags)
+    reply = yield from _store(handle, protocol.PUT, "put", key, value, flags)
     return bool(reply.status == protocol.OK)
 
 
-def pop(handle: Dict[Any, Any], key: object, default: Any) -> Operation[Any]:
+def set_default(handle: Handle, key: object, value: object) -> Operation[Any]:
+    reply = yield from _store(handle, protocol.SET_DEFAULT, "set the default of", key, value, 0)
+    return value if reply.status == protocol.OK else decode_value(handle.label, key, reply.payload)
+
+
+def pop(handle: Handle, key: object, default: Any) -> Operation[Any]:
     reply = yield from _about_key(handle, protocol.POP, "pop", key, encode_key(handle.label, key).data)
     return default if reply.status == protocol.MISSING else decode_value(handle.label, key, reply.payload)
 
 
-def remove(handle: Dict[Any, Any], key: object) -> Operation[bool]:
+def remove(handle: Handle, key: object) -> Operation[bool]:
     """Remove a key, whatever its value; returns whether it was there."""
     reply = yield from _about_key(handle, protocol.POP, "delete", key, encode_key(handle.label, key).data)
     return bool(reply.status == protocol.OK)
 
 
-def contains(handle: Dict[Any, Any], key: object) -> Operation[bool]:
+def contains(handle: Handle, key: object) -> Operation[bool]:
     reply = yield from _about_key(handle, protocol.CONTAINS, "look for", key, encode_key(handle.label, key).data)
     return bool(reply.status == protocol.OK)
 
 
-def put_many(handle: Dict[Any, Any], items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
-    entries: list[Entry] = []
-    for key, value in items:
-        if len(entries) == protocol.UPDATE_ENTRIES_MAX:
-            raise RequestSizeError(
-                f"an update of {handle.label} has at most {protocol.UPDATE_ENTRIES_MAX:,} entries; nothing was stored: "
-                "divide it into several"
-            )
-        encoded = encode_key(handle.label, key)
-        entry = (encoded.data, key_object(handle.label, key, encoded), encode_value(handle.label, key, value))
-        check_size(handle.label, key, len(entry[0]) + len(entry[1] or b"") + len(entry[2]))
-        entries.append(entry)
+def pop_any(handle: Handle) -> Operation[tuple[Any, Any]]:
+    """Some entry, which is removed: of the first worker that has one, each caller beginning at another."""
+    asks = yield from _to_all(handle, protocol.POP_ANY, "pop an item of")
+    first = randrange(len(asks))
+    for ask in asks[first:] + asks[:first]:
+        reply = (yield from _all(handle, [ask]))[0]
+        if reply.status == protocol.OK:
+            return _item(handle, decode(PageEntry, reply.payload))
+    raise KeyError("popitem(): the Dict is empty")
+
+
+def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
+    entries: list[PutManyEntry] = []
+    failure: Exception | None = None
+    try:
+        for key, value in items:
+            if len(entries) == protocol.UPDATE_ENTRIES_MAX:
+                raise RequestSizeError(
+                    f"an update of {handle.label} has at most {protocol.UPDATE_ENTRIES_MAX:,} entries; nothing was stored: "
+                    "divide it into several"
+                )
+            encoded = encode_key(handle.label, key)
+            entry = (encoded.data, key_object(handle.label, key, encoded), encode_value(handle.label, key, value))
+            check_size(handle.label, key, sum(map(len, filter(None, entry))))
+            entries.append(entry)
+    except Error:
+        raise
+    except Exception as error:  # of the caller's iterator, or a key's __hash__: as with dict, what came before it is stored
+        failure = error
     dict_id = handle.id or (yield from handle.hydration())
     flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
     asks = [
         Ask(protocol.PUT_MANY, hash_, "update", handle.label, dict_id=dict_id, value=encode(group), flags=flags)
         for hash_, group in _by_worker(handle, entries)
     ]
-    return sum((yield from _counts(handle, asks)))
+    stored = sum((yield from _counts(handle, asks)))
+    if failure is not None:
+        raise failure
+    return stored
 
 
-def length(handle: Dict[Any, Any]) -> Operation[int]:
+def get_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
+    return _many(handle, protocol.GET_MANY, "get many of", keys)
+
+
+def pop_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
+    return _many(handle, protocol.POP_MANY, "pop many of", keys)
+
+
+def _many(handle: Handle, opcode: int, verb: str, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
+    """The values of these keys. Each worker is asked for as many as fit a message, until none is left."""
+    dict_id = handle.id or (yield from handle.hydration())
+    roster = handle.connected().roster
+    left: dict[int, list[tuple[object, bytes]]] = {}
+    for key in keys:
+        data = encode_key(handle.label, key).data
+        left.setdefault(roster.worker_of(crc32(data, handle.crc)).first_slot, []).append((key, data))
+    found: dict[Any, Any] = {}
+    while left:
+        bodies = {slot: [data for _key, data in waiting[:KEYS_PER_MESSAGE]] for slot, waiting in left.items()}
+        asks = [Ask(opcode, slot, verb, handle.label, dict_id=dict_id, value=encode(body)) for slot, body in bodies.items()]
+        for slot, reply in zip(bodies, (yield from _all(handle, asks)), strict=True):
+            values = decode(list[Union[bytes, None]], reply.payload)
+            for (key, _data), value in zip(left[slot], values, strict=False):
+                if value is not None:
+                    found[key] = decode_value(handle.label, key, value)
+            left[slot] = left[slot][len(values) :]
+        left = {slot: waiting for slot, waiting in left.items() if waiting}
+    return found
+
+
+def copy(handle: Handle) -> Operation[dict[Any, Any]]:
+    """All items, in a plain dict."""
+    found: dict[Any, Any] = {}
+    position: Position | None = START
+    while position is not None:
+        items, position = yield from page(handle, position, True)
+        found.update(items)
+    return found
+
+
+def info(handle: Handle) -> Operation[DictInfo]:
+    dict_id = handle.id or (yield from handle.hydration())
+    entry = yield from catalog.find(handle.connected(), dict_id, handle.label)
+    if entry is None:
+        raise NotFoundError(f"there is no {handle.label} any more: it was deleted")
+    return DictInfo.of_entry(entry)
+
+
+def length(handle: Handle) -> Operation[int]:
     return sum((yield from _counts(handle, (yield from _to_all(handle, protocol.LENGTH, "count")))))
 
 
-def clear(handle: Dict[Any, Any]) -> Operation[None]:
+def clear(handle: Handle) -> Operation[None]:
     yield from _all(handle, (yield from _to_all(handle, protocol.CLEAR, "clear")))
 
 
-def page(handle: Dict[Any, Any], position: Position, with_values: bool) -> Operation[tuple[list[Any], Position | None]]:
+def page(handle: Handle, position: Position, with_values: bool) -> Operation[tuple[list[Any], Position | None]]:
     """Some items (keys alone, or pairs) from this position on, and the position after them; None at the end."""
     dict_id = handle.id or (yield from handle.hydration())
     number, after = position
@@ -112,17 +179,29 @@ def page(handle: Dict[Any, Any], position: Position, with_values: bool) -> Opera
     found = decode(Page, (yield from _all(handle, [ask]))[0].payload)
     items = [_item(handle, entry) if with_values else decode_key(handle.label, *entry[:2]) for entry in found.entries]
     if found.more:
-        return items, Position(number, found.entries[-1][0])
+        return items, Position(number, found.entries[-1].key)
     return items, Position(number + 1, b"") if number + 1 < len(workers) else None
 
 
-def _item(handle: Dict[Any, Any], entry: tuple[bytes, bytes | None, bytes | None]) -> tuple[Any, Any]:
-    key = decode_key(handle.label, entry[0], entry[1])
-    return key, decode_value(handle.label, key, entry[2] or b"")
+def _item(handle: Handle, entry: PageEntry) -> tuple[Any, Any]:
+    key = decode_key(handle.label, entry.key, entry.key_object)
+    return key, decode_value(handle.label, key, entry.value or b"")
+
+
+def _store(handle: Handle, opcode: int, verb: str, key: object, value: object, flags: int) -> Operation[Reply]:
+    """The reply to a request that brings a value for one key."""
+    encoded = encode_key(handle.label, key)
+    shown_as = key_object(handle.label, key, encoded)
+    field = encode_value(handle.label, key, value)
+    check_size(handle.label, key, len(encoded.data) + len(shown_as or b"") + len(field))
+    if shown_as is not None:
+        flags |= protocol.KEY_OBJECT
+        field = join_key_object(shown_as, field)
+    return (yield from _about_key(handle, opcode, verb, key, encoded.data, field, flags))
 
 
 def _about_key(
-    handle: Dict[Any, Any], opcode: int, verb: str, key: object, data: bytes, value: Buffer = b"", flags: int = 0
+    handle: Handle, opcode: int, verb: str, key: object, data: bytes, value: Buffer = b"", flags: int = 0
 ) -> Operation[Reply]:
     """The reply to a request about one key."""
     dict_id = handle.id or (yield from handle.hydration())
@@ -135,7 +214,7 @@ def _about_key(
     return reply
 
 
-def _all(handle: Dict[Any, Any], asks: list[Ask]) -> Operation[list[Reply]]:
+def _all(handle: Handle, asks: list[Ask]) -> Operation[list[Reply]]:
     """The replies to these requests, all of them answers."""
     replies: list[Reply] = yield asks
     for position, ask in enumerate(asks):
@@ -145,27 +224,27 @@ def _all(handle: Dict[Any, Any], asks: list[Ask]) -> Operation[list[Reply]]:
     return replies
 
 
-def _counts(handle: Dict[Any, Any], asks: list[Ask]) -> Operation[list[int]]:
+def _counts(handle: Handle, asks: list[Ask]) -> Operation[list[int]]:
     return [decode(int, reply.payload) for reply in (yield from _all(handle, asks))]
 
 
-def _to_all(handle: Dict[Any, Any], opcode: int, verb: str) -> Operation[list[Ask]]:
+def _to_all(handle: Handle, opcode: int, verb: str) -> Operation[list[Ask]]:
     dict_id = handle.id or (yield from handle.hydration())
     slots = [worker.first_slot for worker in handle.connected().roster.workers]
     return [Ask(opcode, slot, verb, handle.label, dict_id=dict_id) for slot in slots]
 
 
-def _recover(handle: Dict[Any, Any], ask: Ask, reply: Reply) -> Operation[None]:
+def _recover(handle: Handle, ask: Ask, reply: Reply) -> Operation[None]:
     """Do what lets this request be asked again, or raise the error that its reply is."""
-    if reply.status != protocol.UNKNOWN_DICT or handle.id is None:
+    if reply.status != protocol.UNKNOWN_DICT:
         raise catalog.error_of(ask, reply)
-    yield from catalog.register(handle.connected(), handle.environment, handle.name, handle.id, ask)
+    yield from handle.recover(ask)
 
 
-def _by_worker(handle: Dict[Any, Any], entries: list[Entry]) -> Iterable[tuple[int, list[Entry]]]:
+def _by_worker(handle: Handle, entries: list[PutManyEntry]) -> Iterable[tuple[int, list[PutManyEntry]]]:
     """The entries in groups of bounded size, each for one worker, with a hash that leads there."""
     roster = handle.connected().roster
-    groups: dict[int, tuple[int, list[Entry]]] = {}
+    groups: dict[int, tuple[int, list[PutManyEntry]]] = {}
     sizes: dict[int, int] = {}
     for entry in entries:
         hash_ = crc32(entry[0], handle.crc)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from holdall.client.dict import Dict
+    from holdall.client.handle import Handle
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -18,7 +19,7 @@ Item = TypeVar("Item", covariant=True)
 View = TypeVar("View")
 
 
-def stream(handle: Dict[Any, Any], *, with_values: bool) -> Iterator[Any]:
+def stream(handle: Handle, *, with_values: bool) -> Iterator[Any]:
     """Keys, or pairs of key and value. Each entry that is there all the while comes once."""
     position: operations.Position | None = operations.START
     while position is not None:
@@ -26,7 +27,7 @@ def stream(handle: Dict[Any, Any], *, with_values: bool) -> Iterator[Any]:
         yield from items
 
 
-async def stream_awaiting(handle: Dict[Any, Any], *, with_values: bool) -> AsyncIterator[Any]:
+async def stream_awaiting(handle: Handle, *, with_values: bool) -> AsyncIterator[Any]:
     """The same, awaitable."""
     position: operations.Position | None = operations.START
     while position is not None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holdall.client.client import Client as Client
     from holdall.client.dict import Dict as Dict
+    from holdall.client.info import DictInfo as DictInfo
     from holdall.errors import AlreadyExistsError as AlreadyExistsError
     from holdall.errors import AuthError as AuthError
     from holdall.errors import ConnectionError as ConnectionError
@@ -52,6 +53,7 @@ _ERRORS = (
 _HOMES = {
     "Client": "holdall.client.client",
     "Dict": "holdall.client.dict",
+    "DictInfo": "holdall.client.info",
     "LocalService": "holdall.service.local",
     **dict.fromkeys(_ERRORS, "holdall.errors"),
 }

@@ -5,7 +5,7 @@ Each is an array in the order of the fields below. `decode` turns whatever is wr
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, Union
+from typing import Any, NamedTuple, TypeVar, Union
 
 import msgspec
 
@@ -28,10 +28,31 @@ class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
     deleting: bool = False
 
 
-class Page(msgspec.Struct, array_like=True, frozen=True):
-    """Some entries of a Dict in key order: (key, key object or None, value or None) each; `more` if others follow."""
+class Registration(msgspec.Struct, array_like=True, frozen=True):
+    """What a worker is told of a Dict that it holds entries of; of an ephemeral one, with a lease, it is told all."""
 
-    entries: list[tuple[bytes, Union[bytes, None], Union[bytes, None]]]
+    ttl: Union[float, None] = None
+    lease_seconds: Union[float, None] = None
+    environment: str = ""
+    created_by: str = ""
+
+
+class PageEntry(NamedTuple):
+    """An entry as stored: the key object if the key alone does not give it back, the value if it was asked for."""
+
+    key: bytes
+    key_object: Union[bytes, None]
+    value: Union[bytes, None]
+
+
+PutManyEntry = tuple[bytes, Union[bytes, None], bytes]
+"""Key, key object if the key alone does not give it back, value."""
+
+
+class Page(msgspec.Struct, array_like=True, frozen=True):
+    """Some entries of a Dict in key order: `more` if others follow."""
+
+    entries: list[PageEntry]
     more: bool
 
 

@@ -12,6 +12,7 @@ canonical encoding each:
               | "c" f64 f64                complex with an imaginary part
               | "t" sized(key)*            tuple
               | "f" sized(key)*            frozenset, its members' encodings sorted
+              | "D" dict id                a Dict's handle
               | "p" pickle                 any other object
               | "h" blake2b-256(key)       in place of a key of more than KEY_BYTES_MAX bytes
     sized(x)  = length:u32 x
@@ -132,6 +133,11 @@ def _encode_tuple(key: tuple[object, ...]) -> EncodedKey:
 def _encode_frozenset(key: frozenset[object]) -> EncodedKey:
     members = [_encode(member) for member in frozenset[Any].__iter__(key)]
     return EncodedKey(b"f" + _sized(sorted(m.data for m in members)), all(m.exact for m in members))
+
+
+def add_type(kind: type, encoder: Callable[[Any], EncodedKey]) -> None:
+    """Let keys of exactly this type be encoded by `encoder`; the first byte of their encodings is in the grammar above."""
+    _ENCODERS[kind] = encoder
 
 
 _ENCODERS: dict[type, Callable[[Any], EncodedKey]] = {

@@ -36,7 +36,7 @@ UPDATE_ENTRIES_MAX = 10_000
 GET, PUT, POP, CONTAINS = 1, 2, 3, 4
 PUT_MANY, GET_MANY, POP_MANY, POP_ANY, SET_DEFAULT = 5, 6, 7, 8, 9
 # One worker's part of a Dict; the hash is the first slot of the worker that is meant:
-LENGTH, CLEAR, PAGE, REGISTER, DROP = 16, 17, 18, 19, 20
+LENGTH, CLEAR, PAGE, REGISTER, DROP, RENEW = 16, 17, 18, 19, 20, 21
 # The catalog; the key is "environment/name":
 CREATE, LOOKUP, MARK_DELETED, REMOVE, LIST, FIND = 32, 33, 34, 35, 36, 37
 # Many requests to one worker in one message; and the one request the broker answers itself:

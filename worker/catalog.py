@@ -40,9 +40,15 @@ def lookup(transaction: Transaction, request: Request) -> Reply:
 
 
 def find(transaction: Transaction, request: Request) -> Reply:
-    """The entry of the Dict with this id, if this worker keeps it."""
+    """The entry of the Dict with this id, if this worker keeps it; an ephemeral one has no name."""
     key = transaction.get(ID_PREFIX + request.dict_id)
-    return _answer(request, None if key is None else _entry(transaction, key))
+    if key is not None:
+        return _answer(request, _entry(transaction, key))
+    held = transaction.dicts.get(request.dict_id)
+    if held is None or held.row.lease_seconds is None or held.row.deleted_at is not None:
+        return _answer(request, None)
+    row = held.row
+    return _answer(request, CatalogEntry(row.environment, "", request.dict_id, row.created_at, row.created_by))
 
 
 def mark_deleted(transaction: Transaction, request: Request) -> Reply:

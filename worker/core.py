@@ -27,8 +27,8 @@ BATCH_REPLY_BYTES_MAX = 1024 * 1024
 """A BATCH is answered in several messages of about this size, so that memory stays bounded."""
 SWEEP_ROWS = 500
 """Rows swept in one step: about 2 ms."""
-FORGET_SESSIONS = 100
-"""Sessions forgotten in one step."""
+FORGET_MAX = 100
+"""Sessions, and tombstones, forgotten in one step."""
 
 HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.GET: entries.get,
@@ -36,11 +36,16 @@ HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.POP: entries.pop,
     protocol.CONTAINS: entries.contains,
     protocol.PUT_MANY: entries.put_many,
+    protocol.GET_MANY: entries.get_many,
+    protocol.POP_MANY: entries.pop_many,
+    protocol.POP_ANY: entries.pop_any,
+    protocol.SET_DEFAULT: entries.set_default,
     protocol.LENGTH: entries.length,
     protocol.CLEAR: entries.clear,
     protocol.PAGE: entries.page,
     protocol.REGISTER: entries.register,
     protocol.DROP: entries.drop,
+    protocol.RENEW: entries.renew,
     protocol.CREATE: catalog.create,
     protocol.LOOKUP: catalog.lookup,
     protocol.MARK_DELETED: catalog.mark_deleted,
@@ -82,7 +87,7 @@ class Worker:
 
     def tick(self, messages: Iterable[Message], now: float) -> list[Answer]:
         """Carry out these requests. Raises CommitFailed when the store fails: then only `refuse` may be called."""
-        self._transaction.now = now
+        self._transaction.advance(now)
         answers: list[Answer] = []
         for origin, route, head, payload in messages:
             if _is_batch(head):
@@ -104,9 +109,14 @@ class Worker:
         return answers
 
     def sweep(self, now: float) -> bool:
-        """One small step of what can wait: sweep left entries, forget old sessions. Returns whether more is to do."""
+        """One small step of what can wait: end leases, sweep, forget what is old. Returns whether more is to do."""
         transaction = self._transaction
-        transaction.sessions.forget(int(now), FORGET_SESSIONS)
+        transaction.advance(now)
+        transaction.sessions.forget(int(now), FORGET_MAX)
+        transaction.dicts.forget(now, FORGET_MAX)
+        for dict_id in transaction.dicts.unrenewed(transaction.uptime):
+            transaction.put(transaction.dicts.delete(dict_id, now), b"")
+            self._sweeping = True
         if self._sweeping:
             self._sweeping = self._sweep_entries()
         transaction.commit()

@@ -5,20 +5,18 @@ Rule: a handler checks everything before its first write, so that a refusal leav
 
 from __future__ import annotations
 
-from typing import Union
+from collections.abc import Callable
 
 from holdall import protocol
-from holdall.bodies import Page, PageRequest, decode, encode
+from holdall.bodies import Page, PageEntry, PageRequest, PutManyEntry, Registration, decode, encode
 from holdall.protocol import Buffer, Reply, Request
+from holdall.worker.dicts import OpenDict
 from holdall.worker.rows import DictRow, Record, key_object_of, pack_record, parse_record
-from holdall.worker.transaction import OpenDict, Transaction
+from holdall.worker.transaction import Transaction
 
 PAGE_ENTRIES_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
 """A page ends at the entry that crosses this, so that its reply stays near it."""
-
-PutManyEntry = tuple[bytes, Union[bytes, None], bytes]
-"""Key, key object if the key alone does not give it back, value."""
 
 
 class Refused(Exception):
@@ -81,10 +79,55 @@ def pop(transaction: Transaction, request: Request) -> Reply:
     if data is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
     record = parse_record(row, data)
-    transaction.delete(row)
-    held.row.length -= 1
-    transaction.change_dict(request.dict_id)
+    _remove(transaction, request.dict_id, held, row)
     return Reply(protocol.OK, request.sequence, transaction.next_version(), record.value)
+
+
+def pop_any(transaction: Transaction, request: Request) -> Reply:
+    held = _held(transaction, request)
+    for row, data in transaction.scan(held.prefix, held.prefix):
+        record = parse_record(row, data)
+        _remove(transaction, request.dict_id, held, row)
+        entry = PageEntry(row[len(held.prefix) :], record.key_object, bytes(record.value))
+        return Reply(protocol.OK, request.sequence, transaction.next_version(), encode(entry))
+    return Reply(protocol.MISSING, request.sequence, 0, b"")
+
+
+def set_default(transaction: Transaction, request: Request) -> Reply:
+    held = _held(transaction, request)
+    row = held.prefix + request.key
+    data = transaction.get(row)
+    if data is None:
+        return put(transaction, request)
+    record = parse_record(row, data)
+    return Reply(protocol.EXISTS, request.sequence, record.version, record.value)
+
+
+def get_many(transaction: Transaction, request: Request) -> Reply:
+    held = _held(transaction, request)
+    return _many(transaction, held, request, lambda row: None)
+
+
+def pop_many(transaction: Transaction, request: Request) -> Reply:
+    held = _held(transaction, request)
+    return _many(transaction, held, request, lambda row: _remove(transaction, request.dict_id, held, row))
+
+
+def _many(transaction: Transaction, held: OpenDict, request: Request, found: Callable[[bytes], None]) -> Reply:
+    """The values of the keys in the body, None for a missing one: of the first keys only, if they are large."""
+    values: list[Buffer | None] = []
+    size = 0
+    for key in decode(list[bytes], request.value):
+        row = held.prefix + key
+        data = transaction.get(row)
+        value = None if data is None else parse_record(row, data).value
+        values.append(value)
+        if value is not None:
+            found(row)
+            size += len(value)
+            if size > PAGE_BYTES_MAX:
+                break
+    return Reply(protocol.OK, request.sequence, 0, encode(values))
 
 
 def length(transaction: Transaction, request: Request) -> Reply:
@@ -97,14 +140,14 @@ def page(transaction: Transaction, request: Request) -> Reply:
     most = min(max(wanted.entries_max, 1), PAGE_ENTRIES_MAX)
     with_values = bool(request.flags & protocol.WITH_VALUES)
     start = held.prefix + wanted.after + b"\x00" if wanted.after else held.prefix
-    entries: list[tuple[bytes, bytes | None, bytes | None]] = []
+    entries: list[PageEntry] = []
     size = 0
     for row, data in transaction.scan(start, held.prefix):
         if len(entries) == most or size > PAGE_BYTES_MAX:
             return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, True)))
         record = parse_record(row, data)
         value = bytes(record.value) if with_values else None
-        entries.append((row[len(held.prefix) :], record.key_object, value))
+        entries.append(PageEntry(row[len(held.prefix) :], record.key_object, value))
         size += len(row) + len(value or b"")
     return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, False)))
 
@@ -112,35 +155,41 @@ def page(transaction: Transaction, request: Request) -> Reply:
 def clear(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
     transaction.put(held.next_generation(), b"")
-    transaction.change_dict(request.dict_id)
+    transaction.dicts.changed(request.dict_id)
     return Reply(protocol.OK, request.sequence, transaction.next_version(), b"")
 
 
 def register(transaction: Transaction, request: Request) -> Reply:
-    known = transaction.dict(request.dict_id)
+    known = transaction.dicts.get(request.dict_id)
     if known is None:
-        transaction.add_dict(request.dict_id, DictRow(ttl=decode(Union[float, None], request.value)))  # type: ignore[arg-type]
-    elif known.row.deleted:
+        of = decode(Registration, request.value)
+        row = DictRow(0, 0, of.ttl, None, of.lease_seconds, of.environment, transaction.now, of.created_by)
+        transaction.dicts.add(request.dict_id, row, transaction.uptime)
+    elif known.row.deleted_at is not None:
         raise Refused(protocol.DICT_NOT_FOUND, "it was deleted")
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
 def drop(transaction: Transaction, request: Request) -> Reply:
-    known = transaction.dict(request.dict_id)
+    known = transaction.dicts.get(request.dict_id)
     if known is None:
-        transaction.add_dict(request.dict_id, DictRow(deleted=True))
-    elif not known.row.deleted:
-        transaction.put(known.next_generation(), b"")
-        known.row.deleted = True
-        transaction.change_dict(request.dict_id)
+        transaction.dicts.add(request.dict_id, DictRow(deleted_at=int(transaction.now)), transaction.uptime)
+    elif known.row.deleted_at is None:
+        transaction.put(transaction.dicts.delete(request.dict_id, transaction.now), b"")
+    return Reply(protocol.OK, request.sequence, 0, b"")
+
+
+def renew(transaction: Transaction, request: Request) -> Reply:
+    _held(transaction, request)
+    transaction.dicts.renew(request.dict_id, transaction.uptime)
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
 def _held(transaction: Transaction, request: Request) -> OpenDict:
-    held = transaction.dict(request.dict_id)
+    held = transaction.dicts.get(request.dict_id)
     if held is None:
         raise Refused(protocol.UNKNOWN_DICT, "")
-    if held.row.deleted:
+    if held.row.deleted_at is not None:
         raise Refused(protocol.DICT_NOT_FOUND, "it was deleted")
     return held
 
@@ -153,13 +202,19 @@ def _check_size(key: bytes, key_object: bytes | None, value: Buffer) -> None:
         raise Refused(protocol.MALFORMED, "an entry's key has at least one byte")
 
 
+def _remove(transaction: Transaction, dict_id: bytes, held: OpenDict, row: bytes) -> None:
+    transaction.delete(row)
+    held.row.length -= 1
+    transaction.dicts.changed(dict_id)
+
+
 def _store(transaction: Transaction, dict_id: bytes, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer]) -> int:
     key, key_object, value = entry
     row = held.prefix + key
     old = transaction.get(row)
     if old is None:
         held.row.length += 1
-        transaction.change_dict(dict_id)
+        transaction.dicts.changed(dict_id)
     else:
         key_object = key_object_of(row, old)  # as with dict, the key that was stored first stays
     version = transaction.next_version()

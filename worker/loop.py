@@ -126,6 +126,7 @@ class Loop:
         now = time.monotonic()
         if now >= self._hello_due:
             self._hello_due = now + HELLO_SECONDS
+            self._sweeping = True
             self._send([Answer(self._dealer, b"", [self._hello()])])
         if self._unflushed and self._settings.sync == "interval" and now >= self._flush_due:
             self._flush_due = now + FLUSH_SECONDS

@@ -48,12 +48,19 @@ _HAS_KEY_OBJECT = 1
 
 
 class DictRow(msgspec.Struct, array_like=True):
-    """What a worker keeps of a Dict. `deleted` is a tombstone: it refuses a late client that would bring the Dict back."""
+    """What a worker keeps of a Dict. Of an ephemeral one (`lease_seconds`) that is all there is: it has no name.
+
+    Times are seconds since 1970, UTC; `deleted_at` makes it a tombstone.
+    """
 
     generation: int = 0
     length: int = 0
     ttl: Union[float, None] = None
-    deleted: bool = False
+    deleted_at: Union[int, None] = None
+    lease_seconds: Union[float, None] = None
+    environment: str = ""
+    created_at: float = 0.0
+    created_by: str = ""
 
 
 class Record(NamedTuple):

@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import Struct
 
-import msgspec
-
 from holdall.errors import StorageError
 from holdall.worker import rows
-from holdall.worker.rows import DictRow
+from holdall.worker.dicts import Dicts
 from holdall.worker.sessions import Sessions
 from holdall.worker.store import Changes, Store
 
 _COUNTER = Struct("<Q")
-_encode = msgspec.msgpack.Encoder().encode
-_decode_dict = msgspec.msgpack.Decoder(DictRow).decode
+
+STEP_SECONDS_MAX = 2.0
+"""The most that the clock is believed to have gone on between two looks: a worker looks twice a second."""
 
 
 class CommitFailed(Exception):
@@ -32,25 +31,6 @@ def format_store(store: Store) -> None:
     store.write({rows.FIRST_ROW: rows.SENTINEL, rows.LAST_ROW: rows.SENTINEL}, sync=True)
 
 
-class OpenDict:
-    """A Dict this worker holds entries of."""
-
-    __slots__ = ("_dict_id", "prefix", "row")
-
-    def __init__(self, dict_id: bytes, row: DictRow) -> None:
-        self._dict_id = dict_id
-        self.row = row
-        self.prefix = rows.entry_prefix(dict_id, row.generation)
-
-    def next_generation(self) -> bytes:
-        """Leave all entries behind. Returns the row that has them swept."""
-        left = rows.sweep_row(self._dict_id, self.row.generation)
-        self.row.generation += 1
-        self.row.length = 0
-        self.prefix = rows.entry_prefix(self._dict_id, self.row.generation)
-        return left
-
-
 class Transaction:
     """What has been decided and is not in the store yet, over what is. `now` is the tick's time in seconds since 1970."""
 
@@ -58,12 +38,18 @@ class Transaction:
         self._store = store
         self._sync = sync
         self._changes: dict[bytes, bytes | None] = {}
-        self._dicts: dict[bytes, OpenDict] = {}
-        self._changed_dicts: set[bytes] = set()
         self._counter = 0
         self.now = 0.0
+        self.uptime = 0.0
+        """Seconds that have passed here, whatever the clock did."""
+        self.dicts = Dicts()
         self.sessions = Sessions(store)
         self._load()
+
+    def advance(self, now: float) -> None:
+        """The clock reads `now`."""
+        self.uptime += min(max(now - self.now, 0.0), STEP_SECONDS_MAX) if self.now else 0.0
+        self.now = now
 
     def get(self, row: bytes) -> bytes | None:
         """The value of a row as it will be after this tick."""
@@ -84,22 +70,9 @@ class Transaction:
         self._counter += 1
         return self._counter
 
-    def dict(self, dict_id: bytes) -> OpenDict | None:
-        """The Dict of this id, if this worker holds it; a deleted one too."""
-        return self._dicts.get(dict_id)
-
-    def add_dict(self, dict_id: bytes, row: DictRow) -> None:
-        """Hold another Dict."""
-        self._dicts[dict_id] = OpenDict(dict_id, row)
-        self._changed_dicts.add(dict_id)
-
-    def change_dict(self, dict_id: bytes) -> None:
-        """Have the row of this Dict written, because it changed."""
-        self._changed_dicts.add(dict_id)
-
     def scan(self, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows from `start` on, in order, while they have this prefix. Raises StorageError if the store ends too early."""
-        if self._changes or self._changed_dicts:
+        if self._changes or self.dicts:
             self.commit()
         for row, value in self._store.scan(start):
             if not row.startswith(prefix):
@@ -111,13 +84,11 @@ class Transaction:
         """Make everything decided so far durable, as the sync mode demands. Raises CommitFailed."""
         changes = self._changes
         changes.update(self.sessions.changes())
-        for dict_id in self._changed_dicts:
-            changes[rows.DICT_PREFIX + dict_id] = _encode(self._dicts[dict_id].row)
+        changes.update(self.dicts.changes())
         if changes:
             changes[rows.COUNTER_ROW] = _COUNTER.pack(self._counter)
             self._write(changes, self._sync)
         self._changes = {}
-        self._changed_dicts.clear()
 
     def flush(self) -> None:
         """Make everything written so far survive a power cut. Raises CommitFailed."""
@@ -138,7 +109,8 @@ class Transaction:
                 )
         counter = self._store.get(rows.COUNTER_ROW)
         self._counter = _COUNTER.unpack(counter)[0] if counter else 0
-        for row, data in self.scan(rows.DICT_PREFIX, rows.DICT_PREFIX):
-            self._dicts[row[1:]] = OpenDict(row[1:], _decode_dict(data))
-        stored = self.scan(rows.SESSION_PREFIX, rows.SESSION_PREFIX)
-        self.sessions.load((row[1:], data) for row, data in stored)
+        self.dicts.load(self._table(rows.DICT_PREFIX))
+        self.sessions.load(self._table(rows.SESSION_PREFIX))
+
+    def _table(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return ((row[1:], data) for row, data in self.scan(prefix, prefix))

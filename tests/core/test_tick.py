@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdall import protocol
-from holdall.bodies import Page, PageRequest, decode, encode
+from holdall.bodies import Page, PageRequest, Registration, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.worker.core import Message, Worker
 from holdall.worker.sessions import SESSION_SECONDS
@@ -45,7 +45,7 @@ class Driver:
         return self.tick(self.request(opcode, key, value, flags))[0]
 
     def registered(self) -> Driver:
-        assert self.ask(protocol.REGISTER, value=encode(None)).status == protocol.OK
+        assert self.ask(protocol.REGISTER, value=encode(Registration())).status == protocol.OK
         return self
 
     def reopened(self) -> Driver:
@@ -212,7 +212,7 @@ def test_a_deleted_dict_stays_deleted() -> None:
     driver.ask(protocol.PUT, b"sk", b"v")
     driver.ask(protocol.DROP)
     driver = driver.reopened()
-    assert driver.ask(protocol.REGISTER, value=encode(None)).status == protocol.DICT_NOT_FOUND
+    assert driver.ask(protocol.REGISTER, value=encode(Registration())).status == protocol.DICT_NOT_FOUND
     assert driver.ask(protocol.GET, b"sk").status == protocol.DICT_NOT_FOUND
     while driver.worker.sweep(NOW):
         pass

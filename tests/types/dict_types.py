@@ -33,7 +33,7 @@ def blocking(d: Dict[str, int]) -> None:
     assert_type(d.items(), ItemsView[str, int])
     assert_type([key + key for key in d], list[str])
     assert_type(d.hydrate(), Dict[str, int])
-    assert_type(d.name, str)
+    assert_type(d.name, str | None)
     assert_type(d.object_id, str)
     taken: MutableMapping[str, int] = d
     taken.update(d)

@@ -1,0 +1,90 @@
+"""An ephemeral Dict: anonymous, gone when its block ends, and by itself soon after its process dies.
+
+Every worker holds a lease of it, which its owner renews: from a thread in a `with` block, from a task in an `async with` block.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from holdall.bodies import CatalogEntry
+from holdall.client import catalog
+from holdall.errors import Error
+
+if TYPE_CHECKING:
+    import asyncio
+    from types import TracebackType
+
+    from holdall.client.client import Client
+    from holdall.client.dict import Dict
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+LEASE_SECONDS = 15.0
+"""How long a worker keeps an ephemeral Dict whose owner is not heard of."""
+RENEW_SECONDS = 4.0
+"""How often the owner is heard of: three times within a lease, with time to spare."""
+
+
+class Ephemeral(Generic[K, V]):
+    """The block in which the Dict exists. Enter it with `with` or `async with`."""
+
+    def __init__(self, client: Client, environment: str, kind: type[Dict[K, V]]) -> None:
+        self._client = client
+        self._id = secrets.token_bytes(16)
+        self._environment = environment
+        self._dict = kind.of_entry(CatalogEntry(environment, "", self._id, 0.0, ""), client)
+        self._ended = threading.Event()
+        self._renewing: threading.Thread | asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Dict[K, V]:
+        self._client.run(self._begin())
+        self._renewing = threading.Thread(target=self._renew_in_thread, name=f"lease of {self._dict.label}", daemon=True)
+        self._renewing.start()
+        return self._dict
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        assert isinstance(self._renewing, threading.Thread)
+        self._ended.set()
+        self._renewing.join()
+        self._client.run(catalog.drop(self._client, self._id, self._dict.label))
+
+    async def __aenter__(self) -> Dict[K, V]:
+        await self._client.run_awaiting(self._begin())
+        import asyncio  # not at the top: programs that block never load it
+
+        self._renewing = asyncio.create_task(self._renew_in_task())
+        return self._dict
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        import asyncio
+
+        assert isinstance(self._renewing, asyncio.Task)
+        self._renewing.cancel()
+        await asyncio.gather(self._renewing, return_exceptions=True)
+        await self._client.run_awaiting(catalog.drop(self._client, self._id, self._dict.label))
+
+    def _begin(self) -> Any:
+        return catalog.begin_lease(self._client, self._environment, self._id, self._dict.label, LEASE_SECONDS)
+
+    def _renew_in_thread(self) -> None:
+        while not self._ended.wait(RENEW_SECONDS):
+            try:
+                self._client.run(catalog.renew(self._client, self._id, self._dict.label))
+            except Error:  # the service is away: the next time may be in time, and calls of the block say what is wrong
+                pass
+
+    async def _renew_in_task(self) -> None:
+        import asyncio
+
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                await self._client.run_awaiting(catalog.renew(self._client, self._id, self._dict.label))
+            except Error:  # as above
+                pass

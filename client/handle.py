@@ -1,0 +1,194 @@
+"""A handle: which Dict, at which service, and how its id is found. Pickled, it finds its service in any process."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from holdall.client import catalog
+from holdall.client.ask import Operation, Shared
+from holdall.client.client import Client
+from holdall.errors import InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from holdall.bodies import CatalogEntry
+
+_OBJECT_ID = re.compile(r"di-([0-9a-f]{32})")
+
+
+class Handle:
+    """What every operation needs to know of a Dict.
+
+    Looked up lazily, once, however many threads or tasks are the first to need it. Two handles are equal when they name the
+    same Dict: the same id, or as long as one has not been looked up, the same name at the same address.
+    """
+
+    label: str
+    """What messages call it."""
+    id: bytes | None
+    """Its id, once it is known."""
+    crc: int
+    """The CRC-32 of its id, from which the hash of each key goes on."""
+    _name: str | None  # None: not known yet; "": it is ephemeral, and has none
+    _environment: str
+    _create_if_missing: bool
+    _client: Client | None
+    _url: str | None  # of the service it was pickled at; a service configured here wins
+    _lock: tuple[int, threading.RLock]  # of this process: a child may be forked while it is held
+
+    @classmethod
+    def _make(
+        cls,
+        name: str | None,
+        environment: str,
+        create_if_missing: bool,
+        *,
+        client: Client | None = None,
+        url: str | None = None,
+        dict_id: bytes | None = None,
+    ) -> Self:
+        handle = object.__new__(cls)
+        handle._name = name
+        handle._environment = environment
+        handle._create_if_missing = create_if_missing
+        handle._client = client
+        handle._url = url
+        handle._lock = os.getpid(), threading.RLock()
+        handle.id = dict_id
+        handle.crc = crc32(dict_id or b"")
+        handle.label = catalog.described(environment, name) if name else f"Dict di-{(dict_id or b'').hex()}"
+        return handle
+
+    @classmethod
+    def of_entry(cls, entry: CatalogEntry, client: Client | None) -> Self:
+        """The Dict that a catalog entry names."""
+        return cls._make(entry.name, entry.environment, False, client=client, dict_id=entry.dict_id)
+
+    @classmethod
+    def of_object_id(cls, object_id: object, client: Client | None) -> Self:
+        """The Dict of this id. Raises InvalidError if it is none."""
+        matched = _OBJECT_ID.fullmatch(object_id) if isinstance(object_id, str) else None
+        if matched is None:
+            raise InvalidError(f"Invalid Dict id {object_id!r}: an id is 'di-' and 32 hexadecimal digits")
+        return cls._make(None, "", False, client=client, dict_id=bytes.fromhex(matched[1]))
+
+    @classmethod
+    def travelled(
+        cls, name: str | None, environment: str, create_if_missing: bool, url: str | None, dict_id: bytes | None
+    ) -> Self:
+        """A handle that was pickled."""
+        return cls._make(name, environment, create_if_missing, url=url, dict_id=dict_id)
+
+    @property
+    def name(self) -> str | None:
+        """The name it was made with; None if it is ephemeral. Looked up for a handle that was made by id."""
+        if self._name is None:
+            self._found(self.connected().run(self._find()))
+        return self._name or None
+
+    @property
+    def environment(self) -> str:
+        """The environment it is in."""
+        if self._name is None:
+            self._found(self.connected().run(self._find()))
+        return self._environment
+
+    @property
+    def object_id(self) -> str:
+        """Its id, `di-` and 32 hexadecimal digits: another one if the Dict is deleted and made again. Looked up if need be."""
+        if self.id is None:
+            self.connected().run(self._hydrated())
+        assert self.id is not None
+        return f"di-{self.id.hex()}"
+
+    def connected(self, given: Client | None = None) -> Client:
+        """The client this handle uses: the one it was given, or else the default one, from its first use on."""
+        if self._client is None:
+            self._client = Client.from_env(self._url)
+        return self._client
+
+    def hydration(self) -> Operation[bytes]:
+        """Look the id up, and make the Dict if it is missing and may be made. Returns the id."""
+        while self.id is None:
+            yield Shared(self, self._lookup)
+        return self.id
+
+    def recover(self, refused: Any) -> Operation[None]:
+        """Register the Dict at a worker that has not met it and refused this request. Raises NotFoundError if it is gone."""
+        if self._name is None:
+            self._found((yield from self._find()))
+        assert self.id is not None
+        assert self._name is not None
+        yield from catalog.register(self.connected(), self._environment, self._name, self.id, refused)
+
+    def is_hydrated(self) -> bool:
+        """Whether the id is known."""
+        return self.id is not None
+
+    def lock(self) -> threading.RLock:
+        """Held by the thread that looks the Dict up."""
+        pid, lock = self._lock
+        if pid != os.getpid():
+            lock = threading.RLock()
+            self._lock = os.getpid(), lock
+        return lock
+
+    def _hydrated(self, client: Client | None = None) -> Operation[None]:
+        if client is not None:
+            self._client = client
+            if self._name:
+                self.id = None
+        yield from self.hydration()
+        if self._name is None:
+            self._found((yield from self._find()))
+
+    def _lookup(self) -> Operation[None]:
+        client = self.connected()
+        assert self._name
+        if self._create_if_missing:
+            entry = yield from catalog.create(client, self._environment, self._name, allow_existing=True)
+        else:
+            found = yield from catalog.lookup(client, self._environment, self._name)
+            if found is None:
+                raise NotFoundError(
+                    f"there is no {self.label} at {client.address}: correct the name, or make it with create_if_missing=True"
+                )
+            entry = found
+        self._found(entry)
+
+    def _find(self) -> Operation[CatalogEntry]:
+        assert self.id is not None
+        entry = yield from catalog.find(self.connected(), self.id, self.label)
+        if entry is None:
+            raise NotFoundError(f"there is no {self.label} at {self.connected().address}: it was deleted, or never made there")
+        return entry
+
+    def _found(self, entry: CatalogEntry) -> None:
+        self._name, self._environment = entry.name, entry.environment
+        if entry.name:
+            self.label = catalog.described(entry.environment, entry.name)
+        self.crc = crc32(entry.dict_id)
+        self.id = entry.dict_id
+
+    def _same(self, other: Handle) -> bool:
+        """Whether both name the same Dict."""
+        if self.id is not None and other.id is not None:
+            return self.id == other.id
+        if self._name and other._name and self.connected().address == other.connected().address:
+            return (self._environment, self._name) == (other._environment, other._name)
+        return self.object_id == other.object_id
+
+    def __hash__(self) -> int:
+        return hash((self.environment, self.name) if self.name else self.id)
+
+    def __repr__(self) -> str:
+        return f"<holdall.{self.label}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        url = self._url if self._client is None or self._client.is_local else self._client.address
+        return type(self).travelled, (self._name, self._environment, self._create_if_missing, url, self.id)

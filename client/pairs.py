@@ -1,0 +1,29 @@
+"""The pairs that `dict.update` would find in its arguments, and the errors that it would raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def pairs_of(other: Any, more: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """The pairs of a mapping, an object with `keys()`, or an iterable of pairs; then those of `more`."""
+    if isinstance(other, Mapping):
+        yield from other.items()
+    elif hasattr(other, "keys"):
+        for key in other.keys():  # noqa: SIM118 - as dict.update does it: `other` need not be iterable
+            yield key, other[key]
+    else:
+        for position, pair in enumerate(other):
+            yield _pair(position, pair)
+    yield from more.items()
+
+
+def _pair(position: int, pair: Any) -> tuple[Any, Any]:
+    try:
+        members = tuple(pair)
+    except TypeError:
+        raise TypeError(f"cannot convert dictionary update sequence element #{position} to a sequence") from None
+    if len(members) != 2:
+        raise ValueError(f"dictionary update sequence element #{position} has length {len(members)}; 2 is required")
+    return members
