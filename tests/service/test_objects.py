@@ -1,0 +1,230 @@
+"""Dicts as objects: by id, ephemeral, described, compared, hashed, pickled, stored in each other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+import holdall
+from holdall import Dict
+from holdall.client import operations
+from holdall.client.ephemeral import Ephemeral
+
+
+def test_a_dict_by_its_id(d: Dict[Any, Any], name: str) -> None:
+    d["key"] = "value"
+    same: Dict[Any, Any] = Dict.from_id(d.object_id)
+    assert same["key"] == "value"
+    assert (same.name, same.environment, same.object_id) == (name, "main", d.object_id)
+
+
+@pytest.mark.parametrize("dict_id", ["", "kv", "di-", "di-XYZ", "di-" + "0" * 31, None, 7])
+def test_an_id_that_is_none_is_an_invalid_error(dict_id: Any) -> None:
+    with pytest.raises(holdall.InvalidError, match="Invalid Dict id"):
+        Dict.from_id(dict_id)
+
+
+@pytest.mark.usefixtures("service")
+def test_an_unknown_id_is_a_not_found_error_at_first_use() -> None:
+    d: Dict[Any, Any] = Dict.from_id("di-" + "0" * 32)
+    for use in (lambda: d["key"], lambda: d.put("key", 1), d.len, d.info, d.hydrate, lambda: d.name):
+        with pytest.raises(holdall.NotFoundError, match="di-000"):
+            use()
+
+
+def test_info_says_when_and_by_whom_it_was_made(d: Dict[Any, Any], name: str) -> None:
+    info = d.info()
+    assert isinstance(info, holdall.DictInfo)
+    assert info.name == name
+    assert datetime.now(timezone.utc) - info.created_at < timedelta(minutes=1)
+    assert "@" in info.created_by
+    assert asyncio.run(Dict.from_id(d.object_id).info.aio()) == info
+
+
+def test_a_deleted_dict_has_no_info(d: Dict[Any, Any], name: str) -> None:
+    Dict.objects.delete(name)
+    with pytest.raises(holdall.NotFoundError, match="deleted"):
+        d.info()
+
+
+def test_an_ephemeral_dict_is_gone_after_its_block(service: holdall.LocalService) -> None:
+    with Dict.ephemeral() as d:
+        d.update({number: number for number in range(100)})
+        other: Dict[Any, Any] = pickle.loads(pickle.dumps(d))
+        assert (d.name, other.name, len(other), d.info().name) == (None, None, 100, None)
+        assert all(each.object_id != d.object_id for each in Dict.objects.list())
+    for handle in (d, other):
+        for use in (lambda handle=handle: handle[1], handle.len, lambda handle=handle: handle.put(1, 1)):
+            with pytest.raises(holdall.NotFoundError):
+                use()
+
+
+def test_an_ephemeral_dict_of_a_task(service: holdall.LocalService) -> None:
+    async def main() -> Dict[Any, Any]:
+        async with Dict.ephemeral() as d:
+            await d.put.aio("key", 1)
+            assert [key async for key in d] == ["key"]
+            return d
+
+    d = asyncio.run(main())
+    with pytest.raises(holdall.NotFoundError):
+        d["key"]
+
+
+def test_an_ephemeral_dict_goes_when_its_block_raises(service: holdall.LocalService) -> None:
+    with pytest.raises(RuntimeError), Dict.ephemeral() as d:
+        d["key"] = 1
+        raise RuntimeError
+    with pytest.raises(holdall.NotFoundError):
+        d["key"]
+
+
+def test_an_ephemeral_dict_goes_soon_after_its_process_and_not_while_it_lives(
+    service: holdall.LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("holdall.client.ephemeral.LEASE_SECONDS", 2.0)
+    monkeypatch.setattr("holdall.client.ephemeral.RENEW_SECONDS", 0.5)
+    program = """
+import holdall, os
+from holdall.client import ephemeral
+ephemeral.LEASE_SECONDS = 2.0
+d = holdall.Dict.ephemeral().__enter__()
+d["key"] = 1
+print(d.object_id, flush=True)
+os._exit(0)
+"""
+    with Dict.ephemeral() as mine:
+        mine["key"] = 1
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ})
+        orphan: Dict[Any, Any] = Dict.from_id(ran.stdout.strip())
+        tried = threading.Event()
+        for _ in range(100):  # bounded: the lease is 2 s
+            try:
+                orphan.len()
+            except holdall.NotFoundError:
+                break
+            tried.wait(0.1)
+        else:
+            pytest.fail("an ephemeral Dict outlived its process by 10 s")
+        assert mine["key"] == 1
+
+
+def test_handles_are_equal_when_they_name_the_same_dict(d: Dict[Any, Any], name: str) -> None:
+    fresh: Dict[Any, Any] = Dict.from_name(name)
+    by_id: Dict[Any, Any] = Dict.from_id(d.object_id)
+    assert d == fresh == by_id
+    assert len({d, fresh, by_id, pickle.loads(pickle.dumps(d))}) == 1
+    with Dict.ephemeral() as other:
+        assert d != other
+        assert len({d, other}) == 2
+
+
+def test_a_handle_equals_a_plain_mapping_with_the_same_items(d: Dict[Any, Any]) -> None:
+    assert d == {}
+    d.update(a=1, b=[2])
+    assert d == {"b": [2], "a": 1}
+    assert {"a": 1, "b": [2]} == d
+    assert d != {"a": 1}
+    assert d != 1
+    assert d | {"a": 2} == {"a": 2, "b": [2]}
+    assert {"a": 2, "c": 3} | d == {"a": 1, "b": [2], "c": 3}
+    d |= {"c": 3}
+    assert d.copy() == {"a": 1, "b": [2], "c": 3}
+
+
+def test_a_dict_that_holds_itself_as_key_and_value(d: Dict[Any, Any], name: str) -> None:
+    d[d] = d
+    d["name"] = name
+    assert d[Dict.from_name(name)]["name"] == name
+    assert d[d][d][d] == d
+    assert d in list(d)
+    assert d.pop(Dict.from_id(d.object_id)) == d
+    assert d not in d
+
+
+def test_a_stale_handle_stays_stale_also_where_it_is_unpickled(d: Dict[Any, Any], name: str) -> None:
+    d["key"] = 1
+    sent = pickle.dumps(d)
+    Dict.objects.delete(name)
+    Dict.objects.create(name)
+    for stale in (d, pickle.loads(sent)):
+        for use in (lambda stale=stale: stale["key"], lambda stale=stale: stale.put("key", 2), stale.len, stale.popitem):
+            with pytest.raises(holdall.NotFoundError):
+                use()
+    assert Dict.from_name(name).len() == 0
+
+
+def test_environments_have_names_of_their_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: Dict[Any, Any] = Dict.from_name(name, environment_name="there", create_if_missing=True)
+    there["key"] = "there"
+    with pytest.raises(holdall.NotFoundError):
+        Dict.from_name(name)["key"]
+    monkeypatch.setenv("HOLDALL_ENVIRONMENT", "there")
+    assert Dict.from_name(name)["key"] == "there"
+    assert [each.name for each in Dict.objects.list()] == [name]
+    Dict.objects.delete(name)
+    with pytest.raises(holdall.InvalidError, match="environment"):
+        Dict.from_name(name, environment_name="no/such")
+
+
+def test_the_first_use_by_many_threads_is_one_look_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+    lookup = Dict._lookup
+
+    def counted(handle: Dict[Any, Any]) -> Any:
+        looked_up.append(handle.label)
+        return lookup(handle)
+
+    monkeypatch.setattr(Dict, "_lookup", counted)
+    d: Dict[Any, Any] = Dict.from_name(name, create_if_missing=True)
+    start = threading.Barrier(16)
+
+    def use(number: int) -> None:
+        start.wait()
+        d[number] = number
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(looked_up) == 1
+    assert len(d) == 16
+
+    async def tasks(fresh: Dict[Any, Any]) -> None:
+        await asyncio.gather(*(fresh.get.aio(number) for number in range(16)))
+
+    asyncio.run(tasks(Dict.from_name(name)))
+    assert len(looked_up) == 2
+
+
+def test_a_cancelled_first_use_leaves_the_others_their_look_up(name: str, d: Dict[Any, Any]) -> None:
+    async def main() -> None:
+        fresh: Dict[Any, Any] = Dict.from_name(name)
+        tasks = [asyncio.create_task(fresh.get.aio("key", number)) for number in range(4)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        assert await asyncio.gather(*tasks[1:]) == [1, 2, 3]
+
+    asyncio.run(main())
+
+
+def test_two_blocks_of_one_ephemeral_are_its_own(service: holdall.LocalService) -> None:
+    block: Ephemeral[Any, Any] = Dict.ephemeral()
+    with block as d:
+        d["key"] = 1
+    with pytest.raises(holdall.NotFoundError), block:
+        pass
+
+
+def test_operations_are_generators_that_name_what_they_ask(d: Dict[Any, Any]) -> None:
+    ask = next(operations.get(d, "key", None))
+    assert str(ask) == f"get 'key' in Dict '{d.name}'"
