@@ -72,7 +72,11 @@ class Client:
     def from_env(cls, fallback_url: str | None = None) -> Client:
         """The client of calls that are given none: for HOLDALL_URL, else `fallback_url`, else this user's local service.
 
-        Raises InvalidError if HOLDALL_URL is no URL.
+        Raises:
+            InvalidError: HOLDALL_URL is no URL.
+
+        >>> Client.from_env() is Client.from_env()
+        True
         """
         url = os.environ.get("HOLDALL_URL") or fallback_url
         key = url or f"data {settings.data_directory()}"
@@ -89,7 +93,11 @@ class Client:
 
     @property
     def address(self) -> str:
-        """The URL this client connects to."""
+        """The URL this client connects to.
+
+        >>> Client("tcp://localhost").address
+        'tcp://localhost:4255'
+        """
         return self._url if self._data is None else settings.service_url(self._data)  # type: ignore[return-value]
 
     def run(self, operation: Operation[R]) -> R:
@@ -150,7 +158,11 @@ class Client:
         return socket
 
     def close(self) -> None:
-        """Close all connections. A call that is under way in another thread ends first; later ones raise ConnectionError."""
+        """Close all connections. A call that is under way in another thread ends first; later ones raise ConnectionError.
+
+        >>> client = Client()
+        >>> client.close()
+        """
         with self._lock:
             self._closed = True
         for loop in list(self._loops):

@@ -86,21 +86,33 @@ class Handle:
 
     @property
     def name(self) -> str | None:
-        """The name it was made with; None if it is ephemeral. Looked up for a handle that was made by id."""
+        """The name it was made with; None if it is ephemeral. Looked up for a handle that was made by id.
+
+        >>> Dict.from_name("kv", create_if_missing=True).name
+        'kv'
+        """
         if self._name is None:
             self._found(self.connected().run(self._find()))
         return self._name or None
 
     @property
     def environment(self) -> str:
-        """The environment it is in."""
+        """The environment it is in.
+
+        >>> Dict.from_name("kv", create_if_missing=True).environment
+        'main'
+        """
         if self._name is None:
             self._found(self.connected().run(self._find()))
         return self._environment
 
     @property
     def object_id(self) -> str:
-        """Its id, `di-` and 32 hexadecimal digits: another one if the Dict is deleted and made again. Looked up if need be."""
+        """Its id, `di-` and 32 hexadecimal digits: another one if the Dict is deleted and made again. Looked up if need be.
+
+        >>> Dict.from_name("kv", create_if_missing=True).object_id[:3]
+        'di-'
+        """
         if self.id is None:
             self.connected().run(self._hydrated())
         assert self.id is not None

@@ -11,6 +11,7 @@ from rich.console import Console
 
 import holdall
 from holdall import settings
+from holdall.command.dicts import dict_group
 from holdall.errors import Error
 from holdall.service.settings import Sync
 
@@ -48,6 +49,9 @@ class _Group(click.Group):
 @click.version_option(holdall.__version__)
 def cli() -> None:
     """A dict that every process of a parallel job can reach."""
+
+
+cli.add_command(dict_group)
 
 
 @cli.command()

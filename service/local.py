@@ -83,7 +83,16 @@ class LocalService:
         """Where it listens."""
 
     def start(self) -> None:
-        """Start it. `with` does this."""
+        """Start it, as `with` does, but without making it the default one.
+
+        Raises:
+            InvalidError: it cannot be opened with so many workers.
+            StorageError: the directory cannot be used.
+
+        >>> service = LocalService()
+        >>> service.start()
+        >>> service.stop()
+        """
         require_plyvel()
         data = Path(os.path.realpath(self._directory or self._make_temporary()))
         wanted = ServiceSettings(str(data), workers=self._workers, sync=self._sync)
@@ -102,7 +111,10 @@ class LocalService:
         self.url = settings.service_url(data)
 
     def stop(self) -> None:
-        """End it. `with` does this."""
+        """End it, as the end of the block does; a temporary directory is removed.
+
+        >>> LocalService().stop()  # it does not run: nothing happens
+        """
         if self._process is not None:
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:

@@ -58,6 +58,30 @@ def test_an_array_comes_back() -> None:
     assert (values.load(values.dump(array)) == array).all()
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_large_array_comes_back_writable_and_equal(order: Any) -> None:
+    arrays = {"a": np.arange(100_000, dtype="f8").reshape(100, 1000, order=order), "small": np.arange(3), "b": np.ones(20_000)}
+    data = values.dump(arrays)
+    assert data[:1] == values.OUT_OF_BAND
+    back = values.load(memoryview(data))
+    assert all((back[name] == array).all() for name, array in arrays.items())
+    back["a"] += 1
+    assert back["a"].flags.aligned
+    assert (back["a"] == arrays["a"] + 1).all()
+
+
+def test_an_array_that_is_not_contiguous_comes_back() -> None:
+    array = np.arange(100_000)[::3]
+    assert (values.load(values.dump(array)) == array).all()
+
+
+def test_damaged_bytes_of_a_large_array_raise_and_never_crash() -> None:
+    data = values.dump(np.arange(20_000))
+    for end in (1, 3, 10, 30, 200):
+        with pytest.raises(Exception, match=r"."):
+            values.load(data[:end])
+
+
 def test_too_deep_a_nesting_is_a_recursion_error_and_no_crash() -> None:
     deep: list[Any] = []
     for _ in range(100_000):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import ChainMap
 from typing import Any
 
-import cachetools
-import fsspec
-import zict
+import pytest
 
 from holdall import Dict
+
+cachetools: Any = pytest.importorskip("cachetools")
+fsspec: Any = pytest.importorskip("fsspec")
+zict: Any = pytest.importorskip("zict")
 
 
 def test_chain_map(d: Dict[Any, Any]) -> None:
@@ -22,7 +24,7 @@ def test_chain_map(d: Dict[Any, Any]) -> None:
 def test_cachetools_memoizes_into_a_dict(d: Dict[Any, Any]) -> None:
     calls: list[int] = []
 
-    @cachetools.cached(cache=d)
+    @cachetools.cached(cache=d)  # type: ignore[untyped-decorator]
     def square(number: int) -> int:
         calls.append(number)
         return number * number

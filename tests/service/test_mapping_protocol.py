@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -28,9 +28,9 @@ class OwnDict(holdall.Dict[Any, Any]):
     blocks: ExitStack
 
     def __new__(cls, items: Any = (), **more: Any) -> OwnDict:
-        d: Any = cls.blocks.enter_context(cls.ephemeral())
+        d = cls.blocks.enter_context(cls.ephemeral())
         d.update(items, **more)
-        return d
+        return cast(OwnDict, d)
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -47,7 +47,7 @@ def _blocks(service: holdall.LocalService) -> Iterator[None]:
         yield
 
 
-class TestMapping(mapping_tests.TestHashMappingProtocol):
+class TestMapping(mapping_tests.TestHashMappingProtocol):  # type: ignore[misc]
     type2test = OwnDict
     test_repr_deep = None  # it makes 1,100 Dicts to see the same
 

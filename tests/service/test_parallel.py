@@ -11,11 +11,12 @@ import subprocess
 import sys
 from typing import Any
 
-import joblib
 import pytest
 
 import holdall
 from holdall import Dict
+
+joblib: Any = pytest.importorskip("joblib")
 
 TASKS = 40
 

@@ -1,0 +1,208 @@
+"""`holdall dict …`: tables for people, JSON lines for scripts, never more of a Dict in memory than a page."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from holdall import Dict, settings
+from holdall.client.ask import shown
+from holdall.client.client import Client
+from holdall.errors import Error, InvalidError, NotFoundError
+from holdall.service.address import is_listening
+
+ITEMS_SHOWN = 100
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    """Names that complete what was begun: of a service that runs, none is started for this."""
+    try:
+        client = Client.from_env()
+        if client.is_local and not is_listening(client.address):
+            return []
+        return [each.name for each in Dict.objects.list() if each.name and each.name.startswith(begun)]
+    except Error:
+        return []
+
+
+def _name_argument(command: _Command) -> _Command:
+    return click.argument("name", shell_complete=_names)(command)
+
+
+_environment = click.option("--environment", metavar="NAME", help="Default: HOLDALL_ENVIRONMENT, or main.")
+_literal = click.option("--literal", "-l", is_flag=True, help="Read keys and values as Python literals, not as strings.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON; what JSON has no form for, as its repr.")
+_yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+@click.group("dict")
+def dict_group() -> None:
+    """Make, list, read, write and delete Dicts."""
+
+
+@dict_group.command()
+@click.argument("name")
+@click.option("--allow-existing", is_flag=True, help="Do nothing if there is one of this name.")
+@_environment
+def create(name: str, allow_existing: bool, environment: str | None) -> None:
+    """Make a Dict."""
+    Dict.objects.create(name, allow_existing=allow_existing, environment_name=environment)
+
+
+@dict_group.command("list")
+@click.option("--max", "most", type=click.IntRange(0), help="At most so many, the newest first.")
+@_environment
+@_json
+def list_dicts(most: int | None, environment: str | None, as_json: bool) -> None:
+    """List Dicts, the newest first."""
+    found = Dict.objects.list(max_objects=most, environment_name=environment)
+    rows = [(each.name or "", each.info(), each.len()) for each in found]
+    if as_json:
+        for name, info, length in rows:
+            _print_json({"name": name, "created_at": info.created_at, "created_by": info.created_by, "entries": length})
+        return
+    table = Table("name", "created", "by", "entries")
+    table.columns[0].no_wrap = True
+    table.columns[3].justify = "right"
+    for name, info, length in rows:
+        table.add_row(name, f"{info.created_at.astimezone():%Y-%m-%d %H:%M:%S}", info.created_by, f"{length:,}")
+    Console().print(table)
+
+
+@dict_group.command()
+@_name_argument
+@_environment
+@_json
+def info(name: str, environment: str | None, as_json: bool) -> None:
+    """Show what is known of a Dict."""
+    d = _existing(name, environment)
+    found = d.info()
+    facts = {
+        "name": name,
+        "id": d.object_id,
+        "created_at": found.created_at,
+        "created_by": found.created_by,
+        "entries": d.len(),
+    }
+    if as_json:
+        _print_json(facts)
+        return
+    for fact, value in facts.items():
+        click.echo(f"{fact:<10}  {value}")
+
+
+@dict_group.command()
+@_name_argument
+@click.argument("key")
+@_literal
+@_environment
+@_json
+def get(name: str, key: str, literal: bool, environment: str | None, as_json: bool) -> None:
+    """Print the value of a key."""
+    d = _existing(name, environment)
+    wanted = _read(key, literal)
+    try:
+        value = d[wanted]
+    except KeyError:
+        raise NotFoundError(f"there is no key {shown(wanted)} in Dict {name!r}") from None
+    if as_json:
+        _print_json(value)
+    else:
+        click.echo(value if isinstance(value, str) else repr(value))
+
+
+@dict_group.command()
+@_name_argument
+@click.argument("key")
+@click.argument("value")
+@click.option("--skip-if-exists", is_flag=True, help="Store it only if the key is missing; exit status 1 if it is not.")
+@_literal
+@_environment
+def put(name: str, key: str, value: str, skip_if_exists: bool, literal: bool, environment: str | None) -> None:
+    """Store a value."""
+    stored = _existing(name, environment).put(_read(key, literal), _read(value, literal), skip_if_exists=skip_if_exists)
+    if not stored:
+        raise click.ClickException(f"the key {key!r} exists")
+
+
+@dict_group.command()
+@_name_argument
+@click.option("--max", "most", type=click.IntRange(0), default=ITEMS_SHOWN, show_default=True, help="At most so many.")
+@click.option("--all", "everything", is_flag=True, help="All of them, a line each.")
+@_environment
+@_json
+def items(name: str, most: int, everything: bool, environment: str | None, as_json: bool) -> None:
+    """Print keys and values, in no order; with --json as [key, value], a line each."""
+    d = _existing(name, environment)
+    found: Iterator[tuple[Any, Any]] = iter(d.items()) if everything else islice(iter(d.items()), most)
+    if as_json:
+        for pair in found:
+            _print_json(pair)
+    elif everything:
+        for key, value in found:
+            click.echo(f"{key!r}\t{value!r}")
+    else:
+        table = Table("key", "value")
+        for key, value in found:
+            table.add_row(shown(key), shown(value))
+        Console().print(table)
+        more = d.len() - table.row_count
+        if more > 0:
+            click.echo(f"and {more:,} more: --max N, or --all")
+
+
+@dict_group.command()
+@_name_argument
+@_yes
+@_environment
+def clear(name: str, yes: bool, environment: str | None) -> None:
+    """Remove all entries of a Dict."""
+    d = _existing(name, environment)
+    _confirm(f"Remove all {d.len():,} entries of Dict {name!r}?", yes)
+    d.clear()
+
+
+@dict_group.command()
+@_name_argument
+@click.option("--allow-missing", is_flag=True, help="Do nothing if there is none of this name.")
+@_yes
+@_environment
+def delete(name: str, allow_missing: bool, yes: bool, environment: str | None) -> None:
+    """Delete a Dict and all that is in it."""
+    _confirm(f"Delete Dict {name!r} and all that is in it?", yes)
+    Dict.objects.delete(name, allow_missing=allow_missing, environment_name=environment)
+
+
+def _existing(name: str, environment: str | None) -> Dict[Any, Any]:
+    return Dict.from_name(name, environment_name=settings.environment(environment)).hydrate()
+
+
+def _read(text: str, literal: bool) -> Any:
+    if not literal:
+        return text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise InvalidError(f"{text!r} is no Python literal; a string needs quotes of its own with --literal") from None
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if not yes:
+        click.confirm(question, abort=True)
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, default=_as_json))
+
+
+def _as_json(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else repr(value)

@@ -1,0 +1,92 @@
+"""`holdall dict …`, as a user and as a script would call it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from holdall import Dict
+from holdall.command.cli import cli
+
+
+def call(*arguments: str, answer: str | None = None) -> Result:
+    return CliRunner().invoke(cli, ["dict", *arguments], input=answer, prog_name="holdall", catch_exceptions=False)
+
+
+def done(*arguments: str, answer: str | None = None) -> str:
+    result = call(*arguments, answer=answer)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def failed(*arguments: str, answer: str | None = None) -> str:
+    result = call(*arguments, answer=answer)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_a_dict_is_made_listed_described_and_deleted(name: str) -> None:
+    done("create", name)
+    assert "exists" in failed("create", name)
+    done("create", name, "--allow-existing")
+    done("put", name, "key", "value")
+    listed = [json.loads(line) for line in done("list", "--json").splitlines()]
+    mine = next(each for each in listed if each["name"] == name)
+    assert mine["entries"] == 1
+    assert name in done("list")
+    assert json.loads(done("info", name, "--json"))["id"] == Dict.from_name(name).object_id
+    assert "created_by" in done("info", name)
+    done("delete", name, "--yes")
+    assert f"Dict '{name}'" in failed("info", name)
+    assert "there is none" in failed("delete", name, "--yes")
+    done("delete", name, "--yes", "--allow-missing")
+
+
+def test_keys_are_strings_and_on_request_literals(d: Dict[Any, Any], name: str) -> None:
+    done("put", name, "1", "text")
+    done("put", name, "-l", "(1, None)", "{'a': [2.5]}")
+    assert d == {"1": "text", (1, None): {"a": [2.5]}}
+    assert done("get", name, "1") == "text\n"
+    assert done("get", name, "(1, None)", "-l") == "{'a': [2.5]}\n"
+    assert done("get", name, "(1, None)", "-l", "--json") == '{"a": [2.5]}\n'
+    assert "'2'" in failed("get", name, "2")
+    assert "literal" in failed("get", name, "-l", "no literal")
+    assert "exists" in failed("put", name, "1", "other", "--skip-if-exists")
+    assert d["1"] == "text"
+
+
+def test_items_come_as_a_table_as_lines_and_as_json(d: Dict[Any, Any], name: str) -> None:
+    d.update({number: {number} for number in range(250)})
+    shown = done("items", name)
+    assert "key" in shown
+    assert "and 150 more" in shown
+    assert len(done("items", name, "--all").splitlines()) == 250
+    lines = done("items", name, "--all", "--json").splitlines()
+    assert sorted(json.loads(line) for line in lines)[:2] == [[0, "{0}"], [1, "{1}"]]
+    assert len(done("items", name, "--max", "3", "--json").splitlines()) == 3
+
+
+def test_what_destroys_asks_first(d: Dict[Any, Any], name: str) -> None:
+    d["key"] = 1
+    refused = call("clear", name, answer="n\n")
+    assert refused.exit_code == 1
+    assert d == {"key": 1}
+    assert "1 entries" in done("clear", name, answer="y\n")
+    assert len(d) == 0
+    assert call("delete", name, answer="n\n").exit_code == 1
+    assert d.info().name == name
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["get", "kv"], ["no-such"], ["items", "kv", "--max", "-1"]])
+def test_wrong_use_exits_with_2(arguments: list[str]) -> None:
+    assert call(*arguments).exit_code == 2
+
+
+def test_the_shell_completes_names(name: str, d: Dict[Any, Any]) -> None:
+    environment = {"_HOLDALL_COMPLETE": "bash_complete", "COMP_WORDS": f"holdall dict get {name[:9]}", "COMP_CWORD": "3"}
+    completed = CliRunner().invoke(cli, [], env=environment, prog_name="holdall")
+    assert f"plain,{name}" in completed.stdout

@@ -1,0 +1,49 @@
+"""The documentation is complete, up to date, and leads somewhere. That its examples run is for doctest to see."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdall
+
+HOME = Path(__file__).parent.parent.parent
+PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").glob("*.md"))]
+
+
+def reference() -> Any:
+    spec = importlib.util.spec_from_file_location("reference", HOME / "docs" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_docstrings_say() -> None:
+    page = reference()
+    assert page.FILE.read_text(encoding="utf-8") == page.text(), "run: python docs/reference.py"
+
+
+def test_every_public_member_has_an_example() -> None:
+    sections = re.split(r"^### ", reference().text(), flags=re.MULTILINE)[1:]
+    lacking = {re.split(r"\W", section)[0] for section in sections if ">>>" not in section}
+    assert lacking == {"Operators"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
+def test_links_lead_to_files_that_exist(page: Path) -> None:
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", prose)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_reference_knows_every_public_name() -> None:
+    text = reference().text()
+    assert [name for name in holdall.__all__ if name not in text] == []
+    assert inspect.getdoc(holdall)
