@@ -22,9 +22,9 @@ awaitable twin with the same arguments, result and errors: `await d.get.aio(key)
 OPERATORS = """### Operators
 
 `d[key]`, `d[key] = value`, `del d[key]`, `key in d`, `len(d)`, `iter(d)`, `bool(d)`, `d == other`, `d | other`,
-`d |= other`: as with `dict`; a missing key is `KeyError(key)`. They block; `async for key in d` awaits. `|` gives a plain dict. Two
-handles are equal, and hash alike, when they name the same Dict; a handle equals a plain mapping with the same items. There
-are no `fromkeys` and `reversed`.
+`d |= other`: as with `dict`; a missing key is `KeyError(key)`. They block; `async for key in d` awaits. `|` gives a plain dict.
+Two handles are equal, and hash alike, when they name the same Dict; a handle equals a plain mapping with the same items.
+There are no `fromkeys` and `reversed`.
 """
 
 
