@@ -18,7 +18,7 @@ from holdall import protocol
 from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.errors import ProtocolError
 from holdall.protocol import Reply
-from holdall.slots import SLOTS, slot_of
+from holdall.slots import SLOTS, slot_of, slot_range
 
 SILENT_SECONDS = 3.0
 """A worker that says nothing for so long is taken for dead: six HELLOs."""
@@ -128,13 +128,15 @@ class Broker:
     def _hello(self, frames: list[Any], now: float) -> list[Send]:
         try:
             hello = decode(Hello, protocol.parse_request(frames[2]).value)
-            if not (0 <= hello.worker.first_slot < hello.worker.end_slot <= SLOTS and 0 < hello.workers <= SLOTS):
-                raise ProtocolError("a HELLO with impossible slots")
+            if not 0 <= hello.worker.index < hello.workers <= SLOTS:
+                raise ProtocolError("a HELLO with an impossible index")
+            if slot_range(hello.worker.index, hello.workers) != (hello.worker.first_slot, hello.worker.end_slot):
+                raise ProtocolError("a HELLO with slots that are not its worker's")
         except ProtocolError as error:
             self.counts["malformed"] += 1
             log.warning("a worker's registration was refused: %s", error)
             return []
-        if self._layout_id not in (b"", hello.layout_id):
+        if (self._layout_id, self._workers) not in ((b"", 0), (hello.layout_id, hello.workers)):
             self.counts["workers of another layout refused"] += 1
             return []
         line = self._lines.get(hello.worker.index)

@@ -70,7 +70,8 @@ class Channel:
             if not protocol.is_batch_reply(head):
                 answered = self._match(protocol.parse_reply(head, payload), now)
                 return [] if answered is None else [answered]
-            replies = map(protocol.parse_reply, decode(list[bytes], protocol.parse_reply(head, payload).payload))
+            heads = decode(list[bytes], protocol.parse_reply(head, payload).payload)
+            replies = [protocol.parse_reply(each) for each in heads]  # all of them, before the first is given out
             return [answered for answered in (self._match(reply, now) for reply in replies) if answered is not None]
         except ProtocolError:
             return []  # not from a service of this version; the request it may be for is sent again, then times out
@@ -111,7 +112,10 @@ class Channel:
         together: list[Buffer] = []
         size = 0
         for waiting in group:
-            if len(waiting.frames) > 1:
+            if len(waiting.frames) > 1 or waiting.ask.opcode == protocol.ROSTER:  # the broker answers that one itself
+                if together:  # in the order in which they were asked
+                    messages.append(self._batch_message(group[0].ask.hash, together))
+                    together, size = [], 0
                 messages.append(waiting.frames)
                 continue
             if together and (size > BATCH_BYTES_MAX or len(together) == BATCH_REQUESTS_MAX):

@@ -23,6 +23,7 @@ IDLE_SECONDS = 300.0
 IPC_PATH_BYTES_MAX = 107
 """The kernel's limit for the path of a Unix socket."""
 
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -47,19 +48,18 @@ def url(value: str) -> str:
     'tcp://localhost:4255'
     """
     hint = f"use tcp://HOST:PORT or ipc:///PATH, not {value!r}"
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError as error:
-        raise InvalidError(f"Invalid URL: {error}; {hint}") from None
-    if parts.scheme == "tcp" and parts.hostname and not parts.path.strip("/") and port != 0:
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        return f"tcp://{host}:{port or DEFAULT_PORT}"
-    if parts.scheme == "ipc" and not parts.netloc and len(parts.path) > 1:
-        if len(os.fsencode(parts.path)) > IPC_PATH_BYTES_MAX:
+    if value.startswith("ipc:///") and len(value) > len("ipc:///") and value.isprintable():
+        if len(os.fsencode(value)) - len("ipc://") > IPC_PATH_BYTES_MAX:
             raise InvalidError(f"Invalid URL: the path has more than {IPC_PATH_BYTES_MAX} bytes, {hint}")
         return value
-    raise InvalidError(f"Invalid URL: {hint}")
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise InvalidError(f"Invalid URL: {error}; {hint}") from None
+    if parts.scheme != "tcp" or not _HOST.fullmatch(host) or parts.path.strip("/") or port == 0:
+        raise InvalidError(f"Invalid URL: {hint}")
+    return f"tcp://[{host}]:{port or DEFAULT_PORT}" if ":" in host else f"tcp://{host}:{port or DEFAULT_PORT}"
 
 
 def listen_url(value: str) -> str:

@@ -19,6 +19,7 @@ import shutil
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+from zlib import crc32
 
 import msgspec
 
@@ -36,11 +37,33 @@ LOCK_RETRY_SECONDS = 0.05
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """How the data is spread; it never changes."""
+    """How the data is spread; it never changes. `crc` covers the other fields, in order."""
 
     format: int
     id: str
     workers: int
+    crc: int
+
+    @classmethod
+    def new(cls, workers: int) -> Layout:
+        """The layout of a new directory."""
+        layout_id = secrets.token_hex(16)
+        return cls(LAYOUT_FORMAT, layout_id, workers, _layout_crc(LAYOUT_FORMAT, layout_id, workers))
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether this is what was written."""
+        return self.crc == _layout_crc(self.format, self.id, self.workers) and 1 <= self.workers <= WORKERS_MAX
+
+
+def _layout_crc(*fields: object) -> int:
+    return crc32(" ".join(map(str, fields)).encode())
+
+
+class LayoutFormat(msgspec.Struct):
+    """What every format has."""
+
+    format: int
 
 
 class DataDirectory:
@@ -59,9 +82,10 @@ class DataDirectory:
             if not (self.path / "layout.json").exists():
                 if workers is not None and not 1 <= workers <= WORKERS_MAX:
                     raise InvalidError(f"a service has 1 to {WORKERS_MAX} workers, not {workers}")
+                if any(self.path.glob("worker-*/store")):
+                    raise StorageError(f"{self.path} holds data but no layout.json: restore that file from a backup")
                 count = workers or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
-                layout = Layout(LAYOUT_FORMAT, secrets.token_hex(16), count)
-                _write_durably(self.path / "layout.json", msgspec.json.encode(layout) + b"\n")
+                _write_durably(self.path / "layout.json", msgspec.json.encode(Layout.new(count)) + b"\n")
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be used: {error.strerror}") from None
         layout = self.layout()
@@ -76,13 +100,17 @@ class DataDirectory:
         """The layout as written. Raises StorageError if there is none, or none that this version reads."""
         file = self.path / "layout.json"
         try:
-            layout = msgspec.json.decode(file.read_bytes(), type=Layout)
+            data = file.read_bytes()
+            written = msgspec.json.decode(data, type=LayoutFormat).format
+            if written > LAYOUT_FORMAT:
+                raise StorageError(f"{self.path} has format {written}, this version of holdall reads {LAYOUT_FORMAT}")
+            layout = msgspec.json.decode(data, type=Layout)
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be used: {error}") from None
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StorageError(f"{file} is damaged: {error}") from None
-        if layout.format != LAYOUT_FORMAT:
-            raise StorageError(f"{self.path} has format {layout.format}, this version of holdall reads {LAYOUT_FORMAT}")
+        if not layout.is_sound:
+            raise StorageError(f"{file} is damaged: its checksum does not match")
         return layout
 
     def lock(self, wait_seconds: float = 0.0) -> Lock:
@@ -99,7 +127,10 @@ class DataDirectory:
     def lock_worker(self, index: int) -> Lock:
         """Take the part of worker `index`. Raises StorageError if another process has it."""
         folder = self.path / f"worker-{index}"
-        folder.mkdir(exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(f"the part of worker {index} in {self.path} cannot be made: {error.strerror}") from None
         return Lock(folder / "lock", f"the part of worker {index} in {self.path}")
 
     def open_store(self, index: int) -> LevelDBStore:
@@ -109,11 +140,13 @@ class DataDirectory:
 
         folder = self.path / f"worker-{index}"
         if not (folder / "complete").exists():
+            if any((folder / "store").glob("*.ldb")):
+                raise StorageError(f"{folder} holds data but no file 'complete': if the data is whole, make that file, empty")
             shutil.rmtree(folder / "store", ignore_errors=True)  # a start that was interrupted: nothing was ever stored
             store = LevelDBStore(folder / "store", create=True)
             format_store(store)
+            store.close()  # and open it again: that moves what was written into a table, the sign of a store in use
             _write_durably(folder / "complete", b"")
-            return store
         return LevelDBStore(folder / "store")
 
 

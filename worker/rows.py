@@ -113,6 +113,9 @@ def key_object_of(row: bytes, data: bytes) -> bytes | None:
     try:
         if not data[5] & _HAS_KEY_OBJECT:
             return None
-        return data[_HEAD_BYTES + 4 : _HEAD_BYTES + 4 + int(_U32.unpack_from(data, _HEAD_BYTES)[0])]
+        end = _HEAD_BYTES + 4 + int(_U32.unpack_from(data, _HEAD_BYTES)[0])
+        if end > len(data):
+            raise IndexError(end)
+        return data[_HEAD_BYTES + 4 : end]
     except (IndexError, struct.error):
         raise StorageError(f"the record in row {row!r} is damaged: it has only {len(data)} bytes") from None

@@ -73,12 +73,14 @@ class Sessions:
             if len(self._rows) >= SESSIONS_MAX:
                 return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many sessions within the hour")
             return None
+        if lowest > row.lowest:
+            self._trim(session, row, lowest)
         if sequence < row.lowest:
             return Reply(protocol.FORGOTTEN, sequence, 0, _FORGOTTEN)
         outcome = row.outcomes.get(sequence)
         if outcome is not None:
             return Reply(outcome.status, sequence, outcome.version, self._payload(session, sequence, outcome))
-        if len(row.outcomes) >= OUTCOMES_MAX and lowest <= row.lowest:
+        if len(row.outcomes) >= OUTCOMES_MAX:
             return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many writes of this session are waiting")
         return None
 

@@ -7,8 +7,11 @@ entries they describe, in the same batch.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from struct import Struct
+
+import msgspec
 
 from holdall.errors import StorageError
 from holdall.worker import rows
@@ -107,10 +110,13 @@ class Transaction:
                 raise StorageError(
                     f"the store lacks its row {sentinel!r} in format {rows.FORMAT}: it is damaged, or of another version"
                 )
-        counter = self._store.get(rows.COUNTER_ROW)
-        self._counter = _COUNTER.unpack(counter)[0] if counter else 0
-        self.dicts.load(self._table(rows.DICT_PREFIX))
-        self.sessions.load(self._table(rows.SESSION_PREFIX))
+        try:
+            counter = self._store.get(rows.COUNTER_ROW)
+            self._counter = _COUNTER.unpack(counter)[0] if counter else 0
+            self.dicts.load(self._table(rows.DICT_PREFIX))
+            self.sessions.load(self._table(rows.SESSION_PREFIX))
+        except (msgspec.MsgspecError, UnicodeDecodeError, struct.error) as error:
+            raise StorageError(f"a row that every start reads is damaged: {error}") from None
 
     def _table(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return ((row[1:], data) for row, data in self.scan(prefix, prefix))

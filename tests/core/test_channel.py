@@ -1,0 +1,392 @@
+"""A channel: which answer belongs to which request, what goes again and when, and what an error says."""
+
+from __future__ import annotations
+
+import builtins
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdall import protocol
+from holdall.bodies import decode, encode
+from holdall.client.ask import Ask
+from holdall.client.channel import (
+    BATCH_BYTES_MAX,
+    BATCH_REQUESTS_MAX,
+    RESEND_BYTES_PER_SECOND,
+    RESEND_SECONDS,
+    Channel,
+    Waiting,
+)
+from holdall.errors import ConnectionError, TimeoutError
+from holdall.protocol import PAYLOAD_INLINE_BYTES_MAX, Buffer, Reply, Request
+
+SESSION = b"s" * 16
+DICT = b"d" * 16
+URL = "tcp://localhost:4255"
+DEADLINE = 30.0
+MOMENT = 1e-6
+
+
+def channel(seed: int = 0) -> Channel:
+    return Channel(SESSION, Random(seed))
+
+
+def ask(opcode: int = protocol.GET, value: Buffer = b"", verb: str = "get", key: object = "k", hash_: int = 5) -> Ask:
+    return Ask(opcode, hash_, verb, "Dict 'kv'", dict_id=DICT, data=b"sk", value=value, flags=protocol.SKIP_IF_EXISTS, key=key)
+
+
+def send(line: Channel, count: int = 1) -> list[Waiting]:
+    return [line.send(ask(), 0.0, DEADLINE) for _ in range(count)]
+
+
+def parsed(frames: list[Buffer]) -> Request:
+    return protocol.parse_request(*frames)  # type: ignore[arg-type]
+
+
+def received(frames: list[Any]) -> tuple[bytes, Any]:
+    """A message as the drivers take it from a socket: the head, and the payload's frame or None."""
+    return frames[0], frames[1] if len(frames) > 1 else None
+
+
+def answer(sequence: int, status: int = protocol.OK, payload: Buffer = b"") -> tuple[bytes, Any]:
+    return received(protocol.pack_reply(Reply(status, sequence, 1, payload)))
+
+
+def together(*heads: bytes) -> tuple[bytes, Any]:
+    return received(protocol.pack_batch_reply(encode(heads)))
+
+
+def test_requests_are_numbered_from_one_and_carry_the_lowest_number_that_waits() -> None:
+    line = channel()
+    first, second, third = send(line, 3)
+    line.receive(*answer(2), 0.1)
+    [fourth] = send(line)
+    line.receive(*answer(1), 0.1)
+    [fifth] = send(line)
+    line.abandon(third)
+    line.receive(*answer(4), 0.1)
+    line.receive(*answer(5), 0.1)
+    [sixth] = send(line)
+    sent = [parsed(waiting.frames) for waiting in (first, second, third, fourth, fifth, sixth)]
+    assert [(request.sequence, request.lowest) for request in sent] == [(1, 1), (2, 1), (3, 1), (4, 1), (5, 3), (6, 6)]
+
+
+@pytest.mark.parametrize("size", [0, PAYLOAD_INLINE_BYTES_MAX, PAYLOAD_INLINE_BYTES_MAX + 1])
+def test_a_request_says_what_was_asked(size: int) -> None:
+    sent = parsed(channel().send(ask(protocol.PUT, bytes(size)), 0.0, DEADLINE).frames)
+    flags = protocol.SKIP_IF_EXISTS | (protocol.PAYLOAD if size > PAYLOAD_INLINE_BYTES_MAX else 0)
+    assert sent == Request(protocol.PUT, flags, 5, SESSION, 1, 1, DICT, b"sk", bytes(size))
+
+
+def test_each_answer_goes_to_the_request_of_its_number_in_whatever_order() -> None:
+    line = channel()
+    sent = send(line, 3)
+    for number in (2, 3, 1):
+        assert line.receive(*answer(number, payload=b"%d" % number), 0.1) == [
+            (sent[number - 1], Reply(protocol.OK, number, 1, b"%d" % number))
+        ]
+    assert line.waiting == {}
+
+
+@pytest.mark.parametrize("number", [0, 2, 2**64 - 1])
+def test_a_foreign_answer_is_dropped(number: int) -> None:
+    line = channel()
+    [waiting] = send(line)
+    assert line.receive(*answer(number), 0.1) == []
+    assert line.waiting == {1: waiting}
+
+
+def test_a_second_answer_is_dropped() -> None:
+    line = channel()
+    [waiting] = send(line)
+    assert line.receive(*answer(1, payload=b"a"), 0.1) == [(waiting, Reply(protocol.OK, 1, 1, b"a"))]
+    assert line.receive(*answer(1, payload=b"a"), 0.1) == []
+
+
+def test_the_answer_to_an_abandoned_request_is_dropped_and_the_next_one_gets_its_own() -> None:
+    line = channel()
+    [abandoned] = send(line)
+    line.abandon(abandoned)
+    line.abandon(abandoned)
+    [waiting] = send(line)
+    assert line.receive(*answer(1, payload=b"old"), 0.1) == []
+    assert line.receive(*answer(2, payload=b"new"), 0.1) == [(waiting, Reply(protocol.OK, 2, 1, b"new"))]
+
+
+def test_a_large_payload_arrives_uncopied() -> None:
+    line, payload = channel(), memoryview(bytes(PAYLOAD_INLINE_BYTES_MAX + 1))
+    send(line)
+    [(_waiting, reply)] = line.receive(*answer(1, payload=payload), 0.1)
+    assert reply.payload is payload
+
+
+ANSWERS = [protocol.OK, protocol.MISSING, protocol.EXISTS, protocol.UNKNOWN_DICT, protocol.WRONG_WORKER]
+ERRORS = range(protocol.DICT_NOT_FOUND, protocol.FORGOTTEN + 1)
+
+
+@pytest.mark.parametrize("status", [*ANSWERS, *ERRORS])
+def test_every_status_but_unavailable_is_an_answer(status: int) -> None:
+    line = channel()
+    [waiting] = send(line)
+    assert line.receive(*answer(1, status), 0.1) == [(waiting, Reply(status, 1, 1, b""))]
+
+
+def resent_at(line: Channel, waiting: Waiting) -> list[float]:
+    """When this request goes again, until its deadline: asked at the last moment before each, and then."""
+    times = []
+    while waiting.resend_at < waiting.deadline:
+        now = waiting.resend_at
+        assert line.overdue(now - MOMENT) == ([], [])
+        assert line.overdue(now) == ([waiting], [])
+        times.append(now)
+    return times
+
+
+def test_a_request_without_answer_goes_again_marked_and_otherwise_unchanged() -> None:
+    line = channel()
+    waiting = line.send(ask(protocol.PUT, b"v"), 0.0, DEADLINE)
+    before = parsed(waiting.frames)
+    assert len(resent_at(line, waiting)) > 5
+    assert parsed(waiting.frames) == before._replace(flags=before.flags | protocol.RETRY)
+    assert line.receive(*answer(1), 29.0) == [(waiting, Reply(protocol.OK, 1, 1, b""))]
+
+
+@given(st.integers(0, 1000))
+def test_the_waits_between_resends_double_up_to_the_most_with_jitter(seed: int) -> None:
+    line = channel(seed)
+    times = resent_at(line, *send(line))
+    shortest, longest = RESEND_SECONDS
+    assert times[0] == shortest
+    for number, (earlier, later) in enumerate(pairwise(times)):
+        nominal = min(shortest * 2 ** (number + 1), longest)
+        assert 0.75 * nominal <= later - earlier <= 1.25 * nominal
+
+
+def test_two_lines_do_not_resend_in_step() -> None:
+    schedules = {tuple(resent_at(line, *send(line))[1:]) for line in map(channel, range(10))}
+    assert len(schedules) == 10
+
+
+def test_a_large_value_is_given_longer() -> None:
+    line, seconds = channel(), 5
+    waiting = line.send(ask(protocol.PUT, bytes(seconds * RESEND_BYTES_PER_SECOND)), 0.0, 60.0)
+    times = resent_at(line, waiting)
+    assert times[0] == RESEND_SECONDS[0] + seconds
+    assert all(later - earlier >= 0.75 * times[0] for earlier, later in pairwise(times))
+
+
+def test_an_answer_ends_the_resending() -> None:
+    line = channel()
+    _first, second = send(line, 2)
+    line.receive(*answer(1), 0.1)
+    assert line.overdue(1.0) == ([second], [])
+
+
+def test_a_request_whose_time_is_over_waits_no_longer() -> None:
+    line = channel()
+    short, long = line.send(ask(), 0.0, 1.0), line.send(ask(), 0.9, 9.0)
+    assert line.overdue(1.0) == ([], [short])
+    assert line.receive(*answer(1), 1.1) == []
+    assert line.waiting == {2: long}
+
+
+def test_a_service_that_was_never_heard_is_a_connection_error_that_says_what_to_do() -> None:
+    line = channel()
+    waiting = line.send(ask(protocol.PUT, verb="put"), 1.0, 6.0)
+    error = line.failure(waiting, URL, 6.04)
+    assert type(error) is ConnectionError
+    assert isinstance(error, builtins.ConnectionError)
+    assert str(error) == (
+        "cannot put 'k' in Dict 'kv': no service answered at tcp://localhost:4255 within 5.0 s; "
+        "start one there with `holdall serve`, or correct HOLDALL_URL"
+    )
+
+
+@pytest.mark.parametrize("heard", [answer(99), answer(1, protocol.UNAVAILABLE), (b"gibberish", None)])
+def test_a_service_that_was_heard_once_times_out(heard: tuple[bytes, Any]) -> None:
+    line = channel()
+    [waiting] = send(line)
+    assert line.receive(*heard, 0.1) == []
+    error = line.failure(waiting, URL, DEADLINE)
+    assert type(error) is TimeoutError
+    assert isinstance(error, builtins.TimeoutError)
+
+
+OUTCOMES = [
+    (protocol.GET, "get", "nothing was changed"),
+    (protocol.CONTAINS, "look for", "nothing was changed"),
+    (protocol.PAGE, "iterate over", "nothing was changed"),
+    (protocol.PUT, "put", "whether it happened is unknown"),
+    (protocol.POP, "pop", "whether it happened is unknown"),
+    (protocol.PUT_MANY, "update", "whether it happened is unknown"),
+    (protocol.CREATE, "create", "whether it happened is unknown"),
+]
+
+
+@pytest.mark.parametrize(("opcode", "verb", "outcome"), OUTCOMES)
+def test_a_timeout_names_operation_key_dict_time_and_outcome(opcode: int, verb: str, outcome: str) -> None:
+    line = channel()
+    waiting = line.send(ask(opcode, verb=verb, key=("a", 1)), 100.0, 102.5)
+    line.receive(*answer(99), 100.1)
+    text = str(line.failure(waiting, URL, 102.5))
+    assert text == f"cannot {verb} ('a', 1) in Dict 'kv': no answer from tcp://localhost:4255 within 2.5 s; {outcome}"
+
+
+def test_a_timeout_of_what_is_about_no_key_names_the_dict() -> None:
+    line = channel()
+    waiting = line.send(Ask(protocol.CLEAR, 0, "clear", "Dict 'kv'", dict_id=DICT), 0.0, 1.0)
+    line.receive(*answer(99), 0.1)
+    assert str(line.failure(waiting, URL, 1.0)).startswith("cannot clear Dict 'kv': no answer")
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(("key", "text"), [("x" * 1000, "cannot get 'xxx"), (Unshowable(), "repr raises ZeroDivisionError")])
+def test_a_key_that_shows_badly_does_not_spoil_the_error(key: object, text: str) -> None:
+    line = channel()
+    message = str(line.failure(line.send(ask(key=key), 0.0, 1.0), URL, 1.0))
+    assert text in message
+    assert len(message) < 400
+
+
+@given(st.integers(0, 1000))
+def test_unavailable_makes_a_request_go_again_soon(seed: int) -> None:
+    line, interval = channel(seed), RESEND_SECONDS[0]
+    [waiting] = send(line)
+    assert line.overdue(interval) == ([waiting], [])
+    assert line.receive(*answer(1, protocol.UNAVAILABLE), interval) == []
+    assert line.overdue(interval) == ([], [])
+    assert line.overdue(interval + 2 * interval) == ([waiting], [])
+    assert parsed(waiting.frames).flags & protocol.RETRY
+    assert line.receive(*answer(1), 2.0) == [(waiting, Reply(protocol.OK, 1, 1, b""))]
+
+
+def test_unavailable_never_puts_a_resend_off() -> None:
+    line = channel()
+    [waiting] = send(line)
+    line.receive(*answer(1, protocol.UNAVAILABLE), RESEND_SECONDS[0] - MOMENT)
+    assert line.overdue(RESEND_SECONDS[0]) == ([waiting], [])
+
+
+def test_a_single_request_travels_as_itself() -> None:
+    line = channel()
+    [waiting] = send(line)
+    assert line.batch([waiting]) == [waiting.frames]
+
+
+def test_requests_of_one_worker_travel_together_in_their_order() -> None:
+    line = channel()
+    sent = send(line, 3)
+    [message] = line.batch(sent)
+    batch = parsed(message)
+    assert (batch.opcode, batch.hash, batch.session, batch.sequence) == (protocol.BATCH, 5, SESSION, 0)
+    assert decode(list[bytes], batch.value) == [waiting.frames[0] for waiting in sent]
+
+
+def test_a_large_value_travels_in_a_message_of_its_own() -> None:
+    line = channel()
+    sizes = [1, 1, PAYLOAD_INLINE_BYTES_MAX + 1]
+    first, second, large = (line.send(ask(protocol.PUT, bytes(size)), 0.0, DEADLINE) for size in sizes)
+    messages = line.batch([first, second, large])
+    assert large.frames in messages
+    messages.remove(large.frames)
+    assert [decode(list[bytes], parsed(message).value) for message in messages] == [[first.frames[0], second.frames[0]]]
+
+
+def test_requests_of_one_worker_leave_in_the_order_in_which_they_were_asked() -> None:
+    line = channel()
+    small = line.send(ask(protocol.PUT, b"old"), 0.0, DEADLINE)
+    large = line.send(ask(protocol.PUT, bytes(PAYLOAD_INLINE_BYTES_MAX + 1)), 0.0, DEADLINE)
+    assert line.batch([small, large]) == [small.frames, large.frames]
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_batch_has_at_most_so_many_requests(excess: int) -> None:
+    line = channel()
+    messages = line.batch(send(line, BATCH_REQUESTS_MAX + excess))
+    assert len(messages) == 1 + excess
+    assert len(decode(list[bytes], parsed(messages[0]).value)) == BATCH_REQUESTS_MAX
+
+
+sizes = st.sampled_from([0, 100, PAYLOAD_INLINE_BYTES_MAX, PAYLOAD_INLINE_BYTES_MAX + 1])
+
+
+@given(st.lists(sizes, min_size=1, max_size=30))
+def test_each_request_is_in_exactly_one_message_and_no_message_beyond_the_bounds(sizes: list[int]) -> None:
+    line = channel()
+    sent = [line.send(ask(protocol.PUT, bytes(size)), 0.0, DEADLINE) for size in sizes]
+    carried: list[bytes] = []
+    for message in line.batch(sent):
+        request = parsed(message)
+        heads = decode(list[bytes], request.value) if request.opcode == protocol.BATCH else [bytes(message[0])]
+        assert sum(map(len, heads[:-1])) <= BATCH_BYTES_MAX
+        carried += heads
+    assert sorted(carried) == sorted(bytes(waiting.frames[0]) for waiting in sent)
+
+
+def test_the_answers_of_a_batch_go_each_to_its_request() -> None:
+    line = channel()
+    first, second, third = send(line, 3)
+    line.abandon(second)
+    heads = [answer(3, payload=b"c")[0], answer(2)[0], answer(99)[0], answer(1, protocol.MISSING)[0], answer(3)[0]]
+    assert line.receive(*together(*heads), 0.1) == [
+        (third, Reply(protocol.OK, 3, 1, b"c")),
+        (first, Reply(protocol.MISSING, 1, 1, b"")),
+    ]
+
+
+def test_the_answers_of_a_large_batch_come_in_a_frame_of_their_own() -> None:
+    line = channel()
+    sent = send(line, 3)
+    head, payload = together(*(answer(number, payload=bytes(PAYLOAD_INLINE_BYTES_MAX))[0] for number in (1, 2, 3)))
+    assert [waiting for waiting, _reply in line.receive(head, memoryview(payload), 0.1)] == sent
+
+
+def test_unavailable_within_a_batch_concerns_its_own_request_alone() -> None:
+    line = channel()
+    refused, answered = send(line, 2)
+    given_out = line.receive(*together(answer(1, protocol.UNAVAILABLE)[0], answer(2)[0]), 0.1)
+    assert [waiting for waiting, _reply in given_out] == [answered]
+    assert line.waiting == {1: refused}
+
+
+def test_a_bad_part_of_a_batch_reply_takes_no_other_answer_with_it() -> None:
+    line = channel()
+    sent = send(line, 2)
+    given_out = line.receive(*together(answer(1)[0], b"garbage", answer(2)[0]), 0.1)
+    assert [*(waiting for waiting, _reply in given_out), *line.waiting.values()] == sent
+
+
+version = bytes([protocol.VERSION])
+replies = st.builds(
+    lambda status, flags, sequence, payload: protocol.REPLY.pack(1, status, flags, sequence, 0) + payload,
+    st.integers(0, 255),
+    st.sampled_from([0, protocol.PAYLOAD, protocol.BATCHED, protocol.BATCHED | protocol.PAYLOAD, 0xFFFF]),
+    st.integers(0, 5),
+    st.binary(max_size=30),
+)
+heads = st.one_of(st.binary(max_size=40), st.binary(max_size=40).map(version.__add__), replies)
+batches = st.lists(heads, max_size=4).map(lambda parts: together(*parts))
+
+
+@given(st.lists(st.tuples(heads, st.none() | st.binary(max_size=40)) | batches, max_size=6))
+def test_arbitrary_frames_never_raise_and_answer_only_what_waits(messages: list[Any]) -> None:
+    line = channel()
+    sent = send(line, 3)
+    given_out: list[Waiting] = []
+    for head, payload in messages:
+        for waiting, reply in line.receive(head, payload, 0.1):
+            assert waiting.sequence == reply.sequence
+            given_out.append(waiting)
+    assert all(waiting in sent and waiting not in line.waiting.values() for waiting in given_out)
+    assert len(given_out) == len(set(given_out))
+    [later] = send(line)
+    assert line.receive(*answer(4), 0.2) == [(later, Reply(protocol.OK, 4, 1, b""))]
