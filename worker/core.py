@@ -53,7 +53,10 @@ HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.LIST: catalog.list_page,
     protocol.FIND: catalog.find,
 }
-_NOT_REMEMBERED = frozenset((protocol.UNKNOWN_DICT, protocol.UNAVAILABLE, protocol.WRONG_WORKER, protocol.MALFORMED))
+_NOT_REMEMBERED = frozenset((protocol.UNAVAILABLE, protocol.MALFORMED))
+"""Statuses after which the same numbers may be decided anew. UNKNOWN_DICT is none of them: its client asks again with new
+numbers, and a second copy of the old request that is still on its way must not be carried out besides.
+"""
 
 
 class Message(NamedTuple):
