@@ -6,6 +6,7 @@ loaded anything, the parent waits for the first line of the child, repeats it an
 
 import os
 import sys
+from pathlib import Path
 
 
 def _detach() -> None:
@@ -23,13 +24,23 @@ def _detach() -> None:
     os.close(writable)
 
 
+def _log_to(data: Path) -> None:
+    """Let this process and its children write to a file: the standard error they were born with is somebody else's."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log = os.open(data / "service.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError:  # the service is about to say what is wrong with the directory
+        log = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(log, 2)
+    os.close(log)
+
+
 def _main() -> int:
     detached = "--detach" in sys.argv
     if detached:
         _detach()
 
     import logging
-    from pathlib import Path
 
     import msgspec
 
@@ -40,12 +51,13 @@ def _main() -> int:
     settings = msgspec.json.decode(sys.argv[1], type=ServiceSettings)
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.WARNING)
 
+    if detached:
+        _log_to(Path(settings.data))
+
     def announce(url: str) -> None:
         print(READY, flush=True)
         if detached:  # whoever waits for the end of our output has waited long enough
-            log = os.open(Path(settings.data) / "service.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
+            os.dup2(2, 1)
 
     error = refused(settings, announce, supervised=not detached)
     if error is not None:

@@ -50,13 +50,15 @@ class Child:
 
 
 def run(settings: object, main: Callable[[Any, Child], int | None], *, supervised: bool) -> int:
-    """Run `main(settings, child)` as this process. Returns its exit status."""
+    """Run `main(settings, child)` as this process. Returns its exit status; by hand, raises why it cannot start."""
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.WARNING)
     child = Child(supervised=supervised)
     try:
         return main(settings, child) or 0
     except Error as error:
-        print(refusal(error) if supervised else error, file=sys.stdout if supervised else sys.stderr, flush=True)
+        if not supervised:
+            raise
+        print(refusal(error), flush=True)
         return EXIT_REFUSED
 
 

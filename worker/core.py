@@ -105,11 +105,17 @@ class Worker:
         """Answer all of these with a storage error: their tick could not be written."""
         answers: list[Answer] = []
         for origin, route, head, payload in messages:
-            heads = _batched_heads(head, payload) if _is_batch(head) else [head]
-            for each in heads:
+            for each in _heads(head, payload):
                 reply = Reply(protocol.STORAGE, protocol.sequence_of(each), 0, reason.encode())
                 answers.append(Answer(origin, route, protocol.pack_reply(reply)))
         return answers
+
+    def malformed_message(self, origin: Any, frames: list[Any]) -> list[Answer]:
+        """The answer to what has a route but the wrong number of frames, and a sequence number if there is one to be seen."""
+        self.malformed += 1
+        sequence = protocol.sequence_of(frames[1]) if len(frames) > 1 else 0
+        reply = Reply(protocol.MALFORMED, sequence, 0, f"a request has one or two frames, this one {len(frames) - 1}".encode())
+        return [Answer(origin, frames[0], protocol.pack_reply(reply))]
 
     def sweep(self, now: float) -> bool:
         """One small step of what can wait: end leases, sweep, forget what is old. Returns whether more is to do."""
@@ -203,6 +209,14 @@ class Worker:
 
 def _is_batch(head: bytes) -> bool:
     return len(head) > 1 and head[1] == protocol.BATCH
+
+
+def _heads(head: bytes, payload: Buffer | None) -> list[bytes]:
+    """The heads in a message, or none if it is malformed."""
+    try:
+        return _batched_heads(head, payload) if _is_batch(head) else [head]
+    except ProtocolError:
+        return []
 
 
 def _batched_heads(head: bytes, payload: Buffer | None) -> list[bytes]:

@@ -101,7 +101,7 @@ class Loop:
                 if 2 <= len(parts) <= 3:
                     messages.append(Message(socket, *parts))
                 else:
-                    self._worker.malformed += 1
+                    self._send(self._worker.malformed_message(socket, parts))
         return messages
 
     def _tick(self, messages: list[Message]) -> list[Answer]:
