@@ -85,7 +85,7 @@ class Channel:
                 del self.waiting[waiting.sequence]
                 failed.append(waiting)
             elif waiting.resend_at <= now:
-                waiting.frames = protocol.mark_retry(waiting.frames)
+                waiting.frames = protocol.mark_retry(waiting.frames, next(iter(self.waiting)))
                 waiting.interval = min(waiting.interval * 2, max(RESEND_SECONDS[1], waiting.interval))
                 waiting.resend_at = now + waiting.interval * self._random.uniform(0.75, 1.25)
                 again.append(waiting)

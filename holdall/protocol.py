@@ -65,6 +65,8 @@ _U32 = Struct("<I")
 _HASH = Struct("<I")
 _HASH_OFFSET = 4
 _SEQUENCE_OFFSET = 24
+_LOWEST = Struct("<Q")
+_LOWEST_OFFSET = 32
 _FLAGS = Struct("<H")
 _FLAGS_OFFSET = 2
 
@@ -175,9 +177,10 @@ def sequence_of(head: bytes) -> int:
     return int.from_bytes(head[_SEQUENCE_OFFSET : _SEQUENCE_OFFSET + 8], "little") if len(head) >= REQUEST.size else 0
 
 
-def mark_retry(frames: list[Buffer]) -> list[Buffer]:
-    """The same request, marked as sent before."""
+def mark_retry(frames: list[Buffer], lowest: int) -> list[Buffer]:
+    """The same request, marked as sent before, and with the lowest sequence number that waits now."""
     head = bytearray(frames[0])
+    _LOWEST.pack_into(head, _LOWEST_OFFSET, lowest)
     _FLAGS.pack_into(head, _FLAGS_OFFSET, _FLAGS.unpack_from(head, _FLAGS_OFFSET)[0] | RETRY)
     return [bytes(head), *frames[1:]]
 

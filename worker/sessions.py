@@ -22,7 +22,7 @@ SESSION_SECONDS = 3600
 SESSIONS_MAX = 100_000
 """Sessions remembered at once, about 50 MB. Beyond it, writes of further sessions are refused for now."""
 OUTCOMES_MAX = 20_000
-"""Outcomes remembered per session. Beyond it its client must first take the answers it has."""
+"""Outcomes remembered per session, and one more. Beyond it its client must first take the answers it has."""
 OUTCOME_INLINE_BYTES_MAX = 1024
 
 _FORGOTTEN = b"the outcome of this request is no longer remembered"
@@ -80,7 +80,7 @@ class Sessions:
         outcome = row.outcomes.get(sequence)
         if outcome is not None:
             return Reply(outcome.status, sequence, outcome.version, self._payload(session, sequence, outcome))
-        if len(row.outcomes) >= OUTCOMES_MAX:
+        if len(row.outcomes) >= OUTCOMES_MAX and sequence > lowest:  # the lowest may: till it is answered, nothing is trimmed
             return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many writes of this session are waiting")
         return None
 

@@ -43,7 +43,7 @@ def test_a_reply_survives_packing(reply: Reply) -> None:
 
 @given(requests)
 def test_marking_a_retry_changes_nothing_else(request: Request) -> None:
-    frames = protocol.mark_retry(protocol.pack_request(request))
+    frames = protocol.mark_retry(protocol.pack_request(request), request.lowest)
     parsed = protocol.parse_request(*frames)  # type: ignore[arg-type]
     assert parsed.flags & protocol.RETRY
     assert parsed._replace(flags=0) == request._replace(flags=0)

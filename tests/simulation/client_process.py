@@ -1,0 +1,79 @@
+"""A client: tasks that make their calls, all through one line; killed and started again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from holdall.bodies import Roster
+from holdall.client.client import Client
+from holdall.client.dict import Dict
+from tests.simulation.line import Line
+from tests.simulation.network import Socket
+from tests.simulation.scenario import ClientPlan
+from tests.simulation.task import Task
+from tests.simulation.workload import Wish, Workload
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+
+class ClientProcess:
+    """What handles and drivers need of a client, and the program that uses them."""
+
+    def __init__(self, simulation: Simulation, name: str, plan: ClientPlan) -> None:
+        self.name = name
+        self.address = "tcp://simulated:4255"
+        self.timeout = plan.timeout
+        self._simulation = simulation
+        self._plan = plan
+        self._workload = Workload(simulation.random, simulation.scenario, name)
+        self._tasks: list[Task] = []
+        self._start()
+
+    @property
+    def roster(self) -> Roster:
+        """The workers; known to every operation, because a task asks for them first."""
+        assert self.known_roster is not None
+        return self.known_roster
+
+    @property
+    def socket(self) -> Socket:
+        """The way to the broker."""
+        return self.line.socket
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are calls left to make."""
+        return any(task.busy for task in self._tasks)
+
+    def worker_index(self, hash_: int) -> int:
+        """The worker that owns this hash; 0 while none is known."""
+        return 0 if self.known_roster is None else self.known_roster.worker_of(hash_).index
+
+    def work(self) -> None:
+        """Make the calls that were planned."""
+        tasks = max(1, self._plan.tasks)
+        for number in range(tasks):
+            wishes = (self._workload.draw() for _ in range((self._plan.calls + number) // tasks))
+            self._tasks.append(Task(self._simulation, self, wishes, self._plan.pause_seconds))
+
+    def make(self, wishes: list[Wish]) -> None:
+        """Make these calls, one after another."""
+        self._tasks.append(Task(self._simulation, self, iter(wishes), 0.0))
+
+    def kill(self) -> None:
+        """Die with everything that waits; another process goes on, in a session of its own."""
+        self._simulation.history.note(self.name, "is killed, and started again")
+        self.line.close()
+        self._start()
+        for task in self._tasks:
+            task.lose("died with its client")
+
+    def _start(self) -> None:
+        self.known_roster: Roster | None = None
+        self.line = Line(self._simulation, self, awaits=self._plan.tasks > 0)
+        client = cast(Client, self)
+        self.handles: dict[str, Dict[Any, Any]] = {
+            name: Dict.from_name(name, environment_name="main", create_if_missing=True, client=client)
+            for name in self._simulation.scenario.dicts
+        }

@@ -1,0 +1,90 @@
+"""What must be true of the history of a run, whatever went wrong in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+from holdall import keys
+from holdall.slots import slot_of, slot_range
+from tests.simulation.history import LAST_LOOK, LENGTH, PAGE, Call, Place, shorten
+from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, REMOVE, UNSEEN, Operation, is_linearizable
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+
+def judge(simulation: Simulation) -> None:
+    """Raise Violation for the first thing that is not true."""
+    simulation.broker.check()
+    _nothing_is_under_way(simulation)
+    _the_last_look_agrees_with_itself(simulation)
+    for place, operations in simulation.history.operations().items():
+        lost_at = _lost_at(simulation, place)
+        _values_come_from_calls(simulation, place, operations)
+        if lost_at == inf:
+            _nothing_happened_twice(simulation, place, operations)
+        seen = [_as_known_at(lost_at, each) for each in operations if each.invoked < lost_at]
+        if not is_linearizable(seen):
+            text = f"what happened to {place[1]!r} in {place[0]} cannot have happened:\n{simulation.history.of(place)}"
+            simulation.require(False, text)
+
+
+def _nothing_is_under_way(simulation: Simulation) -> None:
+    broker = simulation.broker.broker
+    simulation.require(broker is not None and not broker._parked, "requests are parked although every worker is there")
+    for call in simulation.history.calls:
+        simulation.require(call.ended < inf, f"{call} never ended")
+
+
+def _the_last_look_agrees_with_itself(simulation: Simulation) -> None:
+    calls = [call for call in simulation.history.calls if call.client == LAST_LOOK]
+    for of in simulation.scenario.dicts:
+        about = [call for call in calls if call.dict == of]
+        got = _present(about, GET, lambda value: value is not ABSENT)
+        contained = _present(about, CONTAINS, bool)
+        paged = {key: value for call in about if call.kind == PAGE for key, value in call.result.items()}
+        lengths = [call.result for call in about if call.kind == LENGTH]
+        simulation.require(contained.keys() == got.keys(), f"{of} contains {[*contained]}, and get finds {[*got]}")
+        simulation.require(paged == got, f"the pages of {of} have {[*paged]}, and get finds {[*got]}")
+        simulation.require(lengths == [len(got)], f"the length of {of} is {lengths}, and get finds {[*got]}")
+
+
+def _present(calls: list[Call], kind: str, test: Callable[[Any], bool]) -> dict[Any, Any]:
+    return {call.keys[0]: call.result for call in calls if call.kind == kind and test(call.result)}
+
+
+def _lost_at(simulation: Simulation, place: Place) -> float:
+    """When a power cut lost answered writes to this key, as it may where not every write is synced."""
+    of, key = place
+    slot = slot_of(crc32(keys.encode(key).data, simulation.crc_of(of)))
+    for machine in simulation.machines:
+        first, end = slot_range(machine.index, simulation.scenario.workers)
+        if first <= slot < end and machine.cut_at is not None:
+            return machine.cut_at
+    return inf
+
+
+def _as_known_at(time: float, operation: Operation) -> Operation:
+    """What could be known of an operation at that time."""
+    return operation if operation.returned <= time else operation._replace(result=UNSEEN, returned=inf)
+
+
+def _values_come_from_calls(simulation: Simulation, place: Place, operations: list[Operation]) -> None:
+    written = {each.argument: each.invoked for each in operations if each.argument is not None}
+    for each in operations:
+        if each.kind in (GET, POP) and each.result not in (ABSENT, UNSEEN):
+            holds = written.get(each.result, inf) <= each.returned
+            simulation.require(holds, f"{each.result!r} was never stored under {place[1]!r} in {place[0]}")
+
+
+def _nothing_happened_twice(simulation: Simulation, place: Place, operations: list[Operation]) -> None:
+    popped = Counter(each.result for each in operations if each.kind == POP and each.result not in (ABSENT, UNSEEN))
+    for value, times in popped.items():
+        simulation.require(times == 1, f"{shorten(value)} was popped {times} times")
+    won = sum(each.kind == ADD and each.result is True for each in operations)
+    removed = sum(each.kind in (POP, REMOVE) and each.result not in (ABSENT, False) for each in operations)
+    simulation.require(won <= removed + 1, f"{place[1]!r} in {place[0]} was added {won} times, and removed at most {removed}")

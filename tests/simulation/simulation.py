@@ -1,0 +1,148 @@
+"""One run: a service and its clients on a virtual network and a virtual clock, everything decided by one seed.
+
+a storm     clients call while processes, links, disks and clocks fail
+calm        nothing new goes wrong; clients make the calls they have left, and no call may fail any more
+last look   a fresh client reads everything, and the history is judged
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from math import inf
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from holdall.broker.core import Broker
+from holdall.client.channel import Channel
+from holdall.worker.core import Worker
+from tests.simulation import scenario
+from tests.simulation.broker_process import BrokerProcess
+from tests.simulation.client_process import ClientProcess
+from tests.simulation.clock import Clock
+from tests.simulation.disk import Disk
+from tests.simulation.faults import CLOCK_OFFSET_SECONDS, Faults
+from tests.simulation.history import LAST_LOOK, LENGTH, History
+from tests.simulation.judgement import judge
+from tests.simulation.network import Network
+from tests.simulation.scenario import SMALL_LIMITS, ClientPlan
+from tests.simulation.worker_process import Machine
+from tests.simulation.workload import Wish, last_look
+
+WORK_SECONDS_MAX = 3_600.0
+"""Far more than all calls of a run take when each of them ends by its deadline."""
+
+
+class Violation(AssertionError):
+    """A promise was broken. The text has the seed and the history."""
+
+
+@dataclass(frozen=True)
+class Cores:
+    """What is simulated; a test may put something broken in its place."""
+
+    broker: Callable[[], Broker] = Broker
+    worker: Callable[..., Worker] = Worker
+    channel: Callable[..., Channel] = Channel
+    disk: Callable[[Random], Disk] = Disk
+
+
+_REAL = Cores()
+
+
+class Simulation:
+    """The run of one seed. `clock_offset_max` is how many seconds wall clocks may be wrong, in either direction."""
+
+    def __init__(
+        self,
+        seed: int,
+        cores: Cores = _REAL,
+        *,
+        traced: bool = False,
+        clock_offset_max: float = CLOCK_OFFSET_SECONDS,
+        limits: Mapping[str, Any] = SMALL_LIMITS,
+    ) -> None:
+        self.seed = seed
+        self.cores = cores
+        self.clock_offset_max = clock_offset_max
+        self.random = Random(seed)
+        self.scenario = scenario.draw(self.random, limits)
+        self.clock = Clock()
+        self.history = History(self.clock)
+        self.calm_at = inf
+        """From when on no call may fail."""
+        self.weather = self.scenario.weather(self.random)
+        self.network = Network(self.clock, self.random, self.weather, self.history.message if traced else None)
+        self.faults = Faults(self)
+        self.broker = BrokerProcess(self)
+        self.machines = [Machine(self, index) for index in range(self.scenario.workers)]
+        self.clients: list[ClientProcess] = []
+
+    def run(self) -> None:
+        """Run to the end. Raises Violation, which names the seed and tells the history, if anything is not as promised."""
+        try:
+            with self._surroundings():
+                self._run()
+        except Violation:
+            raise
+        except Exception as error:
+            raise Violation(self._told(f"{type(error).__name__}: {error}")) from error
+
+    def require(self, holds: bool, text: str) -> None:
+        """Raise Violation with this text and the history, unless it holds."""
+        if not holds:
+            raise Violation(self._told(text))
+
+    def crc_of(self, name: str) -> int:
+        """The CRC-32 of the id of this Dict, once the last look has begun."""
+        return self._last.handles[name].crc
+
+    def _run(self) -> None:
+        self.broker.start()
+        for machine in self.machines:
+            machine.start()
+        if self.scenario.set_up:
+            self._make("set-up", [Wish(LENGTH, name, self.scenario.keys) for name in self.scenario.dicts])
+            for machine in self.machines:
+                machine.disk.recover()
+        self.clients = [ClientProcess(self, f"client {number}", plan) for number, plan in enumerate(self.scenario.clients)]
+        for client in self.clients:
+            client.work()
+        self.faults.begin()
+        self._wait_for(self.clients)
+        self.faults.end()
+        self.clock.advance(self.calm_at)
+        self._last = self._make(LAST_LOOK, last_look(self.scenario))
+        judge(self)
+
+    def _make(self, name: str, wishes: list[Wish]) -> ClientProcess:
+        client = ClientProcess(self, name, ClientPlan(tasks=0, timeout=30.0, calls=0, pause_seconds=0.0))
+        client.make(wishes)
+        self._wait_for([client])
+        return client
+
+    def _wait_for(self, clients: list[ClientProcess]) -> None:
+        done = self.clock.advance(self.clock.now + WORK_SECONDS_MAX, lambda: not any(client.busy for client in clients))
+        self.require(done, f"a call hangs: not all of them ended within {WORK_SECONDS_MAX:g} s")
+
+    def _told(self, text: str) -> str:
+        return f"seed {self.seed}: {text}\n\n{self.scenario}\n\n{self.history}"
+
+    @contextmanager
+    def _surroundings(self) -> Iterator[None]:
+        """Nothing decided by another source of chance, nothing logged, and this scenario's limits."""
+        level = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            with ExitStack() as stack:
+                secrets = SimpleNamespace(token_bytes=self.random.randbytes)
+                stack.enter_context(mock.patch("holdall.client.catalog.secrets", secrets))
+                for name, limit in self.scenario.limits.items():
+                    stack.enter_context(mock.patch(name, limit))
+                yield
+        finally:
+            logging.disable(level)

@@ -1,0 +1,81 @@
+"""A message as a line of the history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from holdall import protocol
+from holdall.bodies import decode
+from holdall.errors import ProtocolError
+
+ROUTE_BYTES = 5
+OPCODES = {
+    getattr(protocol, name): name
+    for name in [
+        "GET",
+        "PUT",
+        "POP",
+        "CONTAINS",
+        "PUT_MANY",
+        "LENGTH",
+        "CLEAR",
+        "PAGE",
+        "REGISTER",
+        "DROP",
+        "CREATE",
+        "LOOKUP",
+        "MARK_DELETED",
+        "REMOVE",
+        "LIST",
+        "FIND",
+        "BATCH",
+        "ROSTER",
+        "HELLO",
+    ]
+}
+STATUSES = {
+    getattr(protocol, name): name
+    for name in [
+        "OK",
+        "MISSING",
+        "EXISTS",
+        "UNKNOWN_DICT",
+        "WRONG_WORKER",
+        "UNAVAILABLE",
+        "DICT_NOT_FOUND",
+        "ALREADY_EXISTS",
+        "INVALID",
+        "TOO_LARGE",
+        "MALFORMED",
+        "STORAGE",
+        "FORGOTTEN",
+    ]
+}
+
+
+def shown(frames: list[Any]) -> str:
+    """What a message says, and the client's route if one stands in front."""
+    route = ""
+    if frames and len(frames[0]) in (0, ROUTE_BYTES):
+        route, frames = f"{bytes(frames[0][1:]).hex()} ", frames[1:]
+    for parsed in (_request, _reply):
+        try:
+            return route + parsed(frames)
+        except (ProtocolError, TypeError, KeyError):
+            pass
+    return f"{route}{len(frames)} frames of something else"
+
+
+def _request(frames: list[Any]) -> str:
+    opcode, flags, _hash, session, sequence, lowest, _dict_id, key, value = protocol.parse_request(*frames)
+    if opcode == protocol.BATCH:
+        return "BATCH of " + "; ".join(_request([head]) for head in decode(list[bytes], value))
+    again = " again" if flags & protocol.RETRY else ""
+    return f"{OPCODES[opcode]}{again} {session.hex()[:4]} {sequence} from {lowest}: {key!r} {bytes(value[:30])!r}"
+
+
+def _reply(frames: list[Any]) -> str:
+    parsed = protocol.parse_reply(*frames)
+    if protocol.is_batch_reply(frames[0]):
+        return "replies " + "; ".join(_reply([head]) for head in decode(list[bytes], parsed.payload))
+    return f"{STATUSES[parsed.status]} to {parsed.sequence} {bytes(parsed.payload[:30])!r}"

@@ -1,0 +1,98 @@
+"""What clients ask: calls on few keys, so that they collide, with values that are all different, so that each tells its writer."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, NamedTuple
+
+from holdall.client import operations
+from holdall.client.ask import Operation
+from holdall.client.dict import Dict
+from holdall.client.operations import Position
+from tests.simulation.history import ADD_MANY, CLEAR, LENGTH, PAGE, PUT_MANY
+from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, PUT, REMOVE
+from tests.simulation.scenario import Scenario
+
+SHARES = {
+    PUT: 24,
+    GET: 20,
+    POP: 16,
+    ADD: 14,
+    CONTAINS: 6,
+    REMOVE: 4,
+    PUT_MANY: 6,
+    ADD_MANY: 3,
+    PAGE: 4,
+    LENGTH: 2,
+    CLEAR: 1,
+}
+"""How often each kind of call is made."""
+PADDING_BYTES = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2_000, 70_000)
+"""Some values are too large for the row of a session, some for the head's frame."""
+
+
+class Wish(NamedTuple):
+    """A call to make. `page` is the worker of a PAGE."""
+
+    kind: str
+    dict: str
+    keys: tuple[Any, ...]
+    values: tuple[str, ...] = ()
+    page: int = 0
+
+    def operation(self, handle: Dict[Any, Any]) -> Operation[Any]:
+        """What carries it out."""
+        made: dict[str, Operation[Any]] = {
+            LENGTH: operations.length(handle),
+            CLEAR: operations.clear(handle),
+            PAGE: operations.page(handle, Position(self.page, b""), True),
+            PUT_MANY: operations.put_many(handle, zip(self.keys, self.values, strict=False), False),
+            ADD_MANY: operations.put_many(handle, zip(self.keys, self.values, strict=False), True),
+        }
+        return made.get(self.kind) or self._on_one_key(handle, self.keys[0])
+
+    def _on_one_key(self, handle: Dict[Any, Any], key: Any) -> Operation[Any]:
+        if self.kind in (PUT, ADD):
+            return operations.put(handle, key, self.values[0], self.kind == ADD)
+        if self.kind == GET:
+            return operations.get(handle, key, ABSENT)
+        if self.kind == POP:
+            return operations.pop(handle, key, ABSENT)
+        if self.kind == REMOVE:
+            return operations.remove(handle, key)
+        return operations.contains(handle, key)
+
+
+class Workload:
+    """What one client asks."""
+
+    def __init__(self, random: Random, scenario: Scenario, client: str) -> None:
+        self._random = random
+        self._scenario = scenario
+        self._client = client
+        self._count = 0
+
+    def draw(self) -> Wish:
+        """The next call."""
+        random, scenario = self._random, self._scenario
+        kind = random.choices(tuple(SHARES), tuple(SHARES.values()))[0]
+        of = random.choice(scenario.dicts)
+        if kind in (LENGTH, CLEAR, PAGE):
+            return Wish(kind, of, scenario.keys, page=random.randrange(scenario.workers))
+        most = len(scenario.keys) if kind in (PUT_MANY, ADD_MANY) else 1
+        keys = tuple(random.sample(scenario.keys, random.randint(1, most)))
+        return Wish(kind, of, keys, tuple(self._value() for _ in keys) if kind in (PUT, ADD, PUT_MANY, ADD_MANY) else ())
+
+    def _value(self) -> str:
+        self._count += 1
+        return f"{self._client.removeprefix('client ')}-{self._count}" + "." * self._random.choice(PADDING_BYTES)
+
+
+def last_look(scenario: Scenario) -> list[Wish]:
+    """Calls that look at all there is."""
+    wishes: list[Wish] = []
+    for of in scenario.dicts:
+        wishes += [Wish(kind, of, (key,)) for key in scenario.keys for kind in (GET, CONTAINS)]
+        wishes += [Wish(PAGE, of, scenario.keys, page=worker) for worker in range(scenario.workers)]
+        wishes.append(Wish(LENGTH, of, scenario.keys))
+    return wishes
