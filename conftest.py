@@ -14,6 +14,9 @@ import pytest
 
 import holdall
 
+collect_ignore = ["tests/types"]
+"""For type checkers, which read it and run nothing."""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _isolated() -> Iterator[None]:

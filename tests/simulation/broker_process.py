@@ -100,4 +100,4 @@ class BrokerProcess:
 
 def with_memoryview(frames: Frames, small: int) -> Frames:
     """A message as it comes off a socket: what follows the first frames is a memoryview."""
-    return [*frames[:small], *map(memoryview, frames[small:])] if len(frames) > small else frames
+    return [*frames[:small], *(memoryview(frame) for frame in frames[small:])] if len(frames) > small else frames

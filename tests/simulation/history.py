@@ -46,6 +46,7 @@ class Call:
             return
         values = self.values or (None,) * len(self.keys)
         for key, value in zip(self.keys, values, strict=True):
+            result: Any
             if self.returned == inf or self.kind in (PUT_MANY, CLEAR):
                 result = UNSEEN
             elif self.kind == ADD_MANY:
@@ -57,7 +58,7 @@ class Call:
             yield (self.dict, key), Operation(kind, value, result, self.invoked, self.returned)
 
     def __str__(self) -> str:
-        shown = [f"{key!r}: {shorten(value)}" for key, value in zip(self.keys, self.values)]
+        shown = [f"{key!r}: {shorten(value)}" for key, value in zip(self.keys, self.values, strict=False)]
         of = ", ".join(shown or map(repr, self.keys)) if self.kind not in (CLEAR, LENGTH) else ""
         return f"{self.kind} {self.dict}[{of}]"
 

@@ -1,4 +1,4 @@
-"""What clients ask: calls on few keys, so that they collide, with values that are all different, so that each tells its writer."""
+"""What clients ask: calls on few keys, so that they collide, with values all different, so that each tells its writer."""
 
 from __future__ import annotations
 
