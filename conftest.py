@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import tempfile
@@ -39,7 +38,9 @@ def end_service(data: Path) -> None:
     lock = data / "lock"
     if not lock.exists() or not lock.read_text().strip():
         return
-    with contextlib.suppress(ProcessLookupError, StorageError):
+    try:
+        DataDirectory(data).lock().release()  # nobody has it: the process id in it is of one that has ended
+    except StorageError:
         os.kill(int(lock.read_text()), signal.SIGTERM)
         DataDirectory(data).lock(wait_seconds=10).release()
 

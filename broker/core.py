@@ -100,10 +100,10 @@ class Broker:
         if frames[1] == b"":
             return self._hello(frames, now)
         line = self._by_route.get(frames[0])
-        if line is None or not line.present:
+        if line is None:
             self.counts["replies of strangers dropped"] += 1
             return []
-        line.heard = now
+        line.heard = now  # one that was silent in a long tick answers before it says HELLO
         return [Send(False, frames[1:])]
 
     def unreachable(self, frames: list[Any], now: float) -> list[Send]:

@@ -93,7 +93,7 @@ def list_entries(client: Client, environment: str) -> Operation[list[CatalogEntr
         after, more = b"", True
         while more:
             body = encode(CatalogPageRequest(environment, after, _LIST_PAGE_ENTRIES))
-            ask = Ask(protocol.LIST, worker.first_slot, "list the Dicts of", f"environment {environment!r}", value=body)
+            ask = Ask(protocol.LIST, worker.hash, "list the Dicts of", f"environment {environment!r}", value=body)
             reply = yield ask
             if reply.status != protocol.OK:
                 raise error_of(ask, reply)
@@ -145,8 +145,8 @@ def _finish_deleting(client: Client, entry: CatalogEntry) -> Operation[None]:
 
 
 def _to_all(client: Client, opcode: int, verb: str, of: str, dict_id: bytes, value: bytes = b"") -> list[Ask]:
-    slots = [worker.first_slot for worker in client.roster.workers]
-    return [Ask(opcode, slot, verb, of, dict_id=dict_id, value=value) for slot in slots]
+    hashes = [worker.hash for worker in client.roster.workers]
+    return [Ask(opcode, hash_, verb, of, dict_id=dict_id, value=value) for hash_ in hashes]
 
 
 def _done(asks: list[Ask]) -> Operation[None]:

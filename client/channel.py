@@ -98,12 +98,12 @@ class Channel:
     def failure(self, waiting: Waiting, url: str, now: float) -> Error:
         """The error for a request whose time is over."""
         elapsed = f"{now - waiting.sent_at:.1f} s"
+        outcome = "whether it happened is unknown" if waiting.ask.opcode in protocol.WRITES else "nothing was changed"
         if not self.heard:
             return ConnectionError(
-                f"cannot {waiting.ask}: no service answered at {url} within {elapsed}; "
+                f"cannot {waiting.ask}: no service answered at {url} within {elapsed}, {outcome}; "
                 "start one there with `holdall serve`, or correct HOLDALL_URL"
             )
-        outcome = "whether it happened is unknown" if waiting.ask.opcode in protocol.WRITES else "nothing was changed"
         return TimeoutError(f"cannot {waiting.ask}: no answer from {url} within {elapsed}; {outcome}")
 
     def batch(self, group: list[Waiting]) -> list[list[Buffer]]:

@@ -154,7 +154,12 @@ class Client:
         socket.linger = 0
         socket.reconnect_ivl = 20
         socket.reconnect_ivl_max = 500
-        socket.connect(self.address)
+        try:
+            socket.connect(self.address)
+        except zmq.ZMQError as error:
+            self._open.discard(socket)
+            socket.close()
+            raise ConnectionError(f"cannot connect to {self.address}: {error.strerror}; correct HOLDALL_URL") from None
         return socket
 
     def close(self) -> None:

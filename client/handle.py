@@ -6,12 +6,12 @@ import os
 import re
 import threading
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from holdall.client import catalog
 from holdall.client.ask import Operation, Shared
 from holdall.client.client import Client
 from holdall.errors import InvalidError, NotFoundError
+from holdall.slots import dict_crc
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,7 +60,7 @@ class Handle:
         handle._url = url
         handle._lock = os.getpid(), threading.RLock()
         handle.id = dict_id
-        handle.crc = crc32(dict_id or b"")
+        handle.crc = dict_crc(dict_id or b"")
         handle.label = catalog.described(environment, name) if name else f"Dict di-{(dict_id or b'').hex()}"
         return handle
 
@@ -184,7 +184,7 @@ class Handle:
         self._name, self._environment = entry.name, entry.environment
         if entry.name:
             self.label = catalog.described(entry.environment, entry.name)
-        self.crc = crc32(entry.dict_id)
+        self.crc = dict_crc(entry.dict_id)
         self.id = entry.dict_id
 
     def _same(self, other: Handle) -> bool:

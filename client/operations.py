@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import randrange
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
-from zlib import crc32
 
 from holdall import protocol
 from holdall.bodies import Page, PageEntry, PageRequest, PutManyEntry, decode, encode
@@ -18,6 +17,7 @@ from holdall.client.info import DictInfo
 from holdall.client.serialization import check_size, decode_key, decode_value, encode_key, encode_value, key_object
 from holdall.errors import Error, NotFoundError, RequestSizeError
 from holdall.protocol import Buffer, Reply, join_key_object
+from holdall.slots import key_hash
 
 if TYPE_CHECKING:
     from holdall.client.handle import Handle
@@ -82,11 +82,11 @@ def pop_any(handle: Handle) -> Operation[tuple[Any, Any]]:
 
 
 def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
-    entries: list[PutManyEntry] = []
+    entries: dict[bytes, PutManyEntry] = {}  # by key: of two for one key the last counts, in whatever order messages arrive
     failure: Exception | None = None
     try:
-        for key, value in items:
-            if len(entries) == protocol.UPDATE_ENTRIES_MAX:
+        for count, (key, value) in enumerate(items):
+            if count == protocol.UPDATE_ENTRIES_MAX:
                 raise RequestSizeError(
                     f"an update of {handle.label} has at most {protocol.UPDATE_ENTRIES_MAX:,} entries; nothing was stored: "
                     "divide it into several"
@@ -94,7 +94,7 @@ def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exi
             encoded = encode_key(handle.label, key)
             entry = (encoded.data, key_object(handle.label, key, encoded), encode_value(handle.label, key, value))
             check_size(handle.label, key, sum(map(len, filter(None, entry))))
-            entries.append(entry)
+            entries[encoded.data] = entry
     except Error:
         raise
     except Exception as error:  # of the caller's iterator, or a key's __hash__: as with dict, what came before it is stored
@@ -103,7 +103,7 @@ def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exi
     flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
     asks = [
         Ask(protocol.PUT_MANY, hash_, "update", handle.label, dict_id=dict_id, value=encode(group), flags=flags)
-        for hash_, group in _by_worker(handle, entries)
+        for hash_, group in _by_worker(handle, entries.values())
     ]
     stored = sum((yield from _counts(handle, asks)))
     if failure is not None:
@@ -126,18 +126,18 @@ def _many(handle: Handle, opcode: int, verb: str, keys: Iterable[object]) -> Ope
     left: dict[int, list[tuple[object, bytes]]] = {}
     for key in keys:
         data = encode_key(handle.label, key).data
-        left.setdefault(roster.worker_of(crc32(data, handle.crc)).first_slot, []).append((key, data))
+        left.setdefault(roster.worker_of(key_hash(handle.crc, data)).hash, []).append((key, data))
     found: dict[Any, Any] = {}
     while left:
-        bodies = {slot: [data for _key, data in waiting[:KEYS_PER_MESSAGE]] for slot, waiting in left.items()}
-        asks = [Ask(opcode, slot, verb, handle.label, dict_id=dict_id, value=encode(body)) for slot, body in bodies.items()]
-        for slot, reply in zip(bodies, (yield from _all(handle, asks)), strict=True):
+        bodies = {hash_: [data for _key, data in waiting[:KEYS_PER_MESSAGE]] for hash_, waiting in left.items()}
+        asks = [Ask(opcode, hash_, verb, handle.label, dict_id=dict_id, value=encode(body)) for hash_, body in bodies.items()]
+        for hash_, reply in zip(bodies, (yield from _all(handle, asks)), strict=True):
             values = decode(list[Union[bytes, None]], reply.payload)
-            for (key, _data), value in zip(left[slot], values, strict=False):
+            for (key, _data), value in zip(left[hash_], values, strict=False):
                 if value is not None:
                     found[key] = decode_value(handle.label, key, value)
-            left[slot] = left[slot][len(values) :]
-        left = {slot: waiting for slot, waiting in left.items() if waiting}
+            left[hash_] = left[hash_][len(values) :]
+        left = {hash_: waiting for hash_, waiting in left.items() if waiting}
     return found
 
 
@@ -174,8 +174,8 @@ def page(handle: Handle, position: Position, with_values: bool) -> Operation[tup
     workers = handle.connected().roster.workers
     flags = protocol.WITH_VALUES if with_values else 0
     body = encode(PageRequest(after, PAGE_ENTRIES))
-    slot = workers[number].first_slot
-    ask = Ask(protocol.PAGE, slot, "iterate over", handle.label, dict_id=dict_id, value=body, flags=flags)
+    hash_ = workers[number].hash
+    ask = Ask(protocol.PAGE, hash_, "iterate over", handle.label, dict_id=dict_id, value=body, flags=flags)
     found = decode(Page, (yield from _all(handle, [ask]))[0].payload)
     items = [_item(handle, entry) if with_values else decode_key(handle.label, *entry[:2]) for entry in found.entries]
     if found.more:
@@ -205,7 +205,7 @@ def _about_key(
 ) -> Operation[Reply]:
     """The reply to a request about one key."""
     dict_id = handle.id or (yield from handle.hydration())
-    hash_ = crc32(data, handle.crc)
+    hash_ = key_hash(handle.crc, data)
     ask = Ask(opcode, hash_, verb, handle.label, dict_id=dict_id, data=data, value=value, flags=flags, key=key)
     reply: Reply = yield ask
     while reply.status > protocol.EXISTS:
@@ -230,8 +230,8 @@ def _counts(handle: Handle, asks: list[Ask]) -> Operation[list[int]]:
 
 def _to_all(handle: Handle, opcode: int, verb: str) -> Operation[list[Ask]]:
     dict_id = handle.id or (yield from handle.hydration())
-    slots = [worker.first_slot for worker in handle.connected().roster.workers]
-    return [Ask(opcode, slot, verb, handle.label, dict_id=dict_id) for slot in slots]
+    hashes = [worker.hash for worker in handle.connected().roster.workers]
+    return [Ask(opcode, hash_, verb, handle.label, dict_id=dict_id) for hash_ in hashes]
 
 
 def _recover(handle: Handle, ask: Ask, reply: Reply) -> Operation[None]:
@@ -241,13 +241,13 @@ def _recover(handle: Handle, ask: Ask, reply: Reply) -> Operation[None]:
     yield from handle.recover(ask)
 
 
-def _by_worker(handle: Handle, entries: list[PutManyEntry]) -> Iterable[tuple[int, list[PutManyEntry]]]:
+def _by_worker(handle: Handle, entries: Iterable[PutManyEntry]) -> Iterable[tuple[int, list[PutManyEntry]]]:
     """The entries in groups of bounded size, each for one worker, with a hash that leads there."""
     roster = handle.connected().roster
     groups: dict[int, tuple[int, list[PutManyEntry]]] = {}
     sizes: dict[int, int] = {}
     for entry in entries:
-        hash_ = crc32(entry[0], handle.crc)
+        hash_ = key_hash(handle.crc, entry[0])
         index = roster.worker_of(hash_).index
         size = len(entry[0]) + len(entry[1] or b"") + len(entry[2])
         if index in groups and sizes[index] + size > UPDATE_MESSAGE_BYTES_MAX:

@@ -11,7 +11,7 @@ import msgspec
 
 from holdall.errors import ProtocolError
 from holdall.protocol import Buffer
-from holdall.slots import slot_of
+from holdall.slots import slot_hash, slot_of
 
 T = TypeVar("T")
 
@@ -85,6 +85,11 @@ class RosterWorker(msgspec.Struct, array_like=True, frozen=True):
     first_slot: int
     end_slot: int
     addresses: list[str]
+
+    @property
+    def hash(self) -> int:
+        """A hash that leads to this worker."""
+        return slot_hash(self.first_slot)
 
 
 class Roster(msgspec.Struct, array_like=True, frozen=True):

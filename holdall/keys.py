@@ -37,9 +37,7 @@ from struct import Struct
 from typing import Any, NamedTuple, cast
 
 from holdall import values
-
-KEY_BYTES_MAX = 1024
-"""The longest encoding kept as it is: LevelDB copies keys freely, so longer ones are replaced by their digest."""
+from holdall.protocol import KEY_BYTES_MAX
 
 _F64 = Struct("<d")
 _COMPLEX = Struct("<dd")
@@ -187,6 +185,9 @@ def _encode_other(key: Any) -> EncodedKey:
         if encoded is not None:
             return encoded
     elif kind.__module__ == "numpy" and isinstance(key, getattr(sys.modules["numpy"], "generic", ())):
+        for base in (str, bytes):  # `item` drops the NULs at their end
+            if isinstance(key, base):
+                return EncodedKey(_ENCODERS[base](key).data, False)
         twin = cast(Any, key).item()  # pyright: ignore[reportUnnecessaryCast]
         if type(twin) in _ENCODERS and twin == key and hash(twin) == hash(key):
             return EncodedKey(_encode(twin).data, False)

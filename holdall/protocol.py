@@ -25,6 +25,8 @@ Buffer = Union[bytes, bytearray, memoryview]
 VERSION = 1
 PAYLOAD_INLINE_BYTES_MAX = 64 * 1024
 """The largest value that travels in the head's frame; above it a frame of its own is cheaper than the copy."""
+KEY_BYTES_MAX = 1024
+"""The longest encoded key: LevelDB copies keys freely, so `holdall.keys` puts a digest in place of longer ones."""
 OBJECT_BYTES_MAX = 100 * 1024 * 1024
 """The most bytes an entry may have, key and value as encoded."""
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + 64 * 1024

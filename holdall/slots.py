@@ -1,7 +1,13 @@
-"""Key → hash → slot → worker.
+"""Key → slot → worker.
 
-hash = crc32(dict id + encoded key), slot = hash % 1024, and each worker owns one contiguous range of slots. CRC-32 because
-every language has it at C speed; never Python's `hash()`, which differs from process to process.
+    crc  = crc32(dict id + encoded key)
+    hash = crc * 0x9E3779B1 mod 2^32
+    slot = hash >> 22                     0 to 1023; each worker owns one contiguous range
+
+CRC-32 because every language has it at C speed; never Python's `hash()`, which differs from process to process. It is
+linear: the keys 0 to 127 have CRCs that agree in some bits, and `crc % 1024` put all of them at the same one of two workers.
+The multiplication (Fibonacci hashing; Knuth, The Art of Computer Programming, volume 3, 6.4) carries every bit into the
+highest ones.
 """
 
 from __future__ import annotations
@@ -11,10 +17,13 @@ from zlib import crc32
 SLOTS = 1024
 """Number of slots. Also the most workers a service can have."""
 
+_MULTIPLIER = 0x9E3779B1
+_SLOT_SHIFT = 22
+
 
 def key_hash(dict_crc: int, key: bytes) -> int:
     """The 32-bit hash of an encoded key in the Dict whose id has the CRC `dict_crc` (see `dict_crc`)."""
-    return crc32(key, dict_crc)
+    return crc32(key, dict_crc) * _MULTIPLIER & 0xFFFFFFFF
 
 
 def dict_crc(dict_id: bytes) -> int:
@@ -24,7 +33,12 @@ def dict_crc(dict_id: bytes) -> int:
 
 def slot_of(hash_: int) -> int:
     """The slot of a hash, 0 to 1023."""
-    return hash_ % SLOTS
+    return hash_ >> _SLOT_SHIFT
+
+
+def slot_hash(slot: int) -> int:
+    """A hash that has this slot."""
+    return slot << _SLOT_SHIFT
 
 
 def slot_range(index: int, workers: int) -> tuple[int, int]:

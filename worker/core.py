@@ -185,7 +185,10 @@ class Worker:
 
     def _once(self, request: Request) -> Reply:
         sessions = self._transaction.sessions
-        reply = sessions.recall(request.session, request.sequence, request.lowest)
+        try:
+            reply = sessions.recall(request.session, request.sequence, request.lowest)
+        except StorageError as error:
+            return Reply(protocol.STORAGE, request.sequence, 0, str(error).encode())
         if reply is None:
             reply = self._handle(request)
             if reply.status not in _NOT_REMEMBERED:

@@ -124,14 +124,14 @@ class DataDirectory:
             raise StorageError(f"the data directory {self.path} cannot be made: {error.strerror}") from None
         return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds)
 
-    def lock_worker(self, index: int) -> Lock:
-        """Take the part of worker `index`. Raises StorageError if another process has it."""
+    def lock_worker(self, index: int, wait_seconds: float = 0.0) -> Lock:
+        """Take the part of worker `index`; waits `wait_seconds` for one that is just ending. Raises StorageError."""
         folder = self.path / f"worker-{index}"
         try:
             folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise StorageError(f"the part of worker {index} in {self.path} cannot be made: {error.strerror}") from None
-        return Lock(folder / "lock", f"the part of worker {index} in {self.path}")
+        return Lock(folder / "lock", f"the part of worker {index} in {self.path}", wait_seconds)
 
     def open_store(self, index: int) -> LevelDBStore:
         """The store of worker `index`, made on the first call. Raises StorageError if it is damaged."""
@@ -173,8 +173,12 @@ class Lock:
     def _taken(self) -> bool:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return False
+        except OSError as error:
+            raise StorageError(
+                f"{self._file.name} cannot be locked: {error.strerror}; use a directory of a local disk"
+            ) from None
         return True
 
     def release(self) -> None:

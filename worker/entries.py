@@ -11,7 +11,7 @@ from holdall import protocol
 from holdall.bodies import Page, PageEntry, PageRequest, PutManyEntry, Registration, decode, encode
 from holdall.protocol import Buffer, Reply, Request
 from holdall.worker.dicts import OpenDict
-from holdall.worker.rows import DictRow, Record, key_object_of, pack_record, parse_record
+from holdall.worker.rows import DictRow, Record, pack_record, parse_record
 from holdall.worker.transaction import Transaction
 
 PAGE_ENTRIES_MAX = 1_000
@@ -117,7 +117,7 @@ def _many(transaction: Transaction, held: OpenDict, request: Request, found: Cal
     """The values of the keys in the body, None for a missing one: of the first keys only, if they are large."""
     values: list[Buffer | None] = []
     size = 0
-    for key in decode(list[bytes], request.value):
+    for key in decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]:
         row = held.prefix + key
         data = transaction.get(row)
         value = None if data is None else parse_record(row, data).value
@@ -198,8 +198,8 @@ def _check_size(key: bytes, key_object: bytes | None, value: Buffer) -> None:
     size = len(key) + len(key_object or b"") + len(value)
     if size > protocol.OBJECT_BYTES_MAX:
         raise Refused(protocol.TOO_LARGE, f"an entry has at most {protocol.OBJECT_BYTES_MAX:,} bytes, this one {size:,}")
-    if not key:
-        raise Refused(protocol.MALFORMED, "an entry's key has at least one byte")
+    if not 1 <= len(key) <= protocol.KEY_BYTES_MAX:
+        raise Refused(protocol.MALFORMED, f"an encoded key has 1 to {protocol.KEY_BYTES_MAX:,} bytes, this one {len(key):,}")
 
 
 def _remove(transaction: Transaction, dict_id: bytes, held: OpenDict, row: bytes) -> None:
@@ -216,7 +216,7 @@ def _store(transaction: Transaction, dict_id: bytes, held: OpenDict, entry: tupl
         held.row.length += 1
         transaction.dicts.changed(dict_id)
     else:
-        key_object = key_object_of(row, old)  # as with dict, the key that was stored first stays
+        key_object = parse_record(row, old).key_object  # as with dict, the key that was stored first stays
     version = transaction.next_version()
     transaction.put(row, pack_record(Record(int(transaction.now), version, key_object, value)))
     return version

@@ -27,6 +27,10 @@ from holdall.worker.transaction import CommitFailed
 MESSAGES_PER_TICK = 500
 """Bounds a tick's time and memory; what is left waits for the next one."""
 HELLO_SECONDS = 0.5
+HELLO_AGAIN_SECONDS = 0.02
+"""How soon a HELLO goes again that could not be sent: the broker is just being started."""
+LOCK_SECONDS = 5.0
+"""How long a worker waits for its predecessor, whose service was killed, to write what it has and end."""
 FLUSH_SECONDS = 1.0
 """How often `--sync interval` makes what was answered survive a power cut."""
 SWEEP_SECONDS = 0.05
@@ -41,7 +45,7 @@ def serve(settings: WorkerSettings, child: Child) -> None:
     layout = directory.layout()
     if not 0 <= settings.index < layout.workers:
         raise InvalidError(f"{directory.path} has the workers 0 to {layout.workers - 1}, not {settings.index}")
-    lock = directory.lock_worker(settings.index)
+    lock = directory.lock_worker(settings.index, LOCK_SECONDS)
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer, context.socket(zmq.ROUTER) as router:
         for socket in (dealer, router):
             socket.linger = 500
@@ -127,7 +131,10 @@ class Loop:
         if now >= self._hello_due:
             self._hello_due = now + HELLO_SECONDS
             self._sweeping = True
-            self._send([Answer(self._dealer, b"", [self._hello()])])
+            try:
+                frames.send(self._dealer, [b"", self._hello()])
+            except zmq.ZMQError:
+                self._hello_due = now + HELLO_AGAIN_SECONDS
         if self._unflushed and self._settings.sync == "interval" and now >= self._flush_due:
             self._flush_due = now + FLUSH_SECONDS
             self._worker.flush()

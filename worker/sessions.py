@@ -13,6 +13,7 @@ from typing import NamedTuple, Union
 import msgspec
 
 from holdall import protocol
+from holdall.errors import StorageError
 from holdall.protocol import Buffer, Reply
 from holdall.worker.rows import SESSION_PREFIX, outcome_row
 from holdall.worker.store import Store
@@ -128,7 +129,10 @@ class Sessions:
         if outcome.payload is not None:
             return outcome.payload
         name = outcome_row(session, sequence)
-        return self._unwritten.get(name) or self._store.get(name) or b""
+        payload = self._unwritten.get(name) or self._store.get(name)
+        if payload is None:
+            raise StorageError(f"the row {name!r} of a remembered outcome is missing: the store is damaged")
+        return payload
 
     def _trim(self, session: bytes, row: SessionRow, lowest: int) -> None:
         row.lowest = lowest

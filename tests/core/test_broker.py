@@ -13,11 +13,11 @@ from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.broker.core import PARKED_BYTES_MAX, PARKED_REQUESTS_MAX, PARKED_SECONDS, SILENT_SECONDS, Broker, Send
 from holdall.frames import FRAMES_MAX
 from holdall.protocol import Reply, Request
-from holdall.slots import SLOTS, slot_range
+from holdall.slots import SLOTS, slot_hash, slot_of, slot_range
 
 LAYOUT = b"L" * 16
 WORKERS = 2
-FIRST, SECOND = 0, SLOTS - 1
+FIRST, SECOND = 0, slot_hash(SLOTS - 1)
 """A slot of each of the two workers."""
 
 
@@ -65,7 +65,7 @@ def statuses(sends: list[Send]) -> list[tuple[int, int]]:
 @given(st.integers(0, 2**32 - 1), st.sampled_from([b"", b"v", b"v" * (protocol.PAYLOAD_INLINE_BYTES_MAX + 1)]))
 def test_a_request_goes_untouched_to_the_worker_of_its_hash(hash_: int, value: bytes) -> None:
     frames = request(hash_, value=value)
-    route = b"route 0" if hash_ % SLOTS < SLOTS // 2 else b"route 1"
+    route = b"route 0" if slot_of(hash_) < SLOTS // 2 else b"route 1"
     assert registered(0, 1).from_client(frames, 1.0) == [to_worker(frames, route)]
 
 
@@ -307,7 +307,7 @@ class Service:
             if not send.to_worker:
                 self.refused += [reply.sequence for reply in replies([send])]
                 continue
-            index = int(protocol.routing_hash(send.frames[2]) >= SLOTS // 2)
+            index = int(slot_of(protocol.routing_hash(send.frames[2])) >= SLOTS // 2)
             if index in self.gone or send.frames[0] != self.routes[index]:
                 self.carry_out(self.broker.unreachable(send.frames, self.now))
             else:

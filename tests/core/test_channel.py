@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdall import protocol
@@ -202,7 +202,8 @@ def test_a_service_that_was_never_heard_is_a_connection_error_that_says_what_to_
     assert type(error) is ConnectionError
     assert isinstance(error, builtins.ConnectionError)
     assert str(error) == (
-        "cannot put 'k' in Dict 'kv': no service answered at tcp://localhost:4255 within 5.0 s; "
+        "cannot put 'k' in Dict 'kv': no service answered at tcp://localhost:4255 within 5.0 s, "
+        "whether it happened is unknown; "
         "start one there with `holdall serve`, or correct HOLDALL_URL"
     )
 
@@ -320,6 +321,7 @@ sizes = st.sampled_from([0, 100, PAYLOAD_INLINE_BYTES_MAX, PAYLOAD_INLINE_BYTES_
 
 
 @given(st.lists(sizes, min_size=1, max_size=30))
+@example([PAYLOAD_INLINE_BYTES_MAX] * 30)
 def test_each_request_is_in_exactly_one_message_and_no_message_beyond_the_bounds(sizes: list[int]) -> None:
     line = channel()
     sent = [line.send(ask(protocol.PUT, bytes(size)), 0.0, DEADLINE) for size in sizes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdall import bodies, protocol
+from holdall import bodies, keys, protocol
 from holdall.errors import ProtocolError
 from holdall.protocol import Reply, Request
-from holdall.slots import SLOTS, slot_of, slot_range
+from holdall.slots import SLOTS, dict_crc, key_hash, slot_hash, slot_of, slot_range
 
 u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 ids = st.binary(min_size=16, max_size=16)
@@ -82,6 +83,27 @@ def test_a_key_object_survives_packing(key_object: bytes, value: bytes) -> None:
 def test_a_wrong_key_object_is_a_protocol_error(field: bytes) -> None:
     with pytest.raises(ProtocolError):
         protocol.split_key_object(field)
+
+
+KEYS = {
+    "integers": [keys.encode(number).data for number in range(128)],
+    "names": [f"skey-{number}".encode() for number in range(128)],
+    "pairs": [keys.encode(("job", number)).data for number in range(128)],
+}
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("kind", KEYS)
+def test_few_and_regular_keys_spread_over_all_workers(kind: str, workers: int) -> None:
+    for number in range(20):
+        crc = dict_crc(bytes([number]) * 16)
+        counts = Counter(slot_of(key_hash(crc, key)) * workers // SLOTS for key in KEYS[kind])
+        assert min(counts[worker] for worker in range(workers)) > len(KEYS[kind]) / workers / 3
+
+
+@given(st.integers(0, SLOTS - 1))
+def test_a_slot_has_a_hash(slot: int) -> None:
+    assert slot_of(slot_hash(slot)) == slot
 
 
 @given(st.integers(1, SLOTS), u32)

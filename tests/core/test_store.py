@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, cast
-from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +19,7 @@ from holdall import protocol
 from holdall.bodies import PageRequest, Registration, encode
 from holdall.errors import StorageError
 from holdall.protocol import Reply, Request
+from holdall.slots import dict_crc, key_hash
 from holdall.worker import rows
 from holdall.worker.core import Message, Worker
 from holdall.worker.leveldb import LevelDBStore
@@ -184,7 +184,7 @@ DICT = b"d" * 16
 
 
 def ask(worker: Worker, sequence: int, opcode: int, key: bytes = b"", value: bytes = b"") -> Reply:
-    request = Request(opcode, 0, crc32(DICT + key), b"s" * 16, sequence, sequence, DICT, key, value)
+    request = Request(opcode, 0, key_hash(dict_crc(DICT), key), b"s" * 16, sequence, sequence, DICT, key, value)
     [answer] = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], 1_000.0)  # type: ignore[arg-type]
     return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from zlib import crc32
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from holdall import protocol
 from holdall.bodies import Page, PageRequest, Registration, decode, encode
 from holdall.protocol import Reply, Request
+from holdall.slots import dict_crc, key_hash, slot_hash
 from holdall.worker.core import Message, Worker
 from holdall.worker.sessions import SESSION_SECONDS
 from holdall.worker.store import MemoryStore
@@ -35,7 +35,7 @@ class Driver:
     def request(self, opcode: int, key: bytes = b"", value: bytes = b"", flags: int = 0, **numbers: Any) -> Request:
         self.sequence += 1
         fields = {"session": SESSION, "sequence": self.sequence, "lowest": self.sequence, "dict_id": DICT, **numbers}
-        return Request(opcode, flags, crc32(DICT + key), key=key, value=value, **fields)
+        return Request(opcode, flags, key_hash(dict_crc(DICT), key), key=key, value=value, **fields)
 
     def tick(self, *requests: Request, now: float = NOW) -> list[Reply]:
         messages = [Message("socket", b"route", *protocol.pack_request(each)) for each in requests]  # type: ignore[arg-type]
@@ -202,7 +202,7 @@ def test_a_request_for_another_workers_slot_is_sent_back() -> None:
     store = MemoryStore()
     format_store(store)
     worker = Worker(store, 0, 2, sync=True)
-    request = Request(protocol.GET, 0, 1023, SESSION, 1, 1, DICT, b"sk", b"")
+    request = Request(protocol.GET, 0, slot_hash(1023), SESSION, 1, 1, DICT, b"sk", b"")
     answers = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
     assert protocol.parse_reply(*answers[0].frames).status == protocol.WRONG_WORKER  # type: ignore[arg-type]
 

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from holdall import keys
-from holdall.slots import slot_of, slot_range
+from holdall.slots import key_hash, slot_of, slot_range
 from tests.simulation.history import LAST_LOOK, LENGTH, PAGE, Call, Place, shorten
 from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, REMOVE, UNSEEN, Operation, is_linearizable
 
@@ -60,7 +59,7 @@ def _present(calls: list[Call], kind: str, test: Callable[[Any], bool]) -> dict[
 def _lost_at(simulation: Simulation, place: Place) -> float:
     """When a power cut lost answered writes to this key, as it may where not every write is synced."""
     of, key = place
-    slot = slot_of(crc32(keys.encode(key).data, simulation.crc_of(of)))
+    slot = slot_of(key_hash(simulation.crc_of(of), keys.encode(key).data))
     for machine in simulation.machines:
         first, end = slot_range(machine.index, simulation.scenario.workers)
         if first <= slot < end and machine.cut_at is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from holdall import keys, protocol
 from holdall.bodies import Roster, decode
 from holdall.client.ask import Ask, Operation
 from holdall.client.client import CONNECT_SECONDS
 from holdall.errors import ConnectionError, Error, OutcomeUnknown, StorageError, TimeoutError
+from holdall.slots import key_hash
 from tests.simulation.history import ADD_MANY, LENGTH, PAGE, PUT_MANY, Call
 from tests.simulation.line import Run
 from tests.simulation.linearizability import PUT
@@ -120,7 +120,7 @@ class Task:
         return result
 
     def _worker_of(self, of: str, key: Any) -> int:
-        return self._client.worker_index(crc32(keys.encode(key).data, self._client.handles[of].crc))
+        return self._client.worker_index(key_hash(self._client.handles[of].crc, keys.encode(key).data))
 
 
 def _roster() -> Operation[Roster]:
