@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench soak clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+soak: $(VENV)/has-test ## The simulator on many seeds: SEEDS=0:10000
+	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),0:10000)
 
 bench: $(VENV)/has-bench ## Latency and throughput beside the peers that are installed
 	$(BIN)/holdall bench

@@ -1,0 +1,106 @@
+"""With any one safeguard taken out, the simulator finds a violation: it would also find the bug that takes it out.
+
+Each test begins at a seed that is known to find it, and goes on to others should the simulator's chances have changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdall import protocol
+from holdall.client.channel import Channel
+from holdall.protocol import Reply, Request
+from holdall.worker.core import Answer, Worker
+from holdall.worker.store import Changes
+from tests.simulation.disk import Disk
+from tests.simulation.simulation import Cores, Simulation
+
+SEEDS_MAX = 1_000
+
+
+def finding_seed(cores: Cores, first: int) -> int | None:
+    """The first of a thousand seeds, from `first` on, that finds something wrong with these cores."""
+    for number in range(SEEDS_MAX):
+        seed = (first + number) % SEEDS_MAX
+        try:
+            Simulation(seed, cores).run()
+        except Exception:  # a violation, or a core that breaks down
+            return seed
+    return None
+
+
+class ForgetsPuts(Worker):
+    """A plain put that is sent again is carried out again."""
+
+    def _once(self, request: Request) -> Reply:
+        return self._handle(request) if request.opcode == protocol.PUT else super()._once(request)
+
+
+class ForgetsPops(Worker):
+    """A pop that is sent again is carried out again."""
+
+    def _once(self, request: Request) -> Reply:
+        return self._handle(request) if request.opcode == protocol.POP else super()._once(request)
+
+
+class NeverSyncs(Worker):
+    """What is answered may be lost in a power cut."""
+
+    def __init__(self, store: Any, index: int, workers: int, *, sync: bool) -> None:
+        super().__init__(store, index, workers, sync=False)
+
+
+class AnswersFirst(Worker):
+    """A tick is written at the beginning of the next one."""
+
+    def tick(self, messages: Any, now: float) -> list[Answer]:
+        transaction = self._transaction
+        commit = transaction.commit
+        commit()
+        transaction.commit = lambda: None  # type: ignore[method-assign]
+        try:
+            return super().tick(messages, now)
+        finally:
+            transaction.commit = commit  # type: ignore[method-assign]
+
+
+class TakesAnyAnswer(Channel):
+    """A reply goes to whoever waits."""
+
+    def _match(self, reply: Reply, now: float) -> Any:
+        if reply.sequence not in self.waiting and self.waiting:
+            reply = reply._replace(sequence=next(iter(self.waiting)))
+        return super()._match(reply, now)
+
+
+class TearsBatches(Disk):
+    """A write that is interrupted may leave a part of its batch."""
+
+    def interrupted_write(self, changes: Changes) -> None:
+        rows = list(changes.items())
+        super(Disk, self).write(dict(rows[: self.random.randint(0, len(rows))]), sync=False)
+
+
+class NeverLocks(Disk):
+    """A worker that was stopped and replaced goes on beside its replacement."""
+
+    def lock(self, process: object) -> bool:
+        return True
+
+
+SAFEGUARDS = {
+    "the memory of puts": (Cores(worker=ForgetsPuts), 29),
+    "the memory of pops": (Cores(worker=ForgetsPops), 1),
+    "the fsync": (Cores(worker=NeverSyncs), 7),
+    "the order of write and answer": (Cores(worker=AnswersFirst), 9),
+    "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
+    "the transaction flag": (Cores(disk=TearsBatches), 8),
+    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 4),
+}
+
+
+@pytest.mark.parametrize(("cores", "first"), SAFEGUARDS.values(), ids=SAFEGUARDS)
+def test_without_a_safeguard_a_violation_is_found(cores: Cores, first: int) -> None:
+    assert finding_seed(cores, first) is not None
