@@ -1,0 +1,50 @@
+"""A large Dict: its length at once, its items as a stream in flat memory, each entry once while others come and go.
+
+HOLDALL_TEST_ENTRIES says how large; `make soak` takes a million.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from holdall import Dict
+
+ENTRIES = int(os.environ.get("HOLDALL_TEST_ENTRIES", "40000"))
+GROWTH_MIB_MAX = 24
+"""By how much a client may grow while it iterates: some pages, whatever the size of the Dict."""
+
+
+def resident_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_each_entry_comes_once_in_flat_memory_while_others_are_written_and_removed(d: Dict[Any, Any]) -> None:
+    for first in range(0, ENTRIES, 10_000):
+        d.update({("stays", number): "x" * 100 for number in range(first, min(first + 10_000, ENTRIES))})
+    assert len(d) == ENTRIES
+    stop = threading.Event()
+
+    def churn() -> None:
+        number = 0
+        while not stop.is_set():
+            d["comes", number % 100] = number
+            d.pop(("comes", (number + 50) % 100), None)
+            number += 1
+
+    churning = threading.Thread(target=churn)
+    churning.start()
+    try:
+        before, grown, seen = resident_mib(), 0.0, bytearray(ENTRIES)
+        for position, (kind, number) in enumerate(d):
+            if kind == "stays":
+                seen[number] += 1
+            if position % 10_000 == 0:
+                grown = max(grown, resident_mib() - before)
+    finally:
+        stop.set()
+        churning.join()
+    assert seen == b"\x01" * ENTRIES
+    assert grown < GROWTH_MIB_MAX
