@@ -29,12 +29,9 @@ class Refused(Exception):
 
 
 def get(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
-    row = held.prefix + request.key
-    data = transaction.get(row)
-    if data is None:
+    record = _record(transaction, _held(transaction, request).prefix + request.key)
+    if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
-    record = parse_record(row, data)
     return Reply(protocol.OK, request.sequence, record.version, record.value)
 
 
@@ -75,10 +72,9 @@ def put_many(transaction: Transaction, request: Request) -> Reply:
 def pop(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
     row = held.prefix + request.key
-    data = transaction.get(row)
-    if data is None:
+    record = _record(transaction, row)
+    if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
-    record = parse_record(row, data)
     _remove(transaction, request.dict_id, held, row)
     return Reply(protocol.OK, request.sequence, transaction.next_version(), record.value)
 
@@ -94,12 +90,9 @@ def pop_any(transaction: Transaction, request: Request) -> Reply:
 
 
 def set_default(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
-    row = held.prefix + request.key
-    data = transaction.get(row)
-    if data is None:
+    record = _record(transaction, _held(transaction, request).prefix + request.key)
+    if record is None:
         return put(transaction, request)
-    record = parse_record(row, data)
     return Reply(protocol.EXISTS, request.sequence, record.version, record.value)
 
 
@@ -119,12 +112,11 @@ def _many(transaction: Transaction, held: OpenDict, request: Request, found: Cal
     size = 0
     for key in decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]:
         row = held.prefix + key
-        data = transaction.get(row)
-        value = None if data is None else parse_record(row, data).value
-        values.append(value)
-        if value is not None:
+        record = _record(transaction, row)
+        values.append(None if record is None else record.value)
+        if record is not None:
             found(row)
-            size += len(value)
+            size += len(record.value)
             if size > PAGE_BYTES_MAX:
                 break
     return Reply(protocol.OK, request.sequence, 0, encode(values))
@@ -194,6 +186,11 @@ def _held(transaction: Transaction, request: Request) -> OpenDict:
     return held
 
 
+def _record(transaction: Transaction, row: bytes) -> Record | None:
+    data = transaction.get(row)
+    return None if data is None else parse_record(row, data)
+
+
 def _check_size(key: bytes, key_object: bytes | None, value: Buffer) -> None:
     size = len(key) + len(key_object or b"") + len(value)
     if size > protocol.OBJECT_BYTES_MAX:
@@ -211,12 +208,12 @@ def _remove(transaction: Transaction, dict_id: bytes, held: OpenDict, row: bytes
 def _store(transaction: Transaction, dict_id: bytes, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer]) -> int:
     key, key_object, value = entry
     row = held.prefix + key
-    old = transaction.get(row)
+    old = _record(transaction, row)
     if old is None:
         held.row.length += 1
         transaction.dicts.changed(dict_id)
     else:
-        key_object = parse_record(row, old).key_object  # as with dict, the key that was stored first stays
+        key_object = old.key_object  # as with dict, the key that was stored first stays
     version = transaction.next_version()
     transaction.put(row, pack_record(Record(int(transaction.now), version, key_object, value)))
     return version

@@ -18,17 +18,12 @@ from holdall import Dict, protocol
 from holdall.bodies import Hello, Registration, Roster, RosterWorker, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS
+from tests.processes import process_ids
 
 SEQUENCE = 7
 SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
 GREETING = SIGNATURE + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 READY = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
-
-
-def processes(data: Path) -> list[str]:
-    """The ids of the process of the service on this data directory, of its broker and of its workers."""
-    service = (data / "lock").read_text().strip()
-    return [service, *Path(f"/proc/{service}/task/{service}/children").read_text().split()]
 
 
 @contextlib.contextmanager
@@ -92,14 +87,14 @@ def old(service: holdall.LocalService) -> Dict[Any, Any]:
 @pytest.fixture(autouse=True)
 def _others_are_served(service: holdall.LocalService, data: Path, old: Dict[Any, Any]) -> Iterator[None]:
     """Before and after each test, an old client and a new one; and no process of the service has died meanwhile."""
-    before = processes(data)
+    before = process_ids(data)
     old.update({number: number for number in range(4)})
     yield
     assert [old.pop(number) for number in range(4)] == list(range(4))
     with holdall.Client(service.url, timeout=5) as client:
         new: Dict[Any, Any] = Dict.from_name("served", client=client)
         assert [new.put(number, number, skip_if_exists=True) for number in range(4)] == [True] * 4
-    assert processes(data) == before
+    assert process_ids(data) == before
 
 
 GOOD = request(protocol.GET, key=b"sk")

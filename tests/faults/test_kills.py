@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,7 @@ import pytest
 import holdall
 from holdall import Dict
 from holdall.service.process import environment
-
-WAIT_SECONDS = 20.0
-"""More than anything here takes; less than a call's own 30 s, so that a call that hangs is seen to hang."""
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for what other processes do."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"this did not come about within {WAIT_SECONDS:g} s"
-        time.sleep(0.01)
+from tests.processes import WAIT_SECONDS, until
 
 
 def children(pid: int) -> dict[str, int]:

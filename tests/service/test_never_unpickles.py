@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from holdall import Dict, LocalService
+from tests.processes import process_ids
 
 GUARD = """
 import _pickle, os, pathlib, pickle, sys
@@ -44,12 +45,6 @@ class Bomb:
         return eval, (program,)
 
 
-def processes(data: Path) -> list[str]:
-    """The ids of the process of the service on this data directory, of its broker and of its workers."""
-    service = (data / "lock").read_text().strip()
-    return [service, *Path(f"/proc/{service}/task/{service}/children").read_text().split()]
-
-
 @pytest.fixture
 def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Processes that are started now cannot unpickle. In this directory each says that it is one of them."""
@@ -65,11 +60,11 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def guarded_service(data: Path, guarded: Path) -> Iterator[None]:
     """A service whose processes are all guarded, and are the same at the end."""
     with LocalService(data, workers=1, sync="off"):
-        before = processes(data)
+        before = process_ids(data)
         assert len(before) == 3
         assert {file.name for file in guarded.iterdir()} >= set(before)
         yield
-        assert processes(data) == before
+        assert process_ids(data) == before
 
 
 def test_a_service_never_unpickles_keys_or_values(tmp_path: Path, guarded: Path) -> None:

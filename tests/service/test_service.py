@@ -12,8 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,7 @@ from holdall.service import process
 from holdall.service.child import READY, refusal_error
 from holdall.service.settings import ServiceSettings, Sync
 from holdall.worker.directory import DataDirectory
-
-WAIT_SECONDS = 20.0
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for what other processes do."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"this did not come about within {WAIT_SECONDS:g} s"
-        time.sleep(0.01)
+from tests.processes import WAIT_SECONDS, until
 
 
 def processes(url: str) -> dict[int, str]:

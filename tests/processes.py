@@ -1,0 +1,24 @@
+"""What tests need to know of the processes of a service, and how they wait for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+WAIT_SECONDS = 20.0
+"""More than anything here takes; less than a call's own 30 s, so that a call that hangs is seen to hang."""
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what other processes do."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, f"this did not come about within {WAIT_SECONDS:g} s"
+        time.sleep(0.01)
+
+
+def process_ids(data: Path) -> list[str]:
+    """The ids of the process of the service on this data directory, of its broker and of its workers."""
+    service = (data / "lock").read_text().strip()
+    return [service, *Path(f"/proc/{service}/task/{service}/children").read_text().split()]
