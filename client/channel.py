@@ -15,7 +15,7 @@ from typing import Any
 from holdall import protocol
 from holdall.bodies import decode, encode
 from holdall.client.ask import Ask
-from holdall.errors import ConnectionError, Error, ProtocolError, TimeoutError
+from holdall.errors import ConnectionError, Error, OutcomeUnknown, ProtocolError, TimeoutError
 from holdall.protocol import Buffer, Reply, Request
 
 RESEND_SECONDS = (0.5, 4.0)
@@ -81,7 +81,7 @@ class Channel:
         again: list[Waiting] = []
         failed: list[Waiting] = []
         for waiting in list(self.waiting.values()):
-            if waiting.deadline <= now:
+            if waiting.deadline <= now or waiting.sent_at + protocol.RETRY_SECONDS_MAX <= now:
                 del self.waiting[waiting.sequence]
                 failed.append(waiting)
             elif waiting.resend_at <= now:
@@ -97,6 +97,11 @@ class Channel:
 
     def failure(self, waiting: Waiting, url: str, now: float) -> Error:
         """The error for a request whose time is over."""
+        if waiting.deadline > now:
+            return OutcomeUnknown(
+                f"cannot {waiting.ask}: no answer from {url} within {now - waiting.sent_at:.0f} s, "
+                "and so late it may not be sent again; whether it happened is unknown"
+            )
         elapsed = f"{now - waiting.sent_at:.1f} s"
         outcome = "whether it happened is unknown" if waiting.ask.opcode in protocol.WRITES else "nothing was changed"
         if not self.heard:

@@ -31,6 +31,8 @@ OBJECT_BYTES_MAX = 100 * 1024 * 1024
 """The most bytes an entry may have, key and value as encoded."""
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + 64 * 1024
 """The largest frame a server's socket accepts: an object and its surroundings."""
+RETRY_SECONDS_MAX = 1800
+"""How long after the first time a request may be sent again: well within the hour for which outcomes are remembered."""
 UPDATE_ENTRIES_MAX = 10_000
 """The most entries in one update."""
 

@@ -121,10 +121,10 @@ class Worker:
         """One small step of what can wait: end leases, sweep, forget what is old. Returns whether more is to do."""
         transaction = self._transaction
         transaction.advance(now)
-        transaction.sessions.forget(int(now), FORGET_MAX)
-        transaction.dicts.forget(now, FORGET_MAX)
-        for dict_id in transaction.dicts.unrenewed(transaction.uptime):
-            transaction.put(transaction.dicts.delete(dict_id, now), b"")
+        transaction.sessions.forget(int(transaction.elapsed), FORGET_MAX)
+        transaction.dicts.forget(transaction.elapsed, FORGET_MAX)
+        for dict_id in transaction.dicts.unrenewed(transaction.elapsed):
+            transaction.put(transaction.dicts.delete(dict_id, transaction.elapsed), b"")
             self._sweeping = True
         if self._sweeping:
             self._sweeping = self._sweep_entries()
@@ -192,7 +192,7 @@ class Worker:
         if reply is None:
             reply = self._handle(request)
             if reply.status not in _NOT_REMEMBERED:
-                sessions.remember(request.session, request.lowest, reply, int(self._transaction.now))
+                sessions.remember(request.session, request.lowest, reply, int(self._transaction.elapsed))
                 self._sweeping = self._sweeping or request.opcode in (protocol.CLEAR, protocol.DROP)
         return reply
 

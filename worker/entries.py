@@ -156,7 +156,7 @@ def register(transaction: Transaction, request: Request) -> Reply:
     if known is None:
         of = decode(Registration, request.value)
         row = DictRow(0, 0, of.ttl, None, of.lease_seconds, of.environment, transaction.now, of.created_by)
-        transaction.dicts.add(request.dict_id, row, transaction.uptime)
+        transaction.dicts.add(request.dict_id, row, transaction.elapsed)
     elif known.row.deleted_at is not None:
         raise Refused(protocol.DICT_NOT_FOUND, "it was deleted")
     return Reply(protocol.OK, request.sequence, 0, b"")
@@ -165,15 +165,15 @@ def register(transaction: Transaction, request: Request) -> Reply:
 def drop(transaction: Transaction, request: Request) -> Reply:
     known = transaction.dicts.get(request.dict_id)
     if known is None:
-        transaction.dicts.add(request.dict_id, DictRow(deleted_at=int(transaction.now)), transaction.uptime)
+        transaction.dicts.add(request.dict_id, DictRow(deleted_at=int(transaction.elapsed)), transaction.elapsed)
     elif known.row.deleted_at is None:
-        transaction.put(transaction.dicts.delete(request.dict_id, transaction.now), b"")
+        transaction.put(transaction.dicts.delete(request.dict_id, transaction.elapsed), b"")
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
 def renew(transaction: Transaction, request: Request) -> Reply:
     _held(transaction, request)
-    transaction.dicts.renew(request.dict_id, transaction.uptime)
+    transaction.dicts.renew(request.dict_id, transaction.elapsed)
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 

@@ -1,7 +1,7 @@
 """The rows of a worker's store; docs/architecture.md has the arithmetic.
 
     row      = "\\x00holdall"                          → format      the first row
-             | "C"                                    → counter     the last version given out: u64
+             | "C"                                    → version:u64 elapsed:f64    the last version given out; seconds in use
              | "D" dict_id                            → DictRow
              | "E" dict_id generation:u32be key       → record
              | "G" dict_id generation:u32be           → ""          a generation whose entries are still to be swept
@@ -50,7 +50,7 @@ _HAS_KEY_OBJECT = 1
 class DictRow(msgspec.Struct, array_like=True):
     """What a worker keeps of a Dict. Of an ephemeral one (`lease_seconds`) that is all there is: it has no name.
 
-    Times are seconds since 1970, UTC; `deleted_at` makes it a tombstone.
+    `created_at` is in seconds since 1970; `deleted_at`, in seconds for which the store has been in use, makes it a tombstone.
     """
 
     generation: int = 0

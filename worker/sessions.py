@@ -19,7 +19,7 @@ from holdall.worker.rows import SESSION_PREFIX, outcome_row
 from holdall.worker.store import Store
 
 SESSION_SECONDS = 3600
-"""The horizon: how long after its last write a session is remembered. Clients give up earlier."""
+"""The horizon: how long after its last write a session is remembered. No client sends a request again that late."""
 SESSIONS_MAX = 100_000
 """Sessions remembered at once, about 50 MB. Beyond it, writes of further sessions are refused for now."""
 OUTCOMES_MAX = 20_000
@@ -38,7 +38,9 @@ class Outcome(NamedTuple):
 
 
 class SessionRow(msgspec.Struct, array_like=True):
-    """The row of a session: the second of its last write, its lowest waiting number, its outcomes by sequence."""
+    """The row of a session: when its last write was (in seconds for which the store has been in use), its lowest waiting
+    number, its outcomes by sequence.
+    """
 
     active: int
     lowest: int
@@ -85,11 +87,11 @@ class Sessions:
             return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many writes of this session are waiting")
         return None
 
-    def remember(self, session: bytes, lowest: int, reply: Reply, now: int) -> None:
+    def remember(self, session: bytes, lowest: int, reply: Reply, elapsed: int) -> None:
         """Keep the outcome of a write that has just been decided."""
         row = self._rows.get(session)
         if row is None:
-            row = self._rows[session] = SessionRow(now, 0, {})
+            row = self._rows[session] = SessionRow(elapsed, 0, {})
         if lowest > row.lowest:
             self._trim(session, row, lowest)
         payload: bytes | None = bytes(reply.payload)
@@ -98,14 +100,14 @@ class Sessions:
             self._changes[name] = self._unwritten[name] = bytes(reply.payload)
             payload = None
         row.outcomes[reply.sequence] = Outcome(reply.status, reply.version, payload)
-        row.active = now
+        row.active = elapsed
         self._touched.add(session)
 
-    def forget(self, now: int, most: int) -> None:
+    def forget(self, elapsed: int, most: int) -> None:
         """Forget up to `most` sessions whose last write is past the horizon. The oldest come first."""
         due: list[tuple[bytes, SessionRow]] = []
         for session, row in self._rows.items():
-            if row.active + SESSION_SECONDS > now or len(due) == most:
+            if row.active + SESSION_SECONDS > elapsed or len(due) == most:
                 break
             due.append((session, row))
         for session, row in due:

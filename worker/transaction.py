@@ -19,7 +19,7 @@ from holdall.worker.dicts import Dicts
 from holdall.worker.sessions import Sessions
 from holdall.worker.store import Changes, Store
 
-_COUNTER = Struct("<Q")
+_COUNTERS = Struct("<Qd")
 
 STEP_SECONDS_MAX = 2.0
 """The most that the clock is believed to have gone on between two looks: a worker looks twice a second."""
@@ -43,15 +43,15 @@ class Transaction:
         self._changes: dict[bytes, bytes | None] = {}
         self._counter = 0
         self.now = 0.0
-        self.uptime = 0.0
-        """Seconds that have passed here, whatever the clock did."""
+        self.elapsed = 0.0
+        """Seconds for which this store has been in use, whatever the clock did: what horizons and leases are counted in."""
         self.dicts = Dicts()
         self.sessions = Sessions(store)
         self._load()
 
     def advance(self, now: float) -> None:
         """The clock reads `now`."""
-        self.uptime += min(max(now - self.now, 0.0), STEP_SECONDS_MAX) if self.now else 0.0
+        self.elapsed += min(max(now - self.now, 0.0), STEP_SECONDS_MAX) if self.now else 0.0
         self.now = now
 
     def get(self, row: bytes) -> bytes | None:
@@ -89,13 +89,13 @@ class Transaction:
         changes.update(self.sessions.changes())
         changes.update(self.dicts.changes())
         if changes:
-            changes[rows.COUNTER_ROW] = _COUNTER.pack(self._counter)
+            changes[rows.COUNTER_ROW] = _COUNTERS.pack(self._counter, self.elapsed)
             self._write(changes, self._sync)
         self._changes = {}
 
     def flush(self) -> None:
         """Make everything written so far survive a power cut. Raises CommitFailed."""
-        self._write({rows.COUNTER_ROW: _COUNTER.pack(self._counter)}, True)
+        self._write({rows.COUNTER_ROW: _COUNTERS.pack(self._counter, self.elapsed)}, True)
 
     def _write(self, changes: Changes, sync: bool) -> None:
         try:
@@ -112,8 +112,8 @@ class Transaction:
                 )
         try:
             counter = self._store.get(rows.COUNTER_ROW)
-            self._counter = _COUNTER.unpack(counter)[0] if counter else 0
-            self.dicts.load(self._table(rows.DICT_PREFIX))
+            self._counter, self.elapsed = _COUNTERS.unpack(counter) if counter else (0, 0.0)
+            self.dicts.load(self._table(rows.DICT_PREFIX), self.elapsed)
             self.sessions.load(self._table(rows.SESSION_PREFIX))
         except (msgspec.MsgspecError, UnicodeDecodeError, struct.error) as error:
             raise StorageError(f"a row that every start reads is damaged: {error}") from None

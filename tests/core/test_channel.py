@@ -22,7 +22,7 @@ from holdall.client.channel import (
     Channel,
     Waiting,
 )
-from holdall.errors import ConnectionError, TimeoutError
+from holdall.errors import ConnectionError, OutcomeUnknown, TimeoutError
 from holdall.protocol import PAYLOAD_INLINE_BYTES_MAX, Buffer, Reply, Request
 
 SESSION = b"s" * 16
@@ -193,6 +193,17 @@ def test_a_request_whose_time_is_over_waits_no_longer() -> None:
     assert line.overdue(1.0) == ([], [short])
     assert line.receive(*answer(1), 1.1) == []
     assert line.waiting == {2: long}
+
+
+def test_a_retry_past_its_horizon_is_not_sent_but_refused_as_outcome_unknown() -> None:
+    line = channel()
+    line.receive(*answer(99), 0.0)
+    waiting = line.send(ask(protocol.PUT), 0.0, 10_000.0)
+    assert line.overdue(protocol.RETRY_SECONDS_MAX - 1.0) == ([waiting], [])
+    assert line.overdue(float(protocol.RETRY_SECONDS_MAX)) == ([], [waiting])
+    failure = line.failure(waiting, "tcp://localhost:4255", float(protocol.RETRY_SECONDS_MAX))
+    assert isinstance(failure, OutcomeUnknown)
+    assert "whether it happened is unknown" in str(failure)
 
 
 def test_a_service_that_was_never_heard_is_a_connection_error_that_says_what_to_do() -> None:
