@@ -12,7 +12,7 @@ demo: $(VENV)/has-cli ## A parallel job on one Dict, on the source files of Pyth
 	$(BIN)/holdall demo
 
 test: $(VENV)/has-test ## All tests, on real processes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict
 	$(BIN)/ruff check .
