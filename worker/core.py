@@ -131,6 +131,15 @@ class Worker:
         transaction.commit()
         return self._sweeping
 
+    @property
+    def version(self) -> int:
+        """The last version given out."""
+        return self._transaction.version
+
+    def close(self) -> None:
+        """Give the store up."""
+        self._store.close()
+
     def flush(self) -> None:
         """Make everything answered so far survive a power cut."""
         self._transaction.flush()

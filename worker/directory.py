@@ -5,6 +5,7 @@
     DIR/worker-N/lock        held by worker N
     DIR/worker-N/store/      its LevelDB
     DIR/worker-N/complete    there once the store was made whole: only before that may it be created
+    DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes
 
 Locks are `flock`s on files of our own, of the real path: LevelDB's own lock is dropped when any descriptor of its file is
 closed, and is passed by with a symlink.
@@ -26,6 +27,7 @@ import msgspec
 from holdall.errors import InvalidError, StorageError
 
 if TYPE_CHECKING:
+    from holdall.worker.core import Worker
     from holdall.worker.leveldb import LevelDBStore
 
 LAYOUT_FORMAT = 1
@@ -132,6 +134,42 @@ class DataDirectory:
         except OSError as error:
             raise StorageError(f"the part of worker {index} in {self.path} cannot be made: {error.strerror}") from None
         return Lock(folder / "lock", f"the part of worker {index} in {self.path}", wait_seconds)
+
+    def open_worker(self, index: int, workers: int, *, sync: bool) -> Worker:
+        """Worker `index` over its store. Raises StorageError if the store is damaged, or has lost writes since it was closed.
+
+        LevelDB takes a log that is missing, or a MANIFEST that is cut short, for the end of what was written.
+        """
+        from holdall.worker.core import Worker
+
+        store = self.open_store(index)
+        try:
+            worker = Worker(store, index, workers, sync=sync)
+            closed_at = self._version_at_close(index)
+            if worker.version < closed_at:
+                raise StorageError(
+                    f"the store {self.path / f'worker-{index}' / 'store'} has lost writes: it was closed with version "
+                    f"{closed_at:,} and has {worker.version:,}; restore the data directory from a backup"
+                )
+        except StorageError:
+            store.close()
+            raise
+        return worker
+
+    def close_worker(self, index: int, worker: Worker) -> None:
+        """End it in order: everything it answered survives a power cut, whatever the sync mode."""
+        worker.flush()
+        worker.close()
+        _write_durably(self.path / f"worker-{index}" / "version", f"{worker.version}\n".encode())
+
+    def _version_at_close(self, index: int) -> int:
+        file = self.path / f"worker-{index}" / "version"
+        try:
+            return int(file.read_text())
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise StorageError(f"{file} is damaged: {error}") from None
 
     def open_store(self, index: int) -> LevelDBStore:
         """The store of worker `index`, made on the first call. Raises StorageError if it is damaged."""

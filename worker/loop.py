@@ -20,7 +20,7 @@ from holdall.protocol import Request
 from holdall.service.address import listen
 from holdall.service.child import Child
 from holdall.service.settings import WorkerSettings
-from holdall.worker.core import Answer, Message, Worker
+from holdall.worker.core import Answer, Message
 from holdall.worker.directory import DataDirectory, Layout
 from holdall.worker.transaction import CommitFailed
 
@@ -91,8 +91,7 @@ class Loop:
             if messages:
                 self._send(self._tick(messages))
             self._between_ticks(idle=not messages)
-        self._worker.flush()
-        self._store.close()
+        self._directory.close_worker(self._settings.index, self._worker)
 
     def _drain(self) -> list[Message]:
         messages: list[Message] = []
@@ -115,7 +114,7 @@ class Loop:
         except CommitFailed as error:
             log.error("%s; requests are refused until it can be written again", error)
             answers = self._worker.refuse(messages, str(error))
-            self._store.close()
+            self._worker.close()
             self._open()
         return answers
 
@@ -149,9 +148,8 @@ class Loop:
         return max(0, int((self._hello_due - time.monotonic()) * 1000) + 1)
 
     def _open(self) -> None:
-        self._store = self._directory.open_store(self._settings.index)
         always = self._settings.sync == "always"
-        self._worker = Worker(self._store, self._settings.index, self._layout.workers, sync=always)
+        self._worker = self._directory.open_worker(self._settings.index, self._layout.workers, sync=always)
 
     def _hello(self) -> bytes:
         worker = self._worker

@@ -73,6 +73,11 @@ class Transaction:
         self._counter += 1
         return self._counter
 
+    @property
+    def version(self) -> int:
+        """The last version given out."""
+        return self._counter
+
     def scan(self, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows from `start` on, in order, while they have this prefix. Raises StorageError if the store ends too early."""
         if self._changes or self.dicts:

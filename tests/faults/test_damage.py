@@ -1,0 +1,85 @@
+"""Each file of a data directory flipped, cut short, missing, while its service does not run: refused, or harmless."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from holdall import protocol
+from holdall.bodies import Registration, encode
+from holdall.errors import StorageError
+from holdall.protocol import Request
+from holdall.slots import dict_crc, key_hash
+from holdall.worker.core import Message, Worker
+from holdall.worker.directory import DataDirectory
+
+DICT = b"d" * 16
+VALUES = {b"skey-%d" % number: b"value %d " % number * 200 for number in range(100)}
+
+
+def ask(worker: Worker, sequence: int, opcode: int, key: bytes, value: bytes = b"") -> protocol.Reply:
+    request = Request(opcode, 0, key_hash(dict_crc(DICT), key), b"s" * 16, sequence, sequence, DICT, key, value)
+    [answer] = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], 1e9)  # type: ignore[arg-type]
+    return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory of one worker, closed in order, with data in a table and in the log."""
+    directory = DataDirectory(tmp_path_factory.mktemp("whole"))
+    layout = directory.prepare(1)
+    directory.lock_worker(0).release()
+    for half in (0, 1):
+        worker = directory.open_worker(0, layout.workers, sync=True)
+        ask(worker, 1 + half * 100, protocol.REGISTER, b"", encode(Registration()))
+        for sequence, (key, value) in enumerate(list(VALUES.items())[half::2], 2 + half * 100):
+            assert ask(worker, sequence, protocol.PUT, key, value).status == protocol.OK
+        directory.close_worker(0, worker)
+    return directory.path
+
+
+def values_in(path: Path) -> dict[bytes, bytes] | None:
+    """What a worker on this directory answers; None where it, or the directory, is refused."""
+    directory = DataDirectory(path)
+    try:
+        worker = directory.open_worker(0, directory.layout().workers, sync=True)
+    except StorageError:
+        return None
+    replies = {key: ask(worker, 1_000 + number, protocol.GET, key) for number, key in enumerate(VALUES)}
+    worker.close()
+    if any(reply.status not in (protocol.OK, protocol.MISSING) for reply in replies.values()):
+        return None
+    return {key: bytes(reply.payload) for key, reply in replies.items() if reply.status == protocol.OK}
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+HARMLESS = ("lock", "LOCK", "LOG", "LOG.old")
+"""Files that hold no data."""
+
+
+def test_a_whole_directory_has_everything(whole: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    assert values_in(copy) == VALUES
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+def test_damage_to_any_file_is_refused_or_harmless(whole: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    files = [file.relative_to(whole) for file in sorted(whole.rglob("*")) if file.is_file() and file.stat().st_size]
+    assert len([file for file in files if file.name not in HARMLESS]) >= 6
+    for number, file in enumerate(files):
+        copy = shutil.copytree(whole, tmp_path / str(number))
+        damage(copy / file)
+        found = values_in(copy)
+        assert found in (None, VALUES), f"{damage.__name__} of {file} lost {len(VALUES) - len(found or {})} values in silence"
