@@ -18,6 +18,7 @@ from holdall import protocol
 from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.errors import ProtocolError
 from holdall.protocol import Reply
+from holdall.service.settings import STUCK_SECONDS
 from holdall.slots import SLOTS, slot_of, slot_range
 
 SILENT_SECONDS = 3.0
@@ -65,7 +66,10 @@ class Line:
 class Broker:
     """Relays between clients and the workers of one layout."""
 
-    def __init__(self) -> None:
+    def __init__(self, stuck_seconds: float = STUCK_SECONDS) -> None:
+        self.stuck: list[int] = []
+        """Workers that have been silent for so long that they are to be replaced. Whoever reads this clears it."""
+        self._stuck_seconds = stuck_seconds
         self.counts: Counter[str] = Counter()
         self.used_at = 0.0
         self._layout_id = b""
@@ -118,6 +122,9 @@ class Broker:
         for line in self._lines.values():
             if line.present and line.heard + SILENT_SECONDS < now:
                 self._drop(line, f"has said nothing for {SILENT_SECONDS:g} s")
+            if line.heard + self._stuck_seconds < now:
+                line.heard = now  # it is given as much time again
+                self.stuck.append(line.worker.index)
         sends: list[Send] = []
         while self._parked and self._parked[0].until < now:
             parked = self._parked.popleft()

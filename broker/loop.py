@@ -11,7 +11,7 @@ import zmq
 from holdall import frames, protocol
 from holdall.broker.core import Broker, Send
 from holdall.service.address import listen
-from holdall.service.child import EXIT_IDLE, Child
+from holdall.service.child import EXIT_IDLE, STUCK, Child
 from holdall.service.settings import BrokerSettings
 
 MESSAGES_PER_TURN = 200
@@ -35,7 +35,7 @@ def serve(settings: BrokerSettings, child: Child) -> int:
         for watched in (front, back, *child.watched):
             poller.register(watched, zmq.POLLIN)
         child.ready()
-        return _relay(Broker(), settings, child, poller, front, back)
+        return _relay(Broker(settings.stuck_seconds), settings, child, poller, front, back)
 
 
 def _relay(broker: Broker, settings: BrokerSettings, child: Child, poller: zmq.Poller, front: Any, back: Any) -> int:
@@ -57,6 +57,8 @@ def _relay(broker: Broker, settings: BrokerSettings, child: Child, poller: zmq.P
         if now >= expire_due:
             expire_due = now + EXPIRE_SECONDS
             _send(broker, broker.expire(now), now, front, back)
+            while broker.stuck:
+                child.say(f"{STUCK}worker {broker.stuck.pop()}")
             if settings.idle_seconds is not None and now - broker.used_at > settings.idle_seconds:
                 log.info("no request for %g s", settings.idle_seconds)
                 return EXIT_IDLE

@@ -63,6 +63,7 @@ def serve(data: Path, listen: str | None, workers: int | None, sync: str) -> Non
     """Run broker and workers until Ctrl-C or SIGTERM."""
     from holdall.service.settings import ServiceSettings
     from holdall.service.supervisor import refused
+    from holdall.service.systemd import notify_systemd
 
     console = Console(stderr=True)
     wanted = ServiceSettings(str(data.resolve()), listen, workers, cast(Sync, sync))
@@ -70,6 +71,7 @@ def serve(data: Path, listen: str | None, workers: int | None, sync: str) -> Non
     def announce(url: str) -> None:
         also = f" and {settings.listen_url(listen)}" if listen else ""
         console.print(f"serving {data.resolve()} at {url}{also}", soft_wrap=True, highlight=False)
+        notify_systemd("READY=1")
 
     error = refused(wanted, announce, supervised=False)
     if error is not None:

@@ -20,6 +20,8 @@ from holdall import errors
 from holdall.errors import Error
 
 READY = "ready"
+STUCK = "stuck: "
+"""What a broker says of a worker, by its name, that does not answer: its parent replaces it."""
 EXIT_REFUSED = 3
 """Exit status of a process that cannot start as things are; starting it again would not help."""
 EXIT_IDLE = 4
@@ -45,8 +47,12 @@ class Child:
 
     def ready(self) -> None:
         """Say that requests can come."""
+        self.say(READY)
+
+    def say(self, line: str) -> None:
+        """Tell the parent something."""
         if self._supervised:
-            print(READY, flush=True)
+            print(line, flush=True)
 
 
 def run(settings: object, main: Callable[[Any, Child], int | None], *, supervised: bool) -> int:

@@ -9,11 +9,14 @@ import msgspec
 Sync = Literal["always", "interval", "off"]
 """When a write survives a power cut: before it is answered, within a second, or whenever the system writes it."""
 
+STUCK_SECONDS = 30.0
+"""A worker says HELLO twice a second, between two ticks; the longest tick, of the largest values, takes some seconds."""
+
 
 class ServiceSettings(msgspec.Struct, frozen=True):
     """A service: its data directory, the URL it listens at besides its own ipc one, how many workers (None: as the
-    directory was made), after how many idle seconds it ends (None: never), and how long it waits for another service
-    to leave the data directory.
+    directory was made), after how many idle seconds it ends (None: never), how long it waits for another service to leave
+    the data directory, and after how many seconds of silence a worker is replaced.
     """
 
     data: str
@@ -22,16 +25,18 @@ class ServiceSettings(msgspec.Struct, frozen=True):
     sync: Sync = "always"
     idle_seconds: Union[float, None] = None
     lock_seconds: float = 0.0
+    stuck_seconds: float = STUCK_SECONDS
 
 
 class BrokerSettings(msgspec.Struct, frozen=True):
-    """A broker: the URLs it binds for clients, the one for workers, and after how many seconds without any request it
-    ends (None: never).
+    """A broker: the URLs it binds for clients, the one for workers, after how many seconds without any request it ends
+    (None: never), and after how many seconds of silence it says that a worker is stuck.
     """
 
     listen: list[str]
     workers_listen: str
     idle_seconds: Union[float, None] = None
+    stuck_seconds: float = STUCK_SECONDS
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):

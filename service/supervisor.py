@@ -11,24 +11,17 @@ import importlib.util
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from holdall import settings as defaults
 from holdall.errors import Error, StorageError
 from holdall.service import process
 from holdall.service.address import make_private
-from holdall.service.child import EXIT_IDLE, READY, refusal_error
+from holdall.service.child import STUCK
+from holdall.service.keeper import Keeper
 from holdall.service.settings import BrokerSettings, ServiceSettings, WorkerSettings
 from holdall.worker.directory import DataDirectory
-
-STOP_SECONDS = 10.0
-"""How long a child may take to end before it is killed."""
-STEADY_SECONDS = 2.0
-"""A child that lived so long was started well: if it dies it is started again at once."""
-BACKOFF_SECONDS = (0.1, 5.0)
-"""Shortest and longest wait before a child that dies at once is started again."""
 
 log = logging.getLogger("holdall.service")
 
@@ -39,7 +32,7 @@ class Service:
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._stopping = asyncio.Event()
-        self._starting: dict[str, asyncio.Future[None]] = {}
+        self._keepers: dict[str, Keeper] = {}
 
     def stop(self) -> None:
         """Have the service end."""
@@ -54,10 +47,11 @@ class Service:
         directory = DataDirectory(self._settings.data)
         lock = directory.lock(self._settings.lock_seconds)
         layout = directory.prepare(self._settings.workers)
-        children = self._children(directory.path, layout.workers)
-        tasks = [asyncio.ensure_future(self._keep(name, argv)) for name, argv in children.items()]
+        for name, argv in self._children(directory.path, layout.workers).items():
+            self._keepers[name] = Keeper(name, argv, self._stopping, self._heard)
+        tasks = [asyncio.ensure_future(keeper.run()) for keeper in self._keepers.values()]
         try:
-            await self._started(tasks)
+            await self._started()
             if not self._stopping.is_set():
                 announce(defaults.service_url(directory.path))
             await self._stopping.wait()
@@ -66,9 +60,9 @@ class Service:
             await asyncio.gather(*tasks, return_exceptions=True)
             lock.release()
 
-    async def _started(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _started(self) -> None:
         stopping = asyncio.ensure_future(self._stopping.wait())
-        started = asyncio.gather(*self._starting.values())
+        started = asyncio.gather(*(keeper.started for keeper in self._keepers.values()))
         await asyncio.wait((started, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if started.done():
@@ -82,63 +76,18 @@ class Service:
         backend = f"ipc://{runtime}/workers"
         extra = [defaults.listen_url(self._settings.listen)] if self._settings.listen else []
         listen = [url, *(each for each in extra if each != url)]
-        broker = BrokerSettings(listen, backend, self._settings.idle_seconds)
+        broker = BrokerSettings(listen, backend, self._settings.idle_seconds, self._settings.stuck_seconds)
         children = {"broker": process.command("holdall.broker", broker)}
         for index in range(workers):
             worker = WorkerSettings(str(data), index, backend, f"ipc://{runtime}/worker-{index}", self._settings.sync)
             children[f"worker {index}"] = process.command("holdall.worker", worker)
-        self._starting = {name: asyncio.get_running_loop().create_future() for name in children}
         return children
 
-    async def _keep(self, name: str, argv: list[str]) -> None:
-        """Run this child, again and again, until the service stops."""
-        loop = asyncio.get_running_loop()
-        delay = BACKOFF_SECONDS[0]
-        while not self._stopping.is_set():
-            started_at = loop.time()
-            status = await self._run_once(name, argv)
-            if self._stopping.is_set():
-                return
-            if status == EXIT_IDLE:
-                self.stop()
-                return
-            delay = BACKOFF_SECONDS[0] if loop.time() - started_at > STEADY_SECONDS else min(delay * 2, BACKOFF_SECONDS[1])
-            log.warning("%s ended with status %d; it is started again", name, status)
-            if delay > BACKOFF_SECONDS[0]:
-                await _first(self._stopping.wait(), asyncio.sleep(delay))
-
-    async def _run_once(self, name: str, argv: list[str]) -> int:
-        pipe = asyncio.subprocess.PIPE
-        child = await asyncio.create_subprocess_exec(
-            *argv, stdin=pipe, stdout=pipe, cwd=process.WORKING_DIRECTORY, env=process.environment()
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
-        line = (await child.stdout.readline()).decode().strip()
-        starting = self._starting[name]
-        if line == READY:
-            if not starting.done():
-                starting.set_result(None)
-        elif not starting.done():
-            starting.set_exception(refusal_error(line))
-        else:
-            log.error("%s cannot start: %s", name, refusal_error(line))
-        await _first(self._stopping.wait(), child.wait())
-        child.stdin.close()
-        try:
-            return await asyncio.wait_for(child.wait(), STOP_SECONDS)
-        except asyncio.TimeoutError:
-            log.error("%s does not end; it is killed", name)
-            child.kill()
-            return await child.wait()
-
-
-async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
-    tasks = [asyncio.ensure_future(each) for each in coroutines]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    def _heard(self, line: str) -> None:
+        """A child said something: of the broker, that a worker is stuck."""
+        keeper = self._keepers.get(line.removeprefix(STUCK))
+        if line.startswith(STUCK) and keeper is not None:
+            keeper.replace()
 
 
 def require_plyvel() -> None:

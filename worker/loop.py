@@ -25,7 +25,8 @@ from holdall.worker.directory import DataDirectory, Layout
 from holdall.worker.transaction import CommitFailed
 
 MESSAGES_PER_TICK = 500
-"""Bounds a tick's time and memory; what is left waits for the next one."""
+BYTES_PER_TICK = 64 * 1024 * 1024
+"""Bound a tick's time and memory; what is left waits for the next one."""
 HELLO_SECONDS = 0.5
 HELLO_AGAIN_SECONDS = 0.02
 """How soon a HELLO goes again that could not be sent: the broker is just being started."""
@@ -95,12 +96,14 @@ class Loop:
 
     def _drain(self) -> list[Message]:
         messages: list[Message] = []
+        size = 0
         for socket in (self._dealer, self._router):
             bound = len(messages) + MESSAGES_PER_TICK
-            while len(messages) < bound:
+            while len(messages) < bound and size < BYTES_PER_TICK:
                 parts = frames.receive(socket, 2)
                 if parts is None:
                     break
+                size += sum(map(len, parts))
                 if 2 <= len(parts) <= 3:
                     messages.append(Message(socket, *parts))
                 else:

@@ -23,7 +23,10 @@ import pytest
 
 import holdall
 from holdall import Dict
-from holdall.service.process import environment
+from holdall.service.child import READY
+from holdall.service.process import command, environment
+from holdall.service.settings import ServiceSettings
+from holdall.settings import service_url
 from tests.processes import WAIT_SECONDS, until
 
 
@@ -169,6 +172,27 @@ def test_calls_to_a_stopped_worker_complete_when_it_goes_on(
         assert all(call.result(WAIT_SECONDS) for call in calls)
     assert dict(d.items()) == {key: key for key in keys}
     assert children(service_pid)["worker 0"] == worker
+
+
+def test_a_worker_that_never_goes_on_is_replaced(tmp_path: Path) -> None:
+    settings = ServiceSettings(str(tmp_path), workers=1, stuck_seconds=2.5)
+    argv, pipe = command("holdall.service", settings), subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment()) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline().strip() == READY
+            with holdall.Client(service_url(tmp_path)) as client:
+                d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+                d["key"] = "before"
+                stuck = children(running.pid)["worker 0"]
+                until(lambda: Path(f"/proc/{stuck}/stat").stat().st_ctime + 3.0 < time.time())
+                os.kill(stuck, signal.SIGSTOP)
+                assert d.pop("key") == "before"
+                assert children(running.pid)["worker 0"] != stuck
+                assert "key" not in d
+        finally:
+            output = running.communicate(timeout=WAIT_SECONDS)
+    assert "worker 0 does not answer" in output[1]
 
 
 def test_the_demo_gives_the_right_answer_though_a_worker_and_the_broker_are_killed() -> None:

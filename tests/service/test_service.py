@@ -298,6 +298,23 @@ def test_a_command_that_fails_says_why_in_one_line_and_exits_with_1(
     assert done.stderr.count("\n") == 1
 
 
+def test_serve_tells_systemd_when_it_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(WAIT_SECONDS)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        argv = [sys.executable, "-m", "holdall", "serve", "--data", str(tmp_path / "data"), "--workers", "1"]
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, env=process.environment()) as serving:
+            try:
+                assert systemd.recv(100) == b"READY=1"
+                with holdall.Client(settings.service_url(tmp_path / "data")) as client:
+                    assert Dict.from_name("kv", create_if_missing=True, client=client).len() == 0
+            finally:
+                serving.terminate()
+                serving.communicate(timeout=WAIT_SECONDS)
+        assert serving.returncode == 0
+
+
 def test_the_demo_holds_what_it_claims() -> None:
     done = ran("demo", "--files", "40", "--processes", "2", "--json")
     assert done.returncode == 0

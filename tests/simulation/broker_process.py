@@ -59,8 +59,8 @@ class BrokerProcess:
         if self.broker is None:
             return
         parked, counted = self.broker._parked, self.broker._parked_bytes
-        self._simulation.require(len(parked) <= core.PARKED_REQUESTS_MAX, f"{len(parked)} requests are parked")
-        self._simulation.require(counted <= core.PARKED_BYTES_MAX, f"{counted} bytes are parked")
+        if len(parked) > core.PARKED_REQUESTS_MAX or counted > core.PARKED_BYTES_MAX:
+            self._simulation.fail(f"{len(parked)} requests of {counted} bytes are parked")
         self._simulation.require(counted == sum(each.bytes for each in parked), "the parked bytes are miscounted")
 
     def _wake(self, broker: Broker) -> None:

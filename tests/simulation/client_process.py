@@ -27,6 +27,7 @@ class ClientProcess:
         self._simulation = simulation
         self._plan = plan
         self._workload = Workload(simulation.random, simulation.scenario, name)
+        self.busy_tasks = 0
         self._tasks: list[Task] = []
         self._start()
 
@@ -44,7 +45,7 @@ class ClientProcess:
     @property
     def busy(self) -> bool:
         """Whether there are calls left to make."""
-        return any(task.busy for task in self._tasks)
+        return self.busy_tasks > 0
 
     def worker_index(self, hash_: int) -> int:
         """The worker that owns this hash; 0 while none is known."""

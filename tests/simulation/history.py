@@ -9,9 +9,21 @@ from typing import Any
 
 from tests.simulation import trace
 from tests.simulation.clock import Clock
-from tests.simulation.linearizability import ABSENT, ADD, GET, PUT, REMOVE, UNSEEN, Operation
+from tests.simulation.linearizability import ABSENT, ADD, GET, POP, PUT, REMOVE, UNSEEN, Operation
 
-PUT_MANY, ADD_MANY, LENGTH, CLEAR, PAGE = "put many", "put many if absent", "length", "clear", "page"
+PUT_MANY, ADD_MANY, GET_MANY, POP_MANY = "put many", "put many if absent", "get many", "pop many"
+SET_DEFAULT, POP_ANY, LENGTH, CLEAR, PAGE = "set default", "pop any", "length", "clear", "page"
+_ON_EACH_KEY = {
+    PUT_MANY: PUT,
+    ADD_MANY: ADD,
+    GET_MANY: GET,
+    POP_MANY: POP,
+    SET_DEFAULT: ADD,
+    CLEAR: REMOVE,
+    PAGE: GET,
+    POP_ANY: POP,
+}
+"""What a call does to each of its keys, one after another; a page reads them at once."""
 
 LAST_LOOK = "last look"
 """The client that reads everything in the end."""
@@ -40,26 +52,28 @@ class Call:
     why: str = ""
 
     def operations(self) -> Iterator[tuple[Place, Operation]]:
-        """What it did to each of its keys. A page reads them all at once, clearing removes them one after another."""
-        kind = {PUT_MANY: PUT, ADD_MANY: ADD, CLEAR: REMOVE, PAGE: GET}.get(self.kind, self.kind)
-        if kind == LENGTH:
+        """What it did to each of its keys."""
+        if self.kind == LENGTH:
             return
-        values = self.values or (None,) * len(self.keys)
-        for key, value in zip(self.keys, values, strict=True):
-            result: Any
-            if self.returned == inf or self.kind in (PUT_MANY, CLEAR):
-                result = UNSEEN
-            elif self.kind == ADD_MANY:
-                result = {0: False, len(self.keys): True}.get(self.result, UNSEEN)
-            elif self.kind == PAGE:
-                result = self.result.get(key, ABSENT)
-            else:
-                result = self.result
-            yield (self.dict, key), Operation(kind, value, result, self.invoked, self.returned)
+        for key, value in zip(self.keys, self.values or (None,) * len(self.keys), strict=True):
+            kind = _ON_EACH_KEY.get(self.kind, self.kind)
+            yield (self.dict, key), Operation(kind, value, self._result_of(key, value), self.invoked, self.returned)
+            if self.kind == SET_DEFAULT and self.result not in (UNSEEN, value):  # it saw what was there, too
+                yield (self.dict, key), Operation(GET, None, self.result, self.invoked, self.returned)
+
+    def _result_of(self, key: Any, value: str | None) -> Any:
+        """What it says of one of its keys."""
+        if self.returned == inf or self.kind in (PUT_MANY, CLEAR):
+            return UNSEEN
+        if self.kind == ADD_MANY:
+            return {0: False, len(self.keys): True}.get(self.result, UNSEEN)
+        if self.kind == SET_DEFAULT:
+            return self.result == value
+        return self.result.get(key, ABSENT) if isinstance(self.result, dict) else self.result
 
     def __str__(self) -> str:
         shown = [f"{key!r}: {shorten(value)}" for key, value in zip(self.keys, self.values, strict=False)]
-        of = ", ".join(shown or map(repr, self.keys)) if self.kind not in (CLEAR, LENGTH) else ""
+        of = ", ".join(shown or map(repr, self.keys)) if self.kind not in (CLEAR, LENGTH, POP_ANY) else ""
         return f"{self.kind} {self.dict}[{of}]"
 
     def outcome(self) -> str:

@@ -28,15 +28,17 @@ def judge(simulation: Simulation) -> None:
             _nothing_happened_twice(simulation, place, operations)
         seen = [_as_known_at(lost_at, each) for each in operations if each.invoked < lost_at]
         if not is_linearizable(seen):
-            text = f"what happened to {place[1]!r} in {place[0]} cannot have happened:\n{simulation.history.of(place)}"
-            simulation.require(False, text)
+            simulation.fail(
+                f"what happened to {place[1]!r} in {place[0]} cannot have happened:\n{simulation.history.of(place)}"
+            )
 
 
 def _nothing_is_under_way(simulation: Simulation) -> None:
     broker = simulation.broker.broker
     simulation.require(broker is not None and not broker._parked, "requests are parked although every worker is there")
     for call in simulation.history.calls:
-        simulation.require(call.ended < inf, f"{call} never ended")
+        if call.ended == inf:
+            simulation.fail(f"{call} never ended")
 
 
 def _the_last_look_agrees_with_itself(simulation: Simulation) -> None:
@@ -75,15 +77,16 @@ def _as_known_at(time: float, operation: Operation) -> Operation:
 def _values_come_from_calls(simulation: Simulation, place: Place, operations: list[Operation]) -> None:
     written = {each.argument: each.invoked for each in operations if each.argument is not None}
     for each in operations:
-        if each.kind in (GET, POP) and each.result not in (ABSENT, UNSEEN):
-            holds = written.get(each.result, inf) <= each.returned
-            simulation.require(holds, f"{each.result!r} was never stored under {place[1]!r} in {place[0]}")
+        read = each.kind in (GET, POP) and each.result not in (ABSENT, UNSEEN)
+        if read and written.get(each.result, inf) > each.returned:
+            simulation.fail(f"{shorten(each.result)} was not stored under {place[1]!r} in {place[0]} before it was read")
 
 
 def _nothing_happened_twice(simulation: Simulation, place: Place, operations: list[Operation]) -> None:
     popped = Counter(each.result for each in operations if each.kind == POP and each.result not in (ABSENT, UNSEEN))
     for value, times in popped.items():
-        simulation.require(times == 1, f"{shorten(value)} was popped {times} times")
+        if times > 1:
+            simulation.fail(f"{shorten(value)} was popped {times} times")
     won = sum(each.kind == ADD and each.result is True for each in operations)
     removed = sum(each.kind in (POP, REMOVE) and each.result not in (ABSENT, False) for each in operations)
     simulation.require(won <= removed + 1, f"{place[1]!r} in {place[0]} was added {won} times, and removed at most {removed}")

@@ -8,13 +8,13 @@ last look   a fresh client reads everything, and the history is judged
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import inf
 from random import Random
 from types import SimpleNamespace
-from typing import Any
+from typing import NoReturn
 from unittest import mock
 
 from holdall.broker.core import Broker
@@ -25,11 +25,11 @@ from tests.simulation.broker_process import BrokerProcess
 from tests.simulation.client_process import ClientProcess
 from tests.simulation.clock import Clock
 from tests.simulation.disk import Disk
-from tests.simulation.faults import CLOCK_OFFSET_SECONDS, Faults
+from tests.simulation.faults import Faults
 from tests.simulation.history import LAST_LOOK, LENGTH, History
 from tests.simulation.judgement import judge
 from tests.simulation.network import Network
-from tests.simulation.scenario import SMALL_LIMITS, ClientPlan
+from tests.simulation.scenario import ClientPlan
 from tests.simulation.worker_process import Machine
 from tests.simulation.workload import Wish, last_look
 
@@ -55,22 +55,13 @@ _REAL = Cores()
 
 
 class Simulation:
-    """The run of one seed. `clock_offset_max` is how many seconds wall clocks may be wrong, in either direction."""
+    """The run of one seed. With `traced` its history has every message too."""
 
-    def __init__(
-        self,
-        seed: int,
-        cores: Cores = _REAL,
-        *,
-        traced: bool = False,
-        clock_offset_max: float = CLOCK_OFFSET_SECONDS,
-        limits: Mapping[str, Any] = SMALL_LIMITS,
-    ) -> None:
+    def __init__(self, seed: int, cores: Cores = _REAL, *, traced: bool = False) -> None:
         self.seed = seed
         self.cores = cores
-        self.clock_offset_max = clock_offset_max
         self.random = Random(seed)
-        self.scenario = scenario.draw(self.random, limits)
+        self.scenario = scenario.draw(self.random)
         self.clock = Clock()
         self.history = History(self.clock)
         self.calm_at = inf
@@ -93,9 +84,13 @@ class Simulation:
             raise Violation(self._told(f"{type(error).__name__}: {error}")) from error
 
     def require(self, holds: bool, text: str) -> None:
-        """Raise Violation with this text and the history, unless it holds."""
+        """Fail unless it holds."""
         if not holds:
-            raise Violation(self._told(text))
+            self.fail(text)
+
+    def fail(self, text: str) -> NoReturn:
+        """Raise Violation with this text and the history."""
+        raise Violation(self._told(text))
 
     def crc_of(self, name: str) -> int:
         """The CRC-32 of the id of this Dict, once the last look has begun."""
@@ -141,6 +136,7 @@ class Simulation:
             with ExitStack() as stack:
                 secrets = SimpleNamespace(token_bytes=self.random.randbytes)
                 stack.enter_context(mock.patch("holdall.client.catalog.secrets", secrets))
+                stack.enter_context(mock.patch("holdall.client.operations.randrange", self.random.randrange))
                 for name, limit in self.scenario.limits.items():
                     stack.enter_context(mock.patch(name, limit))
                 yield

@@ -11,7 +11,7 @@ from holdall.client.ask import Ask, Operation
 from holdall.client.client import CONNECT_SECONDS
 from holdall.errors import ConnectionError, Error, OutcomeUnknown, StorageError, TimeoutError
 from holdall.slots import key_hash
-from tests.simulation.history import ADD_MANY, LENGTH, PAGE, PUT_MANY, Call
+from tests.simulation.history import ADD_MANY, LENGTH, PAGE, POP_ANY, PUT_MANY, Call
 from tests.simulation.line import Run
 from tests.simulation.linearizability import PUT
 from tests.simulation.workload import Wish
@@ -30,13 +30,13 @@ class Task:
     """Makes the calls in `wishes`."""
 
     def __init__(self, simulation: Simulation, client: ClientProcess, wishes: Iterator[Wish], pause_seconds: float) -> None:
-        self.busy = True
         self._simulation = simulation
         self._client = client
         self._wishes = wishes
         self._pause_seconds = pause_seconds
         self._call: Call | None = None
         self._run: Run | None = None
+        client.busy_tasks += 1
         self._later()
 
     def lose(self, why: str) -> None:
@@ -53,7 +53,7 @@ class Task:
     def _next(self) -> None:
         wish = next(self._wishes, None)
         if wish is None:
-            self.busy = False
+            self._client.busy_tasks -= 1
             return
         simulation = self._simulation
         call = self._call = simulation.history.invoke(self._client.name, *wish[:4])
@@ -90,7 +90,8 @@ class Task:
         simulation, run = self._simulation, self._run
         assert run is not None
         late = simulation.clock.now - run.deadline
-        simulation.require(late <= LATE_SECONDS_MAX, f"{call} ended {late:.3f} s after its deadline")
+        if late > LATE_SECONDS_MAX:
+            simulation.fail(f"{call} ended {late:.3f} s after its deadline")
         if error is None:
             simulation.history.answer(call, self._checked(call, wish, result))
             self._call = self._run = None
@@ -105,18 +106,22 @@ class Task:
 
     def _checked(self, call: Call, wish: Wish, result: Any) -> Any:
         """The result, if such a call may have it at all."""
-        require = self._simulation.require
-        if wish.kind == PUT:
-            require(result is True, f"{call} returned {result!r}")
+        if wish.kind == PAGE:
+            call.keys = tuple(key for key in wish.keys if self._worker_of(wish.dict, key) == wish.page)
+            holds = len(dict(result)) == len(result)
+            result = dict(result)
+        elif wish.kind == PUT:
+            holds = result is True
         elif wish.kind in (PUT_MANY, ADD_MANY, LENGTH):
             least = len(wish.keys) if wish.kind == PUT_MANY else 0
-            require(least <= result <= len(wish.keys), f"{call} returned {result!r}")
-        elif wish.kind == PAGE:
-            items, _position = result
-            call.keys = tuple(key for key in wish.keys if self._worker_of(wish.dict, key) == wish.page)
-            require(len(dict(items)) == len(items), f"{call} gave a key twice: {items!r}")
-            require(set(dict(items)) <= set(call.keys), f"{call} gave a key that is not there: {items!r}")
-            return dict(items)
+            holds = least <= result <= len(wish.keys)
+        else:
+            holds = True
+        if isinstance(result, dict):
+            holds = holds and set(result) <= set(call.keys)
+            call.keys = tuple(result) if wish.kind == POP_ANY and result else call.keys
+        if not holds:
+            self._simulation.fail(f"{call} returned {result!r}")
         return result
 
     def _worker_of(self, of: str, key: Any) -> int:

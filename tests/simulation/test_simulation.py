@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.simulation.simulation import Simulation
 
+ROOT = Path(__file__).parents[2]
 CHUNKS, CHUNK_SEEDS = 10, 30
 
 
@@ -19,8 +25,11 @@ def test_no_seed_finds_a_violation(chunk: int) -> None:
     assert checked > CHUNK_SEEDS * 40
 
 
-def test_a_seed_runs_alike_each_time() -> None:
-    first, second = Simulation(7), Simulation(7)
-    first.run()
-    second.run()
-    assert [str(call) for call in first.history.calls] == [str(call) for call in second.history.calls]
+def test_a_seed_runs_alike_in_every_process() -> None:
+    command = [sys.executable, "-m", "tests.simulation.run", "--seed", "7", "--trace"]
+    told = [
+        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=ROOT, capture_output=True, check=True).stdout
+        for seed in "12"
+    ]
+    assert told[0] == told[1]
+    assert b"seed 7 holds" in told[0]

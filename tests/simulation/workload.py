@@ -9,7 +9,7 @@ from holdall.client import operations
 from holdall.client.ask import Operation
 from holdall.client.dict import Dict
 from holdall.client.operations import Position
-from tests.simulation.history import ADD_MANY, CLEAR, LENGTH, PAGE, PUT_MANY
+from tests.simulation.history import ADD_MANY, CLEAR, GET_MANY, LENGTH, PAGE, POP_ANY, POP_MANY, PUT_MANY, SET_DEFAULT
 from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, PUT, REMOVE
 from tests.simulation.scenario import Scenario
 
@@ -20,13 +20,20 @@ SHARES = {
     ADD: 14,
     CONTAINS: 6,
     REMOVE: 4,
+    SET_DEFAULT: 5,
     PUT_MANY: 6,
     ADD_MANY: 3,
+    GET_MANY: 3,
+    POP_MANY: 3,
+    POP_ANY: 4,
     PAGE: 4,
     LENGTH: 2,
     CLEAR: 1,
 }
 """How often each kind of call is made."""
+ON_ALL_KEYS = frozenset((LENGTH, CLEAR, PAGE, POP_ANY))
+ON_MANY_KEYS = frozenset((PUT_MANY, ADD_MANY, GET_MANY, POP_MANY))
+WITH_VALUES = frozenset((PUT, ADD, SET_DEFAULT, PUT_MANY, ADD_MANY))
 PADDING_BYTES = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2_000, 70_000)
 """Some values are too large for the row of a session, some for the head's frame."""
 
@@ -45,15 +52,20 @@ class Wish(NamedTuple):
         made: dict[str, Operation[Any]] = {
             LENGTH: operations.length(handle),
             CLEAR: operations.clear(handle),
-            PAGE: operations.page(handle, Position(self.page, b""), True),
+            PAGE: _pages(handle, self.page),
             PUT_MANY: operations.put_many(handle, zip(self.keys, self.values, strict=False), False),
             ADD_MANY: operations.put_many(handle, zip(self.keys, self.values, strict=False), True),
+            GET_MANY: operations.get_many(handle, self.keys),
+            POP_MANY: operations.pop_many(handle, self.keys),
+            POP_ANY: _popped(handle),
         }
         return made.get(self.kind) or self._on_one_key(handle, self.keys[0])
 
     def _on_one_key(self, handle: Dict[Any, Any], key: Any) -> Operation[Any]:
         if self.kind in (PUT, ADD):
             return operations.put(handle, key, self.values[0], self.kind == ADD)
+        if self.kind == SET_DEFAULT:
+            return operations.set_default(handle, key, self.values[0])
         if self.kind == GET:
             return operations.get(handle, key, ABSENT)
         if self.kind == POP:
@@ -77,15 +89,32 @@ class Workload:
         random, scenario = self._random, self._scenario
         kind = random.choices(tuple(SHARES), tuple(SHARES.values()))[0]
         of = random.choice(scenario.dicts)
-        if kind in (LENGTH, CLEAR, PAGE):
+        if kind in ON_ALL_KEYS:
             return Wish(kind, of, scenario.keys, page=random.randrange(scenario.workers))
-        most = len(scenario.keys) if kind in (PUT_MANY, ADD_MANY) else 1
+        most = len(scenario.keys) if kind in ON_MANY_KEYS else 1
         keys = tuple(random.sample(scenario.keys, random.randint(1, most)))
-        return Wish(kind, of, keys, tuple(self._value() for _ in keys) if kind in (PUT, ADD, PUT_MANY, ADD_MANY) else ())
+        return Wish(kind, of, keys, tuple(self._value() for _ in keys) if kind in WITH_VALUES else ())
 
     def _value(self) -> str:
         self._count += 1
         return f"{self._client.removeprefix('client ')}-{self._count}" + "." * self._random.choice(PADDING_BYTES)
+
+
+def _pages(handle: Dict[Any, Any], worker: int) -> Operation[list[Any]]:
+    """All items at one worker."""
+    found: list[Any] = []
+    position: Position | None = Position(worker, b"")
+    while position is not None and position.worker == worker:
+        items, position = yield from operations.page(handle, position, True)
+        found += items
+    return found
+
+
+def _popped(handle: Dict[Any, Any]) -> Operation[dict[Any, Any]]:
+    try:
+        return dict([(yield from operations.pop_any(handle))])
+    except KeyError:
+        return {}
 
 
 def last_look(scenario: Scenario) -> list[Wish]:
