@@ -115,6 +115,13 @@ def test_control_c_in_the_middle_of_a_call_leaves_no_wrong_answer(service: holda
 import holdall, os, signal, threading, time
 d = holdall.Dict.from_name({d.name!r})
 wrong = interrupted = 0
+calling = False
+def interrupt_calls(*_):
+    global calling
+    if calling:
+        calling = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, interrupt_calls)
 def interrupt():
     for _ in range(200):
         time.sleep(0.002)
@@ -122,12 +129,12 @@ def interrupt():
 d[0]
 thread = threading.Thread(target=interrupt)
 thread.start()
-while True:
+while thread.is_alive():
     try:
+        calling = True
         for number in range(10):
             wrong += d[number] != number
-        if not thread.is_alive():
-            break
+        calling = False
     except KeyboardInterrupt:
         interrupted += 1
 print(wrong, interrupted > 10)
