@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.simulation import Simulation
 
 ROOT = Path(__file__).parents[2]
-CHUNKS, CHUNK_SEEDS = 10, 30
+CHUNKS, CHUNK_SEEDS = 10, 25
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
