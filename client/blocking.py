@@ -102,7 +102,10 @@ class BlockingLine:
             self._look_for_overdue()
             return []
         payload = self.socket.recv(copy=False).buffer if has_payload_frame(head) else None
-        return self._channel.receive(head, payload, monotonic())
+        answered = self._channel.receive(head, payload, monotonic())
+        if not answered:  # late ones, of calls that were given up, must not keep this one from its deadline
+            self._look_for_overdue()
+        return answered
 
     def _look_for_overdue(self) -> None:
         now = monotonic()

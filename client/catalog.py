@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
-import secrets
-import socket
+import os
 from typing import Any
 
 from holdall import protocol
@@ -65,7 +63,7 @@ def lookup(client: Client, environment: str, name: str) -> Operation[CatalogEntr
 
 def create(client: Client, environment: str, name: str, *, allow_existing: bool) -> Operation[CatalogEntry]:
     """Make a Dict of this name. Raises AlreadyExistsError if there is one and that is not allowed."""
-    wanted = CatalogEntry(environment, name, secrets.token_bytes(16), 0.0, _creator())
+    wanted = CatalogEntry(environment, name, os.urandom(16), 0.0, _creator())
     flags = protocol.SKIP_IF_EXISTS if allow_existing else 0
     ask = _ask(protocol.CREATE, "create", environment, name, value=encode(wanted), flags=flags)
     while True:
@@ -173,6 +171,9 @@ def _entry(ask: Ask, reply: Reply) -> CatalogEntry | None:
 
 
 def _creator() -> str:
+    import getpass  # with socket 10 ms, which only those who make a Dict pay
+    import socket
+
     try:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):  # no name for this user id

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
-import secrets
 import sys
 import threading
 import weakref
 from collections import deque
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from holdall.errors import ConnectionError, InvalidError
 
 if TYPE_CHECKING:
     import asyncio
+    from pathlib import Path
     from types import TracebackType
 
     from holdall.client.awaiting import AwaitingLine
@@ -142,7 +141,7 @@ class Client:
 
     def new_channel(self) -> Channel:
         """A new session."""
-        return Channel(secrets.token_bytes(16), Random())
+        return Channel(os.urandom(16), Random())
 
     def new_socket(self) -> Any:
         """A socket that is connected to the broker."""
@@ -250,6 +249,8 @@ class Client:
 
 def _fetch_roster(address: str) -> Operation[Roster]:
     reply = yield Ask(protocol.ROSTER, 0, "reach", f"the service at {address}")
+    if reply.status != protocol.OK:
+        raise ConnectionError(f"cannot reach the service at {address}: {bytes(reply.payload).decode('utf-8', 'replace')}")
     return decode(Roster, reply.payload)
 
 

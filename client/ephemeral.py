@@ -5,7 +5,7 @@ Every worker holds a lease of it, which its owner renews: from a thread in a `wi
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -34,7 +34,7 @@ class Ephemeral(Generic[K, V]):
 
     def __init__(self, client: Client, environment: str, kind: type[Dict[K, V]]) -> None:
         self._client = client
-        self._id = secrets.token_bytes(16)
+        self._id = os.urandom(16)
         self._environment = environment
         self._dict = kind.of_entry(CatalogEntry(environment, "", self._id, 0.0, ""), client)
         self._ended = threading.Event()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from holdall.bodies import CatalogEntry
 
 
-@dataclass(frozen=True)
-class DictInfo:
+class DictInfo(NamedTuple):
     """Name (None: it is ephemeral), time it was made (with a time zone), and who made it: user@host."""
 
     name: str | None
@@ -21,4 +20,6 @@ class DictInfo:
     @classmethod
     def of_entry(cls, entry: CatalogEntry) -> DictInfo:
         """The information in a catalog entry."""
+        from datetime import datetime, timezone
+
         return cls(entry.name or None, datetime.fromtimestamp(entry.created_at, timezone.utc), entry.created_by)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from holdall import settings
@@ -13,6 +12,8 @@ from holdall.client.twin import twin
 from holdall.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from holdall.client.dict import Dict
 
 
@@ -121,6 +122,8 @@ class DictObjects:
 def _timestamp(moment: datetime | str | None) -> float | None:
     if moment is None:
         return None
+    from datetime import datetime, timezone
+
     try:
         parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
         return parsed.astimezone(timezone.utc).timestamp()

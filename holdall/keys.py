@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from hashlib import blake2b
 from math import isfinite
 from numbers import Complex, Number, Real
 from struct import Struct
@@ -64,6 +63,8 @@ def encode(key: object) -> EncodedKey:
     """
     encoded = _encode(key)
     if len(encoded.data) > KEY_BYTES_MAX:
+        from hashlib import blake2b
+
         return EncodedKey(b"h" + blake2b(encoded.data, digest_size=32).digest(), False)
     return encoded
 

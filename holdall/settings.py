@@ -7,14 +7,15 @@ HOLDALL_ENVIRONMENT   the environment in which names are looked up
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import warnings
-from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from holdall.errors import InvalidError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEFAULT_PORT = 4255
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -52,6 +53,8 @@ def url(value: str) -> str:
         if len(os.fsencode(value)) - len("ipc://") > IPC_PATH_BYTES_MAX:
             raise InvalidError(f"Invalid URL: the path has more than {IPC_PATH_BYTES_MAX} bytes, {hint}")
         return value
+    from urllib.parse import urlsplit  # each of these takes milliseconds to load, and a local client needs none of them
+
     try:
         parts = urlsplit(value)
         host, port = parts.hostname or "", parts.port
@@ -64,6 +67,8 @@ def url(value: str) -> str:
 
 def listen_url(value: str) -> str:
     """A URL that a service may listen at: never one that strangers can reach. Raises InvalidError."""
+    from urllib.parse import urlsplit
+
     checked = url(value)
     host = urlsplit(checked).hostname
     if host is not None and host not in ("localhost", "::1") and not re.fullmatch(r"127(\.\d{1,3}){3}", host):
@@ -76,6 +81,8 @@ def listen_url(value: str) -> str:
 
 def data_directory() -> Path:
     """Where this user's service keeps its data."""
+    from pathlib import Path
+
     configured = os.environ.get("HOLDALL_DATA")
     if configured:
         return Path(os.path.realpath(configured))
@@ -86,6 +93,9 @@ def data_directory() -> Path:
 
 def runtime_directory(data: Path) -> Path:
     """Where the sockets of the service on this data directory are: short, on this machine, gone after a reboot."""
+    import hashlib
+    from pathlib import Path
+
     import platformdirs
 
     tag = hashlib.blake2b(os.fsencode(os.path.realpath(data)), digest_size=6).hexdigest()

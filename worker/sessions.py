@@ -78,6 +78,7 @@ class Sessions:
             return None
         if lowest > row.lowest:
             self._trim(session, row, lowest)
+            self._touched.add(session)
         if sequence < row.lowest:
             return Reply(protocol.FORGOTTEN, sequence, 0, _FORGOTTEN)
         outcome = row.outcomes.get(sequence)
