@@ -134,8 +134,8 @@ class Simulation:
         logging.disable(logging.CRITICAL)
         try:
             with ExitStack() as stack:
-                secrets = SimpleNamespace(token_bytes=self.random.randbytes)
-                stack.enter_context(mock.patch("holdall.client.catalog.secrets", secrets))
+                chance = SimpleNamespace(urandom=self.random.randbytes)
+                stack.enter_context(mock.patch("holdall.client.catalog.os", chance))
                 stack.enter_context(mock.patch("holdall.client.operations.randrange", self.random.randrange))
                 for name, limit in self.scenario.limits.items():
                     stack.enter_context(mock.patch(name, limit))
