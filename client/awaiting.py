@@ -15,6 +15,7 @@ import zmq
 from holdall import frames
 from holdall.client.ask import Answers, Ask, Operation, R, Shared
 from holdall.client.channel import Waiting
+from holdall.errors import ConnectionError
 from holdall.protocol import Reply, has_payload_frame
 
 if TYPE_CHECKING:
@@ -55,13 +56,16 @@ class AwaitingLine:
             return result
 
     def close(self) -> None:
-        """Close the socket; calls that still wait are cancelled."""
+        """Close the socket; calls that still wait get ConnectionError."""
         if not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
             if self._looking is not None:
                 self._looking.cancel()
+            closed = f"this client of {self._client.address} is closed: make another one"
             for waiting in self._channel.waiting.values():
-                waiting.answer.cancel()
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(ConnectionError(closed))
+                    waiting.answer.exception()  # taken note of, should nobody wait any more
         self.socket.close(0)
 
     async def _answers(self, asked: Ask | list[Ask], deadline: float) -> Answers:

@@ -56,8 +56,10 @@ class Client:
     """
 
     def __init__(self, url: str | None = None, *, timeout: float = settings.DEFAULT_TIMEOUT_SECONDS) -> None:
-        if not timeout > 0:
+        if not isinstance(timeout, (int, float)) or not timeout > 0:
             raise InvalidError(f"timeout must be above zero seconds, not {timeout!r}")
+        if not isinstance(url, (str, type(None))):
+            raise InvalidError(f"Invalid URL: use tcp://HOST:PORT or ipc:///PATH, not {url!r}")
         self.timeout = timeout
         url = url or os.environ.get("HOLDALL_URL")
         self._url = settings.url(url) if url else None

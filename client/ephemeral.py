@@ -38,21 +38,26 @@ class Ephemeral(Generic[K, V]):
         self._environment = environment
         self._dict = kind.of_entry(CatalogEntry(environment, "", self._id, 0.0, ""), client)
         self._ended = threading.Event()
+        self._pid = 0  # of the process that entered the block: a forked child that leaves it ends nothing
         self._renewing: threading.Thread | asyncio.Task[None] | None = None
 
     def __enter__(self) -> Dict[K, V]:
+        self._enter()
         self._client.run(self._begin())
         self._renewing = threading.Thread(target=self._renew_in_thread, name=f"lease of {self._dict.label}", daemon=True)
         self._renewing.start()
         return self._dict
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if self._pid != os.getpid():
+            return
         assert isinstance(self._renewing, threading.Thread)
         self._ended.set()
         self._renewing.join()
         self._client.run(catalog.drop(self._client, self._id, self._dict.label))
 
     async def __aenter__(self) -> Dict[K, V]:
+        self._enter()
         await self._client.run_awaiting(self._begin())
         import asyncio  # not at the top: programs that block never load it
 
@@ -62,12 +67,19 @@ class Ephemeral(Generic[K, V]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._pid != os.getpid():
+            return
         import asyncio
 
         assert isinstance(self._renewing, asyncio.Task)
         self._renewing.cancel()
         await asyncio.gather(self._renewing, return_exceptions=True)
         await self._client.run_awaiting(catalog.drop(self._client, self._id, self._dict.label))
+
+    def _enter(self) -> None:
+        if self._pid:
+            raise RuntimeError("an ephemeral Dict is entered once: make another one with Dict.ephemeral()")
+        self._pid = os.getpid()
 
     def _begin(self) -> Any:
         return catalog.begin_lease(self._client, self._environment, self._id, self._dict.label, LEASE_SECONDS)

@@ -77,8 +77,8 @@ class DictObjects:
         """
         from holdall.client.dict import Dict
 
-        if max_objects is not None and max_objects < 0:
-            raise InvalidError(f"max_objects must be 0 or more, not {max_objects}")
+        if max_objects is not None and (not isinstance(max_objects, int) or max_objects < 0):
+            raise InvalidError(f"max_objects must be 0 or more, not {max_objects!r}")
         before = _timestamp(created_before)
         environment = settings.environment(environment_name)
         connected = self.connected(client)

@@ -34,15 +34,25 @@ class BoundTwin(Generic[P, R]):
         self._owner = owner
         self.__wrapped__ = operation  # `help` and `inspect.signature` look here
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Carry it out on this thread."""
         operation = self.__wrapped__(self._owner, *args, **kwargs)
-        return self._owner.connected(kwargs.get("client")).run(operation)
+        return self._owner.connected(self._given(kwargs)).run(operation)
 
-    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The same, awaitable."""
         operation = self.__wrapped__(self._owner, *args, **kwargs)
-        return await self._owner.connected(kwargs.get("client")).run_awaiting(operation)
+        return await self._owner.connected(self._given(kwargs)).run_awaiting(operation)
+
+    def _given(self, kwargs: dict[str, Any]) -> Any:
+        """The client that this call was given; to `update`, which takes any keyword, it would be an entry."""
+        if "client" not in kwargs:
+            return None
+        code = self.__wrapped__.__code__
+        return kwargs["client"] if "client" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._owner, self.__wrapped__.__name__)
 
     def __repr__(self) -> str:
         return f"<{self.__wrapped__.__qualname__} of {self._owner!r}>"

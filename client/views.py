@@ -65,6 +65,10 @@ class Items(ItemsView[K, V]):
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return stream(self._mapping, with_values=True)
 
+    def __contains__(self, item: object) -> bool:
+        pair: Any = item
+        return isinstance(pair, tuple) and len(pair) == 2 and super().__contains__(pair)  # pyright: ignore[reportUnknownArgumentType]
+
 
 class BoundViewTwin(Generic[View, Item]):
     """A view of one Dict: call it for the view, iterate over its `aio()` with `async for`."""

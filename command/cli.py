@@ -40,7 +40,9 @@ class _Group(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except Error as error:
+        except BrokenPipeError:
+            raise  # click ends quietly
+        except (Error, OSError) as error:
             click.echo(f"holdall: {error}", err=True)
             sys.exit(FAILED)
 

@@ -109,7 +109,7 @@ def info(name: str, environment: str | None, as_json: bool) -> None:
 def get(name: str, key: str, literal: bool, environment: str | None, as_json: bool) -> None:
     """Print the value of a key."""
     d = _existing(name, environment)
-    wanted = _read(key, literal)
+    wanted = _key(key, literal)
     try:
         value = d[wanted]
     except KeyError:
@@ -117,7 +117,7 @@ def get(name: str, key: str, literal: bool, environment: str | None, as_json: bo
     if as_json:
         _print_json(value)
     else:
-        click.echo(value if isinstance(value, str) else repr(value))
+        click.echo(value.encode("utf-8", "backslashreplace") if isinstance(value, str) else repr(value))
 
 
 @dict_group.command()
@@ -129,7 +129,7 @@ def get(name: str, key: str, literal: bool, environment: str | None, as_json: bo
 @_environment
 def put(name: str, key: str, value: str, skip_if_exists: bool, literal: bool, environment: str | None) -> None:
     """Store a value."""
-    stored = _existing(name, environment).put(_read(key, literal), _read(value, literal), skip_if_exists=skip_if_exists)
+    stored = _existing(name, environment).put(_key(key, literal), _read(value, literal), skip_if_exists=skip_if_exists)
     if not stored:
         raise click.ClickException(f"the key {key!r} exists")
 
@@ -190,9 +190,19 @@ def _read(text: str, literal: bool) -> Any:
     if not literal:
         return text
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise InvalidError(f"{text!r} is no Python literal; a string needs quotes of its own with --literal") from None
+    return value
+
+
+def _key(text: str, literal: bool) -> Any:
+    key = _read(text, literal)
+    try:
+        hash(key)
+    except TypeError as error:
+        raise InvalidError(f"{text} cannot be a key: {error}") from None
+    return key
 
 
 def _confirm(question: str, yes: bool) -> None:

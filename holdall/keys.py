@@ -38,6 +38,8 @@ from typing import Any, NamedTuple, cast
 from holdall import values
 from holdall.protocol import KEY_BYTES_MAX
 
+DECIMAL_EXPONENT_MAX = 10_000
+"""Of a Decimal key: what equals it is an int or a fraction of so many digits, and one of 100,000,000 takes minutes to make."""
 _F64 = Struct("<d")
 _COMPLEX = Struct("<dd")
 _NAN = _F64.pack(float("nan"))
@@ -197,6 +199,8 @@ def _encode_other(key: Any) -> EncodedKey:
 
 def _encode_number(key: Any) -> EncodedKey | None:
     """The encoding of what equals this number: an int, else a float, else a fraction, else a complex; None if nothing does."""
+    if type(key).__name__ == "Decimal" and key.is_finite() and abs(key.adjusted()) > DECIMAL_EXPONENT_MAX:
+        raise OverflowError(f"as a fraction it would have more than {DECIMAL_EXPONENT_MAX:,} digits")
     try:
         numerator, denominator = map(int, key.as_integer_ratio())
     except (AttributeError, OverflowError, ValueError):  # complex, infinities and NaNs

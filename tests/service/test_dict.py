@@ -8,6 +8,7 @@ import pickle
 import threading
 from collections.abc import MutableMapping
 from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -332,3 +333,11 @@ def test_iterating_while_writing_gives_what_stays_exactly_once(d: Dict[Any, Any]
             d["comes", step] = step
     assert len(seen) == len(set(seen))
     assert set(stays) <= set(seen)
+
+
+@pytest.mark.parametrize("key", ["1e100000000", "1e-100000000"])
+def test_a_decimal_of_huge_exponent_is_refused_at_once(d: Dict[Any, Any], key: str) -> None:
+    with pytest.raises(holdall.SerializationError, match="digits"):
+        d[Decimal(key)] = 1
+    d[Decimal("1e300")] = 1
+    assert d[10**300] == 1

@@ -218,12 +218,62 @@ def test_a_cancelled_first_use_leaves_the_others_their_look_up(name: str, d: Dic
     asyncio.run(main())
 
 
-def test_two_blocks_of_one_ephemeral_are_its_own(service: holdall.LocalService) -> None:
+def test_an_ephemeral_dict_is_entered_once(service: holdall.LocalService) -> None:
     block: Ephemeral[Any, Any] = Dict.ephemeral()
     with block as d:
         d["key"] = 1
-    with pytest.raises(holdall.NotFoundError), block:
+    with pytest.raises(RuntimeError, match="once"), block:
         pass
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_that_leaves_the_block_ends_nothing(service: holdall.LocalService) -> None:
+    with Dict.ephemeral() as d:
+        d["key"] = 1
+        block = Dict.ephemeral()
+        with block as other:
+            other["key"] = 2
+            child = os.fork()
+            if child == 0:
+                try:
+                    block.__exit__(None, None, None)
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            assert other["key"] == 2
+        assert d["key"] == 1
+
+
+def test_methods_can_be_pickled(d: Dict[Any, Any]) -> None:
+    d["key"] = 1
+    assert pickle.loads(pickle.dumps(d.get))("key") == 1
+    assert asyncio.run(pickle.loads(pickle.dumps(d.len.aio))()) == 1
+    assert name_of(pickle.loads(pickle.dumps(Dict.objects.list))()) >= {d.name}
+
+
+def name_of(found: list[Dict[Any, Any]]) -> set[str | None]:
+    return {each.name for each in found}
+
+
+def test_any_keyword_is_an_entry_of_an_update(d: Dict[Any, Any]) -> None:
+    d.update({"a": 0}, self=1, client=2, other=3, items=4)
+    assert d == {"a": 0, "self": 1, "client": 2, "other": 3, "items": 4}
+    assert "a" not in d.items()  # type: ignore[operator]
+    assert ("a", 0) in d.items()
+
+
+def test_calls_that_wait_when_their_client_is_closed_get_a_connection_error(d: Dict[Any, Any], name: str) -> None:
+    async def main() -> None:
+        client = holdall.Client()
+        other: Dict[Any, Any] = Dict.from_name(name, client=client)
+        await other.len.aio()
+        tasks = [asyncio.create_task(other.get.aio(number)) for number in range(10)]
+        await asyncio.sleep(0)
+        client.close()
+        failed = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(each) for each in failed} == {holdall.ConnectionError}
+
+    asyncio.run(main())
 
 
 def test_operations_are_generators_that_name_what_they_ask(d: Dict[Any, Any]) -> None:
