@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any, cast
 
 import click
+from msgspec import to_builtins
 from rich.console import Console
+from rich.table import Table
 
 import holdall
-from holdall import settings
+from holdall import Client, Dict, settings
 from holdall.command.dicts import dict_group
-from holdall.errors import Error
+from holdall.errors import ConnectionError, Error
+from holdall.service.address import is_listening
 from holdall.service.settings import Sync
 
 FAILED = 1
@@ -92,6 +96,27 @@ def broker(listen: str, workers_listen: str) -> None:
 
     wanted = BrokerSettings([settings.listen_url(listen)], settings.listen_url(workers_listen))
     sys.exit(run(wanted, serve, supervised=False))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(as_json: bool) -> None:
+    """Show the service that clients here use: HOLDALL_URL, or this user's own. It is not started for this."""
+    client = Client.from_env()
+    if client.is_local and not is_listening(client.address):
+        raise ConnectionError(f"no service runs at {client.address}: the first call of a client starts it, or `holdall serve`")
+    dicts = Dict.objects.list()
+    workers = client.roster.workers
+    if as_json:
+        click.echo(json.dumps({"url": client.address, "dicts": len(dicts), "workers": to_builtins(workers)}))
+        return
+    console = Console()
+    console.print(f"{client.address}: {len(workers)} workers, {len(dicts)} Dicts", soft_wrap=True, highlight=False)
+    table = Table("worker", "slots", "address")
+    table.columns[2].overflow = "fold"
+    for each in workers:
+        table.add_row(str(each.index), f"{each.first_slot} to {each.end_slot - 1}", ", ".join(each.addresses))
+    console.print(table)
 
 
 @cli.command()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+import holdall
 from holdall import Dict
 from holdall.command.cli import cli
 
@@ -90,3 +92,21 @@ def test_the_shell_completes_names(name: str, d: Dict[Any, Any]) -> None:
     environment = {"_HOLDALL_COMPLETE": "bash_complete", "COMP_WORDS": f"holdall dict get {name[:9]}", "COMP_CWORD": "3"}
     completed = CliRunner().invoke(cli, [], env=environment, prog_name="holdall")
     assert f"plain,{name}" in completed.stdout
+
+
+def test_status_shows_the_workers(d: Dict[Any, Any], service: holdall.LocalService) -> None:
+    shown = CliRunner().invoke(cli, ["status", "--json"], catch_exceptions=False)
+    status = json.loads(shown.stdout)
+    assert status["url"] == service.url
+    assert status["dicts"] >= 1
+    assert len(status["workers"]) == 2
+    assert "512 to 1023" in CliRunner().invoke(cli, ["status"], catch_exceptions=False).stdout
+
+
+def test_status_of_a_service_that_does_not_run_says_so_and_starts_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HOLDALL_URL", raising=False)
+    monkeypatch.setenv("HOLDALL_DATA", str(tmp_path))
+    failed = CliRunner().invoke(cli, ["status"], catch_exceptions=False)
+    assert failed.exit_code == 1
+    assert "no service runs" in failed.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from holdall import Client, Dict
+from holdall import Client, Dict, DictInfo
 
 
 def without_types() -> None:
@@ -26,6 +26,13 @@ def blocking(d: Dict[str, int]) -> None:
     assert_type(d.put("key", 1, skip_if_exists=True), bool)
     assert_type(d.contains("key"), bool)
     assert_type(d.len(), int)
+    assert_type(d.popitem(), tuple[str, int])
+    assert_type(d.setdefault("key", 1), int)
+    assert_type(d.get_many(["key"]), dict[str, int])
+    assert_type(d.put_many({"key": 1}, skip_if_exists=True), int)
+    assert_type(d.pop_many(["key"]), dict[str, int])
+    assert_type(d.copy(), dict[str, int])
+    assert_type(d.info(), DictInfo)
     assert_type(d.update({"key": 1}), None)
     assert_type(d.clear(), None)
     assert_type(d.keys(), KeysView[str])
@@ -45,6 +52,11 @@ async def awaitable(d: Dict[str, int]) -> None:
     assert_type(await d.pop.aio("key"), int)
     assert_type(await d.put.aio("key", 1, skip_if_exists=True), bool)
     assert_type(await d.len.aio(), int)
+    assert_type(await d.get_many.aio(["key"]), dict[str, int])
+    assert_type(await d.popitem.aio(), tuple[str, int])
+    assert_type(await d.info.aio(), DictInfo)
+    async with Dict[str, int].ephemeral() as scratch:
+        assert_type(scratch, Dict[str, int])
     assert_type(d.keys.aio(), AsyncIterator[str])
     assert_type(d.values.aio(), AsyncIterator[int])
     assert_type(d.items.aio(), AsyncIterator[tuple[str, int]])
