@@ -6,6 +6,7 @@ they come from; a program with one thread always uses the same one.
 
 from __future__ import annotations
 
+from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ class BlockingLine:
         self._client = client
         self._channel = client.new_channel()
         self.socket: Any = client.new_socket()
-        self.socket.rcvtimeo = max(1, min(WAKE_MILLISECONDS, int(client.timeout * 1000)))
+        self.socket.rcvtimeo = max(1, min(WAKE_MILLISECONDS, int(min(client.timeout, 1.0) * 1000)))
 
     def run(self, operation: Operation[R], timeout: float) -> R:
         """Carry out an operation: ask what it yields, send it the answers, return its result."""
@@ -62,7 +63,7 @@ class BlockingLine:
         if isinstance(asked, list):
             return self._many(asked, deadline)
         lock = asked.of.lock()
-        if not lock.acquire(timeout=max(0.0, deadline - monotonic())):
+        if not lock.acquire(timeout=min(max(0.0, deadline - monotonic()), TIMEOUT_MAX)):
             raise TimeoutError("another thread looks the same Dict up, and has no answer yet: is the service there?")
         try:
             if not asked.of.is_hydrated():

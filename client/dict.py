@@ -121,7 +121,7 @@ class Dict(Operators[K, V]):
         return Ephemeral(client or Client.from_env(), settings.environment(environment_name), cls)
 
     @twin
-    def hydrate(self, client: Client | None = None) -> Operation[Dict[K, V]]:
+    def hydrate(self, *, client: Client | None = None) -> Operation[Dict[K, V]]:
         """Look the Dict up now (and make it, with `create_if_missing`) instead of at its first use. Returns the handle.
 
         Args:
@@ -133,7 +133,7 @@ class Dict(Operators[K, V]):
         >>> Dict.from_name("kv", create_if_missing=True).hydrate().name
         'kv'
         """
-        yield from self._hydrated(client)
+        yield from self._hydrated()
         return self
 
     @twin

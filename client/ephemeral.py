@@ -1,6 +1,7 @@
 """An ephemeral Dict: anonymous, gone when its block ends, and by itself soon after its process dies.
 
-Every worker holds a lease of it, which its owner renews: from a thread in a `with` block, from a task in an `async with` block.
+Every worker holds a lease of it, which its owner renews from a thread, in both colours: an event loop may be busy for
+longer than a lease lasts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from holdall.client import catalog
 from holdall.errors import Error
 
 if TYPE_CHECKING:
-    import asyncio
     from types import TracebackType
 
     from holdall.client.client import Client
@@ -39,29 +39,24 @@ class Ephemeral(Generic[K, V]):
         self._dict = kind.of_entry(CatalogEntry(environment, "", self._id, 0.0, ""), client)
         self._ended = threading.Event()
         self._pid = 0  # of the process that entered the block: a forked child that leaves it ends nothing
-        self._renewing: threading.Thread | asyncio.Task[None] | None = None
+        self._renewing: threading.Thread | None = None
 
     def __enter__(self) -> Dict[K, V]:
         self._enter()
         self._client.run(self._begin())
-        self._renewing = threading.Thread(target=self._renew_in_thread, name=f"lease of {self._dict.label}", daemon=True)
-        self._renewing.start()
+        self._start_renewing()
         return self._dict
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._pid != os.getpid():
             return
-        assert isinstance(self._renewing, threading.Thread)
-        self._ended.set()
-        self._renewing.join()
+        self._stop_renewing()
         self._client.run(catalog.drop(self._client, self._id, self._dict.label))
 
     async def __aenter__(self) -> Dict[K, V]:
         self._enter()
         await self._client.run_awaiting(self._begin())
-        import asyncio  # not at the top: programs that block never load it
-
-        self._renewing = asyncio.create_task(self._renew_in_task())
+        self._start_renewing()
         return self._dict
 
     async def __aexit__(
@@ -69,12 +64,19 @@ class Ephemeral(Generic[K, V]):
     ) -> None:
         if self._pid != os.getpid():
             return
-        import asyncio
+        import asyncio  # not at the top: programs that block never load it
 
-        assert isinstance(self._renewing, asyncio.Task)
-        self._renewing.cancel()
-        await asyncio.gather(self._renewing, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(None, self._stop_renewing)
         await self._client.run_awaiting(catalog.drop(self._client, self._id, self._dict.label))
+
+    def _start_renewing(self) -> None:
+        self._renewing = threading.Thread(target=self._renew, name=f"lease of {self._dict.label}", daemon=True)
+        self._renewing.start()
+
+    def _stop_renewing(self) -> None:
+        self._ended.set()
+        if self._renewing is not None:
+            self._renewing.join()
 
     def _enter(self) -> None:
         if self._pid:
@@ -84,19 +86,9 @@ class Ephemeral(Generic[K, V]):
     def _begin(self) -> Any:
         return catalog.begin_lease(self._client, self._environment, self._id, self._dict.label, LEASE_SECONDS)
 
-    def _renew_in_thread(self) -> None:
+    def _renew(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):
             try:
                 self._client.run(catalog.renew(self._client, self._id, self._dict.label))
             except Error:  # the service is away: the next time may be in time, and calls of the block say what is wrong
-                pass
-
-    async def _renew_in_task(self) -> None:
-        import asyncio
-
-        while True:
-            await asyncio.sleep(RENEW_SECONDS)
-            try:
-                await self._client.run_awaiting(catalog.renew(self._client, self._id, self._dict.label))
-            except Error:  # as above
                 pass

@@ -120,6 +120,10 @@ class Handle:
 
     def connected(self, given: Client | None = None) -> Client:
         """The client this handle uses: the one it was given, or else the default one, from its first use on."""
+        if given is not None and given is not self._client:
+            self._client = given
+            if self._name:
+                self.id = None
         if self._client is None:
             self._client = Client.from_env(self._url)
         return self._client
@@ -150,11 +154,7 @@ class Handle:
             self._lock = os.getpid(), lock
         return lock
 
-    def _hydrated(self, client: Client | None = None) -> Operation[None]:
-        if client is not None:
-            self._client = client
-            if self._name:
-                self.id = None
+    def _hydrated(self) -> Operation[None]:
         yield from self.hydration()
         if self._name is None:
             self._found((yield from self._find()))
@@ -200,6 +200,12 @@ class Handle:
 
     def __repr__(self) -> str:
         return f"<holdall.{self.label}>"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         url = self._url if self._client is None or self._client.is_local else self._client.address

@@ -94,7 +94,11 @@ def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exi
             encoded = encode_key(handle.label, key)
             entry = (encoded.data, key_object(handle.label, key, encoded), encode_value(handle.label, key, value))
             check_size(handle.label, key, sum(map(len, filter(None, entry))))
-            entries[encoded.data] = entry
+            earlier = entries.get(encoded.data)
+            if earlier is None:
+                entries[encoded.data] = entry
+            elif not skip_if_exists:
+                entries[encoded.data] = (entry[0], earlier[1], entry[2])  # as with dict, the key that came first stays
     except Error:
         raise
     except Exception as error:  # of the caller's iterator, or a key's __hash__: as with dict, what came before it is stored

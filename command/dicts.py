@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from holdall import Dict, settings
 from holdall.client.ask import shown
@@ -153,7 +154,7 @@ def items(name: str, most: int, everything: bool, environment: str | None, as_js
     else:
         table = Table("key", "value")
         for key, value in found:
-            table.add_row(shown(key), shown(value))
+            table.add_row(Text(shown(key)), Text(shown(value)))
         Console().print(table)
         more = d.len() - table.row_count
         if more > 0:

@@ -78,6 +78,7 @@ class LocalService:
         self._sync: Sync = sync
         self._temporary: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0  # of the process that started it
         self._outer_url: str | None = None
         self.url = ""
         """Where it listens."""
@@ -94,6 +95,7 @@ class LocalService:
         >>> service.stop()
         """
         require_plyvel()
+        self._pid = os.getpid()
         data = Path(os.path.realpath(self._directory or self._make_temporary()))
         wanted = ServiceSettings(str(data), workers=self._workers, sync=self._sync)
         self._process = subprocess.Popen(
@@ -111,10 +113,12 @@ class LocalService:
         self.url = settings.service_url(data)
 
     def stop(self) -> None:
-        """End it, as the end of the block does; a temporary directory is removed.
+        """End it, as the end of the block does; a temporary directory is removed. In a forked child nothing happens.
 
         >>> LocalService().stop()  # it does not run: nothing happens
         """
+        if self._pid not in (0, os.getpid()):
+            return
         if self._process is not None:
             for pipe in (self._process.stdin, self._process.stdout):
                 if pipe is not None:

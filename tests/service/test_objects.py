@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import os
 import pickle
 import subprocess
@@ -279,3 +280,45 @@ def test_calls_that_wait_when_their_client_is_closed_get_a_connection_error(d: D
 def test_operations_are_generators_that_name_what_they_ask(d: Dict[Any, Any]) -> None:
     ask = next(operations.get(d, "key", None))
     assert str(ask) == f"get 'key' in Dict '{d.name}'"
+
+
+def test_a_copy_of_a_handle_is_the_handle(d: Dict[Any, Any], service: holdall.LocalService) -> None:
+    with holdall.Client(service.url) as client:
+        own: Dict[Any, Any] = Dict.from_name(str(d.name), client=client)
+        assert copy.copy(own) is own
+        assert copy.deepcopy([own])[0] is own
+
+
+def test_hydrate_with_a_client_looks_the_dict_up_there(d: Dict[Any, Any], name: str, service: holdall.LocalService) -> None:
+    d["where"] = "here"
+    with holdall.LocalService(workers=1, sync="off") as other, holdall.Client(other.url) as client:
+        there: Dict[Any, Any] = Dict.from_name(name, create_if_missing=True, client=client)
+        there["where"] = "there"
+        with holdall.Client(service.url) as back:
+            handle: Dict[Any, Any] = Dict.from_name(name)
+            assert handle["where"] == "there"
+            assert handle.hydrate(client=back)["where"] == "here"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_that_leaves_a_services_block_ends_nothing() -> None:
+    local = holdall.LocalService(workers=1, sync="off")
+    with local:
+        mine: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True)
+        mine["key"] = 1
+        child = os.fork()
+        if child == 0:
+            try:
+                local.stop()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        mine["other"] = 2
+        assert mine.copy() == {"key": 1, "other": 2}
+
+
+def test_of_two_equal_keys_in_an_update_the_first_key_and_the_last_value_stay(d: Dict[Any, Any]) -> None:
+    d.update([(True, "first"), (1, "last")])
+    assert repr(list(d.items())) == "[(True, 'last')]"
+    assert d.put_many([("a", 1), ("a", 2)], skip_if_exists=True) == 1
+    assert d["a"] == 1
