@@ -52,11 +52,10 @@ class Parked(NamedTuple):
 class Line:
     """What the broker knows of a worker: its way, whether it is there, when it was heard last."""
 
-    __slots__ = ("handled", "heard", "instance", "present", "route", "worker")
+    __slots__ = ("handled", "heard", "present", "route", "worker")
 
     def __init__(self, route: bytes, hello: Hello, now: float) -> None:
         self.route = route
-        self.instance = hello.instance
         self.worker: RosterWorker = hello.worker
         self.handled = hello.handled
         self.heard = now
