@@ -31,6 +31,7 @@ _ERRORS: dict[int, type[Error]] = {
     protocol.TOO_LARGE: RequestSizeError,
     protocol.MALFORMED: ProtocolError,
     protocol.STORAGE: StorageError,
+    protocol.NO_ROOM: StorageError,
     protocol.FORGOTTEN: OutcomeUnknown,
     protocol.UNAVAILABLE: TimeoutError,
     protocol.WRONG_WORKER: ConnectionError,

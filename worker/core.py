@@ -136,6 +136,10 @@ class Worker:
         """The last version given out."""
         return self._transaction.version
 
+    def refuse_values(self, because: str) -> None:
+        """Store nothing until this is called with an empty reason."""
+        self._transaction.no_room = because
+
     def close(self) -> None:
         """Give the store up."""
         self._store.close()

@@ -4,6 +4,7 @@
     DIR/lock                 held by the service that runs on it
     DIR/worker-N/lock        held by worker N
     DIR/worker-N/store/      its LevelDB
+    DIR/worker-N/reserve     room kept back for a full disk
     DIR/worker-N/complete    there once the store was made whole: only before that may it be created
     DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes
 
@@ -128,12 +129,16 @@ class DataDirectory:
 
     def lock_worker(self, index: int, wait_seconds: float = 0.0) -> Lock:
         """Take the part of worker `index`; waits `wait_seconds` for one that is just ending. Raises StorageError."""
-        folder = self.path / f"worker-{index}"
+        folder = self.part(index)
         try:
             folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise StorageError(f"the part of worker {index} in {self.path} cannot be made: {error.strerror}") from None
         return Lock(folder / "lock", f"the part of worker {index} in {self.path}", wait_seconds)
+
+    def part(self, index: int) -> Path:
+        """The folder of worker `index`."""
+        return self.path / f"worker-{index}"
 
     def open_worker(self, index: int, workers: int, *, sync: bool) -> Worker:
         """Worker `index` over its store. Raises StorageError if the store is damaged, or has lost writes since it was closed.
@@ -148,7 +153,7 @@ class DataDirectory:
             closed_at = self._version_at_close(index)
             if worker.version < closed_at:
                 raise StorageError(
-                    f"the store {self.path / f'worker-{index}' / 'store'} has lost writes: it was closed with version "
+                    f"the store {self.part(index) / 'store'} has lost writes: it was closed with version "
                     f"{closed_at:,} and has {worker.version:,}; restore the data directory from a backup"
                 )
         except StorageError:
@@ -160,10 +165,10 @@ class DataDirectory:
         """End it in order: everything it answered survives a power cut, whatever the sync mode."""
         worker.flush()
         worker.close()
-        _write_durably(self.path / f"worker-{index}" / "version", f"{worker.version}\n".encode())
+        _write_durably(self.part(index) / "version", f"{worker.version}\n".encode())
 
     def _version_at_close(self, index: int) -> int:
-        file = self.path / f"worker-{index}" / "version"
+        file = self.part(index) / "version"
         try:
             return int(file.read_text())
         except FileNotFoundError:
@@ -176,7 +181,7 @@ class DataDirectory:
         from holdall.worker.leveldb import LevelDBStore  # a supervisor prepares and locks, and never opens
         from holdall.worker.transaction import format_store
 
-        folder = self.path / f"worker-{index}"
+        folder = self.part(index)
         if not (folder / "complete").exists():
             if any((folder / "store").glob("*.ldb")):
                 raise StorageError(f"{folder} holds data but no file 'complete': if the data is whole, make that file, empty")

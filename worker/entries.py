@@ -206,6 +206,8 @@ def _remove(transaction: Transaction, dict_id: bytes, held: OpenDict, row: bytes
 
 
 def _store(transaction: Transaction, dict_id: bytes, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer]) -> int:
+    if transaction.no_room:
+        raise Refused(protocol.NO_ROOM, transaction.no_room)
     key, key_object, value = entry
     row = held.prefix + key
     old = _record(transaction, row)

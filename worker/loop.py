@@ -9,19 +9,21 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import zmq
 
 from holdall import frames, protocol
 from holdall.bodies import Hello, RosterWorker, encode
-from holdall.errors import InvalidError
+from holdall.errors import InvalidError, StorageError
 from holdall.protocol import Request
 from holdall.service.address import listen
 from holdall.service.child import Child
 from holdall.service.settings import WorkerSettings
 from holdall.worker.core import Answer, Message
 from holdall.worker.directory import DataDirectory, Layout
+from holdall.worker.space import Space
 from holdall.worker.transaction import CommitFailed
 
 MESSAGES_PER_TICK = 500
@@ -38,6 +40,8 @@ SWEEP_SECONDS = 0.05
 """How long sweeping waits between two steps while there are requests."""
 
 log = logging.getLogger("holdall.worker")
+
+R = TypeVar("R")
 
 
 def serve(settings: WorkerSettings, child: Child) -> None:
@@ -76,6 +80,7 @@ class Loop:
         self._poller = zmq.Poller()
         for watched in (dealer, router, *child.watched):
             self._poller.register(watched, zmq.POLLIN)
+        self._space = Space(directory.part(settings.index))
         self._open()
         self._hello_due = self._flush_due = self._sweep_due = 0.0
         self._sweeping = True
@@ -92,7 +97,7 @@ class Loop:
             if messages:
                 self._send(self._tick(messages))
             self._between_ticks(idle=not messages)
-        self._directory.close_worker(self._settings.index, self._worker)
+        self._close()
 
     def _drain(self) -> list[Message]:
         messages: list[Message] = []
@@ -111,15 +116,26 @@ class Loop:
         return messages
 
     def _tick(self, messages: list[Message]) -> list[Answer]:
+        """Carry these out; if that cannot be written, once more over the store opened anew: nothing remembered is repeated."""
+        self._unflushed = self._sweeping = True
         try:
-            answers = self._worker.tick(messages, time.time())
-            self._unflushed = self._sweeping = True
+            return self._worker.tick(messages, time.time())
         except CommitFailed as error:
-            log.error("%s; requests are refused until it can be written again", error)
-            answers = self._worker.refuse(messages, str(error))
-            self._worker.close()
-            self._open()
-        return answers
+            self._recover(error)
+        try:
+            return self._worker.tick(messages, time.time())
+        except CommitFailed as error:
+            self._recover(error)
+            return self._worker.refuse(messages, str(error))
+
+    def _recover(self, error: CommitFailed) -> None:
+        """Open the store anew: LevelDB writes nothing more after it has failed to."""
+        log.error("%s; the store is opened again", error)
+        self._worker.close()
+        self._space.look()
+        if self._space.is_short:
+            self._space.give_up_reserve()
+        self._open()
 
     def _send(self, answers: list[Answer]) -> None:
         for origin, route, parts in answers:
@@ -133,17 +149,30 @@ class Loop:
         if now >= self._hello_due:
             self._hello_due = now + HELLO_SECONDS
             self._sweeping = True
+            self._look_for_room()
             try:
                 frames.send(self._dealer, [b"", self._hello()])
             except zmq.ZMQError:
                 self._hello_due = now + HELLO_AGAIN_SECONDS
         if self._unflushed and self._settings.sync == "interval" and now >= self._flush_due:
             self._flush_due = now + FLUSH_SECONDS
-            self._worker.flush()
+            self._write_behind(self._worker.flush)
             self._unflushed = False
         if self._sweeping and (idle or now >= self._sweep_due):
             self._sweep_due = now + SWEEP_SECONDS
-            self._sweeping = self._worker.sweep(time.time())
+            self._sweeping = bool(self._write_behind(lambda: self._worker.sweep(time.time())))
+
+    def _write_behind(self, write: Callable[[], R]) -> R | None:
+        """Write what nobody waits for."""
+        try:
+            return write()
+        except CommitFailed as error:
+            self._recover(error)
+            return None
+
+    def _look_for_room(self) -> None:
+        self._space.look()
+        self._worker.refuse_values(self._space.why if self._space.is_short else "")
 
     def _wait_milliseconds(self) -> int:
         if self._sweeping:
@@ -152,7 +181,20 @@ class Loop:
 
     def _open(self) -> None:
         always = self._settings.sync == "always"
-        self._worker = self._directory.open_worker(self._settings.index, self._layout.workers, sync=always)
+        index, workers = self._settings.index, self._layout.workers
+        try:
+            self._worker = self._directory.open_worker(index, workers, sync=always)
+        except StorageError:
+            if not self._space.give_up_reserve():
+                raise
+            self._worker = self._directory.open_worker(index, workers, sync=always)
+        self._look_for_room()
+
+    def _close(self) -> None:
+        try:
+            self._directory.close_worker(self._settings.index, self._worker)
+        except (CommitFailed, OSError) as error:
+            log.error("%s; what was answered survives the end of this process, but perhaps no power cut", error)
 
     def _hello(self) -> bytes:
         worker = self._worker

@@ -42,6 +42,8 @@ class Transaction:
         self._sync = sync
         self._changes: dict[bytes, bytes | None] = {}
         self._counter = 0
+        self.no_room = ""
+        """Why nothing may be stored at the moment; empty if it may."""
         self.now = 0.0
         self.elapsed = 0.0
         """Seconds for which this store has been in use, whatever the clock did: what horizons and leases are counted in."""

@@ -21,6 +21,8 @@ class Disk(MemoryStore):
         self.random = random
         self.failure: Exception | None = None
         """Killed or StorageError: what the next write ends with."""
+        self.is_full = False
+        """Whether it has no room for values."""
         self.clock_offset = 0.0
         """By how much the wall clock of this machine is wrong."""
         self._holder: object = None

@@ -158,7 +158,16 @@ class Faults:
         self._random.choice(sockets).cut(self._outage())
 
     def _break_disk(self, machine: Machine) -> None:
+        """One write fails; perhaps the disk is full for a while."""
         machine.disk.failure = disk_error()
+        if self._random.random() < 0.5:
+            self._simulation.history.note(machine.name, "has a full disk")
+            machine.disk.is_full = True
+            self._simulation.clock.call_in(self._outage(), self._make_room, machine)
+
+    def _make_room(self, machine: Machine) -> None:
+        self._simulation.history.note(machine.name, "has room on its disk again")
+        machine.disk.is_full = False
 
     def _set_clock(self) -> None:
         machine = self._machine()

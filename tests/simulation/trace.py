@@ -48,6 +48,7 @@ STATUSES = {
         "TOO_LARGE",
         "MALFORMED",
         "STORAGE",
+        "NO_ROOM",
         "FORGOTTEN",
     ]
 }

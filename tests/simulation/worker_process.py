@@ -162,9 +162,6 @@ class WorkerProcess:
         except Killed:
             faults.kill_worker(machine, " in the middle of a write")
             return
-        except CommitFailed:
-            machine.kill(0.1, " by its own error, because it cannot write")
-            return
         self._turn = None
         self._wake_at = inf
         if self._inbox or self._sweeping:
@@ -184,27 +181,38 @@ class WorkerProcess:
         self._between_ticks()
 
     def _tick(self, messages: list[Message]) -> list[Answer]:
+        self._unflushed = self._sweeping = True
         try:
             answers = self._worker.tick(messages, self._wall_clock())
-            self._unflushed = self._sweeping = True
-        except CommitFailed as error:
-            self._simulation.history.note(self._machine.name, "cannot write, and opens its store again")
-            answers = self._worker.refuse(messages, str(error))
-            self._open()
+        except CommitFailed:
+            self._recover()
+            try:
+                answers = self._worker.tick(messages, self._wall_clock())
+            except CommitFailed as error:
+                self._recover()
+                answers = self._worker.refuse(messages, str(error))
         self._check()
         return answers
+
+    def _recover(self) -> None:
+        self._simulation.history.note(self._machine.name, "cannot write, and opens its store again")
+        self._open()
 
     def _between_ticks(self) -> None:
         now = self._simulation.clock.now
         if now >= self._hello_due:
             self._hello_due = now + HELLO_SECONDS
+            self._worker.refuse_values("no room" if self._machine.disk.is_full else "")
             self._send(Answer(self.socket, b"", [self._hello()]))
-        if self._unflushed and self._simulation.scenario.sync == "interval" and now >= self._flush_due:
-            self._flush_due = now + FLUSH_SECONDS
-            self._worker.flush()
-            self._unflushed = False
-        if self._sweeping:
-            self._sweeping = self._worker.sweep(self._wall_clock())
+        try:
+            if self._unflushed and self._simulation.scenario.sync == "interval" and now >= self._flush_due:
+                self._flush_due = now + FLUSH_SECONDS
+                self._worker.flush()
+                self._unflushed = False
+            if self._sweeping:
+                self._sweeping = self._worker.sweep(self._wall_clock())
+        except CommitFailed:
+            self._recover()
 
     def _send(self, answer: Answer) -> None:
         if self._simulation.faults.pipe_is_full():
@@ -217,6 +225,7 @@ class WorkerProcess:
         machine.disk.recover()
         always = simulation.scenario.sync == "always"
         self._worker = simulation.cores.worker(machine.disk, machine.index, simulation.scenario.workers, sync=always)
+        self._worker.refuse_values("no room" if machine.disk.is_full else "")
 
     def _hello(self) -> bytes:
         worker, index = self._worker, self._machine.index

@@ -1,0 +1,110 @@
+"""A disk without room: values are refused with a typed error, everything else goes on, and so do values once there is room."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdall import Client, Dict, LocalService, StorageError
+from tests.processes import process_ids, until
+
+DISK_MIB = 320
+VALUE = os.urandom(100_000)
+WORKERS = 1
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "holdall-test", str(tmp_path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.decode().strip()}")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+@pytest.fixture
+def d(disk: Path) -> Iterator[Dict[int, bytes]]:
+    with LocalService(directory=disk / "data", workers=WORKERS) as service, Client(service.url) as client:
+        yield Dict.from_name("kv", create_if_missing=True, client=client)
+
+
+def fill(disk: Path, left_mib: int = 0) -> Path:
+    """Leave so much room."""
+    ballast = disk / "ballast"
+    with open(ballast, "wb") as file:
+        found = os.statvfs(disk)
+        os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_frsize - (left_mib << 20))
+    return ballast
+
+
+def refuses_values(d: Dict[int, bytes]) -> bool:
+    try:
+        d[-1] = b"?"
+    except StorageError:
+        return True
+    return False
+
+
+def takes_values(d: Dict[int, bytes]) -> bool:
+    return not refuses_values(d)
+
+
+@pytest.mark.parametrize("left_mib", [0, 20])
+def test_a_full_disk_refuses_values_and_serves_all_else_until_there_is_room(
+    d: Dict[int, bytes], disk: Path, left_mib: int
+) -> None:
+    before = process_ids(disk / "data")
+    d.update(dict.fromkeys(range(100), VALUE))
+    ballast = fill(disk, left_mib)
+    until(lambda: refuses_values(d))
+
+    with pytest.raises(StorageError, match=r"cannot put 100 in Dict 'kv': .*MiB left, and values are refused; pop, delete"):
+        d[100] = VALUE
+    with pytest.raises(StorageError, match="values are refused"):
+        d.update(dict.fromkeys(range(100, 200), VALUE))
+    assert 100 not in d
+    assert d.pop(-1, b"?") == b"?"
+    assert sorted(d) == list(range(100))
+    assert all(d.pop(key) == VALUE for key in range(50))
+    assert d.setdefault(60, b"?") == VALUE
+    assert len(d) == 50
+    assert refuses_values(d)
+
+    ballast.unlink()
+    until(lambda: takes_values(d))
+    d[100] = VALUE
+    assert d[100] == VALUE
+    assert process_ids(disk / "data") == before
+
+
+def test_what_was_acknowledged_until_the_disk_was_full_is_there_after_a_kill_while_it_is_full(disk: Path) -> None:
+    stored: list[int] = []
+    with LocalService(directory=disk / "data", workers=WORKERS) as service, Client(service.url) as client:
+        d = Dict.from_name("kv", create_if_missing=True, client=client)
+        fill(disk, 150)
+        with contextlib.suppress(StorageError):
+            for key in itertools.count():
+                d[key] = VALUE
+                stored.append(key)
+        fill(disk)
+        for _ in range(3):
+            d.pop(stored.pop())
+        for process in process_ids(disk / "data")[1:]:
+            os.kill(int(process), signal.SIGKILL)
+        assert all(d[key] == VALUE for key in stored)
+        assert refuses_values(d)
+    (disk / "ballast").unlink()
+    with LocalService(directory=disk / "data") as service, Client(service.url) as client:
+        d = Dict.from_name("kv", client=client)
+        assert all(d[key] == VALUE for key in stored)
+        until(lambda: takes_values(d))
