@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from holdall import frames
 from holdall.client.ask import Answers, Ask, Operation, R, Shared
 from holdall.client.channel import Waiting
+from holdall.client.line import Line
+from holdall.client.route import Route
 from holdall.errors import ConnectionError
-from holdall.protocol import Reply, has_payload_frame
+from holdall.protocol import Reply
 
 if TYPE_CHECKING:
     from holdall.client.client import Client
@@ -25,23 +26,21 @@ LOOK_SECONDS = 0.25
 """How often a waiting line looks whether answers are overdue."""
 
 
-class AwaitingLine:
-    """A channel and its socket, for all tasks of one loop."""
+class AwaitingLine(Line):
+    """A line for all tasks of one loop."""
 
     def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
-        self._client = client
         self._loop = loop
-        self._channel = client.new_channel()
-        self.socket: Any = client.new_socket()
         self._outbox: list[Waiting] = []
         self._sharing: dict[int, asyncio.Task[None]] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._reviving: asyncio.Future[None] | None = None
-        self._fd = self.socket.fd
-        loop.add_reader(self._fd, self._drain)
+        super().__init__(client)
 
     async def run(self, operation: Operation[R], timeout: float) -> R:
         """Carry out an operation: ask what it yields, send it the answers, return its result."""
+        if not self._knows_workers:
+            self._meet()
         deadline = monotonic() + timeout
         try:
             ask = next(operation)
@@ -56,9 +55,10 @@ class AwaitingLine:
             return result
 
     def close(self) -> None:
-        """Close the socket; calls that still wait get ConnectionError."""
+        """Close the sockets; calls that still wait get ConnectionError."""
         if not self._loop.is_closed():
-            self._loop.remove_reader(self._fd)
+            for socket in self.sockets:
+                self._loop.remove_reader(socket.fd)
             if self._looking is not None:
                 self._looking.cancel()
             closed = f"this client of {self._client.address} is closed: make another one"
@@ -66,7 +66,12 @@ class AwaitingLine:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(ConnectionError(closed))
                     waiting.answer.exception()  # taken note of, should nobody wait any more
-        self.socket.close(0)
+        for socket in self.sockets:
+            socket.close(0)
+
+    def _opened(self, socket: Any, route: Route | None = None) -> Any:
+        self._loop.add_reader(socket.fd, self._drain, socket, route)
+        return socket
 
     async def _answers(self, asked: Ask | list[Ask], deadline: float) -> Answers:
         sent = [self._send(ask, deadline) for ask in ([asked] if isinstance(asked, Ask) else asked)]
@@ -106,28 +111,28 @@ class AwaitingLine:
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
-        groups: dict[int, list[Waiting]] = {}
+        groups: dict[Route, list[Waiting]] = {}
         for waiting in outbox:
-            groups.setdefault(self._client.worker_index(waiting.ask.hash), []).append(waiting)
-        for group in groups.values():
+            groups.setdefault(waiting.route, []).append(waiting)
+        for route, group in groups.items():
+            if not route.is_direct:
+                self._approach(route, monotonic())
             for message in self._channel.batch(group):
-                self._transmit(message)
-        self._drain()
+                self._transmit(route, message)
+        self._drain_all()
 
-    def _transmit(self, message: list[Any]) -> None:
-        try:
-            frames.send(self.socket, message)
-        except zmq.ZMQError:  # the way is full, or closed meanwhile: what is still wanted goes again when it is overdue
-            pass
+    def _drain_all(self) -> None:
+        self._drain(self._relay, None)
+        for route in self.straight:
+            self._drain(route.socket, route)
 
-    def _drain(self) -> None:
-        while not self.socket.closed:
+    def _drain(self, socket: Any, route: Route | None) -> None:
+        while not socket.closed:
             try:
-                head = self.socket.recv(zmq.DONTWAIT)
+                answered = self._read(socket, route, zmq.DONTWAIT)
             except zmq.Again:
                 return
-            payload = self.socket.recv(copy=False).buffer if has_payload_frame(head) else None
-            for waiting, reply in self._channel.receive(head, payload, monotonic()):
+            for waiting, reply in answered:
                 if not waiting.answer.done():
                     waiting.answer.set_result(reply)
 
@@ -140,8 +145,10 @@ class AwaitingLine:
         if again:
             self._revive()
         for waiting in again:
-            self._transmit(waiting.frames)
-        self._drain()
+            if not waiting.route.is_direct:
+                self._approach(waiting.route, now)
+            self._transmit(waiting.route, waiting.frames)
+        self._drain_all()
         waits = bool(self._channel.waiting)
         self._looking = self._loop.call_later(LOOK_SECONDS, self._look_for_overdue) if waits else None
 

@@ -1,4 +1,4 @@
-"""The blocking driver: the caller's own thread sends and receives on a socket that it has to itself for the call.
+"""The blocking driver: the caller's own thread sends and receives on sockets that it has to itself for the call.
 
 Lines are taken from the client's pool and put back, so two calls at once never share one, whatever thread or signal handler
 they come from; a program with one thread always uses the same one.
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from holdall import frames
 from holdall.client.ask import Answers, Ask, Operation, R, Shared
 from holdall.client.channel import Waiting
+from holdall.client.line import Line
+from holdall.client.route import Route
 from holdall.errors import TimeoutError
-from holdall.protocol import Reply, has_payload_frame
+from holdall.protocol import Reply
 
 if TYPE_CHECKING:
     from holdall.client.client import Client
@@ -25,17 +26,17 @@ WAKE_MILLISECONDS = 250
 """How often a waiting call looks whether an answer is overdue."""
 
 
-class BlockingLine:
-    """A channel and its socket, for one call at a time."""
+class BlockingLine(Line):
+    """A line for one call at a time."""
 
     def __init__(self, client: Client) -> None:
-        self._client = client
-        self._channel = client.new_channel()
-        self.socket: Any = client.new_socket()
-        self.socket.rcvtimeo = max(1, min(WAKE_MILLISECONDS, int(min(client.timeout, 1.0) * 1000)))
+        self._wake_milliseconds = max(1, min(WAKE_MILLISECONDS, int(min(client.timeout, 1.0) * 1000)))
+        super().__init__(client)
 
     def run(self, operation: Operation[R], timeout: float) -> R:
         """Carry out an operation: ask what it yields, send it the answers, return its result."""
+        if not self._knows_workers:
+            self._meet()
         deadline = monotonic() + timeout
         try:
             ask = next(operation)
@@ -46,16 +47,18 @@ class BlockingLine:
             return result
 
     def close(self) -> None:
-        """Close the socket."""
-        self.socket.close(0)
+        """Close the sockets."""
+        for socket in self.sockets:
+            socket.close(0)
+
+    def _opened(self, socket: Any, route: Route | None = None) -> Any:
+        socket.rcvtimeo = self._wake_milliseconds
+        return socket
 
     def _one(self, ask: Ask, deadline: float) -> Reply:
         waiting = self._send(ask, deadline)
         try:
-            while True:
-                for answered, reply in self._receive():
-                    if answered is waiting:
-                        return reply
+            return self._answer(waiting)
         finally:
             self._channel.abandon(waiting)
 
@@ -74,46 +77,59 @@ class BlockingLine:
 
     def _many(self, asks: list[Ask], deadline: float) -> Answers:
         sent = [self._send(ask, deadline) for ask in asks]
-        missing = len(sent)
         try:
-            while missing:
-                for answered, reply in self._receive():
-                    answered.answer = reply
-                    missing -= 1
-            return [waiting.answer for waiting in sent]
+            return [self._answer(waiting) for waiting in sent]
         finally:
             for waiting in sent:
                 self._channel.abandon(waiting)
 
     def _send(self, ask: Ask, deadline: float) -> Waiting:
-        waiting = self._channel.send(ask, monotonic(), deadline)
-        self._transmit(waiting)
+        now = monotonic()
+        route = self._channel.route_of(ask.hash)
+        if not route.is_direct:
+            self._approach(route, now)
+            self._drain(route)
+        waiting = self._channel.send(ask, now, deadline)
+        self._transmit(route, waiting.frames)
         return waiting
 
-    def _transmit(self, waiting: Waiting) -> None:
-        try:
-            frames.send(self.socket, waiting.frames)
-        except zmq.Again:  # the way is full: it goes again when it is overdue
-            pass
+    def _answer(self, waiting: Waiting) -> Reply:
+        """Wait for the answer, where this request went last."""
+        while waiting.answer is None:
+            route = waiting.route
+            try:
+                answered = self._read(route.socket if route.is_direct else self._relay, route if route.is_direct else None, 0)
+            except zmq.Again:
+                answered = []
+            if not self._deliver(answered):  # late ones, of calls that were given up, must not keep this one from its deadline
+                self._look_for_overdue()
+        reply: Reply = waiting.answer
+        return reply
 
-    def _receive(self) -> list[tuple[Waiting, Reply]]:
-        try:
-            head = self.socket.recv()
-        except zmq.Again:
-            self._look_for_overdue()
-            return []
-        payload = self.socket.recv(copy=False).buffer if has_payload_frame(head) else None
-        answered = self._channel.receive(head, payload, monotonic())
-        if not answered:  # late ones, of calls that were given up, must not keep this one from its deadline
-            self._look_for_overdue()
-        return answered
+    def _deliver(self, answered: list[tuple[Waiting, Reply]]) -> bool:
+        for waiting, reply in answered:
+            waiting.answer = reply
+        return bool(answered)
+
+    def _drain(self, route: Route) -> None:
+        """Take what has come straight from this worker."""
+        while route.socket is not None:
+            try:
+                self._deliver(self._read(route.socket, route, zmq.DONTWAIT))
+            except zmq.Again:
+                return
 
     def _look_for_overdue(self) -> None:
+        """Take what has come another way than was waited for; send again what is overdue."""
         now = monotonic()
+        for route in self.straight:
+            self._drain(route)
         again, failed = self._channel.overdue(now)
         if failed:
             raise self._channel.failure(failed[0], self._client.address, now)
         if again:
             self._client.revive()
         for waiting in again:
-            self._transmit(waiting)
+            if not waiting.route.is_direct:
+                self._approach(waiting.route, now)
+            self._transmit(waiting.route, waiting.frames)

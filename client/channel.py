@@ -9,14 +9,17 @@ A session belongs to one channel rather than to the process: then the lowest wai
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from holdall import protocol
-from holdall.bodies import decode, encode
+from holdall.bodies import Roster, RosterWorker, decode, encode
 from holdall.client.ask import Ask
+from holdall.client.route import Route
 from holdall.errors import ConnectionError, Error, OutcomeUnknown, ProtocolError, TimeoutError
 from holdall.protocol import Buffer, Reply, Request
+from holdall.slots import SLOTS, slot_of
 
 RESEND_SECONDS = (0.5, 4.0)
 """How long an answer may take before its request is sent again: at first, and at most; doubled each time, with jitter."""
@@ -27,13 +30,14 @@ BATCH_REQUESTS_MAX = 1_000
 
 
 class Waiting:
-    """A request that has no answer yet. `answer` is for the driver that waits for it."""
+    """A request that has no answer yet, and its worker's route. `answer` is for the driver that waits for it."""
 
-    __slots__ = ("answer", "ask", "deadline", "frames", "interval", "resend_at", "sent_at", "sequence")
+    __slots__ = ("answer", "ask", "deadline", "frames", "interval", "resend_at", "route", "sent_at", "sequence")
 
-    def __init__(self, sequence: int, ask: Ask, frames: list[Buffer], now: float, deadline: float) -> None:
+    def __init__(self, sequence: int, ask: Ask, route: Route, frames: list[Buffer], now: float, deadline: float) -> None:
         self.sequence = sequence
         self.ask = ask
+        self.route = route
         self.frames = frames
         self.sent_at = now
         self.deadline = deadline
@@ -52,6 +56,22 @@ class Channel:
         self._session = session
         self._random = random
         self._next = 1
+        unknown = Route(RosterWorker(0, 0, SLOTS, []), b"", None, random)
+        self._route_of_slot = [unknown] * SLOTS
+
+    def meet(self, roster: Roster, address_of: Callable[[RosterWorker], str | None]) -> None:
+        """Know the workers from now on, and where each may be reached straight."""
+        for worker in roster.workers:
+            route = Route(worker, roster.layout_id, address_of(worker), self._random)
+            self._route_of_slot[worker.first_slot : worker.end_slot] = [route] * (worker.end_slot - worker.first_slot)
+
+    def route_of(self, hash_: int) -> Route:
+        """The route to the worker that owns this hash."""
+        return self._route_of_slot[slot_of(hash_)]
+
+    def moved(self, route: Route) -> list[Waiting]:
+        """The route goes another way than before: what waits for its worker, to be sent again on the new way."""
+        return [self._again(waiting) for waiting in self.waiting.values() if waiting.route is route]
 
     def send(self, ask: Ask, now: float, deadline: float) -> Waiting:
         """Number a request. Its frames are to be sent now."""
@@ -59,7 +79,7 @@ class Channel:
         self._next = sequence + 1
         lowest = next(iter(self.waiting)) if self.waiting else sequence
         request = Request(ask.opcode, ask.flags, ask.hash, self._session, sequence, lowest, ask.dict_id, ask.data, ask.value)
-        waiting = Waiting(sequence, ask, protocol.pack_request(request), now, deadline)
+        waiting = Waiting(sequence, ask, self.route_of(ask.hash), protocol.pack_request(request), now, deadline)
         self.waiting[sequence] = waiting
         return waiting
 
@@ -77,19 +97,28 @@ class Channel:
             return []  # not from a service of this version; the request it may be for is sent again, then times out
 
     def overdue(self, now: float) -> tuple[list[Waiting], list[Waiting]]:
-        """Requests to send again now, and requests whose time is over, which wait no longer."""
+        """Requests to send again now, in order, and requests whose time is over, which wait no longer.
+
+        An answer that is overdue on a straight way gives that way up: then all that waits for this worker goes again.
+        """
         again: list[Waiting] = []
         failed: list[Waiting] = []
+        lost: list[Route] = []
         for waiting in list(self.waiting.values()):
             if waiting.deadline <= now or waiting.sent_at + protocol.RETRY_SECONDS_MAX <= now:
                 del self.waiting[waiting.sequence]
                 failed.append(waiting)
             elif waiting.resend_at <= now:
-                waiting.frames = protocol.mark_retry(waiting.frames, next(iter(self.waiting)))
                 waiting.interval = min(waiting.interval * 2, max(RESEND_SECONDS[1], waiting.interval))
                 waiting.resend_at = now + waiting.interval * self._random.uniform(0.75, 1.25)
                 again.append(waiting)
-        return again, failed
+                if waiting.route.is_direct:
+                    waiting.route.lose(now)
+                    lost.append(waiting.route)
+        if lost:
+            due = set(again)
+            again = [waiting for waiting in self.waiting.values() if waiting in due or waiting.route in lost]
+        return [self._again(waiting) for waiting in again], failed
 
     def abandon(self, waiting: Waiting) -> None:
         """Nobody waits for this answer any more."""
@@ -137,6 +166,11 @@ class Channel:
             return heads
         opcode, body = protocol.BATCH, encode(heads)
         return protocol.pack_request(Request(opcode, 0, hash_, self._session, 0, 0, protocol.NO_DICT, b"", body))
+
+    def _again(self, waiting: Waiting) -> Waiting:
+        """With frames that say that it was sent before, and what waits now."""
+        waiting.frames = protocol.mark_retry(waiting.frames, next(iter(self.waiting)))
+        return waiting
 
     def _match(self, reply: Reply, now: float) -> tuple[Waiting, Reply] | None:
         waiting = self.waiting.get(reply.sequence)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from holdall import protocol, settings
-from holdall.bodies import Roster, decode
+from holdall.bodies import Roster, RosterWorker, decode
 from holdall.client.ask import Ask, Operation, R
 from holdall.client.blocking import BlockingLine
 from holdall.client.channel import Channel
@@ -137,16 +137,24 @@ class Client:
         assert self._roster is not None
         return self._roster
 
-    def worker_index(self, hash_: int) -> int:
-        """The worker that owns this hash; 0 while none is known."""
-        return 0 if self._roster is None else self._roster.worker_of(hash_).index
+    @property
+    def knows_workers(self) -> bool:
+        """Whether there is a roster yet."""
+        return self._roster is not None
+
+    def straight_address(self, worker: RosterWorker) -> str | None:
+        """Where this worker may be reached without the broker, if anywhere: whether it is that worker is still to be asked."""
+        for address in worker.addresses:
+            if not address.startswith("ipc://") or os.path.exists(address[len("ipc://") :]):
+                return address
+        return None
 
     def new_channel(self) -> Channel:
         """A new session."""
         return Channel(os.urandom(16), Random())
 
-    def new_socket(self) -> Any:
-        """A socket that is connected to the broker."""
+    def new_socket(self, address: str, *, immediate: bool = False) -> Any:
+        """A socket that is connected to this address; `immediate`: it takes nothing while the connection is not there."""
         with self._lock:
             if self._closed:
                 raise ConnectionError(f"this client of {self.address} is closed: make another one")
@@ -155,12 +163,13 @@ class Client:
         socket.linger = 0
         socket.reconnect_ivl = 20
         socket.reconnect_ivl_max = 500
+        socket.immediate = immediate
         try:
-            socket.connect(self.address)
+            socket.connect(address)
         except zmq.ZMQError as error:
             self._open.discard(socket)
             socket.close()
-            raise ConnectionError(f"cannot connect to {self.address}: {error.strerror}; correct HOLDALL_URL") from None
+            raise ConnectionError(f"cannot connect to {address}: {error.strerror}; correct HOLDALL_URL") from None
         return socket
 
     def close(self) -> None:
@@ -238,7 +247,7 @@ class Client:
 
     def _give_up(self, line: BlockingLine | AwaitingLine) -> None:
         line.close()
-        self._open.discard(line.socket)
+        self._open.difference_update(line.sockets)
         if self._closed:
             self._end_context()
 

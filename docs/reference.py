@@ -74,7 +74,18 @@ INTERNAL = {
         "crc",
         "label",
     ),
-    *("run", "run_awaiting", "revive", "roster", "worker_index", "new_channel", "new_socket", "inherit", "is_local"),
+    *(
+        "run",
+        "run_awaiting",
+        "revive",
+        "roster",
+        "knows_workers",
+        "straight_address",
+        "new_channel",
+        "new_socket",
+        "inherit",
+        "is_local",
+    ),
 }
 """What other parts of holdall need of these classes, and users do not."""
 

@@ -104,6 +104,13 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
         return next(worker for worker in self.workers if slot < worker.end_slot)
 
 
+class Identity(msgspec.Struct, array_like=True, frozen=True):
+    """Who a worker is: what it answers to a PROBE."""
+
+    layout_id: bytes
+    index: int
+
+
 class Hello(msgspec.Struct, array_like=True, frozen=True):
     """A worker's registration, sent again and again as its sign of life.
 

@@ -45,6 +45,8 @@ LENGTH, CLEAR, PAGE, REGISTER, DROP, RENEW = 16, 17, 18, 19, 20, 21
 CREATE, LOOKUP, MARK_DELETED, REMOVE, LIST, FIND = 32, 33, 34, 35, 36, 37
 # Many requests to one worker in one message; and the one request the broker answers itself:
 BATCH, ROSTER = 48, 49
+# Who a worker is, asked of it straight:
+PROBE = 50
 # What a worker tells its broker, twice a second:
 HELLO = 64
 

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from holdall import protocol
-from holdall.bodies import decode, encode
+from holdall.bodies import Identity, decode, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import slot_of, slot_range
@@ -77,10 +77,11 @@ class Answer(NamedTuple):
 
 
 class Worker:
-    """Worker `index` of `workers`, over a store it alone uses. With `sync` each tick survives a power cut."""
+    """Worker `index` of `workers` in a layout, over a store it alone uses. With `sync` each tick survives a power cut."""
 
-    def __init__(self, store: Store, index: int, workers: int, *, sync: bool) -> None:
+    def __init__(self, store: Store, index: int, workers: int, *, sync: bool, layout_id: bytes = b"") -> None:
         self.first_slot, self.end_slot = slot_range(index, workers)
+        self._identity = encode(Identity(layout_id, index))
         self.handled = 0
         self.malformed = 0
         self._store = store
@@ -214,6 +215,8 @@ class Worker:
             return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
         handler = HANDLERS.get(request.opcode)
         if handler is None:
+            if request.opcode == protocol.PROBE:
+                return Reply(protocol.OK, request.sequence, 0, self._identity)
             raise ProtocolError(f"there is no opcode {request.opcode}")
         try:
             return handler(self._transaction, request)

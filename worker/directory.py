@@ -140,7 +140,7 @@ class DataDirectory:
         """The folder of worker `index`."""
         return self.path / f"worker-{index}"
 
-    def open_worker(self, index: int, workers: int, *, sync: bool) -> Worker:
+    def open_worker(self, index: int, layout: Layout, *, sync: bool) -> Worker:
         """Worker `index` over its store. Raises StorageError if the store is damaged, or has lost writes since it was closed.
 
         LevelDB takes a log that is missing, or a MANIFEST that is cut short, for the end of what was written.
@@ -149,7 +149,7 @@ class DataDirectory:
 
         store = self.open_store(index)
         try:
-            worker = Worker(store, index, workers, sync=sync)
+            worker = Worker(store, index, layout.workers, sync=sync, layout_id=bytes.fromhex(layout.id))
             closed_at = self._version_at_close(index)
             if worker.version < closed_at:
                 raise StorageError(

@@ -181,13 +181,13 @@ class Loop:
 
     def _open(self) -> None:
         always = self._settings.sync == "always"
-        index, workers = self._settings.index, self._layout.workers
+        index, layout = self._settings.index, self._layout
         try:
-            self._worker = self._directory.open_worker(index, workers, sync=always)
+            self._worker = self._directory.open_worker(index, layout, sync=always)
         except StorageError:
             if not self._space.give_up_reserve():
                 raise
-            self._worker = self._directory.open_worker(index, workers, sync=always)
+            self._worker = self._directory.open_worker(index, layout, sync=always)
         self._look_for_room()
 
     def _close(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from holdall.bodies import Roster
+from holdall.bodies import Roster, RosterWorker
+from holdall.client.channel import Channel
 from holdall.client.client import Client
 from holdall.client.dict import Dict
 from tests.simulation.line import Line
@@ -38,18 +39,29 @@ class ClientProcess:
         return self.known_roster
 
     @property
-    def socket(self) -> Socket:
-        """The way to the broker."""
-        return self.line.socket
-
-    @property
     def busy(self) -> bool:
         """Whether there are calls left to make."""
         return self.busy_tasks > 0
 
-    def worker_index(self, hash_: int) -> int:
-        """The worker that owns this hash; 0 while none is known."""
-        return 0 if self.known_roster is None else self.known_roster.worker_of(hash_).index
+    @property
+    def knows_workers(self) -> bool:
+        """Whether there is a roster yet."""
+        return self.known_roster is not None
+
+    def straight_address(self, worker: RosterWorker) -> str | None:
+        """Where this worker may be reached without the broker."""
+        return worker.addresses[0] if self._plan.straight else None
+
+    def new_channel(self) -> Channel:
+        """A new session."""
+        return self._simulation.cores.channel(self._simulation.random.randbytes(16), self._simulation.random)
+
+    def new_socket(self, address: str, *, immediate: bool = False) -> Socket:
+        """A socket to the broker, or to the worker of this address."""
+        simulation = self._simulation
+        fronts = {f"ipc:///{machine.name.replace(' ', '-')}": machine.front for machine in simulation.machines}
+        listener = fronts.get(address, simulation.broker.front)
+        return Socket(simulation.network, self.name, listener, lambda frames: None, patient=not immediate)
 
     def work(self) -> None:
         """Make the calls that were planned."""

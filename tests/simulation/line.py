@@ -7,14 +7,17 @@ while. An awaiting line reads always, sends what was asked in one moment as one 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import holdall.client.line
 from holdall.client.ask import Ask, Operation, Shared
 from holdall.client.awaiting import LOOK_SECONDS
 from holdall.client.channel import Waiting
+from holdall.client.client import Client
+from holdall.client.route import Route
 from holdall.errors import Error
 from holdall.protocol import Reply, has_payload_frame
-from tests.simulation.network import Frames, Socket
+from tests.simulation.network import Frames
 
 if TYPE_CHECKING:
     from tests.simulation.client_process import ClientProcess
@@ -33,20 +36,18 @@ class Run:
         self.replies: dict[int, Reply] = {}
 
 
-class Line:
+class Line(holdall.client.line.Line):
     """The requests and answers of one client."""
 
     def __init__(self, simulation: Simulation, client: ClientProcess, *, awaits: bool) -> None:
-        self.socket = Socket(simulation.network, client.name, simulation.broker.front, self._receive, patient=True)
         self._simulation = simulation
-        self._client = client
         self._awaits = awaits
-        self._channel = simulation.cores.channel(simulation.random.randbytes(16), simulation.random)
         self._runs: list[Run] = []
         self._outbox: list[Waiting] = []
-        self._unread: list[Frames] = []
+        self._unread: list[tuple[Route | None, Frames]] = []
         self._looks = False
         self._heard_at = 0.0
+        super().__init__(cast(Client, client))
 
     @property
     def heard(self) -> bool:
@@ -55,10 +56,12 @@ class Line:
 
     def start(self, run: Run) -> None:
         """Begin an operation."""
+        if not self._knows_workers:
+            self._meet()
         self._runs.append(run)
         self._advance(run, None)
         while self._unread and self._runs:
-            self._read(self._unread.pop(0))
+            self._take(*self._unread.pop(0))
 
     def abandon(self, run: Run) -> None:
         """Nobody waits for this operation any more."""
@@ -69,7 +72,18 @@ class Line:
         """Be gone, with all that waits."""
         for run in list(self._runs):
             self._end(run)
-        self.socket.close()
+        for socket in self.sockets:
+            socket.close()
+
+    def _now(self) -> float:
+        return self._simulation.clock.now
+
+    def _opened(self, socket: Any, route: Route | None = None) -> Any:
+        socket.deliver = lambda frames: self._receive(route, frames)
+        return socket
+
+    def _put(self, socket: Any, message: list[Any]) -> bool:
+        return bool(socket.send(message))
 
     def _end(self, run: Run) -> None:
         self._runs.remove(run)
@@ -97,10 +111,12 @@ class Line:
 
     def _send(self, run: Run, ask: Ask) -> Waiting:
         clock = self._simulation.clock
+        if not self._awaits:
+            self._try_straight(self._channel.route_of(ask.hash))
         waiting = self._channel.send(ask, clock.now, run.deadline)
         waiting.answer = run
         if not self._awaits:
-            self.socket.send(waiting.frames)
+            self._transmit(waiting.route, waiting.frames)
         else:
             if not self._outbox:
                 clock.call_in(0, self._flush)
@@ -113,23 +129,28 @@ class Line:
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
-        groups: dict[int, list[Waiting]] = {}
+        groups: dict[Route, list[Waiting]] = {}
         for waiting in outbox:
-            groups.setdefault(self._client.worker_index(waiting.ask.hash), []).append(waiting)
-        for group in groups.values():
+            groups.setdefault(waiting.route, []).append(waiting)
+        for route, group in groups.items():
+            self._try_straight(route)
             for message in self._channel.batch(group):
-                self.socket.send(message)
+                self._transmit(route, message)
 
-    def _receive(self, frames: Frames) -> None:
+    def _try_straight(self, route: Route) -> None:
+        if not route.is_direct:
+            self._approach(route, self._simulation.clock.now)
+
+    def _receive(self, route: Route | None, frames: Frames) -> None:
         if self._runs or self._awaits:
-            self._read(frames)
+            self._take(route, frames)
         else:
-            self._unread.append(frames)
+            self._unread.append((route, frames))
 
-    def _read(self, frames: Frames) -> None:
-        now = self._heard_at = self._simulation.clock.now
+    def _take(self, route: Route | None, frames: Frames) -> None:
+        self._heard_at = self._simulation.clock.now
         payload = memoryview(frames[1]) if has_payload_frame(frames[0]) else None
-        for waiting, reply in self._channel.receive(frames[0], payload, now):
+        for waiting, reply in self._heard(route, frames[0], payload):
             run: Run = waiting.answer
             run.replies[waiting.sequence] = reply
             if len(run.replies) == len(run.sent):
@@ -150,7 +171,8 @@ class Line:
                 self._end(run)
                 run.done(None, self._channel.failure(waiting, self._client.address, now))
         for waiting in again:
-            self.socket.send(waiting.frames)
+            self._try_straight(waiting.route)
+            self._transmit(waiting.route, waiting.frames)
         self._looks = bool(self._channel.waiting)
         if self._looks:
             self._simulation.clock.call_in(LOOK_SECONDS, self._look)

@@ -142,12 +142,15 @@ class Socket:
         self._cut_until = 0.0
         network.clock.call_in(network.weather.delay(), self._connect)
 
-    def send(self, frames: Frames) -> None:
-        """Send a message, or keep it, or lose it."""
+    def send(self, frames: Frames) -> bool:
+        """Send a message, or keep it, or lose it. Returns whether there is a connection, or it is kept."""
         if self.connection is not None:
             self.connection.up.send(frames)
         elif self._patient and not self._closed:
             self._queue.append(frames)
+        else:
+            return False
+        return True
 
     def cut(self, seconds: float) -> None:
         """Have no connection for so long; each side notices at any time, the socket at the end at the latest."""

@@ -56,6 +56,8 @@ class ClientPlan(NamedTuple):
     calls: int
     pause_seconds: float
     """How long a task waits between two of its calls, on average."""
+    straight: bool = True
+    """Whether it is where it can reach workers without the broker."""
 
 
 class Scenario(NamedTuple):
@@ -96,6 +98,7 @@ def draw(random: Random) -> Scenario:
             timeout=random.choice((1.5, 5.0, 12.0, 30.0)) if not limits else 30.0,  # it may be refused many times
             calls=random.randint(15, 25),
             pause_seconds=random.choice((0.0, 0.1, 0.4)),
+            straight=random.random() < 0.7,
         )
         for _ in range(3)
     )

@@ -125,7 +125,7 @@ class Task:
         return result
 
     def _worker_of(self, of: str, key: Any) -> int:
-        return self._client.worker_index(key_hash(self._client.handles[of].crc, keys.encode(key).data))
+        return self._client.roster.worker_of(key_hash(self._client.handles[of].crc, keys.encode(key).data)).index
 
 
 def _roster() -> Operation[Roster]:

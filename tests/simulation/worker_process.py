@@ -6,6 +6,7 @@ runs on has the disk, and starts another process after one has died: never befor
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from math import inf
@@ -20,7 +21,7 @@ from holdall.worker.loop import FLUSH_SECONDS, HELLO_SECONDS, MESSAGES_PER_TICK
 from holdall.worker.transaction import CommitFailed
 from tests.simulation.broker_process import with_memoryview
 from tests.simulation.disk import Killed
-from tests.simulation.network import Frames, Socket
+from tests.simulation.network import Frames, Listener, Socket, Unreachable
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -44,6 +45,8 @@ class Machine:
         self.cut_at: float | None = None
         """When a power cut first lost writes that had been answered: only if they were not synced."""
         self.processes: list[WorkerProcess] = []
+        self.front = Listener(simulation.network)
+        """Where clients reach it straight."""
         self._simulation = simulation
 
     @property
@@ -105,6 +108,7 @@ class WorkerProcess:
         self._instance = simulation.random.randbytes(16)
         self._open()
         self.socket = Socket(simulation.network, machine.name, simulation.broker.back, self._receive, patient=False)
+        machine.front.open(self._receive_straight)
         simulation.history.note(self._machine.name, "is started")
         self._sleep(0)
 
@@ -113,6 +117,7 @@ class WorkerProcess:
         self._alive = False
         self._turn = None
         self.socket.close()
+        self._machine.front.close()
 
     def stop(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so long."""
@@ -133,8 +138,14 @@ class WorkerProcess:
             self._go_on()
 
     def _receive(self, frames: Frames) -> None:
+        self._take(self.socket, frames)
+
+    def _receive_straight(self, frames: Frames) -> None:
+        self._take(self._machine.front, frames)
+
+    def _take(self, origin: Socket | Listener, frames: Frames) -> None:
         if 2 <= len(frames) <= 3:
-            self._inbox.append(Message(self.socket, *with_memoryview(frames, 2)))
+            self._inbox.append(Message(origin, *with_memoryview(frames, 2)))
             self._sleep(self._simulation.random.random() * WAKE_SECONDS)
 
     def _sleep(self, seconds: float) -> None:
@@ -217,14 +228,17 @@ class WorkerProcess:
     def _send(self, answer: Answer) -> None:
         if self._simulation.faults.pipe_is_full():
             return
-        socket: Socket = answer.origin
-        socket.send([answer.route, *answer.frames])
+        origin: Socket | Listener = answer.origin
+        with contextlib.suppress(Unreachable):
+            origin.send([answer.route, *answer.frames])
 
     def _open(self) -> None:
         simulation, machine = self._simulation, self._machine
         machine.disk.recover()
         always = simulation.scenario.sync == "always"
-        self._worker = simulation.cores.worker(machine.disk, machine.index, simulation.scenario.workers, sync=always)
+        self._worker = simulation.cores.worker(
+            machine.disk, machine.index, simulation.scenario.workers, sync=always, layout_id=LAYOUT
+        )
         self._worker.refuse_values("no room" if machine.disk.is_full else "")
 
     def _hello(self) -> bytes:

@@ -1,0 +1,141 @@
+"""The two ways to a worker: straight where it answers, through the broker where it does not, and a program notices neither."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdall import Client, Dict, LocalService
+from holdall.settings import runtime_directory
+from tests.processes import process_ids, until
+
+WORKERS = 2
+KEYS = range(100)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def service(data: Path) -> Iterator[LocalService]:
+    with LocalService(data, workers=WORKERS, sync="off") as running:
+        yield running
+
+
+def straight(data: Path) -> list[Path]:
+    """The sockets on which this service's workers can be reached straight."""
+    return [runtime_directory(data) / f"worker-{index}" for index in range(WORKERS)]
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def broker_of(data: Path) -> int:
+    """The process that is the broker."""
+    return next(int(pid) for pid in process_ids(data) if b"holdall.broker" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def kill_last(data: Path) -> None:
+    """Kill the worker started last, and wait for another one."""
+    before = process_ids(data)
+    os.kill(int(before[-1]), signal.SIGKILL)
+    until(lambda: len({*process_ids(data)} - {*before}) == 1)
+
+
+def fill(d: Dict[Any, Any]) -> None:
+    for key in KEYS:
+        d[key] = str(key)
+
+
+def test_blocking_calls_need_no_broker_once_the_workers_answer_straight(service: LocalService, data: Path) -> None:
+    with Client(service.url, timeout=5) as client:
+        d = Dict.from_name("kv", create_if_missing=True, client=client)
+        fill(d)
+        with stopped(broker_of(data)):
+            assert [d[key] for key in KEYS] == [str(key) for key in KEYS]
+            d.update(dict.fromkeys(KEYS, "new"))
+            assert dict(d) == dict.fromkeys(KEYS, "new")
+
+
+def test_awaited_calls_need_no_broker_once_the_workers_answer_straight(service: LocalService, data: Path) -> None:
+    async def calls() -> None:
+        async with Client(service.url, timeout=5) as client:
+            d = Dict.from_name("kv", create_if_missing=True, client=client)
+            for _ in range(5):
+                await asyncio.gather(*(d.put.aio(key, str(key)) for key in KEYS))
+            with stopped(broker_of(data)):
+                assert await asyncio.gather(*(d.get.aio(key) for key in KEYS)) == [str(key) for key in KEYS]
+
+    asyncio.run(calls())
+
+
+def test_a_client_that_cannot_reach_the_workers_straight_is_relayed(service: LocalService, data: Path) -> None:
+    for path in straight(data):
+        path.unlink()
+    with Client(service.url) as client:
+        d = Dict.from_name("kv", create_if_missing=True, client=client)
+        fill(d)
+        assert [d[key] for key in KEYS] == [str(key) for key in KEYS]
+
+
+def test_a_path_that_leads_to_another_service_is_not_believed(service: LocalService, data: Path, tmp_path: Path) -> None:
+    with LocalService(tmp_path / "other", workers=WORKERS, sync="off") as other:
+        for ours, theirs in zip(straight(data), straight(tmp_path / "other"), strict=True):
+            ours.unlink()
+            ours.symlink_to(theirs)
+        with Client(service.url) as client, Client(other.url) as other_client:
+            d = Dict.from_name("kv", create_if_missing=True, client=client)
+            theirs_too = Dict.from_name("kv", create_if_missing=True, client=other_client)
+            for _ in range(5):
+                fill(d)
+            assert len(theirs_too) == 0
+            assert [d[key] for key in KEYS] == [str(key) for key in KEYS]
+
+
+def test_two_workers_whose_paths_are_swapped_are_not_believed(service: LocalService, data: Path) -> None:
+    one, two = straight(data)
+    spare = one.with_name("spare")
+    for old, new in ((one, spare), (two, one), (spare, two)):
+        old.rename(new)
+    with Client(service.url) as client:
+        d = Dict.from_name("kv", create_if_missing=True, client=client)
+        for _ in range(5):
+            fill(d)
+        assert [d[key] for key in KEYS] == [str(key) for key in KEYS]
+
+
+def test_pipelined_writes_happen_once_and_in_order_though_workers_die(service: LocalService, data: Path) -> None:
+    """Many tasks, each in the order of its own calls; straight ways are lost and found again."""
+
+    async def append(d: Dict[Any, Any], task: int) -> None:
+        for number in range(300):
+            assert await d.put.aio((task, number), number, skip_if_exists=True)
+            assert number == 0 or await d.contains.aio((task, number - 1))
+
+    async def calls() -> None:
+        async with Client(service.url) as client:
+            d = Dict.from_name("kv", create_if_missing=True, client=client)
+            await d.hydrate.aio()
+            working = asyncio.gather(*(append(d, task) for task in range(20)))
+            for _ in range(3):
+                await asyncio.sleep(0.2)
+                await asyncio.to_thread(kill_last, data)
+            await working
+            assert await d.len.aio() == 20 * 300
+
+    asyncio.run(calls())
