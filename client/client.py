@@ -32,6 +32,10 @@ CONNECT_SECONDS = 5.0
 LINES_IDLE_MAX = 64
 """Lines kept for later calls; threads beyond that make and close their own."""
 
+STRAIGHT_SOCKETS_MAX = 64
+"""A line that begins while so many sockets are open is relayed: each takes two file descriptors, of which a process commonly
+has 1,024."""
+
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _defaults: dict[str, Client] = {}
 _defaults_lock = threading.Lock()
@@ -144,6 +148,8 @@ class Client:
 
     def straight_address(self, worker: RosterWorker) -> str | None:
         """Where this worker may be reached without the broker, if anywhere: whether it is that worker is still to be asked."""
+        if len(self._open) >= STRAIGHT_SOCKETS_MAX:
+            return None
         for address in worker.addresses:
             if not address.startswith("ipc://") or os.path.exists(address[len("ipc://") :]):
                 return address
@@ -158,7 +164,10 @@ class Client:
         with self._lock:
             if self._closed:
                 raise ConnectionError(f"this client of {self.address} is closed: make another one")
-            socket: Any = self._context.socket(zmq.DEALER)
+            try:
+                socket: Any = self._context.socket(zmq.DEALER)
+            except zmq.ZMQError as error:
+                raise ConnectionError(f"cannot connect to {address}: {error.strerror}; raise the limit (ulimit -n)") from None
             self._open.add(socket)
         socket.linger = 0
         socket.reconnect_ivl = 20
