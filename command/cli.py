@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ import holdall
 from holdall import Client, Dict, settings
 from holdall.command.dicts import dict_group
 from holdall.errors import ConnectionError, Error
+from holdall.service import logs
 from holdall.service.address import is_listening
 from holdall.service.settings import Sync
 
@@ -65,12 +67,15 @@ cli.add_command(dict_group)
 @click.option("--listen", metavar="URL", help="Listen at this URL too: tcp://127.0.0.1:4255 or ipc:///PATH.")
 @click.option("--workers", type=click.IntRange(1), help="How many workers a new data directory is made for.")
 @_sync
-def serve(data: Path, listen: str | None, workers: int | None, sync: str) -> None:
+@click.option("--log", type=click.Choice(logs.FORMATS), help="What log lines are.  [default: HOLDALL_LOG, or text]")
+@click.option("--log-level", type=click.Choice(logs.LEVELS), help="[default: HOLDALL_LOG_LEVEL, or warning]")
+def serve(data: Path, listen: str | None, workers: int | None, sync: str, log: str | None, log_level: str | None) -> None:
     """Run broker and workers until Ctrl-C or SIGTERM."""
     from holdall.service.settings import ServiceSettings
     from holdall.service.supervisor import refused
     from holdall.service.systemd import notify_systemd
 
+    os.environ.update({name: value for name, value in (("HOLDALL_LOG", log), ("HOLDALL_LOG_LEVEL", log_level)) if value})
     console = Console(stderr=True)
     wanted = ServiceSettings(str(data.resolve()), listen, workers, cast(Sync, sync))
 

@@ -3,6 +3,8 @@
 HOLDALL_URL           the service: tcp://host:4255 or ipc:///path; unset: this user's local service
 HOLDALL_DATA          the data directory of the local service and of `holdall serve`
 HOLDALL_ENVIRONMENT   the environment in which names are looked up
+HOLDALL_LOG           what a service writes its log lines as: text (the default) or json
+HOLDALL_LOG_LEVEL     from which level on: info, warning (the default) or error
 """
 
 from __future__ import annotations

@@ -40,8 +40,6 @@ def _main() -> int:
     if detached:
         _detach()
 
-    import logging
-
     import msgspec
 
     from holdall.service.child import EXIT_REFUSED, READY, refusal
@@ -49,8 +47,6 @@ def _main() -> int:
     from holdall.service.supervisor import refused
 
     settings = msgspec.json.decode(sys.argv[1], type=ServiceSettings)
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.WARNING)
-
     if detached:
         _log_to(Path(settings.data))
 

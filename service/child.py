@@ -7,7 +7,6 @@ why it cannot start. Started by hand (`lifeline=False`), SIGINT ends it too.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -18,6 +17,8 @@ import msgspec
 
 from holdall import errors
 from holdall.errors import Error
+from holdall.service import logs
+from holdall.service.settings import BrokerSettings, WorkerSettings
 
 READY = "ready"
 STUCK = "stuck: "
@@ -55,11 +56,11 @@ class Child:
             print(line, flush=True)
 
 
-def run(settings: object, main: Callable[[Any, Child], int | None], *, supervised: bool) -> int:
+def run(settings: BrokerSettings | WorkerSettings, main: Callable[[Any, Child], int | None], *, supervised: bool) -> int:
     """Run `main(settings, child)` as this process. Returns its exit status; by hand, raises why it cannot start."""
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.WARNING)
     child = Child(supervised=supervised)
     try:
+        logs.begin(settings.process)
         return main(settings, child) or 0
     except Error as error:
         if not supervised:
@@ -83,6 +84,6 @@ def refusal_error(line: str | bytes) -> Error:
         return errors.StorageError(f"a process of the service ended before it was ready: {line!r}")
 
 
-def run_supervised(kind: type[msgspec.Struct], main: Callable[[Any, Child], int | None]) -> None:
+def run_supervised(kind: type[BrokerSettings | WorkerSettings], main: Callable[[Any, Child], int | None]) -> None:
     """Run `main` with the settings that the parent gave as JSON in the only argument, and exit."""
     sys.exit(run(msgspec.json.decode(sys.argv[1], type=kind), main, supervised=True))

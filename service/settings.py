@@ -38,6 +38,11 @@ class BrokerSettings(msgspec.Struct, frozen=True):
     idle_seconds: Union[float, None] = None
     stuck_seconds: float = STUCK_SECONDS
 
+    @property
+    def process(self) -> str:
+        """The name of this process in log lines."""
+        return "broker"
+
 
 class WorkerSettings(msgspec.Struct, frozen=True):
     """A worker: its data directory, its index in it, the URL of the broker, and the one it binds for clients."""
@@ -47,3 +52,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     broker: str
     address: str
     sync: Sync = "always"
+
+    @property
+    def process(self) -> str:
+        """The name of this process in log lines."""
+        return f"worker {self.index}"

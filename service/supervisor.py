@@ -16,7 +16,7 @@ from pathlib import Path
 
 from holdall import settings as defaults
 from holdall.errors import Error, StorageError
-from holdall.service import process
+from holdall.service import logs, process
 from holdall.service.address import make_private
 from holdall.service.child import STUCK
 from holdall.service.keeper import Keeper
@@ -114,6 +114,7 @@ async def run(settings: ServiceSettings, announce: Callable[[str], None], *, sup
 def refused(settings: ServiceSettings, announce: Callable[[str], None], *, supervised: bool) -> Error | None:
     """Run a service as this process to its end; returns why it could not start, if it could not."""
     try:
+        logs.begin("service")
         asyncio.run(run(settings, announce, supervised=supervised))
     except Error as error:
         return error

@@ -274,6 +274,28 @@ def test_serve_announces_itself_and_stops_when_told(tmp_path: Path, ended_by: si
     assert processes(url) == {}
 
 
+def test_log_lines_are_json_objects_where_that_is_asked_for(tmp_path: Path) -> None:
+    command = holdall_command("serve", "--data", str(tmp_path), "--workers", "1", "--log", "json")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=process.environment()) as serve:
+        try:
+            assert serve.stderr is not None
+            assert serve.stderr.readline().startswith("serving ")
+            [worker] = [pid for pid, name in processes(settings.service_url(tmp_path)).items() if name == "worker"]
+            os.kill(worker, signal.SIGKILL)
+            line = json.loads(serve.stderr.readline())
+        finally:
+            serve.terminate()
+            serve.communicate(timeout=WAIT_SECONDS)
+    assert (line["level"], line["process"], line["pid"]) == ("warning", "service", serve.pid)
+    assert line["message"] == "worker 0 ended with status -9; it is started again"
+
+
+def test_a_log_format_that_does_not_exist_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDALL_LOG", "xml")
+    done = ran("serve", "--data", str(tmp_path))
+    assert (done.returncode, done.stderr) == (1, "holdall: HOLDALL_LOG must be one of text, json, not 'xml'\n")
+
+
 @pytest.mark.parametrize("wrong", ["nonsense", "serve --workers 0"])
 def test_a_command_that_is_called_wrongly_exits_with_2(wrong: str) -> None:
     done = ran(*wrong.split())
