@@ -13,6 +13,7 @@ from holdall.broker.core import Broker, Send
 from holdall.service.address import listen
 from holdall.service.child import EXIT_IDLE, STUCK, Child
 from holdall.service.settings import BrokerSettings
+from holdall.service.watch import Watch
 
 MESSAGES_PER_TURN = 200
 """Messages taken from one side before the other has its turn."""
@@ -31,19 +32,17 @@ def serve(settings: BrokerSettings, child: Child) -> int:
             socket.zap_domain = b"holdall"
             for url in urls:
                 listen(socket, url)
-        poller = zmq.Poller()
-        for watched in (front, back, *child.watched):
-            poller.register(watched, zmq.POLLIN)
         child.ready()
-        return _relay(Broker(settings.stuck_seconds), settings, child, poller, front, back)
+        return _relay(Broker(settings.stuck_seconds), settings, child, front, back)
 
 
-def _relay(broker: Broker, settings: BrokerSettings, child: Child, poller: zmq.Poller, front: Any, back: Any) -> int:
+def _relay(broker: Broker, settings: BrokerSettings, child: Child, front: Any, back: Any) -> int:
+    watch = Watch(child, front, back)
     broker.used_at = time.monotonic()
     expire_due = 0.0
     while True:
-        ready = dict(poller.poll(int(EXPIRE_SECONDS * 1000)))
-        if any(fd in ready for fd in child.watched):
+        ready = watch.wait(EXPIRE_SECONDS * 1000)
+        if watch.is_over:
             return 0
         now = time.monotonic()
         for socket, decide, small in ((back, broker.from_worker, 3), (front, broker.from_client, 2)):
@@ -53,9 +52,13 @@ def _relay(broker: Broker, settings: BrokerSettings, child: Child, poller: zmq.P
                 parts = frames.receive(socket, small)
                 if parts is None:
                     break
+                watch.touch(front)
+                watch.touch(back)
                 _send(broker, decide(parts, now), now, front, back)
         if now >= expire_due:
             expire_due = now + EXPIRE_SECONDS
+            watch.touch(front)
+            watch.touch(back)
             _send(broker, broker.expire(now), now, front, back)
             while broker.stuck:
                 child.say(f"{STUCK}worker {broker.stuck.pop()}")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FRAMES_MAX = 8
 """Frames kept of one message. No message of ours has more than four; what a stranger sends beyond is read and dropped."""
+COPIED_BYTES_MAX = 64 * 1024
+"""Up to here a copy is cheaper than the object that keeps the memory until it is sent."""
 
 
 def receive(socket: Any, small: int) -> list[Any] | None:
@@ -36,5 +38,6 @@ def receive(socket: Any, small: int) -> list[Any] | None:
 def send(socket: Any, frames: list[Buffer]) -> None:
     """Send a message without waiting. Raises zmq.ZMQError: Again if there is no room, EHOSTUNREACH if there is no such peer."""
     for frame in frames[:-1]:
-        socket.send(frame, DONTWAIT | SNDMORE, copy=False)
-    socket.send(frames[-1], DONTWAIT, copy=False)
+        socket.send(frame, DONTWAIT | SNDMORE, copy=len(frame) <= COPIED_BYTES_MAX)
+    last = frames[-1]
+    socket.send(last, DONTWAIT, copy=len(last) <= COPIED_BYTES_MAX)

@@ -21,6 +21,7 @@ from holdall.protocol import Request
 from holdall.service.address import listen
 from holdall.service.child import Child
 from holdall.service.settings import WorkerSettings
+from holdall.service.watch import Watch
 from holdall.worker.core import Answer, Message
 from holdall.worker.directory import DataDirectory, Layout
 from holdall.worker.space import Space
@@ -77,9 +78,7 @@ class Loop:
         self._dealer = dealer
         self._router = router
         self._instance = secrets.token_bytes(16)
-        self._poller = zmq.Poller()
-        for watched in (dealer, router, *child.watched):
-            self._poller.register(watched, zmq.POLLIN)
+        self._watch = Watch(child, dealer, router)
         self._space = Space(directory.part(settings.index))
         self._open()
         self._hello_due = self._flush_due = self._sweep_due = 0.0
@@ -89,20 +88,17 @@ class Loop:
     def run(self) -> None:
         """Until the process is to end."""
         self._child.ready()
-        while True:
-            ready = dict(self._poller.poll(self._wait_milliseconds()))
-            if any(fd in ready for fd in self._child.watched):
-                break
-            messages = self._drain()
+        while not self._watch.is_over:
+            messages = self._drain(self._watch.wait(self._wait_milliseconds()))
             if messages:
                 self._send(self._tick(messages))
             self._between_ticks(idle=not messages)
         self._close()
 
-    def _drain(self) -> list[Message]:
+    def _drain(self, sockets: set[Any]) -> list[Message]:
         messages: list[Message] = []
         size = 0
-        for socket in (self._dealer, self._router):
+        for socket in sockets:
             bound = len(messages) + MESSAGES_PER_TICK
             while len(messages) < bound and size < BYTES_PER_TICK:
                 parts = frames.receive(socket, 2)
@@ -113,11 +109,13 @@ class Loop:
                     messages.append(Message(socket, *parts))
                 else:
                     self._send(self._worker.malformed_message(socket, parts))
+            if len(messages) == bound or size >= BYTES_PER_TICK:
+                self._watch.touch(socket)  # there may be more
         return messages
 
     def _tick(self, messages: list[Message]) -> list[Answer]:
         """Carry these out; if that cannot be written, once more over the store opened anew: nothing remembered is repeated."""
-        self._unflushed = self._sweeping = True
+        self._unflushed = True
         try:
             return self._worker.tick(messages, time.time())
         except CommitFailed as error:
@@ -139,6 +137,7 @@ class Loop:
 
     def _send(self, answers: list[Answer]) -> None:
         for origin, route, parts in answers:
+            self._watch.touch(origin)
             try:
                 frames.send(origin, [route, *parts])
             except zmq.ZMQError:  # its client is gone, or does not read: it will ask again
@@ -150,6 +149,7 @@ class Loop:
             self._hello_due = now + HELLO_SECONDS
             self._sweeping = True
             self._look_for_room()
+            self._watch.touch(self._dealer)
             try:
                 frames.send(self._dealer, [b"", self._hello()])
             except zmq.ZMQError:

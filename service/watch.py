@@ -1,0 +1,41 @@
+"""What a broker's and a worker's loop wait for: messages on their sockets, and the end of their process.
+
+One system call looks at everything; `zmq.Poller` makes six for two sockets. ZeroMQ's descriptor is edge-triggered: it tells of
+what came since the socket was last read or written to, so a socket that was is looked at once more before its descriptor is
+believed again.
+"""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+from holdall.service.child import Child
+
+
+class Watch:
+    """The sockets and descriptors of one loop."""
+
+    def __init__(self, child: Child, *sockets: Any) -> None:
+        self.is_over = False
+        """Whether this process is to end."""
+        self._poll = select.poll()
+        self._sockets = {socket.fd: socket for socket in sockets}
+        self._touched = set(sockets)
+        for descriptor in (*self._sockets, *child.watched):
+            self._poll.register(descriptor, select.POLLIN)
+
+    def touch(self, socket: Any) -> None:
+        """This socket has been read or written to."""
+        self._touched.add(socket)
+
+    def wait(self, milliseconds: float) -> set[Any]:
+        """The sockets to read, until nothing is left: those that were touched at once, others when a message comes."""
+        ready = self._touched
+        self._touched = set()
+        for descriptor, _event in self._poll.poll(0 if ready else milliseconds):
+            if descriptor in self._sockets:
+                ready.add(self._sockets[descriptor])
+            else:
+                self.is_over = True
+        return ready
