@@ -49,9 +49,9 @@ def _relay(broker: Broker, settings: BrokerSettings, child: Child, front: Any, b
             if socket not in ready:
                 continue
             for _ in range(MESSAGES_PER_TURN):
-                parts = frames.receive(socket, small)
-                if parts is None:
+                if not frames.waits(socket):
                     break
+                parts = frames.receive(socket, small)
                 watch.touch(front)
                 watch.touch(back)
                 _send(broker, decide(parts, now), now, front, back)

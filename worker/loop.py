@@ -100,10 +100,8 @@ class Loop:
         size = 0
         for socket in sockets:
             bound = len(messages) + MESSAGES_PER_TICK
-            while len(messages) < bound and size < BYTES_PER_TICK:
+            while len(messages) < bound and size < BYTES_PER_TICK and frames.waits(socket):
                 parts = frames.receive(socket, 2)
-                if parts is None:
-                    break
                 size += sum(map(len, parts))
                 if 2 <= len(parts) <= 3:
                     messages.append(Message(socket, *parts))
