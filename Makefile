@@ -23,6 +23,7 @@ check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict
 soak: $(VENV)/has-test ## The simulator on many seeds (SEEDS=0:10000), and a Dict of a million entries
 	HOLDALL_TEST_ENTRIES=1000000 $(BIN)/python -m pytest tests/service/test_size.py
 	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),0:10000)
+	$(BIN)/python -m tests.soak.recovery
 
 bench: $(VENV)/has-bench ## Latency and throughput beside the peers that are installed
 	$(BIN)/holdall bench
