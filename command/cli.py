@@ -16,6 +16,7 @@ from rich.table import Table
 import holdall
 from holdall import Client, Dict, settings
 from holdall.command.dicts import dict_group
+from holdall.command.storage import check
 from holdall.errors import ConnectionError, Error
 from holdall.service import logs
 from holdall.service.address import is_listening
@@ -60,6 +61,7 @@ def cli() -> None:
 
 
 cli.add_command(dict_group)
+cli.add_command(check)
 
 
 @cli.command()

@@ -150,7 +150,7 @@ class DataDirectory:
         store = self.open_store(index)
         try:
             worker = Worker(store, index, layout.workers, sync=sync, layout_id=bytes.fromhex(layout.id))
-            closed_at = self._version_at_close(index)
+            closed_at = self.version_at_close(index)
             if worker.version < closed_at:
                 raise StorageError(
                     f"the store {self.part(index) / 'store'} has lost writes: it was closed with version "
@@ -167,7 +167,8 @@ class DataDirectory:
         worker.close()
         _write_durably(self.part(index) / "version", f"{worker.version}\n".encode())
 
-    def _version_at_close(self, index: int) -> int:
+    def version_at_close(self, index: int) -> int:
+        """The version counter of worker `index` when it last ended in order; 0 if it never did. Raises StorageError."""
         file = self.part(index) / "version"
         try:
             return int(file.read_text())

@@ -36,7 +36,8 @@ FIRST_ROW = b"\x00holdall"
 LAST_ROW = b"\xffholdall"
 SENTINEL = bytes([FORMAT])
 COUNTER_ROW = b"C"
-DICT_PREFIX, ENTRY_PREFIX, SWEEP_PREFIX, ID_PREFIX, NAME_PREFIX, SESSION_PREFIX = b"D", b"E", b"G", b"I", b"N", b"S"
+DICT_PREFIX, ENTRY_PREFIX, SWEEP_PREFIX, ID_PREFIX = b"D", b"E", b"G", b"I"
+NAME_PREFIX, OUTCOME_PREFIX, SESSION_PREFIX = b"N", b"O", b"S"
 
 _GENERATION = Struct(">I")
 _SEQUENCE = Struct(">Q")
@@ -84,7 +85,7 @@ def sweep_row(dict_id: bytes, generation: int) -> bytes:
 
 def outcome_row(session: bytes, sequence: int) -> bytes:
     """The row of a large outcome's payload."""
-    return b"O" + session + _SEQUENCE.pack(sequence)
+    return OUTCOME_PREFIX + session + _SEQUENCE.pack(sequence)
 
 
 def pack_record(record: Record) -> bytes:

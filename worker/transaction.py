@@ -19,7 +19,7 @@ from holdall.worker.dicts import Dicts
 from holdall.worker.sessions import Sessions
 from holdall.worker.store import Changes, Store
 
-_COUNTERS = Struct("<Qd")
+COUNTERS = Struct("<Qd")
 
 STEP_SECONDS_MAX = 2.0
 """The most that the clock is believed to have gone on between two looks: a worker looks twice a second."""
@@ -96,13 +96,13 @@ class Transaction:
         changes.update(self.sessions.changes())
         changes.update(self.dicts.changes())
         if changes:
-            changes[rows.COUNTER_ROW] = _COUNTERS.pack(self._counter, self.elapsed)
+            changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed)
             self._write(changes, self._sync)
         self._changes = {}
 
     def flush(self) -> None:
         """Make everything written so far survive a power cut. Raises CommitFailed."""
-        self._write({rows.COUNTER_ROW: _COUNTERS.pack(self._counter, self.elapsed)}, True)
+        self._write({rows.COUNTER_ROW: COUNTERS.pack(self._counter, self.elapsed)}, True)
 
     def _write(self, changes: Changes, sync: bool) -> None:
         try:
@@ -119,7 +119,7 @@ class Transaction:
                 )
         try:
             counter = self._store.get(rows.COUNTER_ROW)
-            self._counter, self.elapsed = _COUNTERS.unpack(counter) if counter else (0, 0.0)
+            self._counter, self.elapsed = COUNTERS.unpack(counter) if counter else (0, 0.0)
             self.dicts.load(self._table(rows.DICT_PREFIX), self.elapsed)
             self.sessions.load(self._table(rows.SESSION_PREFIX))
         except (msgspec.MsgspecError, UnicodeDecodeError, struct.error) as error:

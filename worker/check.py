@@ -1,0 +1,211 @@
+"""Reads everything in a data directory and says what is wrong with it. Nothing is repaired.
+
+LevelDB moves what it finds in its log into a table when a store is opened, as every start of a worker does; nothing else is
+written. A finding names the file or the row; what is not damaged is still checked.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from holdall.bodies import CatalogEntry
+from holdall.errors import StorageError
+from holdall.slots import dict_crc, key_hash, slot_of, slot_range
+from holdall.worker import rows
+from holdall.worker.directory import DataDirectory
+from holdall.worker.leveldb import LevelDBStore
+from holdall.worker.rows import DictRow, parse_record
+from holdall.worker.sessions import SessionRow
+from holdall.worker.store import Store
+from holdall.worker.transaction import COUNTERS
+
+FINDINGS_MAX = 1_000
+"""Findings told of one worker: a store that is damaged everywhere need not be listed in full."""
+STEP_ROWS = 1_000
+"""Rows between two signs of progress."""
+
+_DAMAGED = (StorageError, msgspec.MsgspecError, UnicodeDecodeError, struct.error, IndexError)
+
+
+class Finding(NamedTuple):
+    """Something wrong: in which file or row, and what."""
+
+    place: str
+    what: str
+
+
+@dataclass
+class Part:
+    """What was found in the part of one worker."""
+
+    index: int
+    rows: int = 0
+    bytes: int = 0
+    dicts: int = 0
+    entries: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    is_whole: bool = False
+    """Whether all of it could be read."""
+
+    def find(self, place: object, what: str) -> None:
+        """Note something wrong."""
+        if len(self.findings) < FINDINGS_MAX:
+            self.findings.append(Finding(f"{place!r}" if isinstance(place, bytes) else str(place), what))
+
+
+def check_directory(directory: DataDirectory) -> Iterator[Part]:
+    """Check each worker's part; yields the part that is being read, again and again, and each one at last when it is done.
+
+    Only for whoever holds the directory's lock. Raises StorageError if there is no layout, or no sound one.
+    """
+    layout = directory.layout()
+    parts = [Part(index) for index in range(layout.workers)]
+    named: dict[bytes, str] = {}
+    held: list[tuple[Part, bytes]] = []
+    for part in parts:
+        reader = _Reader(part, *slot_range(part.index, layout.workers))
+        try:
+            for _ in _read(directory, part, reader):
+                yield part
+            part.is_whole = True
+        except _DAMAGED as error:
+            part.find(directory.part(part.index), f"cannot be read to its end: {error}")
+        named.update(reader.named)
+        held += [(part, dict_id) for dict_id, row in reader.dicts.items() if row.deleted_at is row.lease_seconds is None]
+        yield part
+    if not all(part.is_whole for part in parts):
+        return  # what is not named may be named in what cannot be read
+    for part, dict_id in held:
+        if dict_id not in named:
+            part.find(rows.DICT_PREFIX + dict_id, "no name in the catalog leads to this Dict")
+            yield part
+
+
+def _read(directory: DataDirectory, part: Part, reader: _Reader) -> Iterator[None]:
+    folder = directory.part(part.index)
+    if not (folder / "complete").exists():
+        if (folder / "store").exists():
+            part.find(folder / "complete", "is missing: if the data is whole, make that file, empty")
+        return
+    lock = directory.lock_worker(part.index)
+    try:
+        closed_at = directory.version_at_close(part.index)
+        store = LevelDBStore(folder / "store")
+        try:
+            yield from reader.read(store)
+        finally:
+            store.close()
+        if reader.version < closed_at:
+            part.find(folder / "store", f"has lost writes: closed with version {closed_at:,}, it has {reader.version:,}")
+    finally:
+        lock.release()
+
+
+class _Reader:
+    """Reads one worker's store, which owns the slots from `first_slot` up to, but not including, `end_slot`."""
+
+    def __init__(self, part: Part, first_slot: int, end_slot: int) -> None:
+        self.version = 0
+        self.named: dict[bytes, str] = {}
+        self.dicts: dict[bytes, DictRow] = {}
+        self._part = part
+        self._first_slot, self._end_slot = first_slot, end_slot
+        self._last = b""
+        self._lengths: Counter[tuple[bytes, int]] = Counter()
+        self._left: set[tuple[bytes, int]] = set()
+        self._ids: dict[bytes, bytes] = {}
+        self._payloads: set[bytes] = set()
+        self._outcomes: set[bytes] = set()
+        self._kinds: dict[bytes, Callable[[bytes, bytes], None]] = {
+            rows.COUNTER_ROW: self._counter,
+            rows.DICT_PREFIX: self._dict,
+            rows.ENTRY_PREFIX: self._entry,
+            rows.SWEEP_PREFIX: lambda row, _data: self._left.add(_generation(row)),
+            rows.ID_PREFIX: lambda row, data: self._ids.update({row[1:]: data}),
+            rows.NAME_PREFIX: self._name,
+            rows.OUTCOME_PREFIX: lambda row, _data: self._payloads.add(row),
+            rows.SESSION_PREFIX: self._session,
+        }
+
+    def read(self, store: Store) -> Iterator[None]:
+        """Read every row, and then compare what they say of each other."""
+        part = self._part
+        for sentinel in (rows.FIRST_ROW, rows.LAST_ROW):
+            if store.get(sentinel) != rows.SENTINEL:
+                part.find(sentinel, f"the store lacks this row in format {rows.FORMAT}")
+        for row, data in store.scan(b""):
+            part.rows += 1
+            part.bytes += len(row) + len(data)
+            self._last = row
+            self._check(row, data)
+            if part.rows % STEP_ROWS == 0:
+                yield
+        if self._last != rows.LAST_ROW:
+            part.find(self._last, "the store ends after this row, and not at its last one: a table of it is damaged")
+        self._compare()
+
+    def _check(self, row: bytes, data: bytes) -> None:
+        kind = self._kinds.get(row[:1])
+        if kind is None:
+            if row not in (rows.FIRST_ROW, rows.LAST_ROW):
+                self._part.find(row, "there are no rows of this kind")
+            return
+        try:
+            kind(row, data)
+        except _DAMAGED as error:
+            self._part.find(row, f"is damaged: {error}")
+
+    def _counter(self, _row: bytes, data: bytes) -> None:
+        self.version = COUNTERS.unpack(data)[0]
+
+    def _dict(self, row: bytes, data: bytes) -> None:
+        self.dicts[row[1:]] = found = msgspec.msgpack.decode(data, type=DictRow)
+        self._part.dicts += found.deleted_at is None
+
+    def _entry(self, row: bytes, data: bytes) -> None:
+        self._lengths[_generation(row)] += 1
+        parse_record(row, data)
+        slot = slot_of(key_hash(dict_crc(row[1:17]), row[21:]))
+        if not self._first_slot <= slot < self._end_slot:
+            ours = f"{self._first_slot} to {self._end_slot - 1}"
+            self._part.find(row, f"its slot {slot} belongs to another worker: the slots of this one are {ours}")
+
+    def _name(self, row: bytes, data: bytes) -> None:
+        entry = msgspec.msgpack.decode(data, type=CatalogEntry)
+        self.named[entry.dict_id] = key = f"{entry.environment}/{entry.name}"
+        if key.encode() != row[1:]:
+            self._part.find(row, f"this row of the catalog names {key!r}")
+
+    def _session(self, row: bytes, data: bytes) -> None:
+        outcomes = msgspec.msgpack.decode(data, type=SessionRow).outcomes
+        self._outcomes.update(rows.outcome_row(row[1:], number) for number, each in outcomes.items() if each.payload is None)
+
+    def _compare(self) -> None:
+        part = self._part
+        for (dict_id, generation), count in self._lengths.items():
+            of = self.dicts.get(dict_id)
+            if (dict_id, generation) in self._left:
+                continue  # they are about to be swept
+            part.entries += count
+            if of is None or of.generation != generation:
+                part.find(rows.entry_prefix(dict_id, generation), f"{count:,} entries of a Dict that is not held here")
+        for dict_id, of in self.dicts.items():
+            count = self._lengths[dict_id, of.generation]
+            if count != of.length:
+                part.find(rows.DICT_PREFIX + dict_id, f"says {of.length:,} entries, there are {count:,}")
+        for name in sorted(self._outcomes - self._payloads):
+            part.find(name, "this payload of a remembered outcome is missing")
+        for name in sorted(self._payloads - self._outcomes):
+            part.find(name, "this payload belongs to no remembered outcome")
+        for dict_id in self.named.keys() ^ self._ids.keys():
+            part.find(rows.ID_PREFIX + dict_id, "the catalog has this id under a name, or the name under the id, and not both")
+
+
+def _generation(row: bytes) -> tuple[bytes, int]:
+    return row[1:17], int.from_bytes(row[17:21], "big")
