@@ -92,6 +92,11 @@ class Client:
         return client
 
     @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    @property
     def is_local(self) -> bool:
         """Whether this client starts its service when it does not run."""
         return self._data is not None

@@ -38,6 +38,7 @@ class Handle:
     _environment: str
     _create_if_missing: bool
     _client: Client | None
+    _is_default: bool  # whether the client is the one for calls that are given none
     _url: str | None  # of the service it was pickled at; a service configured here wins
     _lock: tuple[int, threading.RLock]  # of this process: a child may be forked while it is held
 
@@ -57,6 +58,7 @@ class Handle:
         handle._environment = environment
         handle._create_if_missing = create_if_missing
         handle._client = client
+        handle._is_default = False
         handle._url = url
         handle._lock = os.getpid(), threading.RLock()
         handle.id = dict_id
@@ -119,14 +121,20 @@ class Handle:
         return f"di-{self.id.hex()}"
 
     def connected(self, given: Client | None = None) -> Client:
-        """The client this handle uses: the one it was given, or else the default one, from its first use on."""
+        """The client this handle uses: the one it was given, or else the default one, from first use until that is closed."""
         if given is not None and given is not self._client:
-            self._client = given
-            if self._name:
-                self.id = None
-        if self._client is None:
-            self._client = Client.from_env(self._url)
+            self._use(given, is_default=False)
+        elif self._client is None or (self._client.is_closed and self._is_default):
+            self._use(Client.from_env(self._url), is_default=True)
+        assert self._client is not None
         return self._client
+
+    def _use(self, client: Client, *, is_default: bool) -> None:
+        """Another client than before may be another service's, where the Dict of this name has another id."""
+        if self._client is not None and self._name:
+            self.id = None
+        self._client = client
+        self._is_default = is_default
 
     def hydration(self) -> Operation[bytes]:
         """Look the id up, and make the Dict if it is missing and may be made. Returns the id."""

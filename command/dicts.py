@@ -212,8 +212,16 @@ def _confirm(question: str, yes: bool) -> None:
 
 
 def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, default=_as_json))
+    """Print a value; one that JSON has no form for, a part of it, or a key, as its repr."""
+    try:
+        text = json.dumps(value, default=_as_json, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):  # a key of a mapping, NaN, a huge int, a value that holds itself
+        text = json.dumps(_as_json(value))
+    click.echo(text)
 
 
 def _as_json(value: Any) -> str:
-    return value.isoformat() if hasattr(value, "isoformat") else repr(value)
+    try:
+        return str(value.isoformat()) if hasattr(value, "isoformat") else repr(value)
+    except Exception:  # a user's own code may raise anything
+        return shown(value)

@@ -85,6 +85,7 @@ INTERNAL = {
         "new_socket",
         "inherit",
         "is_local",
+        "is_closed",
     ),
 }
 """What other parts of holdall need of these classes, and users do not."""

@@ -48,6 +48,15 @@ def test_a_closed_client_says_so(service: holdall.LocalService, name: str) -> No
     client.close()
 
 
+def test_a_handle_of_the_default_client_goes_on_at_the_next_service() -> None:
+    d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True)
+    for number in range(2):
+        with holdall.LocalService(workers=1):
+            assert d.get("key") is None
+            d["key"] = number
+            assert d["key"] == number
+
+
 def test_one_handle_in_many_threads(d: Dict[Any, Any]) -> None:
     def work(number: int) -> None:
         for step in range(50):
