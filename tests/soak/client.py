@@ -16,11 +16,13 @@ import msgspec
 
 from holdall import Client, Dict, OutcomeUnknown
 from holdall.errors import ConnectionError, StorageError, TimeoutError
-from tests.soak.record import FAILURE_CHARACTERS_MAX, Broken, Ended, Started, now, say
+from tests.soak.record import FAILURE_CHARACTERS_MAX, REFUSED, Broken, Ended, Started, now, say
 from tests.soak.workload import Wish, Workload
 
 FAILURES = (TimeoutError, ConnectionError, StorageError)
 """What a call may end in while something is broken; whether it happened is unknown then."""
+FAILED_PAUSE_SECONDS = 0.1
+"""How much longer a caller waits after a call that failed: a full disk refuses at once, and would fill a history."""
 
 
 class ClientSettings(msgspec.Struct, frozen=True):
@@ -82,7 +84,7 @@ class ClientProcess:
             except Exception as error:
                 ended = _failed(caller, error)
             say(ended)
-            time.sleep(random.expovariate(1 / self._settings.pause_seconds))
+            time.sleep(self._pause_seconds(random, ended))
 
     async def _await_in_tasks(self) -> None:
         first = self._settings.threads
@@ -104,12 +106,16 @@ class ClientProcess:
             except Exception as error:
                 ended = _failed(caller, error)
             say(ended)
-            await asyncio.sleep(random.expovariate(1 / self._settings.pause_seconds))
+            await asyncio.sleep(self._pause_seconds(random, ended))
 
     def _workload(self, caller: int, *, awaits: bool) -> tuple[Workload, Random]:
         name = f"{self._settings.name}-{caller}"
         random = Random(f"{self._settings.seed} {name}")
         return Workload(random, name, awaits=awaits), random
+
+    def _pause_seconds(self, random: Random, ended: Ended | Broken) -> float:
+        failed = isinstance(ended, Broken) or bool(ended.why)
+        return random.expovariate(1 / self._settings.pause_seconds) + (FAILED_PAUSE_SECONDS if failed else 0.0)
 
     def _begin(self, caller: int, workload: Workload) -> Wish:
         wish = workload.draw(self._generation)
@@ -119,7 +125,8 @@ class ClientProcess:
 
 def _failed(caller: int, error: Exception) -> Ended | Broken:
     if isinstance(error, FAILURES) and not isinstance(error, OutcomeUnknown):  # an outcome is kept while its call waits
-        return Ended(caller, now(), why=type(error).__name__)
+        refused = isinstance(error, StorageError) and "values are refused" in str(error)
+        return Ended(caller, now(), why=REFUSED if refused else type(error).__name__)
     return Broken(caller, now(), f"{type(error).__name__}: {error}"[:FAILURE_CHARACTERS_MAX])
 
 

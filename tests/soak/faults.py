@@ -34,6 +34,7 @@ FULL_DISK = "disk full"
 STOP_SECONDS_MIN = 0.1
 WAIT_SECONDS_MAX = 2.0
 """The longest that it is quiet between two faults, though calls be slow."""
+AGAIN_SECONDS = 0.05
 RECOVERY_SECONDS_MAX = 60.0
 """By when calls must be answered again when nothing has been wrong for so long."""
 LEFT_MIB = (0, 0, 20)
@@ -47,8 +48,8 @@ class Surroundings(Protocol):
         """How many calls have been."""
         ...
 
-    def kill_a_client(self) -> None:
-        """Kill a client that waits for an answer."""
+    def kill_a_client(self) -> bool:
+        """Kill a client that waits for an answer. Returns whether there was one."""
         ...
 
     def now(self) -> float:
@@ -63,8 +64,8 @@ class Faults:
         self, random: Random, service: Service, around: Surroundings, disk: Path | None, calls_apart: int, stop_seconds: float
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self.failure: BaseException | None = None
         self.log: list[tuple[float, str]] = []
+        self._failure: BaseException | None = None
         self._random = random
         self._service = service
         self._around = around
@@ -88,6 +89,11 @@ class Faults:
         for timer in self._lasting:
             timer.join()
 
+    def check(self) -> None:
+        """Raise what the thread has met: a Violation if the service does not come back."""
+        if self._failure is not None:
+            raise self._failure
+
     def _run(self) -> None:
         try:
             for kind in self._kinds():
@@ -95,12 +101,14 @@ class Faults:
                 if self._ending.is_set():
                     return
                 self._service.check()
-                what = getattr(self, "_" + kind.replace(" ", "_"))()
-                if what is not None:
-                    self.counts[kind] += 1
-                    self.log.append((self._around.now(), f"{kind}{what}"))
+                strike = getattr(self, "_" + kind.replace(" ", "_"))
+                while (what := strike()) is None:  # what it is to strike is just not there
+                    if self._ending.wait(AGAIN_SECONDS):
+                        return
+                self.counts[kind] += 1
+                self.log.append((self._around.now(), f"{kind}{what}"))
         except BaseException as error:
-            self.failure = error
+            self._failure = error
 
     def _kinds(self) -> Iterator[str]:
         kinds = [kind for kind in SHARES if kind != FULL_DISK or self._disk is not None]
@@ -118,7 +126,7 @@ class Faults:
             if done >= self._calls_apart * share or (lasts > WAIT_SECONDS_MAX and (done or wrong)):
                 break
             if lasts > RECOVERY_SECONDS_MAX:
-                raise Violation(f"no call was answered in {lasts:.0f} s though every process was let run: {self.log[-1]}")
+                raise Violation(f"no call was answered in {lasts:.0f} s though every process was let run")
         self._lasting = [timer for timer in self._lasting if timer.is_alive()]
 
     def _last(self, undo: Callable[[], None], seconds: float) -> None:
@@ -167,9 +175,8 @@ class Faults:
     def _broker_stopped(self) -> str | None:
         return self._stop("broker")
 
-    def _client_killed(self) -> str:
-        self._around.kill_a_client()
-        return ""
+    def _client_killed(self) -> str | None:
+        return "" if self._around.kill_a_client() else None
 
     def _service_killed(self) -> str:
         self._service.kill()

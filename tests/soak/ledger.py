@@ -17,7 +17,7 @@ from tests.simulation.judgement import what_is_wrong
 from tests.simulation.linearizability import ABSENT, GET, POP, PUT, READS, UNSEEN
 from tests.simulation.simulation import Violation
 from tests.soak.client import ClientSettings
-from tests.soak.record import Broken, Ended, Started, now
+from tests.soak.record import REFUSED, Broken, Ended, Started, now
 from tests.soak.workload import SHAPES, key_of
 
 DICT = "soak"
@@ -107,6 +107,8 @@ class Ledger:
         if line.why:
             call.why = f"failed: {line.why}"
             self.outcomes[call.kind, line.why] += 1
+            if line.why == REFUSED and len(call.keys) == 1:  # of several keys, some may be at another worker
+                self._calls[caller.generation].remove(call)
         else:
             self._answer(call, line)
 
@@ -153,6 +155,10 @@ class Ledger:
                 lasts = self.seconds() - caller.call.invoked
                 if lasts > caller.timeout + LATE_SECONDS_MAX + SILENT_SECONDS_MAX:
                     raise Violation(f"{caller.call} of {client} hangs: it has been under way for {lasts:.1f} s")
+
+    def is_calling(self, client: str) -> bool:
+        """Whether a call of this client is under way."""
+        return any(caller.call is not None for (name, _number), caller in list(self._callers.items()) if name == client)
 
     @property
     def unknown(self) -> int:

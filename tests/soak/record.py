@@ -15,6 +15,8 @@ import msgspec
 LINE_BYTES_MAX = 4096
 """PIPE_BUF on Linux: writes of no more are atomic."""
 FAILURE_CHARACTERS_MAX = 500
+REFUSED = "refused: no room"
+"""Why a call ended whose worker says that it stored nothing, because its disk is full. The error has no type of its own."""
 
 
 class Started(msgspec.Struct, tag=True, array_like=True):

@@ -15,13 +15,11 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from holdall.service.settings import Sync
 from tests.simulation.simulation import Violation
 from tests.small_disk import small_disk
 from tests.soak import report
@@ -49,7 +47,6 @@ TOLD_EVERY_SECONDS = 15.0
 def main(directory: Path | None, as_json: bool, **options: object) -> None:
     """Check a service under kill -9, SIGSTOP, restarts and a full disk, with clients in processes of their own."""
     plan = Plan(**options)  # type: ignore[arg-type]
-    plan = plan._replace(sync=cast(Sync, plan.sync))
     console = Console(stderr=as_json)
     scratch = Path(tempfile.mkdtemp(prefix="soak-"))
     os.environ["XDG_RUNTIME_DIR"] = str(scratch / "run")

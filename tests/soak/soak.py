@@ -7,6 +7,7 @@ last look   every key that was ever used is read, and what the history says must
 
 from __future__ import annotations
 
+import os
 import selectors
 import subprocess
 import time
@@ -73,7 +74,7 @@ class SoakClient:
 
     def read(self) -> list[bytes] | None:
         """Lines that have arrived; None at the end."""
-        data = self.output.read1(READ_BYTES)  # type: ignore[attr-defined]
+        data = os.read(self.output.fileno(), READ_BYTES)
         if not data:
             return None
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -107,6 +108,7 @@ class Soak:
         self.plan = plan
         self.ledger = Ledger()
         self._random = Random(plan.seed)
+        self._chance_of_kills = Random(f"kills {plan.seed}")  # of the faults' thread
         self._clients_log = directory / "clients.log"
         self._service = Service(directory / "data" / "store", plan.workers, plan.sync, directory / "service.log")
         disk = directory / "data" if can_be_full else None
@@ -149,9 +151,12 @@ class Soak:
         """Seconds since the run began."""
         return self.ledger.seconds()
 
-    def kill_a_client(self) -> None:
-        """Kill one of the clients; with so many calls under way it most likely waits for an answer."""
-        self._random.choice(self._clients).kill()
+    def kill_a_client(self) -> bool:
+        """Kill one of the clients that wait for an answer. Returns whether there was one."""
+        calling = [each for each in list(self._clients) if self.ledger.is_calling(each.settings.name)]
+        if calling:
+            self._chance_of_kills.choice(calling).kill()
+        return bool(calling)
 
     def _storm(self, pool: ThreadPoolExecutor) -> None:
         try:
@@ -165,11 +170,11 @@ class Soak:
                         each.go_on_with(self.ledger.generation)
                 self._judge(pool)
                 self.ledger.check_for_hangs()
-                if self.faults.failure is not None:
-                    raise self.faults.failure
+                self.faults.check()
                 self._tell(self)
         finally:
             self.faults.end()
+        self.faults.check()
 
     def _is_done(self) -> bool:
         plan = self.plan
