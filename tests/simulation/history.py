@@ -135,7 +135,10 @@ def operations_of(calls: Iterable[Call]) -> dict[Place, list[Operation]]:
 
 def told_of(calls: Iterable[Call], place: Place) -> str:
     """Those of these calls that concern this key, one on each line."""
-    about = [call for call in calls if any(each == place for each, _operation in call.operations())]
+    about = sorted(
+        (call for call in calls if any(each == place for each, _operation in call.operations())),
+        key=lambda call: call.invoked,
+    )
     return "\n".join(f"{_time(c.invoked)} – {_time(c.returned)}  {c.client:9} {c} {c.outcome()}" for c in about)
 
 

@@ -23,10 +23,8 @@ from tests.soak.workload import SHAPES, key_of
 DICT = "soak"
 CALLS_PER_KEY = 150
 """Of a generation, about: a history of so many calls is judged in some milliseconds."""
-LATE_SECONDS_MAX = 1.0
-"""By how much a call may overrun its timeout: beyond it hangs."""
 SILENT_SECONDS_MAX = 10.0
-"""How much later than that its end may be told: by then it hangs for good."""
+"""How much later than a call may end its end may be told: by then it hangs for good."""
 
 
 @dataclass
@@ -54,17 +52,16 @@ class Longest:
 class Ledger:
     """What happened, and whether it may have."""
 
-    def __init__(self) -> None:
+    def __init__(self, late_seconds: float) -> None:
         self.generation = 0
         self.answered = 0
-        self.judged = 0
-        """Generations."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """How many calls of each kind ended how."""
         self.longest_call = Longest()
         self.longest_pause = Longest()
         self.values: dict[int, dict[Any, Any]] = {}
         """What the keys of each generation that was judged held then."""
+        self._late_seconds = late_seconds
         self._origin = now()
         self._callers: dict[tuple[str, int], Caller] = {}
         self._calls: defaultdict[int, list[Call]] = defaultdict(list)
@@ -102,7 +99,7 @@ class Ledger:
         self.longest_call.see(took, f"{call} of {client}, timeout {caller.timeout:g} s")
         if isinstance(line, Broken):
             raise Violation(f"{call} of {client} ended in an error that is none of an outage: {line.text}")
-        if took > caller.timeout + LATE_SECONDS_MAX:
+        if took > caller.timeout + self._late_seconds:
             raise Violation(f"{call} of {client} hung: it took {took:.3f} s and has a timeout of {caller.timeout:g} s")
         if line.why:
             call.why = f"failed: {line.why}"
@@ -135,7 +132,6 @@ class Ledger:
             wrong = what_is_wrong(place, operations)
             if wrong:
                 raise Violation(f"{wrong}:\n{told_of(calls, place)}")
-        self.judged += 1
         self.values[generation] = {call.keys[0]: call.result for call in look}
         self._calls[generation] = [
             *(Call(LAST_LOOK, PUT, DICT, call.keys, (call.result,), call.invoked, call.ended, call.returned, True)
@@ -153,7 +149,7 @@ class Ledger:
         for (client, _number), caller in self._callers.items():
             if caller.call is not None:
                 lasts = self.seconds() - caller.call.invoked
-                if lasts > caller.timeout + LATE_SECONDS_MAX + SILENT_SECONDS_MAX:
+                if lasts > caller.timeout + self._late_seconds + SILENT_SECONDS_MAX:
                     raise Violation(f"{caller.call} of {client} hangs: it has been under way for {lasts:.1f} s")
 
     def is_calling(self, client: str) -> bool:

@@ -23,7 +23,7 @@ def summary(soak: Soak, violation: str) -> dict[str, Any]:
         "seconds": round(ledger.seconds(), 1),
         "operations": ledger.answered,
         "unknown": ledger.unknown,
-        "generations": ledger.judged,
+        "generations": len(ledger.values),
         "by kind": kinds,
         "faults": dict(sorted(soak.faults.counts.items())),
         "longest call": [round(ledger.longest_call.seconds, 3), ledger.longest_call.what],

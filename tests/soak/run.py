@@ -42,6 +42,7 @@ TOLD_EVERY_SECONDS = 15.0
 @click.option("--workers", type=click.IntRange(1, 8), default=3, show_default=True, help="Of the service.")
 @click.option("--sync", type=click.Choice(["always", "interval", "off"]), default="always", show_default=True)
 @click.option("--stop-seconds", type=float, default=5.0, show_default=True, help="How long a process is stopped at most.")
+@click.option("--late-seconds", type=float, default=1.0, show_default=True, help="By how much a call may overrun its timeout.")
 @click.option("--directory", type=click.Path(path_type=Path), help="For the data; a temporary small disk by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def main(directory: Path | None, as_json: bool, **options: object) -> None:
@@ -63,18 +64,19 @@ def main(directory: Path | None, as_json: bool, **options: object) -> None:
                 can_be_full = False
                 console.print(f"the disk will not be full: {error}", style="yellow")
         told = _Told(console, plan)
-        soak = Soak(plan, data.parent, can_be_full=can_be_full, tell=told.tell)
+        soak = Soak(plan, data, scratch, can_be_full=can_be_full, tell=told.tell)
         with told.progress:
             try:
                 soak.run()
             except Violation as found:
                 violation = str(found)
+                shutil.copytree(data, scratch / "found", ignore=shutil.ignore_patterns("reserve", "ballast"))
     if as_json:
         click.echo(report.as_json(soak, violation))
     else:
         report.print_tables(console, soak, violation)
     if violation:
-        console.print(f"logs: {scratch}", highlight=False)
+        console.print(f"the logs, and the data as it was then: {scratch}", highlight=False)
         sys.exit(1)
     shutil.rmtree(scratch)
     if directory is not None:
@@ -97,7 +99,7 @@ class _Told:
         ledger = soak.ledger
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(soak.faults.counts.items()))
         faults = f"{soak.faults.counts.total()} faults ({kinds})"
-        text = f"{ledger.answered:,} answered, {ledger.unknown:,} unknown, {ledger.judged} generations judged, {faults}"
+        text = f"{ledger.answered:,} answered, {ledger.unknown:,} unknown, {len(ledger.values)} generations judged, {faults}"
         self.progress.update(self._task, description=text, completed=ledger.seconds() if soak.plan.seconds else ledger.answered)
         if not self._console.is_terminal and time.monotonic() > self._told_at + TOLD_EVERY_SECONDS:
             self._told_at = time.monotonic()

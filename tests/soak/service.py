@@ -76,9 +76,11 @@ class Service:
 
     def kill(self, *others: int) -> None:
         """Kill its first process, and these besides."""
-        for pid in (*others, self.pid):
+        assert self._process is not None
+        for pid in others:
             with contextlib.suppress(ProcessLookupError):  # it has just ended
                 os.kill(pid, signal.SIGKILL)
+        self._process.kill()
         self._leave()
 
     def end(self) -> None:

@@ -26,7 +26,7 @@ from tests.simulation.linearizability import ABSENT
 from tests.simulation.simulation import Violation
 from tests.soak.client import FAILURES, ClientSettings
 from tests.soak.faults import Faults
-from tests.soak.ledger import DICT, LATE_SECONDS_MAX, SILENT_SECONDS_MAX, Ledger
+from tests.soak.ledger import DICT, SILENT_SECONDS_MAX, Ledger
 from tests.soak.record import parse
 from tests.soak.service import Service
 from tests.soak.workload import SHAPES, key_of, name_of
@@ -53,6 +53,8 @@ class Plan(NamedTuple):
     workers: int = 3
     sync: Sync = "always"
     stop_seconds: float = 5.0
+    late_seconds: float = 1.0
+    """By how much a call may overrun its timeout: beyond it hangs."""
 
 
 class SoakClient:
@@ -102,16 +104,16 @@ class SoakClient:
 
 
 class Soak:
-    """The run of a plan in `directory`, whose folder `data` is on a small disk that can be filled, or not."""
+    """The run of a plan, with its data in `data`: a small disk of its own, that can be filled, or not."""
 
-    def __init__(self, plan: Plan, directory: Path, *, can_be_full: bool, tell: Callable[[Soak], None]) -> None:
+    def __init__(self, plan: Plan, data: Path, logs: Path, *, can_be_full: bool, tell: Callable[[Soak], None]) -> None:
         self.plan = plan
-        self.ledger = Ledger()
+        self.ledger = Ledger(plan.late_seconds)
         self._random = Random(plan.seed)
         self._chance_of_kills = Random(f"kills {plan.seed}")  # of the faults' thread
-        self._clients_log = directory / "clients.log"
-        self._service = Service(directory / "data" / "store", plan.workers, plan.sync, directory / "service.log")
-        disk = directory / "data" if can_be_full else None
+        self._clients_log = logs / "clients.log"
+        self._service = Service(data / "store", plan.workers, plan.sync, logs / "service.log")
+        disk = data if can_be_full else None
         apart = plan.operations // max(1, plan.faults)
         self.faults = Faults(Random(f"faults {plan.seed}"), self._service, self, disk, apart, plan.stop_seconds)
         self._tell = tell
@@ -258,7 +260,7 @@ class Soak:
         self._stopping = True
         for each in self._clients:
             each.end()
-        give_up_at = time.monotonic() + max(TIMEOUTS) + LATE_SECONDS_MAX + SILENT_SECONDS_MAX
+        give_up_at = time.monotonic() + max(TIMEOUTS) + self.plan.late_seconds + SILENT_SECONDS_MAX
         while self._clients:
             self._read(0.1)
             if time.monotonic() > give_up_at:
