@@ -55,6 +55,8 @@ class Ledger:
     def __init__(self, late_seconds: float) -> None:
         self.generation = 0
         self.answered = 0
+        self.refused = 0
+        """Calls that certainly did nothing, because there was no room."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
         """How many calls of each kind ended how."""
         self.longest_call = Longest()
@@ -104,8 +106,9 @@ class Ledger:
         if line.why:
             call.why = f"failed: {line.why}"
             self.outcomes[call.kind, line.why] += 1
-            if line.why == REFUSED and len(call.keys) == 1:  # of several keys, some may be at another worker
+            if line.why == REFUSED and call.kind != PUT_MANY:  # of several keys, some may be at another worker
                 self._calls[caller.generation].remove(call)
+                self.refused += 1
         else:
             self._answer(call, line)
 
@@ -158,8 +161,8 @@ class Ledger:
 
     @property
     def unknown(self) -> int:
-        """How many calls ended without an answer."""
-        return self.outcomes.total() - self.answered
+        """How many calls ended without anybody knowing what became of them."""
+        return self.outcomes.total() - self.answered - self.refused
 
     def _begin(self, client: str, caller: Caller, line: Started) -> None:
         keys = tuple(key_of(line.generation, number) for number in line.keys)

@@ -22,6 +22,7 @@ def summary(soak: Soak, violation: str) -> dict[str, Any]:
         "plan": soak.plan._asdict(),
         "seconds": round(ledger.seconds(), 1),
         "operations": ledger.answered,
+        "refused": ledger.refused,
         "unknown": ledger.unknown,
         "generations": len(ledger.values),
         "by kind": kinds,
@@ -39,15 +40,14 @@ def as_json(soak: Soak, violation: str) -> str:
 
 def print_tables(console: Console, soak: Soak, violation: str) -> None:
     """The figures for people."""
-    figures = summary(soak, violation)
+    figures, ledger = summary(soak, violation), soak.ledger
     outcomes = sorted({outcome for kind in figures["by kind"].values() for outcome in kind})
-    calls = Table(
-        "operation", *outcomes, title=f"{figures['operations']:,} answered, {figures['unknown']:,} of unknown outcome"
-    )
+    counts = f"{ledger.answered:,} answered, {ledger.refused:,} refused, {ledger.unknown:,} of unknown outcome"
+    calls = Table("operation", *outcomes, title=counts)
     for column in calls.columns[1:]:
         column.justify = "right"
-    for kind, counts in figures["by kind"].items():
-        calls.add_row(kind, *(f"{counts[outcome]:,}" for outcome in outcomes))
+    for kind, ended in figures["by kind"].items():
+        calls.add_row(kind, *(f"{ended[outcome]:,}" for outcome in outcomes))
     faults = Table("fault", "times", title=f"{soak.faults.counts.total()} faults in {figures['seconds']:.0f} s")
     faults.columns[1].justify = "right"
     for kind, count in figures["faults"].items():

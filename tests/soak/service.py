@@ -23,6 +23,8 @@ LEAVING_SECONDS = 10.0
 START_SECONDS_MAX = 60.0
 """By when a service must have started, however often it refuses to because a process of the one before is stopped."""
 END_SECONDS_MAX = 30.0
+TRACEBACK = "Traceback (most recent call last)"
+TRACEBACK_CHARACTERS_MAX = 2_000
 
 
 class Service:
@@ -73,6 +75,12 @@ class Service:
         status = self._process.poll()
         if status is not None:
             raise Violation(f"the service ended by itself, with status {status}: see {self._log}")
+
+    def check_log(self) -> None:
+        """Raise Violation if one of its processes met an error that nothing in it expects."""
+        text = self._log.read_text()
+        if TRACEBACK in text:
+            raise Violation(f"in {self._log}: {text[text.index(TRACEBACK) :][:TRACEBACK_CHARACTERS_MAX]}")
 
     def kill(self, *others: int) -> None:
         """Kill its first process, and these besides."""

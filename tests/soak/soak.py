@@ -132,6 +132,7 @@ class Soak:
                 self._storm(pool)
                 self._quiet()
                 self._last_look()
+                self._service.check_log()
         except Violation as violation:
             log = "\n".join(f"{at:10.3f}  {what}" for at, what in self.faults.log[-FAULTS_TOLD:])
             raise Violation(f"seed {self.plan.seed}, at {self.ledger.seconds():.3f} s: {violation}\n\nfaults:\n{log}") from None
