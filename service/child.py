@@ -53,7 +53,7 @@ class Child:
     def say(self, line: str) -> None:
         """Tell the parent something."""
         if self._supervised:
-            print(line, flush=True)
+            _tell_parent(line)
 
 
 def run(settings: BrokerSettings | WorkerSettings, main: Callable[[Any, Child], int | None], *, supervised: bool) -> int:
@@ -65,8 +65,15 @@ def run(settings: BrokerSettings | WorkerSettings, main: Callable[[Any, Child], 
     except Error as error:
         if not supervised:
             raise
-        print(refusal(error), flush=True)
+        _tell_parent(refusal(error))
         return EXIT_REFUSED
+
+
+def _tell_parent(line: str) -> None:
+    try:
+        os.write(sys.stdout.fileno(), f"{line}\n".encode())  # print would try again, and complain, at the end
+    except BrokenPipeError:  # it is gone, and so is the other end of standard input: this process ends anyway
+        pass
 
 
 def refusal(error: Error) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,3 +24,15 @@ def process_ids(data: Path) -> list[str]:
     """The ids of the process of the service on this data directory, of its broker and of its workers."""
     service = (data / "lock").read_text().strip()
     return [service, *Path(f"/proc/{service}/task/{service}/children").read_text().split()]
+
+
+def children(pid: int) -> dict[str, int]:
+    """The processes of ours that this one started and that are there now: "service", "broker", "worker 0", and so on."""
+    found: dict[str, int] = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it has just ended
+            argv = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+            if argv[1:2] == ["-m"] and argv[2].startswith("holdall."):
+                index = json.loads(argv[3]).get("index")
+                found[argv[2].removeprefix("holdall.") + ("" if index is None else f" {index}")] = int(child)
+    return found

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from holdall import Client, Dict, LocalService, StorageError
 from tests.processes import process_ids, until
+from tests.small_disk import fill, small_disk
 
 DISK_MIB = 320
 VALUE = os.urandom(100_000)
@@ -23,28 +23,18 @@ WORKERS = 1
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "holdall-test", str(tmp_path)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.decode().strip()}")
-    yield tmp_path
-    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+    with contextlib.ExitStack() as mounted:
+        try:
+            mounted.enter_context(small_disk(tmp_path, DISK_MIB))
+        except PermissionError as error:
+            pytest.skip(str(error))
+        yield tmp_path
 
 
 @pytest.fixture
 def d(disk: Path) -> Iterator[Dict[int, bytes]]:
     with LocalService(directory=disk / "data", workers=WORKERS) as service, Client(service.url) as client:
         yield Dict.from_name("kv", create_if_missing=True, client=client)
-
-
-def fill(disk: Path, left_mib: int = 0) -> Path:
-    """Leave so much room."""
-    ballast = disk / "ballast"
-    with open(ballast, "wb") as file:
-        found = os.statvfs(disk)
-        os.posix_fallocate(file.fileno(), 0, found.f_bavail * found.f_frsize - (left_mib << 20))
-    return ballast
 
 
 def refuses_values(d: Dict[int, bytes]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import json
 import multiprocessing
@@ -27,19 +26,7 @@ from holdall.service.child import READY
 from holdall.service.process import command, environment
 from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url
-from tests.processes import WAIT_SECONDS, until
-
-
-def children(pid: int) -> dict[str, int]:
-    """The processes of ours that this one started and that are there now: "service", "broker", "worker 0", and so on."""
-    found: dict[str, int] = {}
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        with contextlib.suppress(OSError):  # it has just ended
-            argv = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-            if argv[1:2] == ["-m"] and argv[2].startswith("holdall."):
-                index = json.loads(argv[3]).get("index")
-                found[argv[2].removeprefix("holdall.") + ("" if index is None else f" {index}")] = int(child)
-    return found
+from tests.processes import WAIT_SECONDS, children, until
 
 
 def kill(service_pid: int, *names: str) -> None:

@@ -22,7 +22,7 @@ import holdall
 from holdall import Dict, LocalService, settings
 from holdall.service import process
 from holdall.service.child import READY, refusal_error
-from holdall.service.settings import ServiceSettings, Sync
+from holdall.service.settings import BrokerSettings, ServiceSettings, Sync
 from holdall.worker.directory import DataDirectory
 from tests.processes import WAIT_SECONDS, until
 
@@ -235,6 +235,23 @@ def test_a_service_that_ends_leaves_no_process_behind_and_loses_nothing(
         until(lambda: not processes(url))
     with running(wanted), holdall.Client(url) as client:
         assert dict(Dict[Any, Any].from_name("kv", client=client)) == stored
+
+
+def test_a_process_whose_service_is_gone_ends_in_silence(tmp_path: Path) -> None:
+    readable, writable = os.pipe()
+    os.close(readable)  # nobody hears that it is ready
+    argv = process.command("holdall.broker", BrokerSettings([f"ipc://{tmp_path}/front"], f"ipc://{tmp_path}/back"))
+    with open(writable, "wb") as output:
+        broker = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            env=process.environment(),
+            timeout=WAIT_SECONDS,
+            check=False,
+        )
+    assert (broker.returncode, broker.stderr) == (0, b"")
 
 
 def test_without_plyvel_a_service_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

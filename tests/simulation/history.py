@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -120,21 +120,26 @@ class History:
         """A message arrives."""
         self._events.append((self.clock.now, "", lambda: f"    {lane}: {trace.shown(frames)}"))
 
-    def operations(self) -> dict[Place, list[Operation]]:
-        """What was done to each key."""
-        operations: dict[Place, list[Operation]] = {}
-        for call in self.calls:
-            for place, operation in call.operations():
-                operations.setdefault(place, []).append(operation)
-        return operations
-
-    def of(self, place: Place) -> str:
-        """The calls that concern this key, one on each line."""
-        about = [call for call in self.calls if any(each == place for each, _operation in call.operations())]
-        return "\n".join(f"{_time(c.invoked)} – {_time(c.returned)}  {c.client:9} {c} {c.outcome()}" for c in about)
-
     def __str__(self) -> str:
         return "\n".join(f"{_time(time)}  {who:9} {what()}" for time, who, what in self._events)
+
+
+def operations_of(calls: Iterable[Call]) -> dict[Place, list[Operation]]:
+    """What these calls did to each key."""
+    operations: dict[Place, list[Operation]] = {}
+    for call in calls:
+        for place, operation in call.operations():
+            operations.setdefault(place, []).append(operation)
+    return operations
+
+
+def told_of(calls: Iterable[Call], place: Place) -> str:
+    """Those of these calls that concern this key, one on each line."""
+    about = sorted(
+        (call for call in calls if any(each == place for each, _operation in call.operations())),
+        key=lambda call: call.invoked,
+    )
+    return "\n".join(f"{_time(c.invoked)} – {_time(c.returned)}  {c.client:9} {c} {c.outcome()}" for c in about)
 
 
 def shorten(value: object) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdall import keys
 from holdall.slots import key_hash, slot_of, slot_range
-from tests.simulation.history import LAST_LOOK, LENGTH, PAGE, Call, Place, shorten
+from tests.simulation.history import LAST_LOOK, LENGTH, PAGE, Call, Place, operations_of, shorten, told_of
 from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, REMOVE, UNSEEN, Operation, is_linearizable
 
 if TYPE_CHECKING:
@@ -21,16 +21,23 @@ def judge(simulation: Simulation) -> None:
     simulation.broker.check()
     _nothing_is_under_way(simulation)
     _the_last_look_agrees_with_itself(simulation)
-    for place, operations in simulation.history.operations().items():
-        lost_at = _lost_at(simulation, place)
-        _values_come_from_calls(simulation, place, operations)
-        if lost_at == inf:
-            _nothing_happened_twice(simulation, place, operations)
-        seen = [_as_known_at(lost_at, each) for each in operations if each.invoked < lost_at]
-        if not is_linearizable(seen):
-            simulation.fail(
-                f"what happened to {place[1]!r} in {place[0]} cannot have happened:\n{simulation.history.of(place)}"
-            )
+    calls = simulation.history.calls
+    for place, operations in operations_of(calls).items():
+        wrong = what_is_wrong(place, operations, lost_at=_lost_at(simulation, place))
+        if wrong:
+            simulation.fail(f"{wrong}:\n{told_of(calls, place)}")
+
+
+def what_is_wrong(place: Place, operations: list[Operation], *, lost_at: float = inf) -> str:
+    """What cannot be true of these operations on one key, which was absent at first; nothing if they can be explained.
+
+    `lost_at` is when answered writes may have been lost, as they may be in a power cut where not every write is synced.
+    """
+    seen = [_as_known_at(lost_at, each) for each in operations if each.invoked < lost_at]
+    wrong = _value_from_nowhere(place, operations) or (lost_at == inf and _what_happened_twice(place, operations))
+    if not wrong and not is_linearizable(seen):
+        wrong = f"what happened to {place[1]!r} in {place[0]} cannot have happened"
+    return wrong or ""
 
 
 def _nothing_is_under_way(simulation: Simulation) -> None:
@@ -74,19 +81,20 @@ def _as_known_at(time: float, operation: Operation) -> Operation:
     return operation if operation.returned <= time else operation._replace(result=UNSEEN, returned=inf)
 
 
-def _values_come_from_calls(simulation: Simulation, place: Place, operations: list[Operation]) -> None:
+def _value_from_nowhere(place: Place, operations: list[Operation]) -> str:
     written = {each.argument: each.invoked for each in operations if each.argument is not None}
     for each in operations:
         read = each.kind in (GET, POP) and each.result not in (ABSENT, UNSEEN)
         if read and written.get(each.result, inf) > each.returned:
-            simulation.fail(f"{shorten(each.result)} was not stored under {place[1]!r} in {place[0]} before it was read")
+            return f"{shorten(each.result)} was not stored under {place[1]!r} in {place[0]} before it was read"
+    return ""
 
 
-def _nothing_happened_twice(simulation: Simulation, place: Place, operations: list[Operation]) -> None:
+def _what_happened_twice(place: Place, operations: list[Operation]) -> str:
     popped = Counter(each.result for each in operations if each.kind == POP and each.result not in (ABSENT, UNSEEN))
     for value, times in popped.items():
         if times > 1:
-            simulation.fail(f"{shorten(value)} was popped {times} times")
+            return f"{shorten(value)} was popped {times} times"
     won = sum(each.kind == ADD and each.result is True for each in operations)
     removed = sum(each.kind in (POP, REMOVE) and each.result not in (ABSENT, False) for each in operations)
-    simulation.require(won <= removed + 1, f"{place[1]!r} in {place[0]} was added {won} times, and removed at most {removed}")
+    return "" if won <= removed + 1 else f"{place[1]!r} in {place[0]} was added {won} times, and removed at most {removed}"
