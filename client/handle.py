@@ -124,7 +124,7 @@ class Handle:
         """The client this handle uses: the one it was given, or else the default one, from first use until that is closed."""
         if given is not None and given is not self._client:
             self._use(given, is_default=False)
-        elif self._client is None or (self._client.is_closed and self._is_default):
+        elif self._client is None or (self._is_default and self._client.is_closed):
             self._use(Client.from_env(self._url), is_default=True)
         assert self._client is not None
         return self._client

@@ -128,9 +128,6 @@ class Loop:
         """Open the store anew: LevelDB writes nothing more after it has failed to."""
         log.error("%s; the store is opened again", error)
         self._worker.close()
-        self._space.look()
-        if self._space.is_short:
-            self._space.give_up_reserve()
         self._open()
 
     def _send(self, answers: list[Answer]) -> None:
@@ -180,12 +177,13 @@ class Loop:
     def _open(self) -> None:
         always = self._settings.sync == "always"
         index, layout = self._settings.index, self._layout
-        try:
-            self._worker = self._directory.open_worker(index, layout, sync=always)
-        except StorageError:
-            if not self._space.give_up_reserve():
-                raise
-            self._worker = self._directory.open_worker(index, layout, sync=always)
+        while True:
+            try:
+                self._worker = self._directory.open_worker(index, layout, sync=always)
+                break
+            except StorageError:
+                if not self._space.give_up_reserve():
+                    raise
         self._look_for_room()
 
     def _close(self) -> None:

@@ -72,9 +72,7 @@ def test_items_come_as_a_table_as_lines_and_as_json(d: Dict[Any, Any], name: str
     assert len(done("items", name, "--max", "3", "--json").splitlines()) == 3
 
 
-@pytest.mark.parametrize(
-    "value", [{(1, 2): 3}, float("nan"), 10**5000, object], ids=["tuple as key", "NaN", "huge", "class"]
-)
+@pytest.mark.parametrize("value", [{(1, 2): 3}, float("nan"), 10**5000, object], ids=["tuple as key", "NaN", "huge", "class"])
 def test_what_json_has_no_form_for_is_printed_as_its_repr(d: Dict[Any, Any], name: str, value: object) -> None:
     d["key"] = value
     assert isinstance(json.loads(done("get", name, "key", "--json")), str)
