@@ -43,7 +43,7 @@ TOLD_EVERY_SECONDS = 15.0
 @click.option("--sync", type=click.Choice(["always", "interval", "off"]), default="always", show_default=True)
 @click.option("--stop-seconds", type=float, default=5.0, show_default=True, help="How long a process is stopped at most.")
 @click.option("--late-seconds", type=float, default=1.0, show_default=True, help="By how much a call may overrun its timeout.")
-@click.option("--directory", type=click.Path(path_type=Path), help="For the data; a temporary small disk by default.")
+@click.option("--directory", type=click.Path(exists=True, path_type=Path), help="For the data; a small disk by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def main(directory: Path | None, as_json: bool, **options: object) -> None:
     """Check a service under kill -9, SIGSTOP, restarts and a full disk, with clients in processes of their own."""
@@ -51,9 +51,8 @@ def main(directory: Path | None, as_json: bool, **options: object) -> None:
     console = Console(stderr=as_json)
     scratch = Path(tempfile.mkdtemp(prefix="soak-"))
     os.environ["XDG_RUNTIME_DIR"] = str(scratch / "run")
-    data = (directory or scratch) / "data"
-    for folder in (data, scratch / "run"):
-        folder.mkdir(mode=0o700, parents=True)
+    data = Path(tempfile.mkdtemp(prefix="data-", dir=directory or scratch))
+    (scratch / "run").mkdir(mode=0o700)
     violation = ""
     with ExitStack() as stack:
         can_be_full = directory is None
@@ -78,9 +77,8 @@ def main(directory: Path | None, as_json: bool, **options: object) -> None:
     if violation:
         console.print(f"the logs, and the data as it was then: {scratch}", highlight=False)
         sys.exit(1)
-    shutil.rmtree(scratch)
-    if directory is not None:
-        shutil.rmtree(data)
+    for folder in (data, scratch):
+        shutil.rmtree(folder)
 
 
 class _Told:
