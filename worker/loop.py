@@ -30,6 +30,8 @@ from holdall.worker.transaction import CommitFailed
 MESSAGES_PER_TICK = 500
 BYTES_PER_TICK = 64 * 1024 * 1024
 """Bound a tick's time and memory; what is left waits for the next one."""
+LOOK_BYTES = 4 * 1024 * 1024
+"""After so much has come in, the room on the disk is looked at: fast writers use all of it between two HELLOs."""
 HELLO_SECONDS = 0.5
 HELLO_AGAIN_SECONDS = 0.02
 """How soon a HELLO goes again that could not be sent: the broker is just being started."""
@@ -84,6 +86,7 @@ class Loop:
         self._hello_due = self._flush_due = self._sweep_due = 0.0
         self._sweeping = True
         self._unflushed = False
+        self._unlooked_bytes = 0
 
     def run(self) -> None:
         """Until the process is to end."""
@@ -109,6 +112,9 @@ class Loop:
                     self._send(self._worker.malformed_message(socket, parts))
             if len(messages) == bound or size >= BYTES_PER_TICK:
                 self._watch.touch(socket)  # there may be more
+        self._unlooked_bytes += size
+        if self._unlooked_bytes >= LOOK_BYTES:
+            self._look_for_room()
         return messages
 
     def _tick(self, messages: list[Message]) -> list[Answer]:
@@ -166,6 +172,7 @@ class Loop:
             return None
 
     def _look_for_room(self) -> None:
+        self._unlooked_bytes = 0
         self._space.look()
         self._worker.refuse_values(self._space.why if self._space.is_short else "")
 
