@@ -28,10 +28,10 @@ def small_disk(folder: Path, mib: int) -> Iterator[None]:
 
 
 def fill(disk: Path, left_mib: int = 0) -> Path:
-    """Leave so much room, whoever else takes some meanwhile."""
+    """Leave so much room, whoever else takes or gives some meanwhile; what is filled stays so."""
     ballast = disk / "ballast"
-    with open(ballast, "wb") as file:
-        taken = 0
+    with open(ballast, "ab") as file:
+        taken = file.tell()
         while (more := min(_free_bytes(disk) - (left_mib << 20), STEP_BYTES)) > 0:
             try:
                 os.posix_fallocate(file.fileno(), taken, more)
