@@ -47,6 +47,8 @@ CREATE, LOOKUP, MARK_DELETED, REMOVE, LIST, FIND = 32, 33, 34, 35, 36, 37
 BATCH, ROSTER = 48, 49
 # Who a worker is, asked of it straight:
 PROBE = 50
+# A backup of one worker; the key is the id of a snapshot, chosen by the client:
+SNAPSHOT, RELEASE, ROWS, DISCARD = 56, 57, 58, 59
 # What a worker tells its broker, twice a second:
 HELLO = 64
 
