@@ -1,4 +1,4 @@
-"""Makes a backup of a running service, as any other client would ask it for its rows; holdall/backup.py has the file's format."""
+"""Makes a backup of a running service, which it asks for its rows as any client may; holdall/backup.py has the file's format."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def back_up(client: Client, file: Path, progressed: Callable[[Backup], None]) ->
             _tried(client, out, made, progressed)
             out.flush()
             os.fsync(out.fileno())
-        os.link(scratch, file)  # unlike a rename, it replaces nothing that came there meanwhile
+        os.rename(scratch, file)
         _sync_folder(file.parent)
     except OSError as error:
         if isinstance(error, Error):
@@ -75,6 +75,7 @@ def _tried(client: Client, out: BinaryIO, made: Backup, progressed: Callable[[Ba
     while True:
         snapshot_id = os.urandom(16)
         made.tries += 1
+        answers = True
         try:
             made.rows_expected = client.run(snapshot.take(client, snapshot_id))
             _write(client, snapshot_id, out, made, progressed)
@@ -85,9 +86,13 @@ def _tried(client: Client, out: BinaryIO, made: Backup, progressed: Callable[[Ba
                     f"no backup of {client.address} could be made in {TRIES_MAX} tries, nothing is left of it: {lost}; "
                     "try again when the service is not being restarted"
                 ) from None
+        except Error:
+            answers = False  # it is given up by itself in a minute
+            raise
         finally:
-            with contextlib.suppress(Error):  # it is given up by itself in a minute
-                client.run(snapshot.discard(client, snapshot_id))
+            if answers:
+                with contextlib.suppress(Error):
+                    client.run(snapshot.discard(client, snapshot_id))
         time.sleep(PAUSE_SECONDS * made.tries)
 
 

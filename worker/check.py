@@ -49,7 +49,7 @@ class Part:
     bytes: int = 0
     dicts: int = 0
     entries: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list[Finding])
     is_whole: bool = False
     """Whether all of it could be read."""
 
