@@ -1,4 +1,4 @@
-"""Makes a backup of a running service, which it asks for its rows as any client may; holdall/backup.py has the file's format."""
+"""Makes a backup of a running service, whose rows it asks for as any client may; holdall/backup.py has the file's format."""
 
 from __future__ import annotations
 

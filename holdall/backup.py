@@ -10,7 +10,7 @@
 The rows are those of worker/rows.py as they stand in the store, so each record has its own checksum besides. End says how many
 rows each worker has and the CRC of all its `rows`, one after another, as the worker itself counted them.
 
-Changing the format: raise FORMAT when an older version could not restore what is written now. A kind that is unknown is refused.
+Changing the format: raise FORMAT when an older version could not restore what is written now. An unknown kind is refused.
 """
 
 from __future__ import annotations
