@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from holdall.client import backup
 from holdall.client.backup import Backup, back_up
 from holdall.client.snapshot import SnapshotLost, _answers, _to_all, discard
 from holdall.command.cli import cli
+from holdall.slots import dict_crc, key_hash
 from holdall.worker import rows
 from holdall.worker.check import check_directory
 from holdall.worker.directory import DataDirectory
@@ -32,6 +33,10 @@ from tests.processes import WAIT_SECONDS, until
 
 WORKERS = 2
 WRITERS = 6
+CAUSES = 20
+"""Enough for a writer to be still at it when the first worker has its snapshot and the other one has not."""
+SLOW_SECONDS = 0.1
+"""Well below the time for which a worker holds its writes."""
 
 
 def quietly(_so_far: Backup | Restored) -> None:
@@ -97,15 +102,37 @@ def test_a_restored_directory_has_every_row_and_an_id_of_its_own(data: Path, tmp
         d["new"] = 1
 
 
-def write_pairs(d: Dict[Any, Any], writer: int, stop: threading.Event, put: list[Any]) -> None:
-    """Put a key, and when that is acknowledged one that names it: every other time at another worker."""
+def key_at(client: Client, d: Dict[Any, Any], worker: int, *parts: object) -> Any:
+    """A key that begins with these parts and that this worker owns."""
+    crc = dict_crc(bytes.fromhex(d.object_id.removeprefix("di-")))
+    candidates = ((*parts, salt) for salt in itertools.count())
+    return next(key for key in candidates if client.roster.worker_of(key_hash(crc, keys.encode(key).data)).index == worker)
+
+
+def write_causes(client: Client, d: Dict[Any, Any], writer: int, stop: threading.Event, put: list[Any]) -> None:
+    """Put keys at one worker, and when they are acknowledged a key that names the last of them at the other worker."""
     for number in itertools.count():
-        if stop.is_set():
-            return
-        cause = ("cause", writer, number)
-        d[cause] = True
-        d["effect", cause] = True
+        for step in range(CAUSES):
+            if stop.is_set():
+                return
+            cause = key_at(client, d, writer % WORKERS, "cause", writer, number, step)
+            d[cause] = True
+        effect = key_at(client, d, (writer + 1) % WORKERS, "effect", cause)
+        d[effect] = True
         put.append(cause)
+
+
+@contextmanager
+def a_slow_worker(data: Path, index: int) -> Iterator[None]:
+    """The worker answers late: meanwhile others have their snapshots, and much waits for this one."""
+    pid = int((data / f"worker-{index}" / "lock").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    timer = threading.Timer(SLOW_SECONDS, os.kill, (pid, signal.SIGCONT))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
 
 
 def test_a_backup_of_a_busy_service_has_no_effect_without_its_cause_and_all_that_was_acknowledged(
@@ -115,12 +142,13 @@ def test_a_backup_of_a_busy_service_has_no_effect_without_its_cause_and_all_that
     d = dict_of(client)
     with ThreadPoolExecutor(WRITERS) as pool:
         try:
-            writers = [pool.submit(write_pairs, d, writer, stop, put) for writer in range(WRITERS)]
-            for number in range(20):
-                at_start = len(put) + 50
+            writers = [pool.submit(write_causes, client, d, writer, stop, put) for writer in range(WRITERS)]
+            for number in range(10):
+                at_start = len(put) + WRITERS
                 until(lambda: len(put) > at_start)  # noqa: B023 - it is called here
                 acknowledged, file = [*put], tmp_path / f"{number}.backup"
-                back_up(client, file, quietly)
+                with a_slow_worker(data, number % WORKERS):
+                    back_up(client, file, quietly)
                 found = keys_in(file)
                 effects = {key[1] for key in found if key[0] == "effect"}
                 assert effects <= found, f"backup {number}: {len(effects - found)} effects without their cause"
