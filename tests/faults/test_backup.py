@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import multiprocessing
@@ -29,7 +30,7 @@ from holdall.worker.check import check_directory
 from holdall.worker.directory import DataDirectory
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.restore import Restored, restore
-from tests.processes import WAIT_SECONDS, until
+from tests.processes import WAIT_SECONDS, process_ids, until
 
 WORKERS = 2
 WRITERS = 6
@@ -270,6 +271,38 @@ def test_a_restore_that_was_interrupted_is_refused_by_a_service_and_begun_anew_b
     assert {*itertools.chain.from_iterable(rows_of(directory.path))} >= {rows.FIRST_ROW}
     with pytest.raises(StorageError, match="has data already"):
         restore(file, directory, quietly)
+
+
+def test_a_directory_whose_processes_were_all_killed_under_load_has_no_finding(data: Path) -> None:
+    service = LocalService(data, workers=WORKERS, sync="off")
+    service.start()
+    with Client(service.url, timeout=5) as client:
+        d, done = dict_of(client), itertools.count()
+        d[0] = bytes(5_000)
+
+        def change(writer: int) -> None:
+            with contextlib.suppress(TimeoutError):
+                for number in done:
+                    d[writer, number] = number
+                    d.setdefault(0, bytes(5_000))
+                    d.pop(0, None)  # a large outcome
+                    if number % 200 == 0:
+                        d.clear()
+
+        with ThreadPoolExecutor(WRITERS) as pool:
+            writers = [pool.submit(change, writer) for writer in range(WRITERS)]
+            until(lambda: next(done) > 600)
+            kill_worker(data, 0)
+            so_far = next(done)
+            until(lambda: next(done) > so_far + 300)
+            for pid in process_ids(data):
+                os.kill(int(pid), signal.SIGKILL)
+            for writer in writers:
+                writer.result(WAIT_SECONDS)
+    service.stop()
+    for index in range(WORKERS):
+        DataDirectory(data).lock_worker(index, WAIT_SECONDS).release()  # its process is gone
+    assert findings(data) == []
 
 
 def call(*arguments: str) -> Result:
