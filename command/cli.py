@@ -14,23 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 import holdall
-from holdall import Client, Dict, settings
+from holdall import Dict, settings
 from holdall.command.dicts import dict_group
-from holdall.command.storage import check
-from holdall.errors import ConnectionError, Error
+from holdall.command.storage import backup, check, data_option, restore, running_client
+from holdall.errors import Error
 from holdall.service import logs
-from holdall.service.address import is_listening
 from holdall.service.settings import Sync
 
 FAILED = 1
 
-_data = click.option(
-    "--data",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=settings.data_directory,
-    show_default="HOLDALL_DATA, or this user's data directory",
-    help="The data directory.",
-)
 _sync = click.option(
     "--sync",
     type=click.Choice(["always", "interval", "off"]),
@@ -62,10 +54,12 @@ def cli() -> None:
 
 cli.add_command(dict_group)
 cli.add_command(check)
+cli.add_command(backup)
+cli.add_command(restore)
 
 
 @cli.command()
-@_data
+@data_option
 @click.option("--listen", metavar="URL", help="Listen at this URL too: tcp://127.0.0.1:4255 or ipc:///PATH.")
 @click.option("--workers", type=click.IntRange(1), help="How many workers a new data directory is made for.")
 @_sync
@@ -109,9 +103,7 @@ def broker(listen: str, workers_listen: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(as_json: bool) -> None:
     """Show the service that clients here use: HOLDALL_URL, or this user's own. It is not started for this."""
-    client = Client.from_env()
-    if client.is_local and not is_listening(client.address):
-        raise ConnectionError(f"no service runs at {client.address}: the first call of a client starts it, or `holdall serve`")
+    client = running_client()
     dicts = Dict.objects.list()
     workers = client.roster.workers
     if as_json:
@@ -127,7 +119,7 @@ def status(as_json: bool) -> None:
 
 
 @cli.command()
-@_data
+@data_option
 @click.option("--index", type=click.IntRange(0), required=True, help="Which worker of the data directory.")
 @click.option("--broker", metavar="URL", required=True, help="The broker's URL for workers.")
 @click.option("--address", metavar="URL", required=True, help="Where this worker listens for clients.")

@@ -1,25 +1,38 @@
-"""`holdall check`, and soon `backup` and `restore`: what is on disk, looked at and kept safe."""
+"""`holdall check`, `backup` and `restore`: what is on disk, looked at and kept safe."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from msgspec import to_builtins
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from holdall import settings
+from holdall import Client, settings
+from holdall.errors import ConnectionError
+from holdall.service.address import is_listening
 from holdall.worker.directory import DataDirectory
 
 if TYPE_CHECKING:
     from holdall.worker.check import Finding, Part  # it loads LevelDB, which other commands need not have
 
 DAMAGED = 1
+
+data_option = click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=settings.data_directory,
+    show_default="HOLDALL_DATA, or this user's data directory",
+    help="The data directory.",
+)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -46,6 +59,73 @@ def check(data: Path, as_json: bool) -> None:
         _print(directory, parts, findings)
     if findings:
         sys.exit(DAMAGED)
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--url", metavar="URL", help="The service.  [default: HOLDALL_URL, or this user's own]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def backup(file: Path, url: str | None, as_json: bool) -> None:
+    """Write a consistent copy of a running service to FILE, a new file.
+
+    Writes wait for some milliseconds when it begins; nothing else waits.
+    """
+    from holdall.client.backup import Backup, back_up
+
+    with _bar(as_json) as progress:
+        task = progress.add_task("backup", total=None)
+
+        def show(made: Backup) -> None:
+            expected = max(made.rows_expected, made.rows) or None
+            progress.update(task, completed=made.rows, total=expected, description=_size(made.rows, made.bytes))
+
+        made = back_up(running_client(url), file, show)
+    if as_json:
+        click.echo(json.dumps(to_builtins(made)))
+    else:
+        click.echo(f"{file}: {made.workers} workers, {_size(made.rows, made.bytes)}")
+
+
+@click.command()
+@click.argument("file", metavar="BACKUP", type=_FILE)
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def restore(file: Path, data: Path, as_json: bool) -> None:
+    """Make a data directory of the file BACKUP: in a place that has none, or where an earlier restore was interrupted."""
+    from holdall.worker.restore import Restored
+    from holdall.worker.restore import restore as run
+
+    directory = DataDirectory(data)
+    with _bar(as_json) as progress:
+        task = progress.add_task("restore", total=None)
+
+        def show(done: Restored) -> None:
+            what = f"{done.rows:,} rows written" if done.rows else "verifying"
+            progress.update(task, completed=done.bytes, total=done.bytes_in_all, description=what)
+
+        done = run(file, directory, show)
+    if as_json:
+        click.echo(json.dumps({"data": str(directory.path), **to_builtins(done)}))
+    else:
+        made_at = datetime.fromtimestamp(done.made_at)
+        click.echo(f"{directory.path}: {done.workers} workers, {done.rows:,} rows, as of {made_at:%Y-%m-%d %H:%M:%S}")
+
+
+def running_client(url: str | None = None) -> Client:
+    """A client of the service at this URL, or of the one that clients here use, which is not started for this."""
+    client = Client(url) if url else Client.from_env()
+    if client.is_local and not is_listening(client.address):
+        raise ConnectionError(f"no service runs at {client.address}: the first call of a client starts it, or `holdall serve`")
+    return client
+
+
+def _bar(as_json: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json)
+
+
+def _size(rows: int, size: int) -> str:
+    return f"{rows:,} rows, {size / 2**20:,.1f} MiB"
 
 
 def _shown(read: Iterator[Part], as_json: bool) -> list[Part]:

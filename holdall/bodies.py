@@ -78,6 +78,25 @@ class CatalogPageRequest(msgspec.Struct, array_like=True, frozen=True):
     entries_max: int
 
 
+class RowsRequest(msgspec.Struct, array_like=True, frozen=True):
+    """Rows of a snapshot after the row `after` (from the first one when it is empty); `crc` is that of the pages before."""
+
+    after: bytes
+    crc: int
+
+
+class RowsPage(msgspec.Struct, array_like=True, frozen=True):
+    """Some rows of a snapshot, in order: a msgpack array of [row, value], how many they are, the last row, whether others
+    follow, and the CRC-32 of the `rows` of all pages so far, one after another.
+    """
+
+    rows: bytes
+    count: int
+    last: bytes
+    more: bool
+    crc: int
+
+
 class RosterWorker(msgspec.Struct, array_like=True, frozen=True):
     """One worker: it owns the slots from `first_slot` up to, but not including, `end_slot`."""
 

@@ -29,8 +29,8 @@ KEY_BYTES_MAX = 1024
 """The longest encoded key: LevelDB copies keys freely, so `holdall.keys` puts a digest in place of longer ones."""
 OBJECT_BYTES_MAX = 100 * 1024 * 1024
 """The most bytes an entry may have, key and value as encoded."""
-FRAME_BYTES_MAX = OBJECT_BYTES_MAX + 64 * 1024
-"""The largest frame a server's socket accepts: an object and its surroundings."""
+FRAME_BYTES_MAX = OBJECT_BYTES_MAX + 2 * 1024 * 1024
+"""The largest frame a server's socket accepts: a page of 1 MiB that the largest object ends, and its surroundings."""
 RETRY_SECONDS_MAX = 1800
 """How long after the first time a request may be sent again: well within the hour for which outcomes are remembered."""
 UPDATE_ENTRIES_MAX = 10_000
@@ -47,6 +47,8 @@ CREATE, LOOKUP, MARK_DELETED, REMOVE, LIST, FIND = 32, 33, 34, 35, 36, 37
 BATCH, ROSTER = 48, 49
 # Who a worker is, asked of it straight:
 PROBE = 50
+# A backup of one worker; the key is the id of a snapshot, chosen by the client:
+SNAPSHOT, RELEASE, ROWS, DISCARD = 56, 57, 58, 59
 # What a worker tells its broker, twice a second:
 HELLO = 64
 

@@ -16,6 +16,7 @@ import msgspec
 
 from holdall.bodies import CatalogEntry
 from holdall.errors import StorageError
+from holdall.protocol import KEY_BYTES_MAX
 from holdall.slots import dict_crc, key_hash, slot_of, slot_range
 from holdall.worker import rows
 from holdall.worker.directory import DataDirectory
@@ -29,6 +30,8 @@ FINDINGS_MAX = 1_000
 """Findings told of one worker: a store that is damaged everywhere need not be listed in full."""
 STEP_ROWS = 1_000
 """Rows between two signs of progress."""
+ROWS_UNUSED = 3
+"""Rows of a store that no client has used, which none can before all workers have a store: the sentinels and the counters."""
 
 _DAMAGED = (StorageError, msgspec.MsgspecError, UnicodeDecodeError, struct.error, IndexError)
 
@@ -49,7 +52,7 @@ class Part:
     bytes: int = 0
     dicts: int = 0
     entries: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list[Finding])
     is_whole: bool = False
     """Whether all of it could be read."""
 
@@ -68,16 +71,30 @@ def check_directory(directory: DataDirectory) -> Iterator[Part]:
     parts = [Part(index) for index in range(layout.workers)]
     named: dict[bytes, str] = {}
     held: list[tuple[Part, bytes]] = []
+    missing: list[Part] = []
     for part in parts:
         reader = _Reader(part, *slot_range(part.index, layout.workers))
         try:
-            for _ in _read(directory, part, reader):
-                yield part
-            part.is_whole = True
+            if (directory.part(part.index) / "complete").exists():
+                for _ in _read(directory, part, reader):
+                    yield part
+                part.is_whole = True
+            else:
+                missing.append(part)
         except _DAMAGED as error:
             part.find(directory.part(part.index), f"cannot be read to its end: {error}")
         named.update(reader.named)
         held += [(part, dict_id) for dict_id, row in reader.dicts.items() if row.deleted_at is row.lease_seconds is None]
+        yield part
+    in_use = any(part.rows > ROWS_UNUSED or part.findings for part in parts)
+    for part in missing:
+        folder = directory.part(part.index)
+        if any((folder / "store").glob("*.ldb")):
+            part.find(folder / "complete", "is missing: if the data is whole, make that file, empty")
+        elif in_use:
+            part.find(folder, "has no store, and other workers have data: all that this one held is missing")
+        else:
+            part.is_whole = True  # the first start of the service was interrupted
         yield part
     if not all(part.is_whole for part in parts):
         return  # what is not named may be named in what cannot be read
@@ -89,10 +106,6 @@ def check_directory(directory: DataDirectory) -> Iterator[Part]:
 
 def _read(directory: DataDirectory, part: Part, reader: _Reader) -> Iterator[None]:
     folder = directory.part(part.index)
-    if not (folder / "complete").exists():
-        if (folder / "store").exists():
-            part.find(folder / "complete", "is missing: if the data is whole, make that file, empty")
-        return
     lock = directory.lock_worker(part.index)
     try:
         closed_at = directory.version_at_close(part.index)
@@ -111,7 +124,7 @@ class _Reader:
     """Reads one worker's store, which owns the slots from `first_slot` up to, but not including, `end_slot`."""
 
     def __init__(self, part: Part, first_slot: int, end_slot: int) -> None:
-        self.version = 0
+        self.version, self._elapsed = 0, 0.0
         self.named: dict[bytes, str] = {}
         self.dicts: dict[bytes, DictRow] = {}
         self._part = part
@@ -120,6 +133,7 @@ class _Reader:
         self._lengths: Counter[tuple[bytes, int]] = Counter()
         self._left: set[tuple[bytes, int]] = set()
         self._ids: dict[bytes, bytes] = {}
+        self._keys: dict[bytes, bytes] = {}
         self._payloads: set[bytes] = set()
         self._outcomes: set[bytes] = set()
         self._kinds: dict[bytes, Callable[[bytes, bytes], None]] = {
@@ -127,7 +141,7 @@ class _Reader:
             rows.DICT_PREFIX: self._dict,
             rows.ENTRY_PREFIX: self._entry,
             rows.SWEEP_PREFIX: lambda row, _data: self._left.add(_generation(row)),
-            rows.ID_PREFIX: lambda row, data: self._ids.update({row[1:]: data}),
+            rows.ID_PREFIX: lambda row, data: self._ids.update({_id(row): data}),
             rows.NAME_PREFIX: self._name,
             rows.OUTCOME_PREFIX: lambda row, _data: self._payloads.add(row),
             rows.SESSION_PREFIX: self._session,
@@ -162,16 +176,27 @@ class _Reader:
             self._part.find(row, f"is damaged: {error}")
 
     def _counter(self, _row: bytes, data: bytes) -> None:
-        self.version = COUNTERS.unpack(data)[0]
+        self.version, self._elapsed = COUNTERS.unpack(data)
 
     def _dict(self, row: bytes, data: bytes) -> None:
-        self.dicts[row[1:]] = found = msgspec.msgpack.decode(data, type=DictRow)
+        self.dicts[_id(row)] = found = msgspec.msgpack.decode(data, type=DictRow)
         self._part.dicts += found.deleted_at is None
+        if found.deleted_at is not None and not 0 <= found.deleted_at <= self._elapsed:
+            self._part.find(row, f"was deleted after {found.deleted_at} s of use, of {self._elapsed:.0f} s in all")
 
     def _entry(self, row: bytes, data: bytes) -> None:
         self._lengths[_generation(row)] += 1
-        parse_record(row, data)
-        slot = slot_of(key_hash(dict_crc(row[1:17]), row[21:]))
+        if not 1 <= len(row) - 21 <= KEY_BYTES_MAX:
+            self._part.find(row, f"a key has 1 to {KEY_BYTES_MAX:,} bytes, this one {len(row) - 21:,}")
+        self._check_version(row, parse_record(row, data).version)
+        self._check_slot(row, key_hash(dict_crc(row[1:17]), row[21:]))
+
+    def _check_version(self, row: bytes, version: int) -> None:
+        if version > self.version:
+            self._part.find(row, f"has version {version:,}, the last one given out is {self.version:,}: writes are lost")
+
+    def _check_slot(self, row: bytes, hash_: int) -> None:
+        slot = slot_of(hash_)
         if not self._first_slot <= slot < self._end_slot:
             ours = f"{self._first_slot} to {self._end_slot - 1}"
             self._part.find(row, f"its slot {slot} belongs to another worker: the slots of this one are {ours}")
@@ -179,11 +204,14 @@ class _Reader:
     def _name(self, row: bytes, data: bytes) -> None:
         entry = msgspec.msgpack.decode(data, type=CatalogEntry)
         self.named[entry.dict_id] = key = f"{entry.environment}/{entry.name}"
+        self._keys[entry.dict_id] = row[1:]
         if key.encode() != row[1:]:
             self._part.find(row, f"this row of the catalog names {key!r}")
+        self._check_slot(row, key_hash(0, row[1:]))
 
     def _session(self, row: bytes, data: bytes) -> None:
         outcomes = msgspec.msgpack.decode(data, type=SessionRow).outcomes
+        self._check_version(row, max((each.version for each in outcomes.values()), default=0))
         self._outcomes.update(rows.outcome_row(row[1:], number) for number, each in outcomes.items() if each.payload is None)
 
     def _compare(self) -> None:
@@ -203,9 +231,21 @@ class _Reader:
             part.find(name, "this payload of a remembered outcome is missing")
         for name in sorted(self._payloads - self._outcomes):
             part.find(name, "this payload belongs to no remembered outcome")
-        for dict_id in self.named.keys() ^ self._ids.keys():
-            part.find(rows.ID_PREFIX + dict_id, "the catalog has this id under a name, or the name under the id, and not both")
+        for dict_id in self._keys.keys() | self._ids.keys():
+            if self._keys.get(dict_id) != self._ids.get(dict_id):
+                part.find(
+                    rows.ID_PREFIX + dict_id,
+                    "in the catalog this id and its name do not lead to each other",
+                )
+
+
+def _id(row: bytes) -> bytes:
+    if len(row) != 17:
+        raise StorageError(f"its name should have 17 bytes, and has {len(row)}")
+    return row[1:]
 
 
 def _generation(row: bytes) -> tuple[bytes, int]:
+    if len(row) < 21:
+        raise StorageError(f"its name should have at least 21 bytes, and has {len(row)}")
     return row[1:17], int.from_bytes(row[17:21], "big")

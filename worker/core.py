@@ -18,6 +18,7 @@ from holdall.slots import slot_of, slot_range
 from holdall.worker import catalog, entries
 from holdall.worker.entries import Refused
 from holdall.worker.rows import SWEEP_PREFIX, entry_prefix
+from holdall.worker.snapshots import Snapshots
 from holdall.worker.store import Store
 from holdall.worker.transaction import Transaction
 
@@ -87,11 +88,14 @@ class Worker:
         self._store = store
         self._sync = sync
         self._transaction = Transaction(store, sync=sync)
+        self._snapshots = Snapshots(store)
         self._sweeping = True
 
     def tick(self, messages: Iterable[Message], now: float) -> list[Answer]:
         """Carry out these requests. Raises CommitFailed when the store fails: then only `refuse` may be called."""
         self._transaction.advance(now)
+        if self._snapshots.held:
+            messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         answers: list[Answer] = []
         for origin, route, head, payload in messages:
             if _is_batch(head):
@@ -122,6 +126,10 @@ class Worker:
         """One small step of what can wait: end leases, sweep, forget what is old. Returns whether more is to do."""
         transaction = self._transaction
         transaction.advance(now)
+        if self._snapshots.held:
+            self._snapshots.look(transaction.elapsed)
+            if self._snapshots.holds or self.resumes:
+                return self.resumes
         transaction.sessions.forget(int(transaction.elapsed), FORGET_MAX)
         transaction.dicts.forget(transaction.elapsed, FORGET_MAX)
         for dict_id in transaction.dicts.unrenewed(transaction.elapsed):
@@ -137,12 +145,18 @@ class Worker:
         """The last version given out."""
         return self._transaction.version
 
+    @property
+    def resumes(self) -> bool:
+        """Whether a tick is due though no message came: for those that waited for a backup's RELEASE in vain."""
+        return self._snapshots.resumes
+
     def refuse_values(self, because: str) -> None:
         """Store nothing until this is called with an empty reason."""
         self._transaction.no_room = because
 
     def close(self) -> None:
         """Give the store up."""
+        self._snapshots.close()
         self._store.close()
 
     def flush(self) -> None:
@@ -213,7 +227,7 @@ class Worker:
     def _handle(self, request: Request) -> Reply:
         if not self.first_slot <= slot_of(request.hash) < self.end_slot:
             return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
-        handler = HANDLERS.get(request.opcode)
+        handler = HANDLERS.get(request.opcode) or self._snapshots.handlers.get(request.opcode)
         if handler is None:
             if request.opcode == protocol.PROBE:
                 return Reply(protocol.OK, request.sequence, 0, self._identity)
@@ -228,6 +242,10 @@ class Worker:
 
 def _is_batch(head: bytes) -> bool:
     return len(head) > 1 and head[1] == protocol.BATCH
+
+
+def _writes(message: Message) -> bool:
+    return any(len(head) > 1 and head[1] in protocol.WRITES for head in _heads(message.head, message.payload))
 
 
 def _heads(head: bytes, payload: Buffer | None) -> list[bytes]:

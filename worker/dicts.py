@@ -99,6 +99,11 @@ class Dicts:
             self._changed.discard(dict_id)
             self._gone.add(dict_id)
 
+    @property
+    def entries(self) -> int:
+        """How many entries they have in all."""
+        return sum(held.row.length for held in self._held.values())
+
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         """The rows to write for what changed since the last call."""
         for dict_id in self._changed:

@@ -2,6 +2,7 @@
 
     DIR/layout.json          format, id (random), number of workers: written once
     DIR/lock                 held by the service that runs on it
+    DIR/restoring            there while a backup is being restored, until layout.json is: all else is half of it
     DIR/worker-N/lock        held by worker N
     DIR/worker-N/store/      its LevelDB
     DIR/worker-N/reserve     room kept back for a full disk
@@ -85,10 +86,11 @@ class DataDirectory:
             if not (self.path / "layout.json").exists():
                 if workers is not None and not 1 <= workers <= WORKERS_MAX:
                     raise InvalidError(f"a service has 1 to {WORKERS_MAX} workers, not {workers}")
+                self._refuse_half_restored()
                 if any(self.path.glob("worker-*/store")):
                     raise StorageError(f"{self.path} holds data but no layout.json: restore that file from a backup")
                 count = workers or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
-                _write_durably(self.path / "layout.json", msgspec.json.encode(Layout.new(count)) + b"\n")
+                self._write_layout(Layout.new(count))
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be used: {error.strerror}") from None
         layout = self.layout()
@@ -102,6 +104,8 @@ class DataDirectory:
     def layout(self) -> Layout:
         """The layout as written. Raises StorageError if there is none, or none that this version reads."""
         file = self.path / "layout.json"
+        if not file.exists():
+            self._refuse_half_restored()
         try:
             data = file.read_bytes()
             written = msgspec.json.decode(data, type=LayoutFormat).format
@@ -126,6 +130,33 @@ class DataDirectory:
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be made: {error.strerror}") from None
         return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds)
+
+    def lock_for_restore(self) -> Lock:
+        """Take the whole directory, made if it is missing. Raises StorageError if it has data, or a service."""
+        lock = self.lock()
+        half = (self.path / "restoring").exists()
+        if (self.path / "layout.json").exists() or (any(self.path.glob("worker-*")) and not half):
+            lock.release()
+            raise StorageError(f"the data directory {self.path} has data already: restore into another one, or move it away")
+        return lock
+
+    def begin_restore(self) -> None:
+        """Mark it as half restored, and remove what a restore that was interrupted has left."""
+        _write_durably(self.path / "restoring", b"")
+        for part in self.path.glob("worker-*"):
+            shutil.rmtree(part)
+
+    def end_restore(self, layout: Layout) -> None:
+        """Make it one that a service opens."""
+        self._write_layout(layout)
+        (self.path / "restoring").unlink()
+
+    def _write_layout(self, layout: Layout) -> None:
+        _write_durably(self.path / "layout.json", msgspec.json.encode(layout) + b"\n")
+
+    def _refuse_half_restored(self) -> None:
+        if (self.path / "restoring").exists():
+            raise StorageError(f"a restore into {self.path} was interrupted: run `holdall restore` again")
 
     def lock_worker(self, index: int, wait_seconds: float = 0.0) -> Lock:
         """Take the part of worker `index`; waits `wait_seconds` for one that is just ending. Raises StorageError."""

@@ -6,18 +6,23 @@ only while the directory is being made: with a lost CURRENT file it would open a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Union
 
 import plyvel
 
 from holdall.errors import StorageError
-from holdall.worker.store import Changes
+from holdall.worker.store import Changes, Snapshot
 
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 CACHE_BYTES = 64 * 1024 * 1024
 BLOOM_BITS = 10
 """Bits per key of the filter that spares a put of a new key the disk read: 1 % false positives."""
+
+
+if TYPE_CHECKING:
+    _Readable = Union[plyvel.DB, plyvel.Snapshot]
 
 
 class LevelDBStore:
@@ -57,16 +62,36 @@ class LevelDBStore:
             raise self._translated("be written", error) from None
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        try:
-            with self._db.iterator(start=start, verify_checksums=True, fill_cache=False) as rows:
-                yield from rows
-        except plyvel.Error as error:
-            raise self._translated("be scanned", error) from None
+        return self._scan(self._db, start)
+
+    def snapshot(self) -> Snapshot:
+        return _Snapshot(self._db.snapshot(), self._scan)
 
     def close(self) -> None:
         self._db.close()
+
+    def _scan(self, of: _Readable, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            with of.iterator(start=start, verify_checksums=True, fill_cache=False) as rows:
+                yield from rows
+        except plyvel.Error as error:
+            raise self._translated("be scanned", error) from None
 
     def _translated(self, what: str, error: Exception) -> StorageError:
         reason = error.args[0] if error.args else error
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
         return StorageError(f"the store {self._path} cannot {what}: {text}")
+
+
+class _Snapshot:
+    """Of LevelDB: it costs nothing but the room of what is deleted while it is held."""
+
+    def __init__(self, of: plyvel.Snapshot, scan: Callable[[plyvel.Snapshot, bytes], Iterator[tuple[bytes, bytes]]]) -> None:
+        self._of = of
+        self._scan = scan
+
+    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._scan(self._of, start)
+
+    def close(self) -> None:
+        self._of.close()

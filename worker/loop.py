@@ -93,7 +93,7 @@ class Loop:
         self._child.ready()
         while not self._watch.is_over:
             messages = self._drain(self._watch.wait(self._wait_milliseconds()))
-            if messages:
+            if messages or self._worker.resumes:
                 self._send(self._tick(messages))
             self._between_ticks(idle=not messages)
         self._close()

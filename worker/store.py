@@ -27,8 +27,23 @@ class Store(Protocol):
         """Rows in order from `start` on, as they were when the scan began."""
         ...
 
+    def snapshot(self) -> Snapshot:
+        """The rows as they are now, whatever is written later."""
+        ...
+
     def close(self) -> None:
-        """Give the store up. Nothing may be called afterwards."""
+        """Give the store up, after its snapshots. Nothing may be called afterwards."""
+
+
+class Snapshot(Protocol):
+    """The rows of a store as they were at one moment."""
+
+    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows in order from `start` on."""
+        ...
+
+    def close(self) -> None:
+        """Let the store forget that moment."""
 
 
 class MemoryStore:
@@ -52,6 +67,11 @@ class MemoryStore:
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         rows = self._order[bisect_left(self._order, start) :]
         return iter([(row, self._rows[row]) for row in rows])
+
+    def snapshot(self) -> Snapshot:
+        copy = MemoryStore()
+        copy._rows, copy._order = dict(self._rows), list(self._order)
+        return copy
 
     def close(self) -> None:
         pass

@@ -10,11 +10,13 @@ import msgspec
 import pytest
 
 from holdall import Client, Dict, LocalService, StorageError
+from holdall.bodies import CatalogEntry, encode
 from holdall.worker import rows
 from holdall.worker.check import Part, check_directory
 from holdall.worker.directory import DataDirectory
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.rows import DictRow
+from holdall.worker.transaction import COUNTERS
 from tests.faults.test_damage import HARMLESS, cut, flip
 
 ENTRIES = 500
@@ -122,6 +124,12 @@ def _elsewhere(store: LevelDBStore) -> dict[bytes, bytes | None]:
     return {row[:21] + b"i%d" % number: data for number in range(20)}
 
 
+def _names_elsewhere(store: LevelDBStore) -> dict[bytes, bytes | None]:
+    names = [f"name-{number}" for number in range(20)]
+    entries = {each: CatalogEntry("main", each, b"%016d" % number, 0.0, "") for number, each in enumerate(names)}
+    return {b"Nmain/" + name.encode(): encode(entry) for name, entry in entries.items()}
+
+
 DAMAGES: dict[str, tuple[Callable[[LevelDBStore], dict[bytes, bytes | None]], str]] = {
     "the first row is missing": (lambda store: {rows.FIRST_ROW: None}, "lacks this row"),
     "the last row is missing": (lambda store: {rows.LAST_ROW: None}, "ends after this row"),
@@ -134,7 +142,16 @@ DAMAGES: dict[str, tuple[Callable[[LevelDBStore], dict[bytes, bytes | None]], st
     "a row is no session": (lambda store: {first(store, b"S")[0]: b"?"}, "is damaged"),
     "a payload belongs to nothing": (lambda store: {b"O" + b"s" * 24: b"?"}, "belongs to no remembered outcome"),
     "a row is of no kind": (lambda store: {b"?": b"?"}, "no rows of this kind"),
-    "a name leads nowhere": (lambda store: {b"I" + b"d" * 16: b"main/x"}, "not both"),
+    "the counters are those of an older store": (lambda store: {rows.COUNTER_ROW: COUNTERS.pack(1, 1e9)}, "writes are lost"),
+    "a Dict was deleted in the future": (lambda store: {rows.COUNTER_ROW: COUNTERS.pack(1 << 60, -1.0)}, "was deleted after"),
+    "a key is empty": (lambda store: {first(store, b"E")[0][:21]: first(store, b"E")[1]}, "a key has 1 to 1,024 bytes"),
+    "the name of a row is cut short": (lambda store: {first(store, b"E")[0][:20]: b""}, "at least 21 bytes"),
+    "the id of a Dict is cut short": (
+        lambda store: {first(store, b"D")[0][:16]: first(store, b"D")[1]},
+        "should have 17 bytes",
+    ),
+    "a name is at the wrong worker": (_names_elsewhere, "belongs to another worker"),
+    "a name leads nowhere": (lambda store: {b"I" + b"d" * 16: b"main/x"}, "do not lead to each other"),
 }
 
 
@@ -156,3 +173,18 @@ def test_a_store_without_its_marker_is_found_and_not_begun_anew(copy: Path) -> N
     (copy / "worker-0" / "complete").unlink()
     assert any("complete: is missing" in each for each in findings(copy))
     assert (copy / "worker-0" / "store" / "CURRENT").exists()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_worker_whose_folder_is_missing_is_found(copy: Path, index: int) -> None:
+    shutil.rmtree(copy / f"worker-{index}")
+    assert [each for each in findings(copy) if "all that this one held is missing" in each]
+
+
+@pytest.mark.parametrize("missing", [(0,), (1,), (0, 1)])
+def test_a_first_start_that_was_interrupted_is_no_damage(tmp_path: Path, missing: tuple[int, ...]) -> None:
+    with LocalService(tmp_path / "data", workers=2):
+        pass
+    for index in missing:
+        shutil.rmtree(tmp_path / "data" / f"worker-{index}")
+    assert findings(tmp_path / "data") == []

@@ -95,6 +95,17 @@ def test_a_scan_shows_the_rows_as_they_were_when_it_began(store: Store) -> None:
     assert list(store.scan(b"")) == [(b"a", b"1"), (b"b", b"2"), (b"bb", b"2")]
 
 
+def test_a_snapshot_shows_the_rows_as_they_were_when_it_was_taken(store: Store) -> None:
+    before = {b"a": b"1", b"b": b"1", b"c": b"1"}
+    store.write(before, True)
+    snapshot = store.snapshot()
+    store.write({b"b": b"2", b"bb": b"2", b"c": None}, True)
+    for start in (b"", b"b", b"bb"):
+        assert dict(snapshot.scan(start)) == {row: value for row, value in before.items() if row >= start}
+    snapshot.close()
+    assert list(store.scan(b"")) == [(b"a", b"1"), (b"b", b"2"), (b"bb", b"2")]
+
+
 def test_two_scans_do_not_disturb_each_other(store: Store) -> None:
     store.write({b"a": b"1", b"b": b"2", b"c": b"3"}, True)
     assert [(one[0], other[0]) for one, other in zip(store.scan(b"a"), store.scan(b"b"), strict=False)] == [

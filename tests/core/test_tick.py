@@ -13,6 +13,7 @@ from holdall.bodies import Page, PageRequest, Registration, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import dict_crc, key_hash, slot_hash
 from holdall.worker.core import Message, Worker
+from holdall.worker.entries import PAGE_BYTES_MAX
 from holdall.worker.sessions import SESSION_SECONDS
 from holdall.worker.store import MemoryStore
 from holdall.worker.transaction import format_store
@@ -244,3 +245,14 @@ def test_the_limit_of_an_entry_counts_key_and_value(excess: int) -> None:
     reply = driver.ask(protocol.PUT, b"sk", value)
     assert reply.status == (protocol.TOO_LARGE if excess else protocol.OK)
     assert decode(int, driver.ask(protocol.LENGTH).payload) == 1 - excess
+
+
+@pytest.mark.parametrize("opcode", [protocol.GET_MANY, protocol.PAGE, protocol.POP_MANY])
+def test_an_answer_that_the_largest_entry_ends_fits_a_frame_that_a_broker_takes(opcode: int) -> None:
+    driver = Driver().registered()
+    driver.ask(protocol.PUT, b"sa", bytes(PAGE_BYTES_MAX - 100))
+    driver.ask(protocol.PUT, b"sb", bytes(protocol.OBJECT_BYTES_MAX - 2))
+    value = encode(PageRequest(b"", 9)) if opcode == protocol.PAGE else encode([b"sa", b"sb"])
+    request = driver.request(opcode, value=value, flags=protocol.WITH_VALUES)
+    [answer] = driver.worker.tick([Message("socket", b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
+    assert protocol.OBJECT_BYTES_MAX < max(map(len, answer.frames)) <= protocol.FRAME_BYTES_MAX

@@ -1,0 +1,133 @@
+"""Makes a backup of a running service, whose rows it asks for as any client may; holdall/backup.py has the file's format."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+from zlib import crc32
+
+import msgspec
+
+from holdall import backup
+from holdall.backup import End, Head, Tally
+from holdall.bodies import RowsPage
+from holdall.client import snapshot
+from holdall.client.client import Client
+from holdall.client.snapshot import Position, SnapshotLost
+from holdall.errors import Error, InvalidError, ProtocolError, StorageError, TimeoutError
+
+TRIES_MAX = 5
+"""A try fails when a worker is restarted meanwhile, or one answers too late."""
+PAUSE_SECONDS = 0.2
+"""Between two tries, times their number."""
+
+
+class Backup(msgspec.Struct):
+    """A backup that is being made, or has been: its file, the number of workers, what it has so far, and about how many rows
+    it will have. `tries` is how often it was begun.
+    """
+
+    file: str
+    workers: int = 0
+    rows: int = 0
+    bytes: int = 0
+    rows_expected: int = 0
+    tries: int = 0
+
+
+def back_up(client: Client, file: Path, progressed: Callable[[Backup], None]) -> Backup:
+    """Write a consistent copy of the service to a new file, which is there when it is whole; calls `progressed` now and then.
+
+    What was acknowledged before this is called is in it. Of two writes, one of them sent after the other was acknowledged, it
+    never has the later one alone.
+
+    Raises:
+        InvalidError: the file exists, or four backups are being made already.
+        StorageError: the file cannot be written, or the service cannot read its data.
+        TimeoutError: the service did not answer, or it was restarted too often.
+    """
+    if file.exists():
+        raise InvalidError(f"{file} exists: choose another name for the backup")
+    scratch = file.with_name(f"{file.name}.{os.getpid()}.part")
+    made = Backup(str(file))
+    try:
+        with open(scratch, "xb") as out:
+            _tried(client, out, made, progressed)
+            out.flush()
+            os.fsync(out.fileno())
+        os.rename(scratch, file)
+        _sync_folder(file.parent)
+    except OSError as error:
+        if isinstance(error, Error):
+            raise
+        raise StorageError(f"the backup {file} cannot be written: {error.strerror}") from None
+    finally:
+        scratch.unlink(missing_ok=True)
+    return made
+
+
+def _tried(client: Client, out: BinaryIO, made: Backup, progressed: Callable[[Backup], None]) -> None:
+    """Take a snapshot and write it all, as often as it takes."""
+    while True:
+        snapshot_id = os.urandom(16)
+        made.tries += 1
+        answers = True
+        try:
+            made.rows_expected = client.run(snapshot.take(client, snapshot_id))
+            _write(client, snapshot_id, out, made, progressed)
+            return
+        except SnapshotLost as lost:
+            if made.tries == TRIES_MAX:
+                raise TimeoutError(
+                    f"no backup of {client.address} could be made in {TRIES_MAX} tries, nothing is left of it: {lost}; "
+                    "try again when the service is not being restarted"
+                ) from None
+        except Error:
+            answers = False  # it is given up by itself in a minute
+            raise
+        finally:
+            if answers:
+                with contextlib.suppress(Error):
+                    client.run(snapshot.discard(client, snapshot_id))
+        time.sleep(PAUSE_SECONDS * made.tries)
+
+
+def _write(client: Client, snapshot_id: bytes, out: BinaryIO, made: Backup, progressed: Callable[[Backup], None]) -> None:
+    out.seek(0)
+    out.truncate()
+    roster = client.roster
+    made.workers, made.rows, made.bytes = len(roster.workers), 0, 0
+    backup.write_head(out, Head(backup.FORMAT, roster.layout_id, made.workers, time.time()))
+    left = {worker.index: Position() for worker in roster.workers}
+    tallies = [Tally()] * made.workers
+    while left:
+        for index, page in client.run(snapshot.read(client, snapshot_id, left)).items():
+            _check(page, index, tallies[index])
+            backup.write_rows(out, index, page.rows)
+            tallies[index] = Tally(tallies[index].rows + page.count, page.crc)
+            made.rows += page.count
+            if page.more:
+                left[index] = Position(page.last, page.crc)
+            else:
+                del left[index]
+        made.bytes = out.tell()
+        progressed(made)
+    backup.write_end(out, End(tallies))
+    made.bytes = out.tell()
+
+
+def _check(page: RowsPage, index: int, before: Tally) -> None:
+    if crc32(page.rows, before.crc) != page.crc or (page.more and not page.count):
+        raise ProtocolError(f"the rows that worker {index} sent for a backup are not those that it counted")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

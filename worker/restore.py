@@ -1,0 +1,82 @@
+"""Makes a data directory of a backup: the same rows, the same number of workers, an id of its own.
+
+The backup is read twice: first all its checksums are verified, then it is written. `layout.json` comes last; until then a mark
+says that what is there is half of it, and the next restore begins anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from holdall import backup
+from holdall.backup import Head
+from holdall.errors import StorageError
+from holdall.worker.directory import WORKERS_MAX, DataDirectory, Layout
+from holdall.worker.leveldb import LevelDBStore
+
+
+class Restored(msgspec.Struct):
+    """What has been restored so far: `bytes` of the file's `bytes_in_all` were read, twice in the end."""
+
+    workers: int
+    made_at: float
+    rows: int = 0
+    bytes: int = 0
+    bytes_in_all: int = 0
+
+
+def restore(file: Path, directory: DataDirectory, progressed: Callable[[Restored], None]) -> Restored:
+    """Restore a backup into this directory, which must have no data; calls `progressed` now and then.
+
+    Raises StorageError if the backup is damaged or incomplete, or the directory has data, or a service, or cannot be written.
+    """
+    try:
+        with open(file, "rb") as opened, contextlib.ExitStack() as stack:
+            stack.callback(directory.lock_for_restore().release)
+            head = backup.read_head(opened, str(file))
+            if head.workers > WORKERS_MAX:
+                raise StorageError(f"the backup {file} is of {head.workers} workers, a directory has at most {WORKERS_MAX}")
+            done = Restored(head.workers, head.made_at, bytes_in_all=2 * file.stat().st_size)
+            begin = opened.tell()
+            for part in backup.read_rows(opened, head, str(file)):
+                done.bytes += part.bytes
+                progressed(done)
+            opened.seek(begin)
+            directory.begin_restore()
+            layout = Layout.new(head.workers)
+            _write(opened, head, directory, layout, lambda rows, bytes_: _add(done, rows, bytes_, progressed))
+            directory.end_restore(layout)
+    except OSError as error:
+        raise StorageError(f"{file} cannot be restored into {directory.path}: {error.strerror or error}") from None
+    done.bytes = done.bytes_in_all
+    return done
+
+
+def _add(done: Restored, rows: int, bytes_: int, progressed: Callable[[Restored], None]) -> None:
+    done.rows += rows
+    done.bytes += bytes_
+    progressed(done)
+
+
+def _write(
+    opened: BinaryIO, head: Head, directory: DataDirectory, layout: Layout, progressed: Callable[[int, int], None]
+) -> None:
+    with contextlib.ExitStack() as stack:
+        stores: list[LevelDBStore] = []
+        for index in range(head.workers):
+            stack.callback(directory.lock_worker(index).release)
+            store = directory.open_store(index)
+            stack.callback(store.close)
+            stores.append(store)
+        for part in backup.read_rows(opened, head, opened.name):
+            stores[part.worker].write(dict(part.rows), sync=True)
+            progressed(len(part.rows), part.bytes)
+    for index in range(head.workers):  # as a service opens and closes them: that finds what it would refuse
+        lock = directory.lock_worker(index)
+        directory.close_worker(index, directory.open_worker(index, layout, sync=True))
+        lock.release()
