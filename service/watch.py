@@ -21,7 +21,7 @@ class Watch:
         """Whether this process is to end."""
         self._poll = select.poll()
         self._sockets = {socket.fd: socket for socket in sockets}
-        self._touched = set(sockets)
+        self._touched: set[Any] = set(sockets)
         for descriptor in (*self._sockets, *child.watched):
             self._poll.register(descriptor, select.POLLIN)
 
@@ -31,8 +31,7 @@ class Watch:
 
     def wait(self, milliseconds: float) -> set[Any]:
         """The sockets to read, until nothing is left: those that were touched at once, others when a message comes."""
-        ready = self._touched
-        self._touched = set()
+        ready, self._touched = self._touched, set()
         for descriptor, _event in self._poll.poll(0 if ready else milliseconds):
             if descriptor in self._sockets:
                 ready.add(self._sockets[descriptor])

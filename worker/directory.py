@@ -90,6 +90,7 @@ class DataDirectory:
                 if any(self.path.glob("worker-*/store")):
                     raise StorageError(f"{self.path} holds data but no layout.json: restore that file from a backup")
                 count = workers or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
+                self.make_parts(count)
                 self._write_layout(Layout.new(count))
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be used: {error.strerror}") from None
@@ -161,11 +162,14 @@ class DataDirectory:
     def lock_worker(self, index: int, wait_seconds: float = 0.0) -> Lock:
         """Take the part of worker `index`; waits `wait_seconds` for one that is just ending. Raises StorageError."""
         folder = self.part(index)
-        try:
-            folder.mkdir(exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise StorageError(f"the part of worker {index} in {self.path} cannot be made: {error.strerror}") from None
+        if not folder.exists():
+            raise StorageError(f"{folder} is missing: restore the data directory from a backup")
         return Lock(folder / "lock", f"the part of worker {index} in {self.path}", wait_seconds)
+
+    def make_parts(self, workers: int) -> None:
+        """Make the folders of so many workers, before there is a layout: one that is missing later was lost. Raises OSError."""
+        for index in range(workers):
+            self.part(index).mkdir(exist_ok=True, mode=0o700)
 
     def part(self, index: int) -> Path:
         """The folder of worker `index`."""

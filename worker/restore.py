@@ -68,6 +68,7 @@ def _write(
 ) -> None:
     with contextlib.ExitStack() as stack:
         stores: list[LevelDBStore] = []
+        directory.make_parts(head.workers)
         for index in range(head.workers):
             stack.callback(directory.lock_worker(index).release)
             store = directory.open_store(index)

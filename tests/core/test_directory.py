@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def test_a_layout_is_written_once(directory: DataDirectory) -> None:
     for workers in (2, None):
         assert directory.prepare(workers) == layout
     assert DataDirectory(directory.path).layout() == layout
-    assert sorted(each.name for each in directory.path.iterdir()) == ["layout.json", "lock"]
+    assert sorted(each.name for each in directory.path.iterdir()) == ["layout.json", "lock", "worker-0", "worker-1"]
 
 
 def test_two_directories_have_two_ids(directory: DataDirectory, tmp_path: Path) -> None:
@@ -315,3 +316,12 @@ def test_a_store_that_is_gone_altogether_is_not_made_again(directory: DataDirect
     path.rename(path.with_name("elsewhere"))
     with pytest.raises(StorageError, match="does not exist"):
         opened(directory)
+
+
+def test_a_workers_folder_that_is_gone_is_refused_and_not_begun_anew(directory: DataDirectory) -> None:
+    directory.prepare(2)
+    shutil.rmtree(directory.part(1))
+    directory.lock_worker(0).release()
+    with pytest.raises(StorageError, match="worker-1 is missing: restore"):
+        directory.lock_worker(1)
+    assert not directory.part(1).exists()
