@@ -40,7 +40,7 @@ SMALL_LIMITS: dict[str, Any] = {
     "holdall.worker.sessions.OUTCOMES_MAX": 6,
     "holdall.worker.sessions.OUTCOME_INLINE_BYTES_MAX": 10,
     "holdall.worker.core.BATCH_REPLY_BYTES_MAX": 100,
-    "holdall.worker.core.SWEEP_ROWS": 2,
+    "holdall.worker.sweeper.STEP_ROWS": 2,
     "holdall.worker.entries.PAGE_BYTES_MAX": 1_000,
     "holdall.client.operations.KEYS_PER_MESSAGE": 1,
     "holdall.client.channel.BATCH_REQUESTS_MAX": 3,

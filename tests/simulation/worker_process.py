@@ -99,7 +99,6 @@ class WorkerProcess:
         self._wake_at = inf
         self._hello_due = self._flush_due = 0.0
         self._sweeping = True
-        self._unflushed = False
 
     def start(self) -> None:
         """Open the store, connect, begin."""
@@ -192,7 +191,7 @@ class WorkerProcess:
         self._between_ticks()
 
     def _tick(self, messages: list[Message]) -> list[Answer]:
-        self._unflushed = self._sweeping = True
+        self._sweeping = True
         try:
             answers = self._worker.tick(messages, self._wall_clock())
         except CommitFailed:
@@ -216,10 +215,9 @@ class WorkerProcess:
             self._worker.refuse_values("no room" if self._machine.disk.is_full else "")
             self._send(Answer(self.socket, b"", [self._hello()]))
         try:
-            if self._unflushed and self._simulation.scenario.sync == "interval" and now >= self._flush_due:
+            if self._worker.is_unflushed and self._simulation.scenario.sync != "off" and now >= self._flush_due:
                 self._flush_due = now + FLUSH_SECONDS
                 self._worker.flush()
-                self._unflushed = False
             if self._sweeping:
                 self._sweeping = self._worker.sweep(self._wall_clock())
         except CommitFailed:
