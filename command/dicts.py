@@ -39,19 +39,14 @@ def _name_argument(command: _Command) -> _Command:
     return click.argument("name", shell_complete=_names)(command)
 
 
-class _Ttl(click.ParamType):
+def _ttl(text: str) -> float | None:
     """Seconds, or 'never', which is None."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
-        """The number."""
-        if value == "never":
-            return None
-        try:
-            return settings.check_ttl(float(value))
-        except (ValueError, InvalidError):
-            self.fail(f"{value!r} is neither a number of seconds, above 0, nor 'never'")
+    if text == "never":
+        return None
+    try:
+        return settings.check_ttl(float(text))
+    except (ValueError, InvalidError):
+        raise click.BadParameter(f"{text!r} is neither a number of seconds, above 0, nor 'never'") from None
 
 
 _environment = click.option("--environment", metavar="NAME", help="Default: HOLDALL_ENVIRONMENT, or main.")
@@ -70,7 +65,8 @@ def dict_group() -> None:
 @click.option("--allow-existing", is_flag=True, help="Do nothing if there is one of this name.")
 @click.option(
     "--ttl",
-    type=_Ttl(),
+    metavar="SECONDS",
+    type=_ttl,
     default=protocol.TTL_SECONDS,
     show_default="7 days",
     help="Seconds an entry lives that nobody reads or writes, or 'never'.",
@@ -128,7 +124,7 @@ def info(name: str, environment: str | None, as_json: bool) -> None:
 
 @dict_group.command()
 @_name_argument
-@click.argument("seconds", type=_Ttl())
+@click.argument("seconds", type=_ttl)
 @_environment
 def ttl(name: str, seconds: float | None, environment: str | None) -> None:
     """Have entries live for so many SECONDS after they were last read or written, or 'never' expire.

@@ -80,6 +80,8 @@ class Scenario(NamedTuple):
     limits: dict[str, Any]
     set_up: bool
     """Whether the Dicts are there, at every worker, before the faults begin."""
+    ttl: float | None
+    """How many seconds entries live that nobody uses."""
 
     def weather(self, random: Random) -> Weather:
         """How the messages of this scenario travel."""
@@ -116,4 +118,5 @@ def draw(random: Random) -> Scenario:
         doubled=random.choice((0.02, 0.2)) if "doubled messages" in faults else 0.0,
         limits=limits,
         set_up=sync != "always" or random.random() < 0.5,
+        ttl=random.choice((None, None, 0.5, 2.0, 6.0)),
     )
