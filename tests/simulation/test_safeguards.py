@@ -48,8 +48,8 @@ class ForgetsPops(Worker):
 class NeverSyncs(Worker):
     """What is answered may be lost in a power cut."""
 
-    def __init__(self, store: Any, index: int, workers: int, *, sync: bool) -> None:
-        super().__init__(store, index, workers, sync=False)
+    def __init__(self, store: Any, index: int, workers: int, *, sync: bool, layout_id: bytes) -> None:
+        super().__init__(store, index, workers, sync=False, layout_id=layout_id)
 
 
 class AnswersFirst(Worker):
