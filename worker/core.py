@@ -131,10 +131,9 @@ class Worker:
         transaction.commit()
         return more
 
-    @property
-    def rest(self) -> float:
-        """How often the time of a step of `sweep` is to pass before the next one while there are requests."""
-        return self._sweeper.rest
+    def rest_seconds(self, took_seconds: float) -> float:
+        """How long not to sweep after a step that took so long, while there are requests."""
+        return self._sweeper.rest_seconds(took_seconds)
 
     @property
     def is_unflushed(self) -> bool:

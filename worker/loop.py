@@ -159,7 +159,7 @@ class Loop:
         if self._sweeping and now >= self._sweep_due:
             self._sweeping = bool(self._write_behind(lambda: self._worker.sweep(time.time())))
             end = time.monotonic()
-            self._sweep_due = end + (end - now) * self._worker.rest if self._is_busy else end
+            self._sweep_due = end + self._worker.rest_seconds(end - now) if self._is_busy else end
             self._is_busy = False
 
     def _write_behind(self, write: Callable[[], R]) -> R | None:

@@ -39,7 +39,9 @@ COMPACT_SECONDS = 10.0
 LATE_SECONDS = 30.0
 """By how much a pass may fall behind its pace before it gets a larger share of a busy worker's time."""
 BUSY_REST, LATE_REST = 49.0, 4.0
-"""How often the time of a step must pass before the next one while there are requests: 2 % of the time, late 20 %."""
+"""How often the time of a step passes before the next one while there are requests: it takes 2 % of the time, late 20 %."""
+REST_SECONDS_MAX = 0.05
+"""The longest rest: on a machine where all is slow, steps are too."""
 
 log = logging.getLogger("holdall.worker")
 
@@ -114,13 +116,13 @@ class Sweeper:
         self._compact()
         return bool(self._left) or self._pass_is_due
 
-    @property
-    def rest(self) -> float:
-        """How often the time of a step is to pass before the next one while there are requests."""
+    def rest_seconds(self, took_seconds: float) -> float:
+        """How long to rest after a step that took so long, while there are requests."""
         due_ms = self._next[0][0] if self._next else inf
         if self._left_since_ms is not None:
             due_ms = min(due_ms, self._left_since_ms)
-        return LATE_REST if self._transaction.clock_ms - due_ms > LATE_SECONDS * 1000 else BUSY_REST
+        is_late = self._transaction.clock_ms - due_ms > LATE_SECONDS * 1000
+        return min(took_seconds * (LATE_REST if is_late else BUSY_REST), REST_SECONDS_MAX)
 
     @property
     def _pass_is_due(self) -> bool:
