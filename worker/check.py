@@ -177,7 +177,7 @@ class _Reader:
             self._part.find(row, f"is damaged: {error}")
 
     def _counter(self, _row: bytes, data: bytes) -> None:
-        self.version, self._elapsed = COUNTERS.unpack(data)
+        self.version, self._elapsed, _clock, _wall = COUNTERS.unpack(data)
 
     def _dict(self, row: bytes, data: bytes) -> None:
         self.dicts[_id(row)] = found = msgspec.msgpack.decode(data, type=DictRow)

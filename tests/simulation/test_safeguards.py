@@ -52,6 +52,23 @@ class NeverSyncs(Worker):
         super().__init__(store, index, workers, sync=False, layout_id=layout_id)
 
 
+class NeverTouches(Worker):
+    """That an entry is read is not noted."""
+
+    def __init__(self, *numbers: Any, **settings: Any) -> None:
+        super().__init__(*numbers, **settings)
+        self._transaction.touch = lambda row: None  # type: ignore[method-assign]
+
+
+class ExpiresEarly(Worker):
+    """Entries live for nine tenths of their time."""
+
+    def tick(self, messages: Any, now: float) -> list[Answer]:
+        for held in self._transaction.dicts._held.values():
+            held.life_ms = held.row.ttl * 900 if held.row.ttl is not None else held.life_ms
+        return super().tick(messages, now)
+
+
 class AnswersFirst(Worker):
     """A tick is written at the beginning of the next one."""
 
@@ -94,6 +111,8 @@ SAFEGUARDS = {
     "the memory of puts": (Cores(worker=ForgetsPuts), 2),
     "the memory of pops": (Cores(worker=ForgetsPops), 14),
     "the fsync": (Cores(worker=NeverSyncs), 19),
+    "the touches": (Cores(worker=NeverTouches), 57),
+    "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 172),
     "the order of write and answer": (Cores(worker=AnswersFirst), 12),
     "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
     "the transaction flag": (Cores(disk=TearsBatches), 5),
