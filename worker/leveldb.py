@@ -89,6 +89,8 @@ class LevelDBStore:
             raise self._translated("be scanned", error) from None
 
     def _compact(self, first: bytes, last: bytes) -> None:
+        """Twice: LevelDB decides which levels to compact before it writes to one of them what its log holds."""
+        self._db.compact_range(start=first, stop=first)
         self._db.compact_range(start=first, stop=last)
 
     def _translated(self, what: str, error: Exception) -> StorageError:

@@ -31,7 +31,7 @@ STEP_BYTES_MAX = 1024 * 1024
 FORGET_MAX = 100
 """Sessions, and tombstones, forgotten in one step."""
 COMPACT_BYTES = 32 * 1024 * 1024
-"""Compacting a range takes LevelDB about 0.1 s, however little there is to give back."""
+"""Compacting a range takes LevelDB 0.1 s and more, however little there is to give back."""
 COMPACT_BYTES_MIN = 1024 * 1024
 """So much of one Dict is worth it when there is nothing else to do; less is left to LevelDB's own compactions."""
 COMPACT_SECONDS = 10.0
@@ -99,7 +99,7 @@ class Sweeper:
         self._next: list[tuple[float, bytes]] = []
         self._freed: dict[bytes, _Freed] = {}
         self._freed_bytes = 0
-        self._compacted_ms = 0
+        self._compacted_ms = -inf
 
     def step(self) -> bool:
         """One step. Returns whether more is to do right now."""

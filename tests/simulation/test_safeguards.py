@@ -109,14 +109,14 @@ class NeverLocks(Disk):
 
 SAFEGUARDS = {
     "the memory of puts": (Cores(worker=ForgetsPuts), 2),
-    "the memory of pops": (Cores(worker=ForgetsPops), 14),
-    "the fsync": (Cores(worker=NeverSyncs), 19),
+    "the memory of pops": (Cores(worker=ForgetsPops), 22),
+    "the fsync": (Cores(worker=NeverSyncs), 5),
     "the touches": (Cores(worker=NeverTouches), 57),
     "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 172),
-    "the order of write and answer": (Cores(worker=AnswersFirst), 12),
+    "the order of write and answer": (Cores(worker=AnswersFirst), 2),
     "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
-    "the transaction flag": (Cores(disk=TearsBatches), 5),
-    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 0),
+    "the transaction flag": (Cores(disk=TearsBatches), 1),
+    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 1),
 }
 
 
