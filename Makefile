@@ -20,9 +20,9 @@ check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-soak: $(VENV)/has-test ## The simulator on many seeds (SEEDS=0:10000), a Dict of a million entries, real processes under faults (SOAK="--seconds 3600")
+soak: $(VENV)/has-test ## The simulator on many seeds (SEEDS=0:10000), Dicts of a million entries, real processes under faults (SOAK="--seconds 3600")
 	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),0:10000)
-	HOLDALL_TEST_ENTRIES=1000000 $(BIN)/python -m pytest tests/service/test_size.py
+	HOLDALL_TEST_ENTRIES=1000000 $(BIN)/python -m pytest tests/service/test_size.py tests/service/test_expiry.py
 	$(BIN)/python -m tests.soak.recovery
 	$(BIN)/python -m tests.soak.run $(SOAK)
 

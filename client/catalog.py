@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from holdall import protocol
-from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Registration, decode, encode
+from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifetime, Registration, decode, encode
 from holdall.client.ask import Ask, Operation
 from holdall.client.client import Client
 from holdall.errors import (
@@ -62,9 +62,9 @@ def lookup(client: Client, environment: str, name: str) -> Operation[CatalogEntr
     return entry
 
 
-def create(client: Client, environment: str, name: str, *, allow_existing: bool) -> Operation[CatalogEntry]:
+def create(client: Client, environment: str, name: str, ttl: float | None, *, allow_existing: bool) -> Operation[CatalogEntry]:
     """Make a Dict of this name. Raises AlreadyExistsError if there is one and that is not allowed."""
-    wanted = CatalogEntry(environment, name, os.urandom(16), 0.0, _creator())
+    wanted = CatalogEntry(environment, name, os.urandom(16), 0.0, _creator(), ttl)
     flags = protocol.SKIP_IF_EXISTS if allow_existing else 0
     ask = _ask(protocol.CREATE, "create", environment, name, value=encode(wanted), flags=flags)
     while True:
@@ -108,7 +108,7 @@ def register(client: Client, environment: str, name: str, dict_id: bytes, refuse
     entry = (yield from lookup(client, environment, name)) if name else None
     if entry is None or entry.dict_id != dict_id:
         raise NotFoundError(f"cannot {refused}: this {refused.of} was deleted; look it up again with Dict.from_name")
-    body = encode(Registration(entry.ttl))
+    body = encode(Registration(entry.ttl, ttl_version=entry.ttl_version))
     yield from _done([Ask(protocol.REGISTER, refused.hash, "register", refused.of, dict_id=dict_id, value=body)])
 
 
@@ -122,9 +122,23 @@ def find(client: Client, dict_id: bytes, of: str) -> Operation[CatalogEntry | No
     return None
 
 
+def change_ttl(client: Client, dict_id: bytes, of: str, ttl: float | None) -> Operation[Lifetime]:
+    """Have the catalog say how long entries of this Dict live. Returns what is to be told to every worker."""
+    entry = yield from find(client, dict_id, of)
+    if entry is not None and not entry.name:  # it is ephemeral, and in no catalog
+        return Lifetime(ttl, entry.ttl_version + 1)
+    if entry is not None:
+        body = encode(Lifetime(ttl, 0))
+        ask = _ask(protocol.CHANGE_TTL, "set the ttl of", entry.environment, entry.name, dict_id=dict_id, value=body)
+        entry = _entry(ask, (yield ask))
+    if entry is None:
+        raise NotFoundError(f"cannot set the ttl of {of}: it was deleted, or never made at {client.address}")
+    return Lifetime(ttl, entry.ttl_version)
+
+
 def begin_lease(client: Client, environment: str, dict_id: bytes, of: str, lease_seconds: float) -> Operation[None]:
     """Make an ephemeral Dict."""
-    body = encode(Registration(None, lease_seconds, environment, _creator()))
+    body = encode(Registration(protocol.TTL_SECONDS, lease_seconds, environment, _creator()))
     yield from _done(_to_all(client, protocol.REGISTER, "make", of, dict_id, body))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, Union
 
-from holdall import keys, settings
+from holdall import keys, protocol, settings
 from holdall.client import operations
 from holdall.client.ask import Operation
 from holdall.client.client import Client
@@ -67,6 +67,7 @@ class Dict(Operators[K, V]):
         environment_name: str | None = None,
         create_if_missing: bool = False,
         client: Client | None = None,
+        ttl: float | None = protocol.TTL_SECONDS,
     ) -> Dict[K, V]:
         """The Dict of this name. Nothing is sent before it is first used.
 
@@ -75,16 +76,19 @@ class Dict(Operators[K, V]):
             environment_name: in which environment; HOLDALL_ENVIRONMENT, or else "main".
             create_if_missing: make it at its first use if there is none; otherwise that use raises NotFoundError.
             client: through which service; `Client.from_env()` by default.
+            ttl: how many seconds an entry lives that nobody reads or writes; None for ever, 7 days by default. It counts only
+                when this makes the Dict; see `set_ttl` for one that is there.
 
         Raises:
-            InvalidError: no such name is possible.
+            InvalidError: no such name, or ttl, is possible.
 
         >>> d = Dict.from_name("kv", create_if_missing=True)
         >>> d.name
         'kv'
         """
         settings.check_name(name)
-        return cls._make(name, settings.environment(environment_name), create_if_missing, client=client)
+        settings.check_ttl(ttl)
+        return cls._make(name, settings.environment(environment_name), create_if_missing, ttl, client=client)
 
     @classmethod
     def from_id(cls, dict_id: str, client: Client | None = None) -> Dict[K, V]:
@@ -138,12 +142,35 @@ class Dict(Operators[K, V]):
 
     @twin
     def info(self) -> Operation[DictInfo]:
-        """Name, time and maker of the Dict.
+        """Name, time and maker of the Dict, and how long its entries live.
 
-        >>> Dict.from_name("kv", create_if_missing=True).info().name
-        'kv'
+        >>> info = Dict.from_name("kv", create_if_missing=True, ttl=60).info()
+        >>> info.name, info.ttl
+        ('kv', 60.0)
         """
         return operations.info(self)
+
+    @twin
+    def set_ttl(self, ttl: float | None) -> Operation[None]:
+        """Have entries live for another time after their last use, those that are there too. What has expired stays so.
+
+        Entries are used by being written, or asked for by their key: `get`, `contains`, `setdefault`, a `put` that finds them.
+        Iterating and counting are no use. An entry lives for its `ttl` and at most a hundredth of it longer.
+
+        Args:
+            ttl: how many seconds an entry lives that nobody uses; None for ever.
+
+        Raises:
+            InvalidError: no such ttl is possible.
+            TimeoutError: some worker did not answer, and may still have the old one: repeat the call.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d.set_ttl(None)
+        >>> d.info().ttl is None
+        True
+        """
+        settings.check_ttl(ttl)
+        return operations.set_ttl(self, ttl)
 
     @GetTwin
     def get(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -293,7 +320,7 @@ class Dict(Operators[K, V]):
 
     @twin
     def len(self) -> Operation[int]:
-        """The number of entries, as `len(d)`: exact, and cheap at any size.
+        """The number of entries, as `len(d)`: exact, and cheap at any size. What has expired counts until it is swept: soon.
 
         >>> Dict.from_name("kv", create_if_missing=True).len()
         0

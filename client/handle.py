@@ -7,6 +7,7 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any
 
+from holdall import protocol
 from holdall.client import catalog
 from holdall.client.ask import Operation, Shared
 from holdall.client.client import Client
@@ -37,6 +38,7 @@ class Handle:
     _name: str | None  # None: not known yet; "": it is ephemeral, and has none
     _environment: str
     _create_if_missing: bool
+    _ttl: float | None  # if it is made
     _client: Client | None
     _is_default: bool  # whether the client is the one for calls that are given none
     _url: str | None  # of the service it was pickled at; a service configured here wins
@@ -48,6 +50,7 @@ class Handle:
         name: str | None,
         environment: str,
         create_if_missing: bool,
+        ttl: float | None = protocol.TTL_SECONDS,
         *,
         client: Client | None = None,
         url: str | None = None,
@@ -57,6 +60,7 @@ class Handle:
         handle._name = name
         handle._environment = environment
         handle._create_if_missing = create_if_missing
+        handle._ttl = ttl
         handle._client = client
         handle._is_default = False
         handle._url = url
@@ -81,10 +85,16 @@ class Handle:
 
     @classmethod
     def travelled(
-        cls, name: str | None, environment: str, create_if_missing: bool, url: str | None, dict_id: bytes | None
+        cls,
+        name: str | None,
+        environment: str,
+        create_if_missing: bool,
+        ttl: float | None,
+        url: str | None,
+        dict_id: bytes | None,
     ) -> Self:
         """A handle that was pickled."""
-        return cls._make(name, environment, create_if_missing, url=url, dict_id=dict_id)
+        return cls._make(name, environment, create_if_missing, ttl, url=url, dict_id=dict_id)
 
     @property
     def name(self) -> str | None:
@@ -171,7 +181,7 @@ class Handle:
         client = self.connected()
         assert self._name
         if self._create_if_missing:
-            entry = yield from catalog.create(client, self._environment, self._name, allow_existing=True)
+            entry = yield from catalog.create(client, self._environment, self._name, self._ttl, allow_existing=True)
         else:
             found = yield from catalog.lookup(client, self._environment, self._name)
             if found is None:
@@ -217,4 +227,4 @@ class Handle:
 
     def __reduce__(self) -> tuple[Any, ...]:
         url = self._url if self._client is None or self._client.is_local else self._client.address
-        return type(self).travelled, (self._name, self._environment, self._create_if_missing, url, self.id)
+        return type(self).travelled, (self._name, self._environment, self._create_if_missing, self._ttl, url, self.id)

@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 
 
 class DictInfo(NamedTuple):
-    """Name (None: it is ephemeral), time it was made (with a time zone), and who made it: user@host."""
+    """Name (None: it is ephemeral), time it was made (with a time zone), who made it (user@host), and how many seconds an
+    entry lives that nobody uses (None: for ever).
+    """
 
     name: str | None
     created_at: datetime
     created_by: str
+    ttl: float | None
 
     @classmethod
     def of_entry(cls, entry: CatalogEntry) -> DictInfo:
         """The information in a catalog entry."""
         from datetime import datetime, timezone
 
-        return cls(entry.name or None, datetime.fromtimestamp(entry.created_at, timezone.utc), entry.created_by)
+        return cls(entry.name or None, datetime.fromtimestamp(entry.created_at, timezone.utc), entry.created_by, entry.ttl)

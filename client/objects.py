@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from holdall import settings
+from holdall import protocol, settings
 from holdall.client import catalog
 from holdall.client.ask import Operation
 from holdall.client.client import Client
@@ -30,6 +30,7 @@ class DictObjects:
         name: str,
         *,
         allow_existing: bool = False,
+        ttl: float | None = protocol.TTL_SECONDS,
         environment_name: str | None = None,
         client: Client | None = None,
     ) -> Operation[None]:
@@ -38,18 +39,20 @@ class DictObjects:
         Args:
             name: 1 to 64 characters: letters, digits, `-`, `_`, `.`.
             allow_existing: do nothing if there is one of this name.
+            ttl: how many seconds an entry lives that nobody reads or writes; None for ever, 7 days by default.
             environment_name: where; HOLDALL_ENVIRONMENT, or else "main".
             client: through which service.
 
         Raises:
             AlreadyExistsError: there is one, and `allow_existing` is false.
-            InvalidError: no such name is possible.
+            InvalidError: no such name, or ttl, is possible.
 
         >>> Dict.objects.create("kv")
         """
         settings.check_name(name)
+        settings.check_ttl(ttl)
         environment = settings.environment(environment_name)
-        yield from catalog.create(self.connected(client), environment, name, allow_existing=allow_existing)
+        yield from catalog.create(self.connected(client), environment, name, ttl, allow_existing=allow_existing)
 
     @twin
     def list(

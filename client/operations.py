@@ -163,6 +163,13 @@ def info(handle: Handle) -> Operation[DictInfo]:
     return DictInfo.of_entry(entry)
 
 
+def set_ttl(handle: Handle, ttl: float | None) -> Operation[None]:
+    """First in the catalog, which a worker that learns of the Dict only then is told from, then at every worker."""
+    dict_id = handle.id or (yield from handle.hydration())
+    lifetime = yield from catalog.change_ttl(handle.connected(), dict_id, handle.label, ttl)
+    yield from _all(handle, (yield from _to_all(handle, protocol.SET_TTL, "set the ttl of", encode(lifetime))))
+
+
 def length(handle: Handle) -> Operation[int]:
     return sum((yield from _counts(handle, (yield from _to_all(handle, protocol.LENGTH, "count")))))
 
@@ -183,7 +190,7 @@ def page(handle: Handle, position: Position, with_values: bool) -> Operation[tup
     found = decode(Page, (yield from _all(handle, [ask]))[0].payload)
     items = [_item(handle, entry) if with_values else decode_key(handle.label, *entry[:2]) for entry in found.entries]
     if found.more:
-        return items, Position(number, found.entries[-1].key)
+        return items, Position(number, found.more)
     return items, Position(number + 1, b"") if number + 1 < len(workers) else None
 
 
@@ -232,10 +239,10 @@ def _counts(handle: Handle, asks: list[Ask]) -> Operation[list[int]]:
     return [decode(int, reply.payload) for reply in (yield from _all(handle, asks))]
 
 
-def _to_all(handle: Handle, opcode: int, verb: str) -> Operation[list[Ask]]:
+def _to_all(handle: Handle, opcode: int, verb: str, value: bytes = b"") -> Operation[list[Ask]]:
     dict_id = handle.id or (yield from handle.hydration())
     hashes = [worker.hash for worker in handle.connected().roster.workers]
-    return [Ask(opcode, hash_, verb, handle.label, dict_id=dict_id) for hash_ in hashes]
+    return [Ask(opcode, hash_, verb, handle.label, dict_id=dict_id, value=value) for hash_ in hashes]
 
 
 def _recover(handle: Handle, ask: Ask, reply: Reply) -> Operation[None]:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 import holdall
 from holdall import Dict, settings
+from holdall.client.statistics import statistics
 from holdall.command.dicts import dict_group
 from holdall.command.storage import backup, check, data_option, restore, running_client
 from holdall.errors import Error
@@ -106,15 +107,21 @@ def status(as_json: bool) -> None:
     client = running_client()
     dicts = Dict.objects.list()
     workers = client.roster.workers
+    counted = client.run(statistics(client))
     if as_json:
-        click.echo(json.dumps({"url": client.address, "dicts": len(dicts), "workers": to_builtins(workers)}))
+        told = {"dicts": len(dicts), "workers": to_builtins(workers), "statistics": counted}
+        click.echo(json.dumps({"url": client.address, **told}))
         return
     console = Console()
     console.print(f"{client.address}: {len(workers)} workers, {len(dicts)} Dicts", soft_wrap=True, highlight=False)
-    table = Table("worker", "slots", "address")
+    table = Table("worker", "slots", "address", "entries", "requests", "expired", "swept")
     table.columns[2].overflow = "fold"
-    for each in workers:
-        table.add_row(str(each.index), f"{each.first_slot} to {each.end_slot - 1}", ", ".join(each.addresses))
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for each, counters in zip(workers, counted, strict=True):
+        slots, addresses = f"{each.first_slot} to {each.end_slot - 1}", ", ".join(each.addresses)
+        counts = (f"{counters[name]:,}" for name in ("entries", "handled", "expired_entries", "swept_rows"))
+        table.add_row(str(each.index), slots, addresses, *counts)
     console.print(table)
 
 

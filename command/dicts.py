@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from holdall import Dict, settings
+from holdall import Dict, protocol, settings
 from holdall.client.ask import shown
 from holdall.client.client import Client
 from holdall.errors import Error, InvalidError, NotFoundError
@@ -39,6 +39,16 @@ def _name_argument(command: _Command) -> _Command:
     return click.argument("name", shell_complete=_names)(command)
 
 
+def _ttl(text: str) -> float | None:
+    """Seconds, or 'never', which is None."""
+    if text == "never":
+        return None
+    try:
+        return settings.check_ttl(float(text))
+    except (ValueError, InvalidError):
+        raise click.BadParameter(f"{text!r} is neither a number of seconds, above 0, nor 'never'") from None
+
+
 _environment = click.option("--environment", metavar="NAME", help="Default: HOLDALL_ENVIRONMENT, or main.")
 _literal = click.option("--literal", "-l", is_flag=True, help="Read keys and values as Python literals, not as strings.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON; what JSON has no form for, as its repr.")
@@ -53,10 +63,18 @@ def dict_group() -> None:
 @dict_group.command()
 @click.argument("name")
 @click.option("--allow-existing", is_flag=True, help="Do nothing if there is one of this name.")
+@click.option(
+    "--ttl",
+    metavar="SECONDS",
+    type=_ttl,
+    default=protocol.TTL_SECONDS,
+    show_default="7 days",
+    help="Seconds an entry lives that nobody reads or writes, or 'never'.",
+)
 @_environment
-def create(name: str, allow_existing: bool, environment: str | None) -> None:
+def create(name: str, allow_existing: bool, ttl: float | None, environment: str | None) -> None:
     """Make a Dict."""
-    Dict.objects.create(name, allow_existing=allow_existing, environment_name=environment)
+    Dict.objects.create(name, allow_existing=allow_existing, ttl=ttl, environment_name=environment)
 
 
 @dict_group.command("list")
@@ -69,13 +87,15 @@ def list_dicts(most: int | None, environment: str | None, as_json: bool) -> None
     rows = [(each.name or "", each.info(), each.len()) for each in found]
     if as_json:
         for name, info, length in rows:
-            _print_json({"name": name, "created_at": info.created_at, "created_by": info.created_by, "entries": length})
+            made = {"created_at": info.created_at, "created_by": info.created_by}
+            _print_json({"name": name, **made, "ttl": info.ttl, "entries": length})
         return
-    table = Table("name", "created", "by", "entries")
+    table = Table("name", "created", "by", "ttl", "entries")
     table.columns[0].no_wrap = True
-    table.columns[3].justify = "right"
+    table.columns[3].justify = table.columns[4].justify = "right"
     for name, info, length in rows:
-        table.add_row(name, f"{info.created_at.astimezone():%Y-%m-%d %H:%M:%S}", info.created_by, f"{length:,}")
+        created = f"{info.created_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        table.add_row(name, created, info.created_by, _duration(info.ttl), f"{length:,}")
     Console().print(table)
 
 
@@ -92,6 +112,7 @@ def info(name: str, environment: str | None, as_json: bool) -> None:
         "id": d.object_id,
         "created_at": found.created_at,
         "created_by": found.created_by,
+        "ttl": found.ttl if as_json else _duration(found.ttl),
         "entries": d.len(),
     }
     if as_json:
@@ -99,6 +120,18 @@ def info(name: str, environment: str | None, as_json: bool) -> None:
         return
     for fact, value in facts.items():
         click.echo(f"{fact:<10}  {value}")
+
+
+@dict_group.command()
+@_name_argument
+@click.argument("seconds", type=_ttl)
+@_environment
+def ttl(name: str, seconds: float | None, environment: str | None) -> None:
+    """Have entries live for so many SECONDS after they were last read or written, or 'never' expire.
+
+    That counts for those that are there, too; what has expired stays so.
+    """
+    _existing(name, environment).set_ttl(seconds)
 
 
 @dict_group.command()
@@ -181,6 +214,15 @@ def delete(name: str, allow_missing: bool, yes: bool, environment: str | None) -
     """Delete a Dict and all that is in it."""
     _confirm(f"Delete Dict {name!r} and all that is in it?", yes)
     Dict.objects.delete(name, allow_missing=allow_missing, environment_name=environment)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "never"
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
 
 
 def _existing(name: str, environment: str | None) -> Dict[Any, Any]:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
-    """What the catalog knows of a Dict. Times are seconds since 1970, UTC."""
+    """What the catalog knows of a Dict. Times are seconds since 1970, UTC; for `ttl` see Lifetime."""
 
     environment: str
     name: str
@@ -26,6 +26,7 @@ class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
     created_by: str
     ttl: Union[float, None] = None
     deleting: bool = False
+    ttl_version: int = 0
 
 
 class Registration(msgspec.Struct, array_like=True, frozen=True):
@@ -35,6 +36,14 @@ class Registration(msgspec.Struct, array_like=True, frozen=True):
     lease_seconds: Union[float, None] = None
     environment: str = ""
     created_by: str = ""
+    ttl_version: int = 0
+
+
+class Lifetime(msgspec.Struct, array_like=True, frozen=True):
+    """A Dict's `ttl` in seconds, None: for ever; of two the one with the higher version counts."""
+
+    ttl: Union[float, None]
+    ttl_version: int
 
 
 class PageEntry(NamedTuple):
@@ -50,10 +59,10 @@ PutManyEntry = tuple[bytes, Union[bytes, None], bytes]
 
 
 class Page(msgspec.Struct, array_like=True, frozen=True):
-    """Some entries of a Dict in key order: `more` if others follow."""
+    """Some entries of a Dict in key order; those that follow come after the key `more`, none if it is empty."""
 
     entries: list[PageEntry]
-    more: bool
+    more: bytes = b""
 
 
 class PageRequest(msgspec.Struct, array_like=True, frozen=True):

@@ -35,14 +35,18 @@ RETRY_SECONDS_MAX = 1800
 """How long after the first time a request may be sent again: well within the hour for which outcomes are remembered."""
 UPDATE_ENTRIES_MAX = 10_000
 """The most entries in one update."""
+TTL_SECONDS = 7 * 86_400.0
+"""How long an entry that nobody reads or writes is kept, unless its Dict was made with another `ttl`."""
+TTL_SECONDS_MAX = 100 * 365 * 86_400.0
+"""The longest such time: a century. Beyond it, never is meant."""
 
 # Opcodes. Entries:
 GET, PUT, POP, CONTAINS = 1, 2, 3, 4
 PUT_MANY, GET_MANY, POP_MANY, POP_ANY, SET_DEFAULT = 5, 6, 7, 8, 9
 # One worker's part of a Dict; the hash is the first slot of the worker that is meant:
-LENGTH, CLEAR, PAGE, REGISTER, DROP, RENEW = 16, 17, 18, 19, 20, 21
+LENGTH, CLEAR, PAGE, REGISTER, DROP, RENEW, SET_TTL, STATISTICS = range(16, 24)
 # The catalog; the key is "environment/name":
-CREATE, LOOKUP, MARK_DELETED, REMOVE, LIST, FIND = 32, 33, 34, 35, 36, 37
+CREATE, LOOKUP, MARK_DELETED, REMOVE, LIST, FIND, CHANGE_TTL = range(32, 39)
 # Many requests to one worker in one message; and the one request the broker answers itself:
 BATCH, ROSTER = 48, 49
 # Who a worker is, asked of it straight:
@@ -52,7 +56,8 @@ SNAPSHOT, RELEASE, ROWS, DISCARD = 56, 57, 58, 59
 # What a worker tells its broker, twice a second:
 HELLO = 64
 
-WRITES = frozenset((PUT, POP, PUT_MANY, POP_MANY, POP_ANY, SET_DEFAULT, CLEAR, REGISTER, DROP, CREATE, MARK_DELETED, REMOVE))
+_ENTRY_WRITES = (PUT, POP, PUT_MANY, POP_MANY, POP_ANY, SET_DEFAULT, CLEAR)
+WRITES = frozenset((*_ENTRY_WRITES, REGISTER, DROP, SET_TTL, CREATE, MARK_DELETED, REMOVE, CHANGE_TTL))
 """Opcodes whose outcome a worker remembers under (session, sequence)."""
 
 # Flags, of requests and (PAYLOAD, BATCHED) of replies.
@@ -77,6 +82,11 @@ _LOWEST = Struct("<Q")
 _LOWEST_OFFSET = 32
 _FLAGS = Struct("<H")
 _FLAGS_OFFSET = 2
+
+
+def is_ttl(seconds: float | None) -> bool:
+    """Whether a Dict's entries may be kept for so long after their last use; None: for ever."""
+    return seconds is None or 0 < seconds <= TTL_SECONDS_MAX
 
 
 class Request(NamedTuple):

@@ -15,6 +15,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from holdall.errors import InvalidError
+from holdall.protocol import TTL_SECONDS_MAX, is_ttl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,16 @@ def check_name(name: object, what: str = "Dict") -> str:
             f"Invalid {what} name {name!r}: a name has 1 to 64 characters, letters, digits, '-', '_' and '.' only"
         )
     return name
+
+
+def check_ttl(seconds: object) -> float | None:
+    """The time to live of a Dict's entries, if it is one; None: for ever. Raises InvalidError."""
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not is_ttl(seconds)):
+        raise InvalidError(
+            f"Invalid ttl {seconds!r}: a ttl is a number of seconds, above 0 and at most {TTL_SECONDS_MAX:.0f} (a century), or "
+            "None for entries that never expire"
+        )
+    return seconds
 
 
 def environment(name: str | None = None) -> str:

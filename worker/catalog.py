@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from holdall import protocol
-from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, decode, encode
+from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifetime, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.worker.entries import Refused
 from holdall.worker.rows import ID_PREFIX, NAME_PREFIX
@@ -23,12 +23,14 @@ def create(transaction: Transaction, request: Request) -> Reply:
     wanted = decode(CatalogEntry, request.value)
     if f"{wanted.environment}/{wanted.name}".encode() != request.key or len(wanted.dict_id) != 16:
         raise Refused(protocol.MALFORMED, "the key of this request is not the name in its body, or its id has no 16 bytes")
+    if not protocol.is_ttl(wanted.ttl):
+        raise Refused(protocol.INVALID, f"{wanted.ttl!r} is no ttl")
     found = _entry(transaction, request.key)
     if found is not None:
         if request.flags & protocol.SKIP_IF_EXISTS or found.deleting:
             return Reply(protocol.OK, request.sequence, 0, encode(found))
         raise Refused(protocol.ALREADY_EXISTS, "a Dict of this name exists")
-    entry = msgspec.structs.replace(wanted, created_at=transaction.now, deleting=False)
+    entry = msgspec.structs.replace(wanted, created_at=transaction.now, deleting=False, ttl_version=0)
     transaction.put(NAME_PREFIX + request.key, encode(entry))
     transaction.put(ID_PREFIX + entry.dict_id, request.key)
     return Reply(protocol.OK, request.sequence, transaction.next_version(), encode(entry))
@@ -48,7 +50,21 @@ def find(transaction: Transaction, request: Request) -> Reply:
     if held is None or held.row.lease_seconds is None or held.row.deleted_at is not None:
         return _answer(request, None)
     row = held.row
-    return _answer(request, CatalogEntry(row.environment, "", request.dict_id, row.created_at, row.created_by))
+    made = row.created_at, row.created_by
+    return _answer(request, CatalogEntry(row.environment, "", request.dict_id, *made, row.ttl, False, row.ttl_version))
+
+
+def change_ttl(transaction: Transaction, request: Request) -> Reply:
+    """Note the `ttl` in the body for the Dict of this name and id. The reply's entry has the version to tell workers of."""
+    wanted = decode(Lifetime, request.value)
+    if not protocol.is_ttl(wanted.ttl):
+        raise Refused(protocol.INVALID, f"{wanted.ttl!r} is no ttl")
+    entry = _entry(transaction, request.key)
+    if entry is None or entry.deleting or entry.dict_id != request.dict_id:
+        return _answer(request, None)
+    entry = msgspec.structs.replace(entry, ttl=wanted.ttl, ttl_version=transaction.next_version())
+    transaction.put(NAME_PREFIX + request.key, encode(entry))
+    return _answer(request, entry)
 
 
 def mark_deleted(transaction: Transaction, request: Request) -> Reply:

@@ -145,11 +145,12 @@ class _Reader:
             rows.NAME_PREFIX: self._name,
             rows.OUTCOME_PREFIX: lambda row, _data: self._payloads.add(row),
             rows.SESSION_PREFIX: self._session,
+            rows.TOUCH_PREFIX: self._touch,
         }
 
     def read(self, store: Store) -> Iterator[None]:
         """Read every row, and then compare what they say of each other."""
-        part = self._part
+        part, self._store = self._part, store
         for sentinel in (rows.FIRST_ROW, rows.LAST_ROW):
             if store.get(sentinel) != rows.SENTINEL:
                 part.find(sentinel, f"the store lacks this row in format {rows.FORMAT}")
@@ -176,7 +177,7 @@ class _Reader:
             self._part.find(row, f"is damaged: {error}")
 
     def _counter(self, _row: bytes, data: bytes) -> None:
-        self.version, self._elapsed = COUNTERS.unpack(data)
+        self.version, self._elapsed, _clock, _wall = COUNTERS.unpack(data)
 
     def _dict(self, row: bytes, data: bytes) -> None:
         self.dicts[_id(row)] = found = msgspec.msgpack.decode(data, type=DictRow)
@@ -213,6 +214,11 @@ class _Reader:
         outcomes = msgspec.msgpack.decode(data, type=SessionRow).outcomes
         self._check_version(row, max((each.version for each in outcomes.values()), default=0))
         self._outcomes.update(rows.outcome_row(row[1:], number) for number, each in outcomes.items() if each.payload is None)
+
+    def _touch(self, row: bytes, data: bytes) -> None:
+        rows.parse_touch(row, data)
+        if _generation(row) not in self._left and self._store.get(rows.ENTRY_PREFIX + row[1:]) is None:
+            self._part.find(row, "the entry whose use this notes is missing")
 
     def _compare(self) -> None:
         part = self._part

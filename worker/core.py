@@ -7,7 +7,6 @@ out the answers: nothing is answered before it is as durable as promised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Any, NamedTuple
 
 from holdall import protocol
@@ -17,19 +16,15 @@ from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import slot_of, slot_range
 from holdall.worker import catalog, entries
 from holdall.worker.entries import Refused
-from holdall.worker.rows import SWEEP_PREFIX, entry_prefix
 from holdall.worker.snapshots import Snapshots
 from holdall.worker.store import Store
+from holdall.worker.sweeper import Sweeper
 from holdall.worker.transaction import Transaction
 
 BATCH_REQUESTS_MAX = 1_000
 """Requests in one BATCH message."""
 BATCH_REPLY_BYTES_MAX = 1024 * 1024
 """A BATCH is answered in several messages of about this size, so that memory stays bounded."""
-SWEEP_ROWS = 500
-"""Rows swept in one step: about 2 ms."""
-FORGET_MAX = 100
-"""Sessions, and tombstones, forgotten in one step."""
 
 HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.GET: entries.get,
@@ -47,12 +42,14 @@ HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.REGISTER: entries.register,
     protocol.DROP: entries.drop,
     protocol.RENEW: entries.renew,
+    protocol.SET_TTL: entries.set_ttl,
     protocol.CREATE: catalog.create,
     protocol.LOOKUP: catalog.lookup,
     protocol.MARK_DELETED: catalog.mark_deleted,
     protocol.REMOVE: catalog.remove,
     protocol.LIST: catalog.list_page,
     protocol.FIND: catalog.find,
+    protocol.CHANGE_TTL: catalog.change_ttl,
 }
 _NOT_REMEMBERED = frozenset((protocol.UNAVAILABLE, protocol.MALFORMED))
 """Statuses after which the same numbers may be decided anew. UNKNOWN_DICT is none of them: its client asks again with new
@@ -89,7 +86,7 @@ class Worker:
         self._sync = sync
         self._transaction = Transaction(store, sync=sync)
         self._snapshots = Snapshots(store)
-        self._sweeping = True
+        self._sweeper = Sweeper(store, self._transaction)
 
     def tick(self, messages: Iterable[Message], now: float) -> list[Answer]:
         """Carry out these requests. Raises CommitFailed when the store fails: then only `refuse` may be called."""
@@ -123,22 +120,25 @@ class Worker:
         return [Answer(origin, frames[0], protocol.pack_reply(reply))]
 
     def sweep(self, now: float) -> bool:
-        """One small step of what can wait: end leases, sweep, forget what is old. Returns whether more is to do."""
+        """One small step of what can wait: see `Sweeper`. Returns whether more is to do right now."""
         transaction = self._transaction
         transaction.advance(now)
         if self._snapshots.held:
             self._snapshots.look(transaction.elapsed)
             if self._snapshots.holds or self.resumes:
                 return self.resumes
-        transaction.sessions.forget(int(transaction.elapsed), FORGET_MAX)
-        transaction.dicts.forget(transaction.elapsed, FORGET_MAX)
-        for dict_id in transaction.dicts.unrenewed(transaction.elapsed):
-            transaction.put(transaction.dicts.delete(dict_id, transaction.elapsed), b"")
-            self._sweeping = True
-        if self._sweeping:
-            self._sweeping = self._sweep_entries()
+        more = self._sweeper.step()
         transaction.commit()
-        return self._sweeping
+        return more
+
+    def rest_seconds(self, took_seconds: float) -> float:
+        """How long not to sweep after a step that took so long, while there are requests."""
+        return self._sweeper.rest_seconds(took_seconds)
+
+    @property
+    def is_unflushed(self) -> bool:
+        """Whether something was written that does not survive a power cut before `flush`."""
+        return self._transaction.is_unflushed
 
     @property
     def version(self) -> int:
@@ -149,6 +149,22 @@ class Worker:
     def resumes(self) -> bool:
         """Whether a tick is due though no message came: for those that waited for a backup's RELEASE in vain."""
         return self._snapshots.resumes
+
+    def statistics(self) -> dict[str, int]:
+        """What this worker has done since it was started, and what it holds."""
+        sweeper = self._sweeper
+        return {
+            "handled": self.handled,
+            "malformed": self.malformed,
+            "dicts": self._transaction.dicts.count,
+            "entries": self._transaction.dicts.entries,
+            "touches": self._transaction.touches,
+            "expired_entries": sweeper.expired_entries,
+            "looked_rows": sweeper.looked_rows,
+            "swept_rows": sweeper.swept_rows,
+            "compactions": sweeper.compactions,
+            "sweep_steps": sweeper.steps,
+        }
 
     def refuse_values(self, because: str) -> None:
         """Store nothing until this is called with an empty reason."""
@@ -162,21 +178,6 @@ class Worker:
     def flush(self) -> None:
         """Make everything answered so far survive a power cut."""
         self._transaction.flush()
-
-    def _sweep_entries(self) -> bool:
-        transaction = self._transaction
-        left = next(transaction.scan(SWEEP_PREFIX, SWEEP_PREFIX), None)
-        if left is None:
-            return False
-        dict_id, generation = left[0][1:17], int.from_bytes(left[0][17:], "big")
-        prefix = entry_prefix(dict_id, generation)
-        rows = [row for row, _data in islice(transaction.scan(prefix, prefix), SWEEP_ROWS)]
-        for row in rows:
-            transaction.delete(row)
-        if len(rows) == SWEEP_ROWS:
-            return True
-        transaction.delete(left[0])
-        return True
 
     def _batch(self, head: bytes, payload: Buffer | None) -> list[list[Buffer]]:
         """The replies to the requests in a BATCH: in messages of bounded size, large payloads in messages of their own."""
@@ -221,7 +222,6 @@ class Worker:
             reply = self._handle(request)
             if reply.status not in _NOT_REMEMBERED:
                 sessions.remember(request.session, request.lowest, reply, int(self._transaction.elapsed))
-                self._sweeping = self._sweeping or request.opcode in (protocol.CLEAR, protocol.DROP)
         return reply
 
     def _handle(self, request: Request) -> Reply:
@@ -231,6 +231,8 @@ class Worker:
         if handler is None:
             if request.opcode == protocol.PROBE:
                 return Reply(protocol.OK, request.sequence, 0, self._identity)
+            if request.opcode == protocol.STATISTICS:
+                return Reply(protocol.OK, request.sequence, 0, encode(self.statistics()))
             raise ProtocolError(f"there is no opcode {request.opcode}")
         try:
             return handler(self._transaction, request)

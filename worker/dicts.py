@@ -8,6 +8,7 @@ use: a clock that jumps ends no lease, and after a restart each has its full tim
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import ceil, inf
 
 import msgspec
 
@@ -15,6 +16,8 @@ from holdall.worker import rows
 from holdall.worker.rows import DictRow
 
 TOMBSTONE_SECONDS = 3600
+TOUCHES_PER_TTL = 100
+"""How often at most an entry that is only read is touched within the time to live of its Dict."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(DictRow).decode
@@ -23,20 +26,56 @@ _decode = msgspec.msgpack.Decoder(DictRow).decode
 class OpenDict:
     """A Dict that was registered here, and perhaps deleted since."""
 
-    __slots__ = ("_dict_id", "prefix", "row")
+    __slots__ = ("dict_id", "fresh_ms", "life_ms", "oldest_ms", "prefix", "row")
 
-    def __init__(self, dict_id: bytes, row: DictRow) -> None:
-        self._dict_id = dict_id
+    def __init__(self, dict_id: bytes, row: DictRow, oldest_ms: int) -> None:
+        self.dict_id = dict_id
         self.row = row
         self.prefix = rows.entry_prefix(dict_id, row.generation)
+        self.oldest_ms = oldest_ms
+        """No entry here was last used before this time of the store's own clock."""
+        self._live_for(row.ttl)
 
     def next_generation(self) -> bytes:
         """Leave all entries behind. Returns the row that has them swept."""
-        left = rows.sweep_row(self._dict_id, self.row.generation)
+        left = rows.sweep_row(self.dict_id, self.row.generation)
         self.row.generation += 1
         self.row.length = 0
-        self.prefix = rows.entry_prefix(self._dict_id, self.row.generation)
+        self.prefix = rows.entry_prefix(self.dict_id, self.row.generation)
         return left
+
+    def set_ttl(self, seconds: float | None, version: int, clock_ms: int) -> None:
+        """Keep entries for so long from now on; those that have expired stay so."""
+        row = self.row
+        if row.ttl is not None:
+            row.dead_before = self.dead_before(clock_ms)
+        row.ttl, row.ttl_version = seconds, version
+        self._live_for(seconds)
+
+    def dead_before(self, clock_ms: int) -> int:
+        """The time of the store's own clock such that entries last used before it have expired."""
+        if self.row.ttl is None:
+            return self.row.dead_before
+        return max(int(clock_ms - self.life_ms) + 1, self.row.dead_before)
+
+    @property
+    def due_ms(self) -> float:
+        """The time of the store's own clock before which no entry here is due to be swept."""
+        return 0.0 if self.oldest_ms < self.row.dead_before else self.oldest_ms + self.life_ms
+
+    def has_touch(self, age_ms: int) -> bool:
+        """Whether an entry last written so long ago may have a touch row."""
+        return self.row.touch_after is not None and age_ms > self.row.touch_after
+
+    def _live_for(self, seconds: float | None) -> None:
+        """An entry that is read within `fresh_ms` of its last use is not touched, and lives by so much longer."""
+        if seconds is None:
+            self.fresh_ms = self.life_ms = inf
+            return
+        ttl_ms = ceil(seconds * 1000)
+        fresh_ms = ttl_ms // TOUCHES_PER_TTL
+        self.fresh_ms, self.life_ms = fresh_ms, ttl_ms + fresh_ms
+        self.row.touch_after = min(fresh_ms, fresh_ms if self.row.touch_after is None else self.row.touch_after)
 
 
 class Dicts:
@@ -44,6 +83,10 @@ class Dicts:
 
     def __init__(self) -> None:
         self._held: dict[bytes, OpenDict] = {}
+        self.aging: list[OpenDict] = []
+        """Those whose entries have come to expire, or expire at another time, since the sweeper looked here."""
+        self.left: list[tuple[bytes, int]] = []
+        """Ids and generations whose entries have been left behind since the sweeper looked here."""
         self._changed: set[bytes] = set()
         self._gone: set[bytes] = set()
         self._tombstones: dict[bytes, int] = {}
@@ -52,16 +95,31 @@ class Dicts:
     def load(self, stored: Iterable[tuple[bytes, bytes]], elapsed: float) -> None:
         """Take over all Dicts as the store holds them."""
         for dict_id, data in stored:
-            self._hold(dict_id, _decode(data), elapsed)
+            self._hold(dict_id, _decode(data), elapsed, 0)
 
     def get(self, dict_id: bytes) -> OpenDict | None:
         """The Dict of this id, if it was registered here; a deleted one too, as long as its tombstone stands."""
         return self._held.get(dict_id)
 
-    def add(self, dict_id: bytes, row: DictRow, elapsed: float) -> None:
+    def add(self, dict_id: bytes, row: DictRow, elapsed: float, clock_ms: int = 0) -> None:
         """Hold another Dict."""
-        self._hold(dict_id, row, elapsed)
+        self._hold(dict_id, row, elapsed, clock_ms)
         self._changed.add(dict_id)
+
+    def set_ttl(self, dict_id: bytes, seconds: float | None, version: int, clock_ms: int) -> None:
+        """Have its entries expire after so long without use, unless another change of that came later."""
+        held = self._held[dict_id]
+        if version > held.row.ttl_version:
+            held.set_ttl(seconds, version, clock_ms)
+            self.aging.append(held)
+            self._changed.add(dict_id)
+
+    def clear(self, dict_id: bytes) -> bytes:
+        """Leave its entries behind. Returns the row that has them swept."""
+        held = self._held[dict_id]
+        self.left.append((dict_id, held.row.generation))
+        self._changed.add(dict_id)
+        return held.next_generation()
 
     def changed(self, dict_id: bytes) -> None:
         """Have the row of this Dict written."""
@@ -69,12 +127,11 @@ class Dicts:
 
     def delete(self, dict_id: bytes, elapsed: float) -> bytes:
         """Make it a tombstone. Returns the row that has its entries swept."""
+        left = self.clear(dict_id)
         held = self._held[dict_id]
-        left = held.next_generation()
         held.row.deleted_at = int(elapsed)
         self._tombstones[dict_id] = int(elapsed)
         self._leases.pop(dict_id, None)
-        self._changed.add(dict_id)
         return left
 
     def renew(self, dict_id: bytes, elapsed: float) -> None:
@@ -100,8 +157,13 @@ class Dicts:
             self._gone.add(dict_id)
 
     @property
+    def count(self) -> int:
+        """How many Dicts are held here that have not been deleted."""
+        return sum(held.row.deleted_at is None for held in self._held.values())
+
+    @property
     def entries(self) -> int:
-        """How many entries they have in all."""
+        """How many entries all of them have."""
         return sum(held.row.length for held in self._held.values())
 
     def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
@@ -117,8 +179,10 @@ class Dicts:
         """Whether something is to be written."""
         return bool(self._changed or self._gone)
 
-    def _hold(self, dict_id: bytes, row: DictRow, elapsed: float) -> None:
-        self._held[dict_id] = OpenDict(dict_id, row)
+    def _hold(self, dict_id: bytes, row: DictRow, elapsed: float, oldest_ms: int) -> None:
+        held = self._held[dict_id] = OpenDict(dict_id, row, oldest_ms)
+        if row.deleted_at is None and (row.ttl is not None or row.dead_before):
+            self.aging.append(held)
         if row.deleted_at is not None:
             self._tombstones[dict_id] = row.deleted_at
         elif row.lease_seconds is not None:

@@ -1,6 +1,6 @@
 """What a worker does to the entries of a Dict, one function per opcode.
 
-Rule: a handler checks everything before its first write, so that a refusal leaves nothing behind.
+Rule: a handler checks everything before its first write, so that a refusal leaves nothing behind. What has expired is missing.
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from holdall import protocol
-from holdall.bodies import Page, PageEntry, PageRequest, PutManyEntry, Registration, decode, encode
+from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, PutManyEntry, Registration, decode, encode
 from holdall.protocol import Buffer, Reply, Request
+from holdall.worker import expiry
 from holdall.worker.dicts import OpenDict
-from holdall.worker.rows import DictRow, Record, pack_record, parse_record
+from holdall.worker.rows import DictRow, Record, pack_record, parse_record, time_of, touch_row
 from holdall.worker.transaction import Transaction
 
 PAGE_ENTRIES_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
 """A page ends at the entry that crosses this, so that its reply stays near it."""
+EXPIRED_ROWS_MAX = 10_000
+"""Rows of expired entries passed over for one request, about 50 ms; the sweeper leaves far fewer as a rule."""
 
 
 class Refused(Exception):
@@ -29,14 +32,16 @@ class Refused(Exception):
 
 
 def get(transaction: Transaction, request: Request) -> Reply:
-    record = _record(transaction, _held(transaction, request).prefix + request.key)
+    held = _held(transaction, request)
+    record = expiry.use(transaction, held, held.prefix + request.key)
     if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
     return Reply(protocol.OK, request.sequence, record.version, record.value)
 
 
 def contains(transaction: Transaction, request: Request) -> Reply:
-    found = transaction.get(_held(transaction, request).prefix + request.key) is not None
+    held = _held(transaction, request)
+    found = expiry.use_unread(transaction, held, held.prefix + request.key)
     return Reply(protocol.OK if found else protocol.MISSING, request.sequence, 0, b"")
 
 
@@ -46,9 +51,9 @@ def put(transaction: Transaction, request: Request) -> Reply:
     if request.flags & protocol.KEY_OBJECT:
         key_object, value = protocol.split_key_object(value)
     _check_size(request.key, key_object, value)
-    if request.flags & protocol.SKIP_IF_EXISTS and transaction.get(held.prefix + request.key) is not None:
+    if request.flags & protocol.SKIP_IF_EXISTS and expiry.use_unread(transaction, held, held.prefix + request.key):
         return Reply(protocol.EXISTS, request.sequence, 0, b"")
-    version = _store(transaction, request.dict_id, held, (request.key, key_object, value))
+    version = _store(transaction, held, (request.key, key_object, value))
     return Reply(protocol.OK, request.sequence, version, b"")
 
 
@@ -62,9 +67,9 @@ def put_many(transaction: Transaction, request: Request) -> Reply:
         _check_size(key, key_object, value)
     stored = 0
     for entry in entries:
-        if request.flags & protocol.SKIP_IF_EXISTS and transaction.get(held.prefix + entry[0]) is not None:
+        if request.flags & protocol.SKIP_IF_EXISTS and expiry.use_unread(transaction, held, held.prefix + entry[0]):
             continue
-        _store(transaction, request.dict_id, held, entry)
+        _store(transaction, held, entry)
         stored += 1
     return Reply(protocol.OK, request.sequence, 0, encode(stored))
 
@@ -72,25 +77,32 @@ def put_many(transaction: Transaction, request: Request) -> Reply:
 def pop(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
     row = held.prefix + request.key
-    record = _record(transaction, row)
+    record = expiry.use(transaction, held, row)
     if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
-    _remove(transaction, request.dict_id, held, row)
+    remove(transaction, held, row, record.time)
     return Reply(protocol.OK, request.sequence, transaction.next_version(), record.value)
 
 
 def pop_any(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    for row, data in transaction.scan(held.prefix, held.prefix):
+    for number, (row, data) in enumerate(transaction.scan(held.prefix, held.prefix)):
+        if number == EXPIRED_ROWS_MAX:
+            return Reply(protocol.UNAVAILABLE, request.sequence, 0, b"expired entries are still being removed")
+        time = time_of(row, data)
+        live = expiry.is_live(transaction, held, row, time)
         record = parse_record(row, data)
-        _remove(transaction, request.dict_id, held, row)
+        remove(transaction, held, row, time)
+        if not live:
+            continue
         entry = PageEntry(row[len(held.prefix) :], record.key_object, bytes(record.value))
         return Reply(protocol.OK, request.sequence, transaction.next_version(), encode(entry))
     return Reply(protocol.MISSING, request.sequence, 0, b"")
 
 
 def set_default(transaction: Transaction, request: Request) -> Reply:
-    record = _record(transaction, _held(transaction, request).prefix + request.key)
+    held = _held(transaction, request)
+    record = expiry.use(transaction, held, held.prefix + request.key)
     if record is None:
         return put(transaction, request)
     return Reply(protocol.EXISTS, request.sequence, record.version, record.value)
@@ -98,24 +110,24 @@ def set_default(transaction: Transaction, request: Request) -> Reply:
 
 def get_many(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    return _many(transaction, held, request, lambda row: None)
+    return _many(transaction, held, request, lambda row, record: None)
 
 
 def pop_many(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    return _many(transaction, held, request, lambda row: _remove(transaction, request.dict_id, held, row))
+    return _many(transaction, held, request, lambda row, record: remove(transaction, held, row, record.time))
 
 
-def _many(transaction: Transaction, held: OpenDict, request: Request, found: Callable[[bytes], None]) -> Reply:
+def _many(transaction: Transaction, held: OpenDict, request: Request, found: Callable[[bytes, Record], None]) -> Reply:
     """The values of the keys in the body, None for a missing one: of the first keys only, if they are large."""
     values: list[Buffer | None] = []
     size = 0
     for key in decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]:
         row = held.prefix + key
-        record = _record(transaction, row)
+        record = expiry.use(transaction, held, row)
         values.append(None if record is None else record.value)
         if record is not None:
-            found(row)
+            found(row, record)
             size += len(record.value)
             if size > PAGE_BYTES_MAX:
                 break
@@ -133,21 +145,25 @@ def page(transaction: Transaction, request: Request) -> Reply:
     with_values = bool(request.flags & protocol.WITH_VALUES)
     start = held.prefix + wanted.after + b"\x00" if wanted.after else held.prefix
     entries: list[PageEntry] = []
-    size = 0
+    size = expired = 0
+    last = b""
     for row, data in transaction.scan(start, held.prefix):
-        if len(entries) == most or size > PAGE_BYTES_MAX:
-            return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, True)))
+        if len(entries) == most or size > PAGE_BYTES_MAX or expired == EXPIRED_ROWS_MAX:
+            return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, last[len(held.prefix) :])))
+        last = row
+        if not expiry.is_live(transaction, held, row, time_of(row, data)):
+            expired += 1
+            continue
         record = parse_record(row, data)
         value = bytes(record.value) if with_values else None
         entries.append(PageEntry(row[len(held.prefix) :], record.key_object, value))
         size += len(row) + len(value or b"")
-    return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, False)))
+    return Reply(protocol.OK, request.sequence, 0, encode(Page(entries)))
 
 
 def clear(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
-    transaction.put(held.next_generation(), b"")
-    transaction.dicts.changed(request.dict_id)
+    _held(transaction, request)
+    transaction.put(transaction.dicts.clear(request.dict_id), b"")
     return Reply(protocol.OK, request.sequence, transaction.next_version(), b"")
 
 
@@ -155,8 +171,10 @@ def register(transaction: Transaction, request: Request) -> Reply:
     known = transaction.dicts.get(request.dict_id)
     if known is None:
         of = decode(Registration, request.value)
-        row = DictRow(0, 0, of.ttl, None, of.lease_seconds, of.environment, transaction.now, of.created_by)
-        transaction.dicts.add(request.dict_id, row, transaction.elapsed)
+        _check_ttl(of.ttl)
+        now = transaction.now
+        row = DictRow(0, 0, of.ttl, None, of.lease_seconds, of.environment, now, of.created_by, of.ttl_version)
+        transaction.dicts.add(request.dict_id, row, transaction.elapsed, transaction.clock_ms)
     elif known.row.deleted_at is not None:
         raise Refused(protocol.DICT_NOT_FOUND, "it was deleted")
     return Reply(protocol.OK, request.sequence, 0, b"")
@@ -177,6 +195,23 @@ def renew(transaction: Transaction, request: Request) -> Reply:
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
+def set_ttl(transaction: Transaction, request: Request) -> Reply:
+    _held(transaction, request)
+    wanted = decode(Lifetime, request.value)
+    _check_ttl(wanted.ttl)
+    transaction.dicts.set_ttl(request.dict_id, wanted.ttl, wanted.ttl_version, transaction.clock_ms)
+    return Reply(protocol.OK, request.sequence, 0, b"")
+
+
+def remove(transaction: Transaction, held: OpenDict, row: bytes, time: int) -> None:
+    """Delete an entry, last written at this time, and what belongs to it."""
+    transaction.delete(row)
+    if held.has_touch(transaction.clock_ms - time):
+        transaction.forget_touch(touch_row(row))
+    held.row.length -= 1
+    transaction.dicts.changed(held.dict_id)
+
+
 def _held(transaction: Transaction, request: Request) -> OpenDict:
     held = transaction.dicts.get(request.dict_id)
     if held is None:
@@ -186,9 +221,10 @@ def _held(transaction: Transaction, request: Request) -> OpenDict:
     return held
 
 
-def _record(transaction: Transaction, row: bytes) -> Record | None:
-    data = transaction.get(row)
-    return None if data is None else parse_record(row, data)
+def _check_ttl(seconds: float | None) -> None:
+    if not protocol.is_ttl(seconds):
+        most = protocol.TTL_SECONDS_MAX
+        raise Refused(protocol.INVALID, f"a ttl is more than 0 and at most {most:.0f} seconds, or none, not {seconds!r}")
 
 
 def _check_size(key: bytes, key_object: bytes | None, value: Buffer) -> None:
@@ -199,23 +235,21 @@ def _check_size(key: bytes, key_object: bytes | None, value: Buffer) -> None:
         raise Refused(protocol.MALFORMED, f"an encoded key has 1 to {protocol.KEY_BYTES_MAX:,} bytes, this one {len(key):,}")
 
 
-def _remove(transaction: Transaction, dict_id: bytes, held: OpenDict, row: bytes) -> None:
-    transaction.delete(row)
-    held.row.length -= 1
-    transaction.dicts.changed(dict_id)
-
-
-def _store(transaction: Transaction, dict_id: bytes, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer]) -> int:
+def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer]) -> int:
     if transaction.no_room:
         raise Refused(protocol.NO_ROOM, transaction.no_room)
     key, key_object, value = entry
     row = held.prefix + key
-    old = _record(transaction, row)
-    if old is None:
+    data = transaction.get(row)
+    if data is None:
         held.row.length += 1
-        transaction.dicts.changed(dict_id)
+        transaction.dicts.changed(held.dict_id)
     else:
-        key_object = old.key_object  # as with dict, the key that was stored first stays
+        old = parse_record(row, data)
+        if expiry.is_live(transaction, held, row, old.time):
+            key_object = old.key_object  # as with dict, the key that was stored first stays
+        if held.has_touch(transaction.clock_ms - old.time):
+            transaction.forget_touch(touch_row(row))
     version = transaction.next_version()
-    transaction.put(row, pack_record(Record(int(transaction.now), version, key_object, value)))
+    transaction.put(row, pack_record(Record(transaction.clock_ms, version, key_object, value)))
     return version

@@ -6,6 +6,7 @@ only while the directory is being made: with a lost CURRENT file it would open a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
@@ -30,6 +31,7 @@ class LevelDBStore:
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self._path = path
+        self._compacting: threading.Thread | None = None
         try:
             self._db = plyvel.DB(
                 str(path),
@@ -67,7 +69,16 @@ class LevelDBStore:
     def snapshot(self) -> Snapshot:
         return _Snapshot(self._db.snapshot(), self._scan)
 
+    def compact(self, first: bytes, last: bytes) -> bool:
+        if self._compacting is not None and self._compacting.is_alive():
+            return False
+        self._compacting = threading.Thread(target=self._compact, args=(first, last), name="compaction", daemon=True)
+        self._compacting.start()
+        return True
+
     def close(self) -> None:
+        if self._compacting is not None:
+            self._compacting.join()
         self._db.close()
 
     def _scan(self, of: _Readable, start: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -76,6 +87,11 @@ class LevelDBStore:
                 yield from rows
         except plyvel.Error as error:
             raise self._translated("be scanned", error) from None
+
+    def _compact(self, first: bytes, last: bytes) -> None:
+        """Twice: LevelDB decides which levels to compact before it writes to one of them what its log holds."""
+        self._db.compact_range(start=first, stop=first)
+        self._db.compact_range(start=first, stop=last)
 
     def _translated(self, what: str, error: Exception) -> StorageError:
         reason = error.args[0] if error.args else error

@@ -38,9 +38,7 @@ HELLO_AGAIN_SECONDS = 0.02
 LOCK_SECONDS = 5.0
 """How long a worker waits for its predecessor, whose service was killed, to write what it has and end."""
 FLUSH_SECONDS = 1.0
-"""How often `--sync interval` makes what was answered survive a power cut."""
-SWEEP_SECONDS = 0.05
-"""How long sweeping waits between two steps while there are requests."""
+"""How often what was written without a sync is made to survive a power cut: by `--sync interval`, and touches in any mode."""
 
 log = logging.getLogger("holdall.worker")
 
@@ -85,8 +83,8 @@ class Loop:
         self._open()
         self._hello_due = self._flush_due = self._sweep_due = 0.0
         self._sweeping = True
-        self._unflushed = False
         self._unlooked_bytes = 0
+        self._is_busy = False
 
     def run(self) -> None:
         """Until the process is to end."""
@@ -95,7 +93,8 @@ class Loop:
             messages = self._drain(self._watch.wait(self._wait_milliseconds()))
             if messages or self._worker.resumes:
                 self._send(self._tick(messages))
-            self._between_ticks(idle=not messages)
+                self._is_busy = True
+            self._between_ticks()
         self._close()
 
     def _drain(self, sockets: set[Any]) -> list[Message]:
@@ -119,7 +118,6 @@ class Loop:
 
     def _tick(self, messages: list[Message]) -> list[Answer]:
         """Carry these out; if that cannot be written, once more over the store opened anew: nothing remembered is repeated."""
-        self._unflushed = True
         try:
             return self._worker.tick(messages, time.time())
         except CommitFailed as error:
@@ -144,7 +142,7 @@ class Loop:
             except zmq.ZMQError:  # its client is gone, or does not read: it will ask again
                 pass
 
-    def _between_ticks(self, *, idle: bool) -> None:
+    def _between_ticks(self) -> None:
         now = time.monotonic()
         if now >= self._hello_due:
             self._hello_due = now + HELLO_SECONDS
@@ -155,13 +153,14 @@ class Loop:
                 frames.send(self._dealer, [b"", self._hello()])
             except zmq.ZMQError:
                 self._hello_due = now + HELLO_AGAIN_SECONDS
-        if self._unflushed and self._settings.sync == "interval" and now >= self._flush_due:
+        if self._worker.is_unflushed and self._settings.sync != "off" and now >= self._flush_due:
             self._flush_due = now + FLUSH_SECONDS
             self._write_behind(self._worker.flush)
-            self._unflushed = False
-        if self._sweeping and (idle or now >= self._sweep_due):
-            self._sweep_due = now + SWEEP_SECONDS
+        if self._sweeping and now >= self._sweep_due:
             self._sweeping = bool(self._write_behind(lambda: self._worker.sweep(time.time())))
+            end = time.monotonic()
+            self._sweep_due = end + self._worker.rest_seconds(end - now) if self._is_busy else end
+            self._is_busy = False
 
     def _write_behind(self, write: Callable[[], R]) -> R | None:
         """Write what nobody waits for."""
@@ -177,9 +176,9 @@ class Loop:
         self._worker.refuse_values(self._space.why if self._space.is_short else "")
 
     def _wait_milliseconds(self) -> int:
-        if self._sweeping:
-            return 0
-        return max(0, int((self._hello_due - time.monotonic()) * 1000) + 1)
+        due = min(self._hello_due, self._sweep_due) if self._sweeping else self._hello_due
+        wait = due - time.monotonic()
+        return int(wait * 1000) + 1 if wait > 0 else 0
 
     def _open(self) -> None:
         always = self._settings.sync == "always"

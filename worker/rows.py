@@ -1,7 +1,7 @@
 """The rows of a worker's store; docs/architecture.md has the arithmetic.
 
     row      = "\\x00holdall"                          → format      the first row
-             | "C"                                    → version:u64 elapsed:f64    the last version given out; seconds in use
+             | "C"                                    → version:u64 elapsed:f64 clock:f64 wall:f64
              | "D" dict_id                            → DictRow
              | "E" dict_id generation:u32be key       → record
              | "G" dict_id generation:u32be           → ""          a generation whose entries are still to be swept
@@ -9,8 +9,12 @@
              | "N" environment "/" name               → CatalogEntry
              | "O" session sequence:u64be             → the payload of a large outcome
              | "S" session                            → SessionRow
+             | "T" dict_id generation:u32be key       → time:u64    a touch: when an entry was last used, if not written
              | "\\xffholdall"                          → format      the last row
-    record   = crc:u32 format:u8 flags:u8 time:u32 version:u64 [key_object_length:u32 key_object] value
+    record   = crc:u32 format:u8 flags:u8 time:u64 version:u64 [key_object_length:u32 key_object] value
+
+"C" has the last version given out, the seconds for which the store has been in use, and what the store's own clock showed at
+which time of the wall clock. Times of records and touches are milliseconds of the store's own clock.
 
 The crc covers what follows it. The first and the last row are sentinels: they must be there when a store is opened, and a
 scan must end at another row: LevelDB reads a truncated table as an empty one, without an error.
@@ -31,18 +35,21 @@ import msgspec
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
 
-FORMAT = 1
+FORMAT = 2
+"""1 counted the time of a record in seconds since 1970, and was never released."""
 FIRST_ROW = b"\x00holdall"
 LAST_ROW = b"\xffholdall"
 SENTINEL = bytes([FORMAT])
 COUNTER_ROW = b"C"
 DICT_PREFIX, ENTRY_PREFIX, SWEEP_PREFIX, ID_PREFIX = b"D", b"E", b"G", b"I"
-NAME_PREFIX, OUTCOME_PREFIX, SESSION_PREFIX = b"N", b"O", b"S"
+NAME_PREFIX, OUTCOME_PREFIX, SESSION_PREFIX, TOUCH_PREFIX = b"N", b"O", b"S", b"T"
 
 _GENERATION = Struct(">I")
 _SEQUENCE = Struct(">Q")
 _CRC = Struct("<I")
-_BODY = Struct("<BBIQ")
+_BODY = Struct("<BBQQ")
+_TIME = Struct("<Q")
+_TIME_OFFSET = 6
 _U32 = Struct("<I")
 _HEAD_BYTES = _CRC.size + _BODY.size
 _HAS_KEY_OBJECT = 1
@@ -52,6 +59,9 @@ class DictRow(msgspec.Struct, array_like=True):
     """What a worker keeps of a Dict. Of an ephemeral one (`lease_seconds`) that is all there is: it has no name.
 
     `created_at` is in seconds since 1970; `deleted_at`, in seconds for which the store has been in use, makes it a tombstone.
+    `ttl` is in seconds, None: never; of two the one with the higher `ttl_version` counts. Entries last used before
+    `dead_before`, in milliseconds of the store's own clock, had expired when the ttl was changed. Only an entry last written
+    more than `touch_after` milliseconds ago may have a touch row; None: none has.
     """
 
     generation: int = 0
@@ -62,10 +72,13 @@ class DictRow(msgspec.Struct, array_like=True):
     environment: str = ""
     created_at: float = 0.0
     created_by: str = ""
+    ttl_version: int = 0
+    dead_before: int = 0
+    touch_after: Union[int, None] = None
 
 
 class Record(NamedTuple):
-    """A stored entry. `time` is the second of its last write since 1970."""
+    """A stored entry. `time` is that of its last write, in milliseconds of the store's own clock."""
 
     time: int
     version: int
@@ -81,6 +94,11 @@ def entry_prefix(dict_id: bytes, generation: int) -> bytes:
 def sweep_row(dict_id: bytes, generation: int) -> bytes:
     """The row that says: the entries of this generation are to be swept."""
     return SWEEP_PREFIX + dict_id + _GENERATION.pack(generation)
+
+
+def touch_row(row: bytes) -> bytes:
+    """The row that says when the entry in this row was last used."""
+    return TOUCH_PREFIX + row[1:]
 
 
 def outcome_row(session: bytes, sequence: int) -> bytes:
@@ -107,6 +125,26 @@ def parse_record(row: bytes, data: bytes) -> Record:
     key_object = key_object_of(row, data)
     at = _HEAD_BYTES if key_object is None else _HEAD_BYTES + 4 + len(key_object)
     return Record(time, version, key_object, data[at:])
+
+
+def time_of(row: bytes, data: bytes) -> int:
+    """The time of a record, of which nothing else is read. Raises StorageError if it is not there."""
+    try:
+        return int(_TIME.unpack_from(data, _TIME_OFFSET)[0])
+    except struct.error:
+        raise StorageError(f"the record in row {row!r} is damaged: it has only {len(data)} bytes") from None
+
+
+def pack_touch(time: int) -> bytes:
+    """The bytes of a touch."""
+    return _TIME.pack(time)
+
+
+def parse_touch(row: bytes, data: bytes) -> int:
+    """The time in a touch. Raises StorageError, naming the row, if it is no touch."""
+    if len(data) != _TIME.size:
+        raise StorageError(f"the touch in row {row!r} is damaged: it has {len(data)} bytes")
+    return int(_TIME.unpack(data)[0])
 
 
 def key_object_of(row: bytes, data: bytes) -> bytes | None:

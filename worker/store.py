@@ -31,6 +31,10 @@ class Store(Protocol):
         """The rows as they are now, whatever is written later."""
         ...
 
+    def compact(self, first: bytes, last: bytes) -> bool:
+        """Begin to give back the space of what was deleted from `first` to `last`. False: the one before is not over yet."""
+        ...
+
     def close(self) -> None:
         """Give the store up, after its snapshots. Nothing may be called afterwards."""
 
@@ -72,6 +76,9 @@ class MemoryStore:
         copy = MemoryStore()
         copy._rows, copy._order = dict(self._rows), list(self._order)
         return copy
+
+    def compact(self, first: bytes, last: bytes) -> bool:
+        return first <= last
 
     def close(self) -> None:
         pass

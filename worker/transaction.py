@@ -3,10 +3,17 @@ durable in one batch.
 
 The tables that every tick needs (Dicts, sessions, the version counter) are kept in memory and written along with the
 entries they describe, in the same batch.
+
+There are two clocks of the store's own. Neither runs backwards, nor jumps when the wall clock does: while the store is in use
+both go on with the wall clock, by STEP_SECONDS_MAX a look at most. `elapsed`, by which horizons and leases are counted, stands
+still while the store is closed. `clock_ms`, by which entries age, is put forward by that time when it is opened, by
+DOWNTIME_SECONDS_MAX at most: a wall clock that is wrong at a start makes no month pass. Whatever clocks do, entries live
+longer than promised and not shorter, but for that one day.
 """
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Iterator
 from struct import Struct
@@ -17,12 +24,20 @@ from holdall.errors import StorageError
 from holdall.worker import rows
 from holdall.worker.dicts import Dicts
 from holdall.worker.sessions import Sessions
-from holdall.worker.store import Changes, Store
+from holdall.worker.store import Store
 
-COUNTERS = Struct("<Qd")
+COUNTERS = Struct("<Qddd")
 
 STEP_SECONDS_MAX = 2.0
 """The most that the clock is believed to have gone on between two looks: a worker looks twice a second."""
+DOWNTIME_SECONDS_MAX = 86_400.0
+"""The most by which entries age while their store is closed, each time."""
+JUMP_SECONDS = 60.0
+"""A difference between two looks that is worth a line in the log."""
+TOUCHES_KEPT_MAX = 100_000
+"""Touches kept in memory, about 20 MB, while the disk has no room for them."""
+
+log = logging.getLogger("holdall.worker")
 
 
 class CommitFailed(Exception):
@@ -41,10 +56,21 @@ class Transaction:
         self._store = store
         self._sync = sync
         self._changes: dict[bytes, bytes | None] = {}
+        self._touches: dict[bytes, bytes] = {}
         self._counter = 0
+        self._clock = 0.0
+        self._wall_at_commit = 0.0
+        self._clock_ms_at_commit = 0
+        self._expired_ms = 0
+        self.is_unflushed = False
+        """Whether something was written that does not survive a power cut yet."""
         self.no_room = ""
         """Why nothing may be stored at the moment; empty if it may."""
         self.now = 0.0
+        self.touches = 0
+        """Uses of entries that were noted in touch rows, so far."""
+        self.clock_ms = 0
+        """The store's own clock, by which entries age."""
         self.elapsed = 0.0
         """Seconds for which this store has been in use, whatever the clock did: what horizons and leases are counted in."""
         self.dicts = Dicts()
@@ -53,7 +79,16 @@ class Transaction:
 
     def advance(self, now: float) -> None:
         """The clock reads `now`."""
-        self.elapsed += min(max(now - self.now, 0.0), STEP_SECONDS_MAX) if self.now else 0.0
+        if self.now:
+            step = now - self.now
+            if not -JUMP_SECONDS < step < JUMP_SECONDS:
+                log.warning("the wall clock went on by %.0f s at once: nothing expires by that", step)
+            step = min(max(step, 0.0), STEP_SECONDS_MAX)
+            self.elapsed += step
+        else:
+            step = min(max(now - self._wall_at_commit, 0.0), DOWNTIME_SECONDS_MAX) if self._wall_at_commit else 0.0
+        self._clock += step
+        self.clock_ms = int(self._clock * 1000)
         self.now = now
 
     def get(self, row: bytes) -> bytes | None:
@@ -69,6 +104,33 @@ class Transaction:
     def delete(self, row: bytes) -> None:
         """Delete a row."""
         self._changes[row] = None
+
+    def touch(self, row: bytes) -> None:
+        """Note in this touch row that its entry is used now. Nobody waits for that to be on disk: see `commit`."""
+        if not self.no_room or len(self._touches) < TOUCHES_KEPT_MAX:
+            self._touches[row] = rows.pack_touch(self.clock_ms)
+            self.touches += 1
+
+    def touched(self, row: bytes) -> int:
+        """When the entry of this touch row was last used, if there is such a row; else 0."""
+        data = self._touches.get(row) or self.get(row)
+        return 0 if data is None else rows.parse_touch(row, data)
+
+    def forget_touch(self, row: bytes) -> None:
+        """Delete a touch row: its entry goes, or is written anew."""
+        self._touches.pop(row, None)
+        self.delete(row)
+
+    def forget_touches(self, prefix: bytes) -> None:
+        """Write none of the touches under this prefix: their entries have gone together."""
+        for row in [row for row in self._touches if row.startswith(prefix)]:
+            del self._touches[row]
+
+    def expired(self, deadline_ms: int) -> None:
+        """Somebody is told that an entry with this deadline is missing. With this tick the clock is written if need be, lest a
+        power cut set it back and the entry be there again.
+        """
+        self._expired_ms = max(self._expired_ms, deadline_ms)
 
     def next_version(self) -> int:
         """The next version: it orders this worker's writes."""
@@ -91,35 +153,51 @@ class Transaction:
         raise StorageError(f"the store ends before its last row, in a scan from {start!r}: a table of it is damaged")
 
     def commit(self) -> None:
-        """Make everything decided so far durable, as the sync mode demands. Raises CommitFailed."""
+        """Make everything decided so far durable, as the sync mode demands. Raises CommitFailed.
+
+        Touches alone are written without a sync, and flushed soon: a power cut may forget the reads of about the last second.
+        """
         changes = self._changes
         changes.update(self.sessions.changes())
         changes.update(self.dicts.changes())
-        if changes:
-            changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed)
-            self._write(changes, self._sync)
+        decided = bool(changes) or self._expired_ms > self._clock_ms_at_commit
+        if self._touches and not self.no_room:
+            changes.update(self._touches)
+            self._touches = {}
+        if changes or decided:
+            self._write(changes, self._sync and decided)
         self._changes = {}
 
     def flush(self) -> None:
         """Make everything written so far survive a power cut. Raises CommitFailed."""
-        self._write({rows.COUNTER_ROW: COUNTERS.pack(self._counter, self.elapsed)}, True)
+        self._write({}, True)
 
-    def _write(self, changes: Changes, sync: bool) -> None:
+    def _write(self, changes: dict[bytes, bytes | None], sync: bool) -> None:
+        changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.now or self._wall_at_commit)
         try:
             self._store.write(changes, sync)
         except StorageError as error:
             raise CommitFailed(str(error)) from error
+        self.is_unflushed = not sync
+        if sync or not self._sync:
+            self._clock_ms_at_commit = self.clock_ms
 
     def _load(self) -> None:
         for sentinel in (rows.FIRST_ROW, rows.LAST_ROW):
             found = self._store.get(sentinel)
+            if found is not None and len(found) == 1 and found < rows.SENTINEL:
+                raise StorageError(
+                    f"the store has format {found[0]}, this version of holdall reads {rows.FORMAT}: use the older one"
+                )
             if found != rows.SENTINEL:
                 raise StorageError(
                     f"the store lacks its row {sentinel!r} in format {rows.FORMAT}: it is damaged, or of another version"
                 )
         try:
             counter = self._store.get(rows.COUNTER_ROW)
-            self._counter, self.elapsed = COUNTERS.unpack(counter) if counter else (0, 0.0)
+            if counter:
+                self._counter, self.elapsed, self._clock, self._wall_at_commit = COUNTERS.unpack(counter)
+            self.clock_ms = self._clock_ms_at_commit = int(self._clock * 1000)
             self.dicts.load(self._table(rows.DICT_PREFIX), self.elapsed)
             self.sessions.load(self._table(rows.SESSION_PREFIX))
         except (msgspec.MsgspecError, UnicodeDecodeError, struct.error) as error:

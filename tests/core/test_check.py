@@ -53,6 +53,10 @@ def findings(path: Path) -> list[str]:
     return [f"{finding.place}: {finding.what}" for part in checked(path) for finding in part.findings]
 
 
+def counters(version: int, elapsed: float) -> bytes:
+    return COUNTERS.pack(version, elapsed, 0.0, 0.0)
+
+
 def change(path: Path, changes: Callable[[LevelDBStore], dict[bytes, bytes | None]]) -> None:
     """Change rows of the first worker's store."""
     store = LevelDBStore(path / "worker-0" / "store")
@@ -142,8 +146,14 @@ DAMAGES: dict[str, tuple[Callable[[LevelDBStore], dict[bytes, bytes | None]], st
     "a row is no session": (lambda store: {first(store, b"S")[0]: b"?"}, "is damaged"),
     "a payload belongs to nothing": (lambda store: {b"O" + b"s" * 24: b"?"}, "belongs to no remembered outcome"),
     "a row is of no kind": (lambda store: {b"?": b"?"}, "no rows of this kind"),
-    "the counters are those of an older store": (lambda store: {rows.COUNTER_ROW: COUNTERS.pack(1, 1e9)}, "writes are lost"),
-    "a Dict was deleted in the future": (lambda store: {rows.COUNTER_ROW: COUNTERS.pack(1 << 60, -1.0)}, "was deleted after"),
+    "the counters are those of an older store": (
+        lambda store: {rows.COUNTER_ROW: counters(1, 1e9)},
+        "writes are lost",
+    ),
+    "a Dict was deleted in the future": (
+        lambda store: {rows.COUNTER_ROW: counters(1 << 60, -1.0)},
+        "was deleted after",
+    ),
     "a key is empty": (lambda store: {first(store, b"E")[0][:21]: first(store, b"E")[1]}, "a key has 1 to 1,024 bytes"),
     "the name of a row is cut short": (lambda store: {first(store, b"E")[0][:20]: b""}, "at least 21 bytes"),
     "the id of a Dict is cut short": (

@@ -147,6 +147,22 @@ def test_leveldb_holds_its_rows_through_closing_and_opening(tmp_path: Path) -> N
     assert read_rows(path) == model
 
 
+def test_compacting_gives_the_space_of_deleted_rows_back_while_others_are_written(tmp_path: Path) -> None:
+    path, random = tmp_path / "store", Random(1)
+    with closing(LevelDBStore(path, create=True)) as store:
+        names = [b"%05d" % number for number in range(20_000)]
+        for first in range(0, len(names), 1_000):
+            store.write({name: random.randbytes(500) for name in names[first : first + 1_000]}, False)
+        store.write(dict.fromkeys(names[:-1]), False)
+        assert store.compact(names[0], names[-1])
+        for number in range(100):
+            store.write({b"other%03d" % number: b"v"}, False)
+        if not store.compact(names[0], names[-1]):  # the first one is not over: closing waits for it
+            store.write({b"late": b"v"}, True)
+    assert sum(file.stat().st_size for file in path.iterdir()) < 1_000_000 < len(names) * 500
+    assert len(read_rows(path)) in (101, 102)
+
+
 def read_rows(path: Path) -> Rows:
     with closing(LevelDBStore(path)) as store:
         return dict(store.scan(b""))
@@ -450,6 +466,14 @@ def test_a_damaged_record_is_refused_and_the_others_are_not(store: Store, opcode
     assert (reply.status, b"damaged" in bytes(reply.payload)) == (protocol.STORAGE, True)
     assert bytes(ask(worker, 5, protocol.GET, b"sgood").payload) == b"value"
     assert store.get(row) == data[:-1] + b"E"
+
+
+def test_a_store_of_an_older_format_is_refused_and_told_so(store: Store) -> None:
+    format_store(store)
+    old = bytes([rows.FORMAT - 1])
+    store.write({rows.FIRST_ROW: old, rows.LAST_ROW: old}, True)
+    with pytest.raises(StorageError, match="the store has format 1, this version of holdall reads 2"):
+        Worker(store, 0, 1, sync=True)
 
 
 @pytest.mark.parametrize("sentinel", [rows.FIRST_ROW, rows.LAST_ROW])

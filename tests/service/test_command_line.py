@@ -106,6 +106,7 @@ def test_status_shows_the_workers(d: Dict[Any, Any], service: holdall.LocalServi
     assert status["url"] == service.url
     assert status["dicts"] >= 1
     assert len(status["workers"]) == 2
+    assert [counted["entries"] >= 0 and counted["handled"] > 0 for counted in status["statistics"]] == [True, True]
     assert "512 to 1023" in CliRunner().invoke(cli, ["status"], catch_exceptions=False).stdout
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from holdall import Dict
+from holdall import Client, Dict, LocalService
 
 ENTRIES = int(os.environ.get("HOLDALL_TEST_ENTRIES", "40000"))
 GROWTH_MIB_MAX = 24
@@ -48,3 +50,24 @@ def test_each_entry_comes_once_in_flat_memory_while_others_are_written_and_remov
         churning.join()
     assert seen == b"\x01" * ENTRIES
     assert grown < GROWTH_MIB_MAX
+
+
+def test_the_space_of_a_cleared_dict_is_given_back(tmp_path: Path) -> None:
+    def disk_bytes() -> int:
+        found = 0
+        for file in tmp_path.glob("data/worker-*/store/*"):
+            with suppress(FileNotFoundError):  # LevelDB is just removing it
+                found += file.stat().st_size
+        return found
+
+    with LocalService(tmp_path / "data", workers=2, sync="off") as service, Client(service.url) as client:
+        d: Dict[int, bytes] = Dict.from_name("kv", create_if_missing=True, client=client)
+        for first in range(0, ENTRIES, 10_000):
+            d.update({number: os.urandom(600) for number in range(first, min(first + 10_000, ENTRIES))})
+        assert disk_bytes() > ENTRIES * 600
+        d.clear()
+        assert len(d) == 0
+        deadline = time.monotonic() + 120
+        while disk_bytes() > ENTRIES * 60:
+            assert time.monotonic() < deadline, f"{disk_bytes():,} bytes are not given back"
+            time.sleep(0.1)

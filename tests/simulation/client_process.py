@@ -86,7 +86,8 @@ class ClientProcess:
         self.known_roster: Roster | None = None
         self.line = Line(self._simulation, self, awaits=self._plan.tasks > 0)
         client = cast(Client, self)
+        ttl = self._simulation.scenario.ttl
         self.handles: dict[str, Dict[Any, Any]] = {
-            name: Dict.from_name(name, environment_name="main", create_if_missing=True, client=client)
+            name: Dict.from_name(name, environment_name="main", create_if_missing=True, client=client, ttl=ttl)
             for name in self._simulation.scenario.dicts
         }

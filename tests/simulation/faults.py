@@ -163,6 +163,7 @@ class Faults:
         if self._random.random() < 0.5:
             self._simulation.history.note(machine.name, "has a full disk")
             machine.disk.is_full = True
+            machine.forgets_touches = True
             self._simulation.clock.call_in(self._outage(), self._make_room, machine)
 
     def _make_room(self, machine: Machine) -> None:
@@ -171,7 +172,10 @@ class Faults:
 
     def _set_clock(self) -> None:
         machine = self._machine()
+        before = machine.disk.clock_offset
         machine.disk.clock_offset = self._random.uniform(-1, 1) * CLOCK_OFFSET_SECONDS
+        if machine.disk.clock_offset > before and machine.set_forward_at is None:
+            machine.set_forward_at = self._simulation.clock.now
         self._simulation.history.note(machine.name, f"has its clock set wrong by {machine.disk.clock_offset:.0f} s")
 
     def _write_as_stranger(self) -> None:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from holdall import keys
 from holdall.slots import key_hash, slot_of, slot_range
+from holdall.worker.rows import ENTRY_PREFIX, TOUCH_PREFIX
+from tests.simulation.expiry import expiries
 from tests.simulation.history import LAST_LOOK, LENGTH, PAGE, Call, Place, operations_of, shorten, told_of
-from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, REMOVE, UNSEEN, Operation, is_linearizable
+from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, EXPIRE, GET, POP, REMOVE, UNSEEN, Operation, is_linearizable
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
+    from tests.simulation.worker_process import Machine
 
 
 def judge(simulation: Simulation) -> None:
@@ -23,7 +26,9 @@ def judge(simulation: Simulation) -> None:
     _the_last_look_agrees_with_itself(simulation)
     calls = simulation.history.calls
     for place, operations in operations_of(calls).items():
-        wrong = what_is_wrong(place, operations, lost_at=_lost_at(simulation, place))
+        machine = _machine_of(simulation, place)
+        lost_at = inf if machine.cut_at is None else machine.cut_at
+        wrong = what_is_wrong(place, operations + expiries(simulation, place, machine), lost_at=lost_at)
         if wrong:
             simulation.fail(f"{wrong}:\n{told_of(calls, place)}")
 
@@ -49,6 +54,8 @@ def _nothing_is_under_way(simulation: Simulation) -> None:
 
 
 def _the_last_look_agrees_with_itself(simulation: Simulation) -> None:
+    if simulation.scenario.ttl is not None:
+        return  # an entry may expire while it lasts
     calls = [call for call in simulation.history.calls if call.client == LAST_LOOK]
     for of in simulation.scenario.dicts:
         about = [call for call in calls if call.dict == of]
@@ -61,19 +68,26 @@ def _the_last_look_agrees_with_itself(simulation: Simulation) -> None:
         simulation.require(lengths == [len(got)], f"the length of {of} is {lengths}, and get finds {[*got]}")
 
 
+def nothing_is_left(simulation: Simulation, look: str) -> None:
+    """Raise Violation if something is there although nobody has used anything for so long that all has expired."""
+    for call in simulation.history.calls:
+        if call.client == look and call.result not in (ABSENT, False, 0, {}):
+            simulation.fail(f"{call} found {call.result!r} after nobody had used it for its ttl")
+    for machine in simulation.machines:
+        left = [row for row, _data in machine.disk.scan(b"") if row[:1] in (ENTRY_PREFIX, TOUCH_PREFIX)]
+        simulation.require(not left, f"the rows {left} of {machine.name} have not been swept")
+
+
 def _present(calls: list[Call], kind: str, test: Callable[[Any], bool]) -> dict[Any, Any]:
     return {call.keys[0]: call.result for call in calls if call.kind == kind and test(call.result)}
 
 
-def _lost_at(simulation: Simulation, place: Place) -> float:
-    """When a power cut lost answered writes to this key, as it may where not every write is synced."""
+def _machine_of(simulation: Simulation, place: Place) -> Machine:
+    """Where this key is kept."""
     of, key = place
     slot = slot_of(key_hash(simulation.crc_of(of), keys.encode(key).data))
-    for machine in simulation.machines:
-        first, end = slot_range(machine.index, simulation.scenario.workers)
-        if first <= slot < end and machine.cut_at is not None:
-            return machine.cut_at
-    return inf
+    ranges = [slot_range(machine.index, simulation.scenario.workers) for machine in simulation.machines]
+    return next(machine for machine, (first, end) in zip(simulation.machines, ranges, strict=True) if first <= slot < end)
 
 
 def _as_known_at(time: float, operation: Operation) -> Operation:
@@ -82,7 +96,7 @@ def _as_known_at(time: float, operation: Operation) -> Operation:
 
 
 def _value_from_nowhere(place: Place, operations: list[Operation]) -> str:
-    written = {each.argument: each.invoked for each in operations if each.argument is not None}
+    written = {each.argument: each.invoked for each in operations if each.argument is not None and each.kind != EXPIRE}
     for each in operations:
         read = each.kind in (GET, POP) and each.result not in (ABSENT, UNSEEN)
         if read and written.get(each.result, inf) > each.returned:
@@ -96,5 +110,5 @@ def _what_happened_twice(place: Place, operations: list[Operation]) -> str:
         if times > 1:
             return f"{shorten(value)} was popped {times} times"
     won = sum(each.kind == ADD and each.result is True for each in operations)
-    removed = sum(each.kind in (POP, REMOVE) and each.result not in (ABSENT, False) for each in operations)
+    removed = sum(each.kind in (POP, REMOVE, EXPIRE) and each.result not in (ABSENT, False) for each in operations)
     return "" if won <= removed + 1 else f"{place[1]!r} in {place[0]} was added {won} times, and removed at most {removed}"

@@ -5,11 +5,12 @@ After J. Wing and C. Gong ("Testing and Verifying Concurrent Objects", 1993), wi
 were tried before. A configuration is which calls have happened, and the value they left behind. Calls that can happen next
 are those that were invoked before any other outstanding one returned.
 
-Three things keep the search short, none of which loses an explanation:
+Four things keep the search short, none of which loses an explanation:
 
 - A call that changed nothing, and fits, happens at once: what explains the history still does with that call moved forward.
 - A call of unknown outcome never returns: it may happen at any time after its invocation, or not at all. It is tried only
   right before a call that would not fit without it: before any other one it might as well happen later, or never.
+- An entry that expires is such a call, which removes one value and no other.
 - Values that nobody saw are one value, and calls of unknown outcome that do the same are one call: the first one is taken.
 """
 
@@ -36,6 +37,10 @@ _SOME_VALUE: Final = _Sign("some value")
 _IMPOSSIBLE: Final = _Sign("impossible")
 
 PUT, ADD, POP, REMOVE, GET, CONTAINS = "put", "put if absent", "pop", "remove", "get", "contains"
+EXPIRE: Final = "expire"
+"""Removes its argument, if that is the value: an event that no client calls, and that may happen or not."""
+EVENTS_MAX = 3
+"""Unknown calls tried in a row where entries expire: one that stores, its value's end, and another one that stores."""
 READS = frozenset((GET, CONTAINS))
 _NOTHING_CHANGED = frozenset(((ADD, False), (POP, ABSENT), (REMOVE, False)))
 """Results that say that the value is what it was."""
@@ -123,6 +128,9 @@ class _Search:
             operation = self._history[number]
             kind = REMOVE if operation.kind == POP else operation.kind
             first.setdefault((kind, operation.argument), number)
+        if any(kind == EXPIRE for kind, _argument in first):
+            yield from self._after_some(done, value, list(first.values()), EVENTS_MAX)
+            return
         removal = first.get((REMOVE, None))
         for (kind, argument), number in first.items():
             if kind == ADD and value is not ABSENT:
@@ -132,6 +140,15 @@ class _Search:
                 yield done | 1 << number, argument
             elif value is not ABSENT:
                 yield done | 1 << number, ABSENT
+
+    def _after_some(self, done: int, value: Any, optional: list[int], most: int) -> Iterator[tuple[int, Any]]:
+        """After up to so many of these calls, each of which changes the value."""
+        for number in optional:
+            after = _IMPOSSIBLE if done >> number & 1 else _value_after(self._history[number], value)
+            if after is not _IMPOSSIBLE and after != value:
+                yield done | 1 << number, after
+                if most > 1:
+                    yield from self._after_some(done | 1 << number, after, optional, most - 1)
 
     def _possible(self, done: int) -> Iterator[int]:
         """The operations that can happen next."""
@@ -158,6 +175,8 @@ def _value_after(operation: Operation, value: Any) -> Any:
         seen, after = value is not ABSENT, ABSENT
     elif kind == GET:
         seen, after = value, value
+    elif kind == EXPIRE:
+        return ABSENT if value == argument else _IMPOSSIBLE
     else:
         seen, after = value is not ABSENT, value
     return after if result in (UNSEEN, seen) else _IMPOSSIBLE

@@ -40,7 +40,7 @@ SMALL_LIMITS: dict[str, Any] = {
     "holdall.worker.sessions.OUTCOMES_MAX": 6,
     "holdall.worker.sessions.OUTCOME_INLINE_BYTES_MAX": 10,
     "holdall.worker.core.BATCH_REPLY_BYTES_MAX": 100,
-    "holdall.worker.core.SWEEP_ROWS": 2,
+    "holdall.worker.sweeper.STEP_ROWS": 2,
     "holdall.worker.entries.PAGE_BYTES_MAX": 1_000,
     "holdall.client.operations.KEYS_PER_MESSAGE": 1,
     "holdall.client.channel.BATCH_REQUESTS_MAX": 3,
@@ -80,6 +80,8 @@ class Scenario(NamedTuple):
     limits: dict[str, Any]
     set_up: bool
     """Whether the Dicts are there, at every worker, before the faults begin."""
+    ttl: float | None
+    """How many seconds entries live that nobody uses."""
 
     def weather(self, random: Random) -> Weather:
         """How the messages of this scenario travel."""
@@ -116,4 +118,5 @@ def draw(random: Random) -> Scenario:
         doubled=random.choice((0.02, 0.2)) if "doubled messages" in faults else 0.0,
         limits=limits,
         set_up=sync != "always" or random.random() < 0.5,
+        ttl=random.choice((None, None, 0.5, 2.0, 6.0)),
     )

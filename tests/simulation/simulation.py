@@ -3,6 +3,7 @@
 a storm     clients call while processes, links, disks and clocks fail
 calm        nothing new goes wrong; clients make the calls they have left, and no call may fail any more
 last look   a fresh client reads everything, and the history is judged
+late look   if entries expire: nobody uses any for that long, and then none is left
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from tests.simulation.clock import Clock
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Faults
 from tests.simulation.history import LAST_LOOK, LENGTH, History
-from tests.simulation.judgement import judge
+from tests.simulation.judgement import judge, nothing_is_left
 from tests.simulation.network import Network
 from tests.simulation.scenario import ClientPlan
 from tests.simulation.worker_process import Machine
@@ -35,6 +36,13 @@ from tests.simulation.workload import Wish, last_look
 
 WORK_SECONDS_MAX = 3_600.0
 """Far more than all calls of a run take when each of them ends by its deadline."""
+
+AFTER_TTL = "late look"
+"""The client that reads everything again after nobody has done so for a `ttl`."""
+EXPIRED_AFTER_TTLS = 1.03
+"""An entry is gone after a hundredth more than its ttl, and swept in another fiftieth."""
+SWEPT_SECONDS = 2.0
+"""A worker that has nothing else to do looks twice a second for what it may sweep."""
 
 
 class Violation(AssertionError):
@@ -113,6 +121,10 @@ class Simulation:
         self.clock.advance(self.calm_at)
         self._last = self._make(LAST_LOOK, last_look(self.scenario))
         judge(self)
+        if self.scenario.ttl is not None:
+            self.clock.advance(self.clock.now + self.scenario.ttl * EXPIRED_AFTER_TTLS + SWEPT_SECONDS)
+            self._make(AFTER_TTL, last_look(self.scenario))
+            nothing_is_left(self, AFTER_TTL)
 
     def _make(self, name: str, wishes: list[Wish]) -> ClientProcess:
         client = ClientProcess(self, name, ClientPlan(tasks=0, timeout=30.0, calls=0, pause_seconds=0.0))

@@ -48,8 +48,25 @@ class ForgetsPops(Worker):
 class NeverSyncs(Worker):
     """What is answered may be lost in a power cut."""
 
-    def __init__(self, store: Any, index: int, workers: int, *, sync: bool) -> None:
-        super().__init__(store, index, workers, sync=False)
+    def __init__(self, store: Any, index: int, workers: int, *, sync: bool, layout_id: bytes) -> None:
+        super().__init__(store, index, workers, sync=False, layout_id=layout_id)
+
+
+class NeverTouches(Worker):
+    """That an entry is read is not noted."""
+
+    def __init__(self, *numbers: Any, **settings: Any) -> None:
+        super().__init__(*numbers, **settings)
+        self._transaction.touch = lambda row: None  # type: ignore[method-assign]
+
+
+class ExpiresEarly(Worker):
+    """Entries live for nine tenths of their time."""
+
+    def tick(self, messages: Any, now: float) -> list[Answer]:
+        for held in self._transaction.dicts._held.values():
+            held.life_ms = held.row.ttl * 900 if held.row.ttl is not None else held.life_ms
+        return super().tick(messages, now)
 
 
 class AnswersFirst(Worker):
@@ -92,12 +109,14 @@ class NeverLocks(Disk):
 
 SAFEGUARDS = {
     "the memory of puts": (Cores(worker=ForgetsPuts), 2),
-    "the memory of pops": (Cores(worker=ForgetsPops), 14),
-    "the fsync": (Cores(worker=NeverSyncs), 19),
-    "the order of write and answer": (Cores(worker=AnswersFirst), 12),
+    "the memory of pops": (Cores(worker=ForgetsPops), 22),
+    "the fsync": (Cores(worker=NeverSyncs), 5),
+    "the touches": (Cores(worker=NeverTouches), 57),
+    "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 172),
+    "the order of write and answer": (Cores(worker=AnswersFirst), 2),
     "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
-    "the transaction flag": (Cores(disk=TearsBatches), 5),
-    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 0),
+    "the transaction flag": (Cores(disk=TearsBatches), 1),
+    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 1),
 }
 
 

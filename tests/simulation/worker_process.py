@@ -44,6 +44,10 @@ class Machine:
         self.disk = simulation.cores.disk(simulation.random)
         self.cut_at: float | None = None
         """When a power cut first lost writes that had been answered: only if they were not synced."""
+        self.forgets_touches = False
+        """Whether it has had an accident that may lose uses of entries."""
+        self.set_forward_at: float | None = None
+        """When its wall clock was first set forward: entries age by a part of that."""
         self.processes: list[WorkerProcess] = []
         self.front = Listener(simulation.network)
         """Where clients reach it straight."""
@@ -77,6 +81,7 @@ class Machine:
         """The machine is without power for so long: what was not synced may be lost."""
         self.kill(seconds, where)
         self.disk.power_cut()
+        self.forgets_touches = True
         self._simulation.history.note(self.name, "has no power")
         if self.cut_at is None and self._simulation.scenario.sync != "always":
             self.cut_at = self._simulation.clock.now
@@ -99,7 +104,6 @@ class WorkerProcess:
         self._wake_at = inf
         self._hello_due = self._flush_due = 0.0
         self._sweeping = True
-        self._unflushed = False
 
     def start(self) -> None:
         """Open the store, connect, begin."""
@@ -192,7 +196,6 @@ class WorkerProcess:
         self._between_ticks()
 
     def _tick(self, messages: list[Message]) -> list[Answer]:
-        self._unflushed = self._sweeping = True
         try:
             answers = self._worker.tick(messages, self._wall_clock())
         except CommitFailed:
@@ -213,13 +216,13 @@ class WorkerProcess:
         now = self._simulation.clock.now
         if now >= self._hello_due:
             self._hello_due = now + HELLO_SECONDS
+            self._sweeping = True
             self._worker.refuse_values("no room" if self._machine.disk.is_full else "")
             self._send(Answer(self.socket, b"", [self._hello()]))
         try:
-            if self._unflushed and self._simulation.scenario.sync == "interval" and now >= self._flush_due:
+            if self._worker.is_unflushed and self._simulation.scenario.sync != "off" and now >= self._flush_due:
                 self._flush_due = now + FLUSH_SECONDS
                 self._worker.flush()
-                self._unflushed = False
             if self._sweeping:
                 self._sweeping = self._worker.sweep(self._wall_clock())
         except CommitFailed:

@@ -1,0 +1,283 @@
+"""What can wait: in steps of a fraction of a millisecond, between two ticks.
+
+A step does one of these things, in this order: end what is over (leases, sessions, tombstones); sweep a generation that was
+left behind, by a clear or a deletion; look for entries that have expired; have space given back.
+
+Expired entries are found by a pass over a Dict. It begins when an entry may be due, which is known from the pass before: a
+Dict in which nothing can be due is not looked at. It is paced to take a hundredth of the `ttl`, so an entry is removed at the
+latest about a fiftieth of the `ttl` after its deadline, and a million entries kept for a week cost some 170 rows a second.
+
+Deleted rows take space until LevelDB compacts their range, which it is told to do for each COMPACT_BYTES of them, and for
+what is left when there is nothing else to do. It compacts in a thread of its own; the worker goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from heapq import heappop, heappush
+from math import inf
+
+from holdall.errors import StorageError
+from holdall.worker import entries, expiry
+from holdall.worker.dicts import TOUCHES_PER_TTL, OpenDict
+from holdall.worker.rows import ENTRY_PREFIX, SWEEP_PREFIX, TOUCH_PREFIX, entry_prefix, parse_record, sweep_row, time_of
+from holdall.worker.store import Store
+from holdall.worker.transaction import Transaction
+
+STEP_ROWS = 200
+"""Rows looked at in one step: about 0.3 ms, and as much again to write what is deleted."""
+STEP_BYTES_MAX = 1024 * 1024
+"""A step ends at the row that crosses this."""
+FORGET_MAX = 100
+"""Sessions, and tombstones, forgotten in one step."""
+COMPACT_BYTES = 32 * 1024 * 1024
+"""Compacting a range takes LevelDB 0.1 s and more, however little there is to give back."""
+COMPACT_BYTES_MIN = 1024 * 1024
+"""So much of one Dict is worth it when there is nothing else to do; less is left to LevelDB's own compactions."""
+COMPACT_SECONDS = 10.0
+"""How long such small ones are apart."""
+LATE_SECONDS = 30.0
+"""By how much a pass may fall behind its pace before it gets a larger share of a busy worker's time."""
+BUSY_REST, LATE_REST = 49.0, 4.0
+"""How often the time of a step passes before the next one while there are requests: it takes 2 % of the time, late 20 %."""
+REST_SECONDS_MAX = 0.05
+"""The longest rest: on a machine where all is slow, steps are too."""
+
+log = logging.getLogger("holdall.worker")
+
+
+class _Freed:
+    """What was deleted of a Dict since it was last compacted: from which row to which, how much."""
+
+    def __init__(self, first: bytes, last: bytes, size: int) -> None:
+        self.first, self.last, self.bytes = first, last, size
+
+
+class _Pass:
+    """A look at all entries of a Dict."""
+
+    def __init__(self, held: OpenDict, clock_ms: int) -> None:
+        self.held = held
+        self.prefix = held.prefix
+        self.begun_ms = self.oldest_ms = clock_ms
+        self.rows = 0
+        self._length = held.row.length
+        self.start = held.prefix
+
+    @property
+    def end_ms(self) -> float:
+        """When it is to be over: it takes a hundredth of the entries' life."""
+        return self.begun_ms + (self.held.life_ms / TOUCHES_PER_TTL if self.held.row.ttl is not None else 0.0)
+
+    @property
+    def next_ms(self) -> float:
+        """When its next step is due."""
+        share = self.rows / max(self._length, self.rows)
+        return self.begun_ms + share * (self.end_ms - self.begun_ms)
+
+
+class Sweeper:
+    """The background work of one worker."""
+
+    def __init__(self, store: Store, transaction: Transaction) -> None:
+        self.swept_rows = 0
+        """Rows deleted of cleared and deleted Dicts."""
+        self.expired_entries = 0
+        """Entries removed because nobody had used them."""
+        self.looked_rows = 0
+        """Rows looked at for that."""
+        self.compactions = 0
+        self.steps = 0
+        """Steps in which something was to do."""
+        self._store = store
+        self._transaction = transaction
+        self._left = [(row[1:17], int.from_bytes(row[17:], "big")) for row, _ in transaction.scan(SWEEP_PREFIX, SWEEP_PREFIX)]
+        self._left_start = b""
+        self._left_since_ms: int | None = None
+        self._due: list[tuple[float, bytes]] = []
+        self._passes: dict[bytes, _Pass] = {}
+        self._next: list[tuple[float, bytes]] = []
+        self._freed: dict[bytes, _Freed] = {}
+        self._freed_bytes = 0
+        self._compacted_ms = -inf
+
+    def step(self) -> bool:
+        """One step. Returns whether more is to do right now."""
+        self._end_what_is_over()
+        self._begin_passes()
+        if self._left:
+            self._sweep_generation()
+        else:
+            if not self._pass_is_due:
+                self._compact_a_little()
+                return False
+            self._look(self._passes[heappop(self._next)[1]])
+        self.steps += 1
+        self._compact()
+        return bool(self._left) or self._pass_is_due
+
+    def rest_seconds(self, took_seconds: float) -> float:
+        """How long to rest after a step that took so long, while there are requests."""
+        due_ms = self._next[0][0] if self._next else inf
+        if self._left_since_ms is not None:
+            due_ms = min(due_ms, self._left_since_ms)
+        is_late = self._transaction.clock_ms - due_ms > LATE_SECONDS * 1000
+        return min(took_seconds * (LATE_REST if is_late else BUSY_REST), REST_SECONDS_MAX)
+
+    @property
+    def _pass_is_due(self) -> bool:
+        return bool(self._next) and self._next[0][0] <= self._transaction.clock_ms
+
+    def _end_what_is_over(self) -> None:
+        transaction = self._transaction
+        transaction.sessions.forget(int(transaction.elapsed), FORGET_MAX)
+        transaction.dicts.forget(transaction.elapsed, FORGET_MAX)
+        for dict_id in transaction.dicts.unrenewed(transaction.elapsed):
+            transaction.put(transaction.dicts.delete(dict_id, transaction.elapsed), b"")
+        if transaction.dicts.left:
+            self._left += transaction.dicts.left
+            transaction.dicts.left.clear()
+        if self._left and self._left_since_ms is None:
+            self._left_since_ms = transaction.clock_ms
+
+    def _sweep_generation(self) -> None:
+        """Delete some rows of the first generation that was left: entries, then touches, then the row that says so."""
+        transaction = self._transaction
+        dict_id, generation = self._left[0]
+        prefix = self._left_start[:21] or entry_prefix(dict_id, generation)
+        try:
+            found, is_end = self._scan(self._left_start or prefix, prefix)
+        except StorageError as error:
+            log.error("%s; what is left there is not swept before the next start", error)
+            self._next_generation()
+            return
+        for row, data in found:
+            transaction.delete(row)
+            self._note_freed(row, data)
+        self.swept_rows += len(found)
+        if not is_end:
+            self._left_start = found[-1][0] + b"\x00"
+        elif prefix[:1] == ENTRY_PREFIX:
+            self._left_start = TOUCH_PREFIX + prefix[1:]
+        else:
+            transaction.forget_touches(prefix)
+            transaction.delete(sweep_row(dict_id, generation))
+            self._next_generation()
+
+    def _next_generation(self) -> None:
+        del self._left[0]
+        self._left_start = b""
+        self._left_since_ms = self._transaction.clock_ms if self._left else None
+
+    def _begin_passes(self) -> None:
+        transaction, due = self._transaction, self._due
+        for each in transaction.dicts.aging:
+            heappush(due, (each.due_ms, each.dict_id))
+        transaction.dicts.aging.clear()
+        while due and due[0][0] <= transaction.clock_ms:
+            _due_ms, dict_id = heappop(due)
+            held = transaction.dicts.get(dict_id)
+            if held is None or held.row.deleted_at is not None or dict_id in self._passes:
+                continue  # a pass that is under way expects the next one when it ends
+            if not held.row.length:
+                held.oldest_ms = transaction.clock_ms
+            if held.due_ms > transaction.clock_ms:
+                self._expect(held, 0.0)
+            else:
+                self._passes[dict_id] = _Pass(held, transaction.clock_ms)
+                heappush(self._next, (transaction.clock_ms, dict_id))
+
+    def _expect(self, held: OpenDict, earliest_ms: float) -> None:
+        """Look at this Dict again when something may be due in it, if that can be."""
+        if held.due_ms < inf:
+            heappush(self._due, (max(held.due_ms, earliest_ms), held.dict_id))
+
+    def _look(self, at: _Pass) -> None:
+        """Go on with this pass: remove what has expired."""
+        transaction, held = self._transaction, at.held
+        if held.row.deleted_at is not None or held.prefix != at.prefix:  # all that was there has been left behind
+            self._end_pass(at)
+            return
+        try:
+            found, is_end = self._scan(at.start, at.prefix)
+        except StorageError as error:
+            log.error("%s; what has expired behind it is not removed", error)
+            self._end_pass(at)
+            return
+        dead_before = held.dead_before(transaction.clock_ms)
+        for row, data in found:
+            try:
+                last_use = expiry.last_use(transaction, held, row, time_of(row, data), dead_before)
+                if last_use < dead_before:
+                    self._expire(held, row, data)
+                else:
+                    at.oldest_ms = min(at.oldest_ms, last_use)
+            except StorageError as error:
+                log.error("%s", error)
+        at.rows += len(found)
+        self.looked_rows += len(found)
+        if is_end:
+            self._end_pass(at)
+        else:
+            at.start = found[-1][0] + b"\x00"
+            heappush(self._next, (at.next_ms, held.dict_id))
+
+    def _end_pass(self, at: _Pass) -> None:
+        del self._passes[at.held.dict_id]
+        at.held.oldest_ms = at.oldest_ms
+        self._expect(at.held, at.end_ms)
+
+    def _expire(self, held: OpenDict, row: bytes, data: bytes) -> None:
+        entries.remove(self._transaction, held, row, parse_record(row, data).time)
+        self._note_freed(row, data)
+        self.expired_entries += 1
+
+    def _scan(self, start: bytes, prefix: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
+        """Some rows, and whether no more follow."""
+        found: list[tuple[bytes, bytes]] = []
+        size = 0
+        for row, data in self._transaction.scan(start, prefix):
+            if len(found) == STEP_ROWS or size > STEP_BYTES_MAX:
+                return found, False
+            found.append((row, data))
+            size += len(data)
+        return found, True
+
+    def _note_freed(self, row: bytes, data: bytes) -> None:
+        size = len(row) + len(data)
+        self._freed_bytes += size
+        freed = self._freed.get(row[:17])
+        if freed is None:
+            self._freed[row[:17]] = _Freed(row, row, size)
+        else:
+            freed.bytes += size
+            freed.first, freed.last = min(freed.first, row), max(freed.last, row)
+
+    def _compact(self) -> None:
+        """Have space given back if that is worth it, of one Dict if most of it was there."""
+        if self._freed_bytes < COMPACT_BYTES:
+            return
+        most = max(self._freed.values(), key=lambda each: each.bytes)
+        if most.bytes * 2 < self._freed_bytes:
+            freed = self._freed.values()
+            most = _Freed(min(each.first for each in freed), max(each.last for each in freed), self._freed_bytes)
+        self._begin_compaction(most)
+
+    def _compact_a_little(self) -> None:
+        """Have the space of one Dict given back: there is nothing else to do."""
+        clock_ms = self._transaction.clock_ms
+        if self._freed_bytes < COMPACT_BYTES_MIN or clock_ms - self._compacted_ms < COMPACT_SECONDS * 1000:
+            return
+        most = max(self._freed.values(), key=lambda each: each.bytes)
+        if most.bytes >= COMPACT_BYTES_MIN:
+            self._begin_compaction(most)
+
+    def _begin_compaction(self, freed: _Freed) -> None:
+        self._transaction.commit()
+        if not self._store.compact(freed.first, freed.last):
+            return  # it is still busy with the one before
+        self.compactions += 1
+        self._compacted_ms = self._transaction.clock_ms
+        inside = [prefix for prefix, each in self._freed.items() if freed.first <= each.first and each.last <= freed.last]
+        for prefix in inside:
+            self._freed_bytes -= self._freed.pop(prefix).bytes
