@@ -153,7 +153,12 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {
+    kind: msgspec.msgpack.Decoder(kind) for kind in (CatalogEntry, CatalogPage, Page, PageEntry, Roster)
+}
+"""Those of all that clients read are made here, before there are threads: while one thread makes the first decoder of a type,
+msgspec lets others have that type half made, and reading with it is a segmentation fault.
+"""
 
 
 def encode(body: object) -> bytes:
