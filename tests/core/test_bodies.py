@@ -34,7 +34,7 @@ ENTRY = "CatalogEntry('main', 'kv', bytes(16), 0.0, 'me')"
     [
         ("Roster", "Roster(bytes(16), [RosterWorker(0, 0, 1024, ['ipc:///a'])])"),
         ("CatalogPage", f"CatalogPage([{ENTRY}], False)"),
-        ("Page", "Page([PageEntry(b'key', None, b'value')], False)"),
+        ("Page", "Page([PageEntry(b'key', None, b'value')])"),
     ],
 )
 def test_threads_may_be_the_first_to_read_a_body_at_once(kind: str, body: str) -> None:
