@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import holdall
+
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 collect_ignore = ["tests/types"]
 """For type checkers, which read it and run nothing."""

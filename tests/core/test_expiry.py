@@ -521,7 +521,7 @@ class Model:
             kept.used = self.age
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(STEPS, max_size=25))
 def test_whatever_happens_entries_live_for_their_ttl_and_the_length_is_exact(steps: list[tuple[Any, Any]]) -> None:
     driver, model = Timed().made(), Model()

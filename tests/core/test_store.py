@@ -62,7 +62,7 @@ changes = st.dictionaries(names, st.none() | st.binary(max_size=8), max_size=5)
 
 
 @both_kinds
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(changes, max_size=8), st.binary(max_size=2))
 def test_a_store_holds_what_a_plain_dict_holds_and_scans_it_in_order(opened: Opened, batches: Any, start: bytes) -> None:
     model: Rows = {}
