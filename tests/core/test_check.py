@@ -161,6 +161,8 @@ DAMAGES: dict[str, tuple[Callable[[LevelDBStore], dict[bytes, bytes | None]], st
         "should have 17 bytes",
     ),
     "a name is at the wrong worker": (_names_elsewhere, "belongs to another worker"),
+    "a touch is left behind": (lambda store: {b"T" + bytes(20) + b"s": rows.pack_touch(1)}, "whose use this notes is missing"),
+    "a row is no touch": (lambda store: {b"T" + first(store, b"E")[0][1:]: b"?"}, "has 1 bytes"),
     "a name leads nowhere": (lambda store: {b"I" + b"d" * 16: b"main/x"}, "do not lead to each other"),
 }
 

@@ -7,7 +7,19 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, PUT, REMOVE, Operation, is_linearizable
+from tests.simulation.linearizability import (
+    ABSENT,
+    ADD,
+    CONTAINS,
+    EXPIRE,
+    GET,
+    POP,
+    PUT,
+    REMOVE,
+    UNSEEN,
+    Operation,
+    is_linearizable,
+)
 
 
 def history(*calls: tuple[Any, ...]) -> list[Operation]:
@@ -37,6 +49,21 @@ RIGHT = {
         (ADD, "b", True, 4, 5),
         (CONTAINS, None, True, 6, 7),
     ],
+    "a value that expires in its time": [(PUT, "a", True, 0, 1), (EXPIRE, "a", UNSEEN, 5, inf), (GET, None, ABSENT, 6, 7)],
+    "a value that need not have expired": [(PUT, "a", True, 0, 1), (EXPIRE, "a", UNSEEN, 5, inf), (GET, None, "a", 8, 9)],
+    "an add after an end": [
+        (PUT, "a", True, 0, 1),
+        (EXPIRE, "a", UNSEEN, 5, inf),
+        (ADD, "b", True, 6, 7),
+        (GET, None, "b", 8, 9),
+    ],
+    "an unknown put that happened late and then expired": [
+        (PUT, "a", True, 0, 1),
+        (PUT, "b", UNSEEN, 2, inf),
+        (EXPIRE, "b", UNSEEN, 5, inf),
+        (GET, None, "a", 3, 4),
+        (GET, None, ABSENT, 6, 7),
+    ],
 }
 WRONG = {
     "a value from nowhere": [(GET, None, "a", 0, 1)],
@@ -62,6 +89,20 @@ WRONG = {
         (PUT, "a", True, 0, inf),
         (POP, None, "a", 1, 2),
         (POP, None, "a", 3, 4),
+    ],
+    "a value that expires too early": [(PUT, "a", True, 0, 1), (EXPIRE, "a", UNSEEN, 5, inf), (GET, None, ABSENT, 3, 4)],
+    "a value that is there after its end": [
+        (PUT, "a", True, 0, 1),
+        (EXPIRE, "a", UNSEEN, 5, inf),
+        (GET, None, ABSENT, 6, 7),
+        (GET, None, "a", 8, 9),
+    ],
+    "the end of another value": [
+        (PUT, "a", True, 0, 1),
+        (PUT, "b", True, 2, 3),
+        (EXPIRE, "a", UNSEEN, 2, inf),
+        (GET, None, ABSENT, 4, 5),
+        (GET, None, "b", 6, 7),
     ],
     "contains what was removed": [(PUT, "a", True, 0, 1), (REMOVE, None, True, 2, 3), (CONTAINS, None, True, 4, 5)],
 }
