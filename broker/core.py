@@ -27,6 +27,8 @@ PARKED_SECONDS = 30.0
 PARKED_REQUESTS_MAX = 10_000
 PARKED_BYTES_MAX = 256 * 1024 * 1024
 """Bounds on what waits for workers that are away; beyond them a request is refused as UNAVAILABLE."""
+COMPLAINT_SECONDS = 60.0
+"""How often refused registrations are logged: a stranger who sends them without pause must not fill a disk with log."""
 ANY_SLOT = -1
 """The slot of a parked ROSTER request: it waits for all workers."""
 
@@ -78,6 +80,7 @@ class Broker:
         self._owners: list[Line | None] = [None] * SLOTS
         self._parked: deque[Parked] = deque()
         self._parked_bytes = 0
+        self._complaint_due = 0.0
 
     def from_client(self, frames: list[Any], now: float) -> list[Send]:
         """A message from a client."""
@@ -140,7 +143,7 @@ class Broker:
                 raise ProtocolError("a HELLO with slots that are not its worker's")
         except ProtocolError as error:
             self.counts["malformed"] += 1
-            log.warning("a worker's registration was refused: %s", error)
+            self._complain(error, now)
             return []
         if (self._layout_id, self._workers) not in ((b"", 0), (hello.layout_id, hello.workers)):
             self.counts["workers of another layout refused"] += 1
@@ -156,6 +159,11 @@ class Broker:
             line.present = True
             return self._release(now)
         return []
+
+    def _complain(self, error: ProtocolError, now: float) -> None:
+        if now >= self._complaint_due:
+            self._complaint_due = now + COMPLAINT_SECONDS
+            log.warning("a worker's registration was refused, as %d messages before: %s", self.counts["malformed"] - 1, error)
 
     def _register(self, line: Line, hello: Hello, now: float) -> list[Send]:
         log.info("worker %d registered", hello.worker.index)

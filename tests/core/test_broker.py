@@ -173,6 +173,14 @@ def test_an_impossible_hello_is_refused_and_counted(body: object) -> None:
     assert broker.from_worker(hello(0), 2.0) == [to_worker(request())]
 
 
+def test_a_flood_of_impossible_hellos_leaves_one_line_a_minute_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    broker = registered()
+    for step in range(1000):
+        broker.from_worker([b"stranger", b"", b"garbage"], 1.0 + step * 0.1)
+    assert len([record for record in caplog.records if "was refused" in record.message]) == 2
+    assert broker.counts["malformed"] == 1000
+
+
 @pytest.mark.parametrize("claim", [RosterWorker(0, 0, SLOTS, []), RosterWorker(2, 0, 512, []), RosterWorker(-1, 0, 512, [])])
 def test_a_worker_with_an_index_or_slots_that_are_not_in_the_layout_is_refused(claim: RosterWorker) -> None:
     broker = registered(1)
