@@ -12,6 +12,7 @@ from holdall import frames, protocol
 from holdall.broker.core import Broker, Send
 from holdall.service.address import listen
 from holdall.service.child import EXIT_IDLE, STUCK, Child
+from holdall.service.door import Door
 from holdall.service.settings import BrokerSettings
 from holdall.service.watch import Watch
 
@@ -37,7 +38,7 @@ def serve(settings: BrokerSettings, child: Child) -> int:
 
 
 def _relay(broker: Broker, settings: BrokerSettings, child: Child, front: Any, back: Any) -> int:
-    watch = Watch(child, front, back)
+    watch = Watch(child, Door(*settings.listen), front, back)
     broker.used_at = time.monotonic()
     expire_due = 0.0
     while True:

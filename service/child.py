@@ -18,6 +18,7 @@ import msgspec
 from holdall import errors
 from holdall.errors import Error
 from holdall.service import logs
+from holdall.service.door import raise_descriptor_limit
 from holdall.service.settings import BrokerSettings, WorkerSettings
 
 READY = "ready"
@@ -58,6 +59,7 @@ class Child:
 
 def run(settings: BrokerSettings | WorkerSettings, main: Callable[[Any, Child], int | None], *, supervised: bool) -> int:
     """Run `main(settings, child)` as this process. Returns its exit status; by hand, raises why it cannot start."""
+    raise_descriptor_limit()
     child = Child(supervised=supervised)
     try:
         logs.begin(settings.process)

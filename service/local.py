@@ -14,6 +14,7 @@ from holdall import settings
 from holdall.service import process
 from holdall.service.address import is_listening, make_private
 from holdall.service.child import READY, refusal_error
+from holdall.service.door import closed_url
 from holdall.service.settings import ServiceSettings, Sync
 from holdall.service.supervisor import require_plyvel
 
@@ -27,7 +28,7 @@ def ensure_running(data: Path) -> str:
     Of any number of processes that call this at once, one starts it and the others wait. Raises an Error if it cannot start.
     """
     url = settings.service_url(data)
-    if is_listening(url):
+    if is_listening(url) or is_listening(closed_url(url)):
         return url
     runtime = make_private(settings.runtime_directory(data))
     with open(runtime / "starting", "w") as starting:

@@ -2,7 +2,7 @@
 
 One system call looks at everything; `zmq.Poller` makes six for two sockets. ZeroMQ's descriptor is edge-triggered: it tells of
 what came since the socket was last read or written to, so a socket that was is looked at once more before its descriptor is
-believed again.
+believed again. It looks after the door too, once a turn.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import select
 from typing import Any
 
 from holdall.service.child import Child
+from holdall.service.door import Door
 
 
 class Watch:
     """The sockets and descriptors of one loop."""
 
-    def __init__(self, child: Child, *sockets: Any) -> None:
+    def __init__(self, child: Child, door: Door, *sockets: Any) -> None:
         self.is_over = False
         """Whether this process is to end."""
+        self._door = door
         self._poll = select.poll()
         self._sockets = {socket.fd: socket for socket in sockets}
         self._touched: set[Any] = set(sockets)
@@ -32,6 +34,7 @@ class Watch:
     def wait(self, milliseconds: float) -> set[Any]:
         """The sockets to read, until nothing is left: those that were touched at once, others when a message comes."""
         ready, self._touched = self._touched, set()
+        milliseconds = min(milliseconds, self._door.look())
         for descriptor, _event in self._poll.poll(0 if ready else milliseconds):
             if descriptor in self._sockets:
                 ready.add(self._sockets[descriptor])

@@ -20,6 +20,7 @@ from holdall.errors import InvalidError, StorageError
 from holdall.protocol import Request
 from holdall.service.address import listen
 from holdall.service.child import Child
+from holdall.service.door import Door
 from holdall.service.settings import WorkerSettings
 from holdall.service.watch import Watch
 from holdall.worker.core import Answer, Message
@@ -78,7 +79,7 @@ class Loop:
         self._dealer = dealer
         self._router = router
         self._instance = secrets.token_bytes(16)
-        self._watch = Watch(child, dealer, router)
+        self._watch = Watch(child, Door(settings.address), dealer, router)
         self._space = Space(directory.part(settings.index))
         self._open()
         self._hello_due = self._flush_due = self._sweep_due = 0.0

@@ -60,10 +60,15 @@ def attack(at: str, messages: int, seed: int, progress: Callable[[int], None] = 
         data, log = Path(folder) / "data", Path(folder) / "log"
         before = process_ids(data)
         memory = Memory(before)
+
+        def seen(sent: int) -> None:
+            memory.sample(sent / messages)
+            progress(sent)
+
         with _witnesses(service_url(data)) as testimonies:
             flood = _Flood(at, urls[at], seed)
             started = time.monotonic()
-            flood.run(messages, lambda sent: (memory.sample(sent / messages), progress(sent)))
+            flood.run(messages, seen)
             seconds = time.monotonic() - started
         faults = [fault for each in testimonies for fault in each.faults]
         faults += [f"a witness could make no call at all: {each}" for each in testimonies if not each.calls]

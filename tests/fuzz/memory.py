@@ -64,7 +64,7 @@ class Memory:
 
 
 def _name(pid: str) -> str:
-    """"service", "broker", "worker 0", and so on."""
+    """ "service", "broker", "worker 0", and so on."""
     argv = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     index = json.loads(argv[3]).get("index")
     return argv[2].removeprefix("holdall.") + ("" if index is None else f" {index}")

@@ -92,7 +92,9 @@ class Messages:
             protocol.POP_MANY: lambda: entries,
             protocol.PAGE: lambda: PageRequest(random.choice([b"", *KEYS]), random.choice([-1, 0, 1, 100, 2**40])),
             protocol.REGISTER: lambda: Registration(None, random.choice([None, 0.5, -1.0])),
-            protocol.LIST: lambda: CatalogPageRequest("main", random.choice([b"", b"main/fuzz-2"]), random.choice([0, 5, 2**40])),
+            protocol.LIST: lambda: CatalogPageRequest(
+                "main", random.choice([b"", b"main/fuzz-2"]), random.choice([0, 5, 2**40])
+            ),
             protocol.CREATE: lambda: self._catalog_entry(random.choice(NAMES)),
             protocol.BATCH: lambda: [self._single() for _ in range(random.choice([0, 1, 3, 20]))],
         }
@@ -134,7 +136,9 @@ class Messages:
 
     def _reply(self) -> Reply:
         random = self._random
-        return Reply(random.randrange(50), random.randrange(1000), random.getrandbits(64), random.randbytes(random.randrange(50)))
+        return Reply(
+            random.randrange(50), random.randrange(1000), random.getrandbits(64), random.randbytes(random.randrange(50))
+        )
 
     def _catalog_entry(self, name: str) -> CatalogEntry:
         return CatalogEntry("main", name, self._random.choice(DICT_IDS), -1.0, "fuzz")

@@ -6,10 +6,11 @@ python -m tests.fuzz.run --frames 10000000 [--seed N] [--socket all|broker|worke
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tests.fuzz.attack import SOCKETS, Report, attack
@@ -27,18 +28,23 @@ def main(frames: int, seed: int, at: str) -> None:
     with Progress(*columns, console=console) as progress:
         for each in SOCKETS if at == "all" else (at,):
             task = progress.add_task(each, total=frames)
-            reports.append(attack(each, frames, seed, lambda sent, task=task: progress.update(task, completed=sent)))  # type: ignore[misc]
+            reports.append(attack(each, frames, seed, partial(_advance, progress, task)))
     for report in reports:
         _show(console, report)
     if any(report.faults for report in reports):
         sys.exit("not withstood")
 
 
+def _advance(progress: Progress, task: TaskID, sent: int) -> None:
+    progress.update(task, completed=sent)
+
+
 def _show(console: Console, report: Report) -> None:
     rate = report.messages / report.seconds
     console.print(
-        f"\n[bold]{report.at}[/bold]: {report.messages:,} messages of {report.frames:,} frames and {report.strangers:,} strangers "
-        f"in {report.seconds:.0f} s, {rate:,.0f} messages/s; {report.log_bytes:,} bytes of log"
+        f"\n[bold]{report.at}[/bold]: {report.messages:,} messages of {report.frames:,} frames "
+        f"and {report.strangers:,} strangers in {report.seconds:.0f} s, {rate:,.0f} messages/s; "
+        f"{report.log_bytes:,} bytes of log"
     )
     table = Table("process", "before", "warm, most", "later, most", "at the end", title="resident MiB", title_justify="left")
     for growth in report.growths:

@@ -17,10 +17,14 @@ OPEN_MAX = 100
 
 
 def connected(url: str) -> socket.socket:
-    """A bare connection to this URL."""
+    """A bare connection to this URL. Raises OSError."""
     if url.startswith("ipc://"):
         raw = socket.socket(socket.AF_UNIX)
-        raw.connect(url.removeprefix("ipc://"))
+        try:
+            raw.connect(url.removeprefix("ipc://"))
+        except OSError:
+            raw.close()
+            raise
         return raw
     host, port = url.removeprefix("tcp://").split(":")
     return socket.create_connection((host, int(port)))

@@ -1,0 +1,101 @@
+"""Lets no more clients in than there are file descriptors for.
+
+Each connection takes one. When there is none left, libzmq 4.3.5 ends the process if a client comes through a unix socket
+(`zmq_assert` in ipc_listener.cpp), and spins if it comes through tcp; and LevelDB, which opens files now and then, can write no
+more. So a process that serves takes as many descriptors as it may have, and keeps some: when only those are left it
+renames its unix socket. Whoever is connected stays, whoever comes finds nobody and tries again until the name is back.
+
+To unbind instead would cut off all who are connected. A tcp address has no name to take away, and the broker's socket for
+workers keeps its own, so that a worker that was started again gets in: see the known limits in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+import time
+
+DESCRIPTORS_MAX = 1 << 20
+"""Taken where the system sets no limit."""
+BACKLOG = 100
+"""Connections that the system has accepted for a socket (ZeroMQ's default): they come in though the door is closed."""
+LEVELDB_SHARE = 4
+"""LevelDB keeps up to a fifth of all descriptors for its tables; we keep a fourth."""
+ARRIVALS_PER_SECOND_MAX = 20_000
+"""Faster than clients can come: the room is looked at again before it can have been taken."""
+LOOK_SECONDS = (0.01, 0.5)
+"""The shortest and the longest time between two looks."""
+COMPLAINT_SECONDS = 60.0
+
+log = logging.getLogger("holdall.service")
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process have as many descriptors as it may: systems give 1,024 to begin with, for the sake of select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_MAX)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    with contextlib.suppress(OSError, ValueError):  # a system that allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def closed_url(url: str) -> str:
+    """Where the unix socket of this URL is while no more clients are let in."""
+    return f"{url}.closed"
+
+
+class Door:
+    """The unix sockets at these URLs; others are left alone."""
+
+    def __init__(self, *urls: str) -> None:
+        self._paths = {url[len("ipc://") :]: closed_url(url)[len("ipc://") :] for url in urls if url.startswith("ipc://")}
+        for closed in self._paths.values():  # of one that was killed while it was closed
+            with contextlib.suppress(OSError):
+                os.unlink(closed)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._limit = DESCRIPTORS_MAX if limit == resource.RLIM_INFINITY else limit
+        self._kept = min(self._limit // LEVELDB_SHARE + BACKLOG, self._limit // 2)
+        self._is_open = True
+        self._look_due = self._complaint_due = 0.0
+
+    def look(self) -> float:
+        """Close or open it as there is room. Returns how many milliseconds may pass until the next look."""
+        now = time.monotonic()
+        if now >= self._look_due:
+            room = self._limit - self._kept - self._taken()
+            if self._is_open and room <= 0:
+                self._close(now)
+            elif not self._is_open and room > self._kept // 4:
+                self._move({closed: path for path, closed in self._paths.items()})
+                self._is_open = True
+            shortest, longest = LOOK_SECONDS
+            self._look_due = now + (
+                min(max(room / ARRIVALS_PER_SECOND_MAX, shortest), longest) if self._is_open else longest / 5
+            )
+        return (self._look_due - now) * 1000
+
+    def _taken(self) -> int:
+        try:
+            return len(os.listdir("/dev/fd"))
+        except OSError:  # there is none left to look with
+            return self._limit
+
+    def _close(self, now: float) -> None:
+        self._move(self._paths)
+        self._is_open = False
+        if now >= self._complaint_due:
+            self._complaint_due = now + COMPLAINT_SECONDS
+            log.warning(
+                "of %d file descriptors only %d are left: no more clients are let in until some leave; raise the limit "
+                "(ulimit -Hn, or LimitNOFILE= of systemd)",
+                self._limit,
+                self._kept,
+            )
+
+    def _move(self, names: dict[str, str]) -> None:
+        for old, new in names.items():
+            with contextlib.suppress(OSError):  # somebody has removed it
+                os.rename(old, new)

@@ -1,0 +1,145 @@
+"""File descriptors: as many as the system allows, and when they run out those who are there go on being served."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdall import Client, Dict
+from holdall.service.child import READY
+from holdall.service.door import raise_descriptor_limit
+from holdall.service.process import command, environment
+from holdall.service.settings import ServiceSettings
+from holdall.settings import service_url
+from tests.fuzz.strangers import GREETING, connected
+from tests.processes import WAIT_SECONDS, children, process_ids, until
+
+SOFT, HARD = 100, 400
+CLIENTS = 1_000
+
+
+@contextlib.contextmanager
+def limited(data: Path, soft: int, hard: int) -> Iterator[int]:
+    """A service that begins with these limits of descriptors; its process id."""
+    argv = command("holdall.service", ServiceSettings(str(data), workers=1, sync="off"))
+    pipe, shell = subprocess.PIPE, ["sh", "-c", f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"', "sh"]
+    with subprocess.Popen([*shell, *argv], stdin=pipe, stdout=pipe, env=environment()) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        assert running.stdout.readline().decode().strip() == READY
+        yield running.pid
+        running.stdin.close()
+        assert running.wait(WAIT_SECONDS) == 0
+
+
+def soft_limit(pid: int) -> int:
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return int(next(line for line in limits if line.startswith("Max open files")).split()[3])
+
+
+def cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+class Crowd:
+    """Connections that stay, and say nothing more than what they said when they came."""
+
+    def __init__(self) -> None:
+        self._open: list[socket.socket] = []
+
+    def come(self, url: str, words: bytes = b"") -> bool:
+        """One more; returns whether it was let in."""
+        try:
+            raw = connected(url)
+        except OSError:
+            return False
+        self._open.append(raw)
+        raw.sendall(words)
+        return True
+
+    def leave(self) -> None:
+        """All of them."""
+        while self._open:
+            self._open.pop().close()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __enter__(self) -> Crowd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+
+@pytest.mark.parametrize("at", ["broker", "worker 0"])
+def test_no_file_descriptors_left(tmp_path: Path, at: str) -> None:
+    url = service_url(tmp_path)
+    with limited(tmp_path, SOFT, HARD) as service, Client(url) as client, Crowd() as crowd:
+        processes = children(service)
+        assert {soft_limit(pid) for name, pid in processes.items()} == {HARD}
+        d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+        d["key"] = 0
+        crowded = url if at == "broker" else f"{url.rpartition('/')[0]}/worker-0"
+        until(lambda: not crowd.come(crowded))
+        before = cpu_ticks(processes[at])
+        time.sleep(1)  # the time over which a process must not spin
+        assert cpu_ticks(processes[at]) - before < os.sysconf("SC_CLK_TCK") // 2
+        for number in range(100):
+            assert d.pop("key") == number
+            d["key"] = number + 1
+        assert len(crowd) < HARD
+        assert not crowd.come(crowded)
+        crowd.leave()
+        until(lambda: crowd.come(crowded))
+        with Client(url) as newcomer:
+            assert Dict.from_name("kv", client=newcomer)["key"] == 100
+        assert children(service) == processes
+
+
+@pytest.mark.parametrize("at", ["service", "worker-0", "workers"])
+def test_1000_half_handshakes(tmp_path: Path, at: str) -> None:
+    url = service_url(tmp_path)
+    with limited(tmp_path, SOFT, 4_096) as service, Client(url) as client, Crowd() as crowd:
+        processes = children(service)
+        d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+        d["key"] = 0
+        for number in range(1_000):
+            assert crowd.come(f"{url.rpartition('/')[0]}/{at}", GREETING[: number % len(GREETING)])
+        for number in range(100):
+            assert d.pop("key") == number
+            d["key"] = number + 1
+        with Client(url) as newcomer:
+            assert Dict.from_name("kv", client=newcomer)["key"] == 100
+        assert children(service) == processes
+
+
+def test_1000_clients(tmp_path: Path) -> None:
+    """Each with a socket of its own to the broker, all there at once, and each gets what it has put."""
+    raise_descriptor_limit()  # they are all in this process
+    url = service_url(tmp_path)
+    with limited(tmp_path, SOFT, 4_096) as service, contextlib.ExitStack() as stack:
+        processes = process_ids(tmp_path)
+
+        def call(number: int) -> bool:
+            client = stack.enter_context(Client(url))
+            d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+            d[number] = number
+            return bool(d[number] == number)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(call, range(CLIENTS)))
+        first: Dict[Any, Any] = Dict.from_name("kv", client=stack.enter_context(Client(url)))
+        assert first.len() == CLIENTS
+        assert process_ids(tmp_path) == processes
+        assert service == int(processes[0])
