@@ -64,12 +64,16 @@ class Memory:
 
 
 def _name(pid: str) -> str:
-    """ "service", "broker", "worker 0", and so on."""
+    """What it is: "service", "broker", "worker 0", and so on."""
     argv = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     index = json.loads(argv[3]).get("index")
     return argv[2].removeprefix("holdall.") + ("" if index is None else f" {index}")
 
 
 def _resident_bytes(pid: str) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024
+    """What it has now; nothing, if it has died: whoever compares process ids tells of that."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return 0
+    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024
