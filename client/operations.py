@@ -253,18 +253,17 @@ def _recover(handle: Handle, ask: Ask, reply: Reply) -> Operation[None]:
 
 
 def _by_worker(handle: Handle, entries: Iterable[PutManyEntry]) -> Iterable[tuple[int, list[PutManyEntry]]]:
-    """The entries in groups of bounded size, each for one worker, with a hash that leads there."""
+    """The entries in groups of bounded size, each for one worker, with the hash of its part."""
     roster = handle.connected().roster
-    groups: dict[int, tuple[int, list[PutManyEntry]]] = {}
+    groups: dict[int, list[PutManyEntry]] = {}
     sizes: dict[int, int] = {}
     for entry in entries:
-        hash_ = key_hash(handle.crc, entry[0])
-        index = roster.worker_of(hash_).index
+        part = roster.worker_of(key_hash(handle.crc, entry[0])).hash
         size = len(entry[0]) + len(entry[1] or b"") + len(entry[2])
-        if index in groups and sizes[index] + size > UPDATE_MESSAGE_BYTES_MAX:
-            yield groups.pop(index)
-        if index not in groups:
-            groups[index], sizes[index] = (hash_, []), 0
-        groups[index][1].append(entry)
-        sizes[index] += size
-    yield from groups.values()
+        if part in groups and sizes[part] + size > UPDATE_MESSAGE_BYTES_MAX:
+            yield part, groups.pop(part)
+        if part not in groups:
+            groups[part], sizes[part] = [], 0
+        groups[part].append(entry)
+        sizes[part] += size
+    yield from groups.items()

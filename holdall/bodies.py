@@ -11,7 +11,7 @@ import msgspec
 
 from holdall.errors import ProtocolError
 from holdall.protocol import Buffer
-from holdall.slots import slot_hash, slot_of
+from holdall.slots import part_hash, slot_of
 
 T = TypeVar("T")
 
@@ -116,8 +116,8 @@ class RosterWorker(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def hash(self) -> int:
-        """A hash that leads to this worker."""
-        return slot_hash(self.first_slot)
+        """The hash of requests that concern all of this worker's part: it leads there, and says which part is meant."""
+        return part_hash(self.first_slot, self.end_slot)
 
 
 class Roster(msgspec.Struct, array_like=True, frozen=True):

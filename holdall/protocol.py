@@ -43,7 +43,7 @@ TTL_SECONDS_MAX = 100 * 365 * 86_400.0
 # Opcodes. Entries:
 GET, PUT, POP, CONTAINS = 1, 2, 3, 4
 PUT_MANY, GET_MANY, POP_MANY, POP_ANY, SET_DEFAULT = 5, 6, 7, 8, 9
-# One worker's part of a Dict; the hash is the first slot of the worker that is meant:
+# One worker's part of a Dict:
 LENGTH, CLEAR, PAGE, REGISTER, DROP, RENEW, SET_TTL, STATISTICS = range(16, 24)
 # The catalog; the key is "environment/name":
 CREATE, LOOKUP, MARK_DELETED, REMOVE, LIST, FIND, CHANGE_TTL = range(32, 39)
@@ -59,6 +59,11 @@ HELLO = 64
 _ENTRY_WRITES = (PUT, POP, PUT_MANY, POP_MANY, POP_ANY, SET_DEFAULT, CLEAR)
 WRITES = frozenset((*_ENTRY_WRITES, REGISTER, DROP, SET_TTL, CREATE, MARK_DELETED, REMOVE, CHANGE_TTL))
 """Opcodes whose outcome a worker remembers under (session, sequence)."""
+_PARTS_OF_ENTRIES = (PUT_MANY, GET_MANY, POP_MANY, POP_ANY, LENGTH, CLEAR, PAGE, DROP, RENEW, SET_TTL)
+PARTS = frozenset((*_PARTS_OF_ENTRIES, STATISTICS, LIST, FIND, SNAPSHOT, RELEASE, ROWS, DISCARD))
+"""Opcodes that concern all of one worker's part, or many keys in it: their hash is that of the part (`slots.part_hash`). A
+client that still has the roster of another layout would otherwise count entries twice, or store them where nobody looks.
+"""
 
 # Flags, of requests and (PAYLOAD, BATCHED) of replies.
 RETRY, SKIP_IF_EXISTS, KEY_OBJECT, PAYLOAD, WITH_VALUES, BATCHED = 1, 2, 4, 8, 16, 32

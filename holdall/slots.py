@@ -41,6 +41,11 @@ def slot_hash(slot: int) -> int:
     return slot << _SLOT_SHIFT
 
 
+def part_hash(first_slot: int, end_slot: int) -> int:
+    """A hash that has the first of these slots and tells where they end: a worker sees whether its own part is meant."""
+    return first_slot << _SLOT_SHIFT | end_slot
+
+
 def slot_range(index: int, workers: int) -> tuple[int, int]:
     """First slot of worker `index` of `workers`, and the first one after its range."""
     return index * SLOTS // workers, (index + 1) * SLOTS // workers

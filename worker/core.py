@@ -13,7 +13,7 @@ from holdall import protocol
 from holdall.bodies import Identity, decode, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
-from holdall.slots import slot_of, slot_range
+from holdall.slots import part_hash, slot_of, slot_range
 from holdall.worker import catalog, entries
 from holdall.worker.entries import Refused
 from holdall.worker.snapshots import Snapshots
@@ -79,6 +79,7 @@ class Worker:
 
     def __init__(self, store: Store, index: int, workers: int, *, sync: bool, layout_id: bytes = b"") -> None:
         self.first_slot, self.end_slot = slot_range(index, workers)
+        self._part_hash = part_hash(self.first_slot, self.end_slot)
         self._identity = encode(Identity(layout_id, index))
         self.handled = 0
         self.malformed = 0
@@ -225,7 +226,8 @@ class Worker:
         return reply
 
     def _handle(self, request: Request) -> Reply:
-        if not self.first_slot <= slot_of(request.hash) < self.end_slot:
+        is_part = request.opcode in protocol.PARTS
+        if request.hash != self._part_hash if is_part else not self.first_slot <= slot_of(request.hash) < self.end_slot:
             return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
         handler = HANDLERS.get(request.opcode) or self._snapshots.handlers.get(request.opcode)
         if handler is None:

@@ -9,7 +9,7 @@ import pytest
 from holdall import protocol
 from holdall.bodies import Registration, RowsPage, RowsRequest, decode, encode
 from holdall.protocol import Reply, Request
-from holdall.slots import dict_crc, key_hash
+from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker import snapshots
 from holdall.worker.core import Answer, Message, Worker
 from holdall.worker.rows import LAST_ROW, entry_prefix
@@ -35,7 +35,7 @@ class Driver:
 
     def message(self, opcode: int, key: bytes = b"", value: bytes = b"") -> Message:
         self.sequence += 1
-        hash_ = key_hash(dict_crc(DICT), key)
+        hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
         request = Request(opcode, 0, hash_, b"s" * 16, self.sequence, self.sequence, DICT, key, value)
         return Message("socket", b"route", *protocol.pack_request(request))  # type: ignore[arg-type]
 

@@ -19,7 +19,7 @@ from holdall import protocol
 from holdall.bodies import PageRequest, Registration, encode
 from holdall.errors import StorageError
 from holdall.protocol import Reply, Request
-from holdall.slots import dict_crc, key_hash
+from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker import rows
 from holdall.worker.core import Message, Worker
 from holdall.worker.leveldb import LevelDBStore
@@ -211,7 +211,8 @@ DICT = b"d" * 16
 
 
 def ask(worker: Worker, sequence: int, opcode: int, key: bytes = b"", value: bytes = b"") -> Reply:
-    request = Request(opcode, 0, key_hash(dict_crc(DICT), key), b"s" * 16, sequence, sequence, DICT, key, value)
+    hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
+    request = Request(opcode, 0, hash_, b"s" * 16, sequence, sequence, DICT, key, value)
     [answer] = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], 1_000.0)  # type: ignore[arg-type]
     return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from holdall import protocol
 from holdall.bodies import Page, PageRequest, Registration, decode, encode
 from holdall.protocol import Reply, Request
-from holdall.slots import dict_crc, key_hash, slot_hash
+from holdall.slots import SLOTS, dict_crc, key_hash, part_hash, slot_hash
 from holdall.worker.core import Message, Worker
 from holdall.worker.entries import PAGE_BYTES_MAX
 from holdall.worker.sessions import SESSION_SECONDS
@@ -36,7 +36,8 @@ class Driver:
     def request(self, opcode: int, key: bytes = b"", value: bytes = b"", flags: int = 0, **numbers: Any) -> Request:
         self.sequence += 1
         fields = {"session": SESSION, "sequence": self.sequence, "lowest": self.sequence, "dict_id": DICT, **numbers}
-        return Request(opcode, flags, key_hash(dict_crc(DICT), key), key=key, value=value, **fields)
+        hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
+        return Request(opcode, flags, hash_, key=key, value=value, **fields)
 
     def tick(self, *requests: Request, now: float = NOW) -> list[Reply]:
         messages = [Message("socket", b"route", *protocol.pack_request(each)) for each in requests]  # type: ignore[arg-type]
@@ -216,6 +217,35 @@ def test_a_request_for_another_workers_slot_is_sent_back() -> None:
     request = Request(protocol.GET, 0, slot_hash(1023), SESSION, 1, 1, DICT, b"sk", b"")
     answers = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
     assert protocol.parse_reply(*answers[0].frames).status == protocol.WRONG_WORKER  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("opcode", sorted(protocol.PARTS))
+def test_a_request_from_the_roster_of_another_layout_is_sent_back_and_changes_nothing(opcode: int) -> None:
+    driver = Driver().registered()
+    driver.ask(protocol.PUT, b"sk", b"v")
+    for first, end in ((0, SLOTS // 2), (SLOTS // 2, SLOTS)):
+        request = driver.request(opcode, value=encode([(b"sk", None, b"w")]))._replace(hash=part_hash(first, end))
+        assert driver.tick(request)[0].status == protocol.WRONG_WORKER
+    assert bytes(driver.ask(protocol.GET, b"sk").payload) == b"v"
+
+
+def test_the_same_number_with_another_request_gets_the_first_outcome_and_changes_nothing() -> None:
+    driver = Driver().registered()
+    first = driver.request(protocol.PUT, b"sk", b"1")
+    outcome = driver.tick(first)
+    for other in (first._replace(value=b"2"), first._replace(opcode=protocol.POP), first._replace(opcode=protocol.DROP)):
+        assert driver.tick(other._replace(hash=part_hash(0, SLOTS))) == outcome
+    assert bytes(driver.ask(protocol.GET, b"sk").payload) == b"1"
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_key_over_its_limit_is_refused_and_nothing_is_stored(excess: int) -> None:
+    driver = Driver().registered()
+    key = b"s" * (protocol.KEY_BYTES_MAX + excess)
+    expected = protocol.MALFORMED if excess else protocol.OK
+    assert driver.ask(protocol.PUT, key, b"v").status == expected
+    assert driver.ask(protocol.PUT_MANY, value=encode([(key, None, b"v")])).status == expected
+    assert decode(int, driver.ask(protocol.LENGTH).payload) == 1 - excess
 
 
 def test_a_deleted_dict_stays_deleted() -> None:

@@ -12,7 +12,7 @@ from holdall import protocol
 from holdall.bodies import Registration, encode
 from holdall.errors import StorageError
 from holdall.protocol import Request
-from holdall.slots import dict_crc, key_hash
+from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Message, Worker
 from holdall.worker.directory import DataDirectory
 
@@ -21,7 +21,8 @@ VALUES = {b"skey-%d" % number: b"value %d " % number * 200 for number in range(1
 
 
 def ask(worker: Worker, sequence: int, opcode: int, key: bytes, value: bytes = b"") -> protocol.Reply:
-    request = Request(opcode, 0, key_hash(dict_crc(DICT), key), b"s" * 16, sequence, sequence, DICT, key, value)
+    hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
+    request = Request(opcode, 0, hash_, b"s" * 16, sequence, sequence, DICT, key, value)
     [answer] = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], 1e9)  # type: ignore[arg-type]
     return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
 

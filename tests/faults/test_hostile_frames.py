@@ -17,7 +17,7 @@ import holdall
 from holdall import Dict, protocol
 from holdall.bodies import Hello, Registration, Roster, RosterWorker, decode, encode
 from holdall.protocol import Reply, Request
-from holdall.slots import SLOTS
+from holdall.slots import SLOTS, part_hash, slot_range
 from tests.processes import process_ids
 
 SEQUENCE = 7
@@ -40,7 +40,9 @@ def dealer(url: str, routing_id: bytes | None = None) -> Iterator[Any]:
 
 def request(opcode: int, *, key: bytes = b"", value: bytes = b"", flags: int = 0, sequence: int = SEQUENCE) -> bytes:
     """The only frame of a request that worker 0 can carry out."""
-    wanted = Request(opcode, flags, 0, b"hostile session!", sequence, sequence, b"hostile dict id!", key, value)
+    wanted = Request(
+        opcode, flags, part_hash(*slot_range(0, 2)), b"hostile session!", sequence, sequence, b"hostile dict id!", key, value
+    )
     return bytes(protocol.pack_request(wanted)[0])
 
 

@@ -19,7 +19,7 @@ from random import Random
 from holdall import protocol
 from holdall.bodies import CatalogEntry, CatalogPageRequest, Hello, PageRequest, Registration, RosterWorker, encode
 from holdall.protocol import Reply, Request
-from holdall.slots import SLOTS, slot_range
+from holdall.slots import SLOTS, part_hash, slot_range
 
 FALSE_LAYOUTS = [b"", b"no such layout!!", bytes(16), b"\xff" * 16]
 DICT_IDS = [b"fuzz dict %06d" % number for number in range(16)]
@@ -111,7 +111,7 @@ class Messages:
         return Request(
             opcode,
             random.choice([0, 0, protocol.RETRY, protocol.SKIP_IF_EXISTS, protocol.KEY_OBJECT, protocol.WITH_VALUES, 0xFFFB]),
-            random.getrandbits(32),
+            self._hash(opcode),
             random.choice(SESSIONS),
             self._sequence + random.randrange(SEQUENCES_PER_POOL),
             self._sequence,
@@ -119,6 +119,13 @@ class Messages:
             key,
             self.body(opcode),
         )
+
+    def _hash(self, opcode: int) -> int:
+        """Mostly one that leads to a worker of two, or to the only one."""
+        workers = self._random.choice([1, 2, 2])
+        if opcode in protocol.PARTS and self._random.random() < 0.9:
+            return part_hash(*slot_range(self._random.randrange(workers), workers))
+        return self._random.getrandbits(32)
 
     def _single(self) -> bytes:
         """One request of a BATCH, which has no second frame."""
