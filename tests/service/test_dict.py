@@ -59,6 +59,26 @@ def test_any_key_is_found_and_comes_back(d: Dict[Any, Any], key: Any) -> None:
     assert list(d.items()) == [(key, "value")]
 
 
+ODD_VALUES: list[Any] = ["", b"", "\0", "a\0b", "\ud800", b"\0\xff", (), [], {}, 0, ...]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=range(len(ODD_VALUES)))
+def test_an_empty_or_odd_value_comes_back(d: Dict[Any, Any], value: Any) -> None:
+    d[""] = value
+    assert d[""] == value
+    assert d.pop("") == value
+    assert "" not in d
+
+
+def test_a_nan_key_is_found_again(d: Dict[Any, Any]) -> None:
+    d[float("nan")] = "value"
+    assert d[float("nan")] == "value"
+    assert len(d) == 1
+    [key] = d
+    assert key != key
+    assert d.pop(key) == "value"
+
+
 def test_equal_keys_are_one_and_the_first_one_stays(d: Dict[Any, Any]) -> None:
     d[True] = "a"
     d[1.0] = "b"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import re
@@ -47,3 +48,21 @@ def test_the_reference_knows_every_public_name() -> None:
     text = reference().text()
     assert [name for name in holdall.__all__ if name not in text] == []
     assert inspect.getdoc(holdall)
+
+
+def test_each_fault_on_the_page_on_reliability_has_tests_that_exist() -> None:
+    page = (HOME / "docs" / "reliability.md").read_text(encoding="utf-8")
+    table = page.split("## Fault by fault")[1].split("\n## ")[0]
+    faults = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(faults) >= 48
+    for fault, tests in faults:
+        named = re.findall(r"`([^`]+)`", tests)
+        assert named, fault
+        for each in named:
+            file, _, test = each.partition("::")
+            assert test in _tests_in(HOME / "tests" / file), f"{fault}: there is no {each}"
+
+
+def _tests_in(file: Path) -> set[str]:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return {each.name for each in tree.body if isinstance(each, ast.FunctionDef) and each.name.startswith("test_")}
