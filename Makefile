@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench soak clean
+.PHONY: help demo test check bench soak fuzz clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ soak: $(VENV)/has-test ## The simulator on many seeds (SEEDS=0:10000), Dicts of 
 	HOLDALL_TEST_ENTRIES=1000000 $(BIN)/python -m pytest tests/service/test_size.py tests/service/test_expiry.py
 	$(BIN)/python -m tests.soak.recovery
 	$(BIN)/python -m tests.soak.run $(SOAK)
+
+fuzz: $(VENV)/has-test ## Hostile messages to each socket of a service that others use (FRAMES=10000000)
+	$(BIN)/python -m tests.fuzz.run --frames $(or $(FRAMES),10000000)
 
 bench: $(VENV)/has-bench ## Latency and throughput beside the peers that are installed
 	$(BIN)/holdall bench

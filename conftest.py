@@ -17,8 +17,8 @@ import holdall
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
 
-collect_ignore = ["tests/types"]
-"""For type checkers, which read it and run nothing."""
+collect_ignore = ["tests/types", "tests/fuzz/guided.py"]
+"""For type checkers, which read it and run nothing; and for atheris, which is not among what the tests need."""
 
 
 @pytest.fixture(scope="session", autouse=True)
