@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 try:
-    import atheris  # type: ignore[import-not-found, unused-ignore]  # pyright: ignore[reportMissingImports]
+    import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # pyright: ignore[reportMissingImports]
 except ImportError:
     sys.exit("coverage-guided fuzzing needs atheris: pip install atheris")
 

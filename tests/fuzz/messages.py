@@ -30,7 +30,16 @@ SPOILT_SESSIONS = [b"spoilt session %d" % number for number in range(10)]
 SEQUENCES_PER_POOL = 1_000
 ROUTES = [b"nobody", b"", bytes(5), *(b"\0" + struct.pack(">I", number) for number in range(20))]
 FRAMES_MAX = 5_000
-OPCODES = (*range(1, 10), *range(16, 22), *range(32, 38), protocol.BATCH, protocol.ROSTER, protocol.PROBE, protocol.HELLO)
+OPCODES = (
+    *range(1, 10),
+    *range(16, 24),
+    *range(32, 39),
+    protocol.BATCH,
+    protocol.ROSTER,
+    protocol.PROBE,
+    *range(56, 60),
+    protocol.HELLO,
+)
 
 Frames = list[bytes]
 
