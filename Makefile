@@ -22,7 +22,7 @@ check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict
 
 soak: $(VENV)/has-test ## The simulator on many seeds (SEEDS=0:10000), Dicts of a million entries, real processes under faults (SOAK="--seconds 3600")
 	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),0:10000)
-	HOLDALL_TEST_ENTRIES=1000000 $(BIN)/python -m pytest tests/service/test_size.py tests/service/test_expiry.py
+	HOLDALL_TEST_ENTRIES=1000000 $(BIN)/python -m pytest tests/service/test_size.py tests/service/test_ttl.py
 	$(BIN)/python -m tests.soak.recovery
 	$(BIN)/python -m tests.soak.run $(SOAK)
 

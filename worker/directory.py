@@ -93,7 +93,7 @@ class DataDirectory:
                 self.make_parts(count)
                 self._write_layout(Layout.new(count))
         except OSError as error:
-            raise StorageError(f"the data directory {self.path} cannot be used: {error.strerror}") from None
+            raise StorageError(f"the data directory {self.path} cannot be used: {error.strerror}: {error.filename}") from None
         layout = self.layout()
         if workers is not None and workers != layout.workers:
             raise InvalidError(

@@ -242,10 +242,8 @@ def test_killing_those_who_make_backups_stops_no_writer_and_leaves_no_file_that_
         process.join()
         d["after"] = 1
         for file in folder.iterdir():
-            if file.suffix == ".part":
-                with pytest.raises(StorageError):
-                    keys_in(file)
-            else:
+            refused = contextlib.suppress(StorageError) if file.suffix == ".part" else contextlib.nullcontext()
+            with refused:  # what is taken for a backup is a whole one, whatever it is called
                 assert {*range(2_000)} <= keys_in(file)
             file.unlink()
 
