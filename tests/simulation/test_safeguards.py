@@ -48,8 +48,8 @@ class ForgetsPops(Worker):
 class NeverSyncs(Worker):
     """What is answered may be lost in a power cut."""
 
-    def __init__(self, store: Any, index: int, workers: int, *, sync: bool, layout_id: bytes) -> None:
-        super().__init__(store, index, workers, sync=False, layout_id=layout_id)
+    def __init__(self, store: Any, index: int, workers: int, *, sync: bool, **more: Any) -> None:
+        super().__init__(store, index, workers, sync=False, **more)
 
 
 class NeverTouches(Worker):
@@ -107,6 +107,36 @@ class NeverLocks(Disk):
         return True
 
 
+class RemovesFilesAtOnce(Worker):
+    """The file of a blob is removed before the batch that gives it up survives a power cut."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        blobs = self._transaction.blobs
+        committed = blobs.committed
+        blobs.committed = lambda *, durable: committed(durable=True)  # type: ignore[method-assign]
+
+
+class LetsPoppedBlobsGo(Worker):
+    """The file of a popped blob is removed while its client still has to read it."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        blobs = self._transaction.blobs
+
+        def hand_over(blob_id: bytes, elapsed: float) -> None:
+            blobs.let_go(blob_id)
+
+        blobs.hand_over = hand_over  # type: ignore[method-assign]
+
+
+class KeepsOrphans(Worker):
+    """Files that nothing owns outlive a start."""
+
+    def collect_orphans(self) -> None:
+        pass
+
+
 SAFEGUARDS = {
     "the memory of puts": (Cores(worker=ForgetsPuts), 2),
     "the memory of pops": (Cores(worker=ForgetsPops), 22),
@@ -117,6 +147,9 @@ SAFEGUARDS = {
     "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
     "the transaction flag": (Cores(disk=TearsBatches), 1),
     "the lock that fences a woken worker": (Cores(disk=NeverLocks), 1),
+    "the flush before files are removed": (Cores(worker=RemovesFilesAtOnce), 866),
+    "the hand-over of popped blobs": (Cores(worker=LetsPoppedBlobsGo), 52),
+    "the collecting of orphans": (Cores(worker=KeepsOrphans), 5),
 }
 
 
