@@ -12,7 +12,7 @@ from holdall import blob, protocol
 from holdall.blob import Chunk, Reference
 from holdall.bodies import Page, PageRequest, Registration, decode, encode
 from holdall.protocol import Reply, Request
-from holdall.slots import dict_crc, key_hash
+from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker import blobs, rows
 from holdall.worker.core import Message, Worker
 from holdall.worker.files import Files, MemoryFiles
@@ -47,7 +47,8 @@ class Driver:
     def send(self, opcode: int, key: bytes = b"", value: protocol.Buffer = b"", flags: int = 0, **fields: Any) -> list[Reply]:
         self.sequence += 1
         numbers = {"session": SESSION, "sequence": self.sequence, "lowest": self.lowest or self.sequence, **fields}
-        request = Request(opcode, flags, key_hash(dict_crc(DICT), key), dict_id=DICT, key=key, value=value, **numbers)
+        hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
+        request = Request(opcode, flags, hash_, dict_id=DICT, key=key, value=value, **numbers)
         answers = self.worker.tick([Message("socket", b"route", *protocol.pack_request(request))], self.now)  # type: ignore[arg-type]
         return [protocol.parse_reply(*each.frames) for each in answers]  # type: ignore[arg-type]
 

@@ -107,16 +107,6 @@ class NeverLocks(Disk):
         return True
 
 
-class RemovesFilesAtOnce(Worker):
-    """The file of a blob is removed before the batch that gives it up survives a power cut."""
-
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        blobs = self._transaction.blobs
-        committed = blobs.committed
-        blobs.committed = lambda *, durable: committed(durable=True)  # type: ignore[method-assign]
-
-
 class LetsPoppedBlobsGo(Worker):
     """The file of a popped blob is removed while its client still has to read it."""
 
@@ -126,6 +116,7 @@ class LetsPoppedBlobsGo(Worker):
 
         def hand_over(blob_id: bytes, elapsed: float) -> None:
             blobs.let_go(blob_id)
+            blobs._files.remove([blob_id])
 
         blobs.hand_over = hand_over  # type: ignore[method-assign]
 
@@ -138,17 +129,16 @@ class KeepsOrphans(Worker):
 
 
 SAFEGUARDS = {
-    "the memory of puts": (Cores(worker=ForgetsPuts), 2),
-    "the memory of pops": (Cores(worker=ForgetsPops), 22),
+    "the memory of puts": (Cores(worker=ForgetsPuts), 6),
+    "the memory of pops": (Cores(worker=ForgetsPops), 2),
     "the fsync": (Cores(worker=NeverSyncs), 5),
-    "the touches": (Cores(worker=NeverTouches), 57),
-    "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 172),
-    "the order of write and answer": (Cores(worker=AnswersFirst), 2),
+    "the touches": (Cores(worker=NeverTouches), 33),
+    "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 266),
+    "the order of write and answer": (Cores(worker=AnswersFirst), 5),
     "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
-    "the transaction flag": (Cores(disk=TearsBatches), 1),
-    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 1),
-    "the flush before files are removed": (Cores(worker=RemovesFilesAtOnce), 866),
-    "the hand-over of popped blobs": (Cores(worker=LetsPoppedBlobsGo), 52),
+    "the transaction flag": (Cores(disk=TearsBatches), 2),
+    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 3),
+    "the hand-over of popped blobs": (Cores(worker=LetsPoppedBlobsGo), 86),
     "the collecting of orphans": (Cores(worker=KeepsOrphans), 5),
 }
 
