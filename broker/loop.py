@@ -26,9 +26,9 @@ log = logging.getLogger("holdall.broker")
 def serve(settings: BrokerSettings, child: Child) -> int:
     """Relay until the process is to end. Returns its exit status."""
     with zmq.Context() as context, context.socket(zmq.ROUTER) as front, context.socket(zmq.ROUTER) as back:
-        front.maxmsgsize = protocol.FRAME_BYTES_MAX  # a worker's answer may be larger: values that older versions stored inline
         for socket, urls in ((front, settings.listen), (back, [settings.workers_listen])):
             socket.linger = 500
+            socket.maxmsgsize = protocol.FRAME_BYTES_MAX
             socket.router_mandatory = True
             socket.zap_domain = b"holdall"
             for url in urls:

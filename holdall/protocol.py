@@ -33,8 +33,10 @@ KEY_OBJECT_BYTES_MAX = 1024 * 1024
 """The most bytes a key may have as pickled: it travels and is stored beside its digest, in one piece."""
 UPDATE_BYTES_MAX = 16 * 1024 * 1024
 """An update larger than this goes to a worker in several messages, each of them atomic."""
-FRAME_BYTES_MAX = UPDATE_BYTES_MAX + 2 * 1024 * 1024
-"""The largest frame a server takes from a client: an update, with its last entry, and the surroundings."""
+FRAME_BYTES_MAX = 2 * UPDATE_BYTES_MAX
+"""The largest frame a server's socket accepts: an update and its last entry, or in a backup the row of a session, whose 20,000
+outcomes may have 1 KiB each.
+"""
 RETRY_SECONDS_MAX = 1800
 """How long after the first time a request may be sent again: well within the hour for which outcomes are remembered."""
 UPDATE_ENTRIES_MAX = 10_000
