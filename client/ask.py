@@ -14,9 +14,12 @@ R = TypeVar("R")
 
 
 class Ask:
-    """One request: `verb`, `of` and `key` are for people, the rest is for the worker."""
+    """One request: `verb`, `of` and `key` are for people, the rest is for the worker.
 
-    __slots__ = ("data", "dict_id", "flags", "hash", "key", "of", "opcode", "value", "verb")
+    It is sent again `patience` seconds later than others are.
+    """
+
+    __slots__ = ("data", "dict_id", "flags", "hash", "key", "of", "opcode", "patience", "value", "verb")
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Ask:
         value: Buffer = b"",
         flags: int = 0,
         key: object = None,
+        patience: float = 0.0,
     ) -> None:
         self.opcode = opcode
         self.hash = hash_
@@ -40,9 +44,20 @@ class Ask:
         self.value = value
         self.flags = flags
         self.key = key
+        self.patience = patience
 
     def __str__(self) -> str:
         return f"{self.verb} {shown(self.key)} in {self.of}" if self.data and self.key is not None else f"{self.verb} {self.of}"
+
+
+class Chunks(list[Ask]):
+    """Requests about some chunks of one value. Each such list has the whole time of a call: the value goes on."""
+
+
+class Tell(NamedTuple):
+    """A request whose answer nobody waits for: it may be lost."""
+
+    ask: Ask
 
 
 class Sharing(Protocol):
@@ -73,7 +88,7 @@ def shown(key: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-Operation: TypeAlias = "Generator[Union[Ask, list[Ask], Shared], Any, R]"
+Operation: TypeAlias = "Generator[Union[Ask, list[Ask], Shared, Tell], Any, R]"
 """A call as a generator: it yields a request or a list of them, is sent the reply or replies, returns the result."""
 
 Answers = Union[Reply, "list[Reply]"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from holdall.client.ask import Answers, Ask, Operation, R, Shared
+from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell
 from holdall.client.channel import Waiting
 from holdall.client.line import Line
 from holdall.client.route import Route
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.25
 """How often a waiting line looks whether answers are overdue."""
+TRANSFERS_MAX = 4
+"""Large values of which chunks are on their way at once, for all tasks of a loop; the others take turns."""
 
 
 class AwaitingLine(Line):
@@ -35,6 +37,7 @@ class AwaitingLine(Line):
         self._sharing: dict[int, asyncio.Task[None]] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._reviving: asyncio.Future[None] | None = None
+        self._transfers = asyncio.Semaphore(TRANSFERS_MAX)
         super().__init__(client)
 
     async def run(self, operation: Operation[R], timeout: float) -> R:
@@ -48,6 +51,14 @@ class AwaitingLine(Line):
                 if isinstance(ask, Shared):
                     await self._share(ask, deadline)
                     ask = operation.send(None)
+                elif isinstance(ask, Tell):
+                    self._channel.abandon(self._send(ask.ask, deadline))
+                    ask = operation.send(None)
+                elif isinstance(ask, Chunks):
+                    async with self._transfers:
+                        deadline = monotonic() + timeout
+                        answers = await self._answers(ask, deadline)
+                    ask = operation.send(answers)
                 else:
                     ask = operation.send(await self._answers(ask, deadline))
         except StopIteration as stop:

@@ -14,6 +14,7 @@ import msgspec
 
 from holdall import backup
 from holdall.backup import End, Head, Tally
+from holdall.blob import reference_of
 from holdall.bodies import RowsPage
 from holdall.client import snapshot
 from holdall.client.client import Client
@@ -108,7 +109,11 @@ def _write(client: Client, snapshot_id: bytes, out: BinaryIO, made: Backup, prog
         for index, page in client.run(snapshot.read(client, snapshot_id, left)).items():
             _check(page, index, tallies[index])
             backup.write_rows(out, index, page.rows)
-            tallies[index] = Tally(tallies[index].rows + page.count, page.crc)
+            for each in page.blobs:
+                reference = reference_of(each)
+                backup.write_blob(out, index, reference, client.run(snapshot.read_blob(client, index, reference)))
+            tally = tallies[index]
+            tallies[index] = Tally(tally.rows + page.count, page.crc, tally.blobs + len(page.blobs))
             made.rows += page.count
             if page.more:
                 left[index] = Position(page.last, page.crc)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from holdall.client.ask import Answers, Ask, Operation, R, Shared
+from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell
 from holdall.client.channel import Waiting
 from holdall.client.line import Line
 from holdall.client.route import Route
@@ -41,6 +41,8 @@ class BlockingLine(Line):
         try:
             ask = next(operation)
             while True:
+                if isinstance(ask, Chunks):
+                    deadline = monotonic() + timeout
                 ask = operation.send(self._one(ask, deadline) if isinstance(ask, Ask) else self._others(ask, deadline))
         except StopIteration as stop:
             result: R = stop.value
@@ -62,9 +64,12 @@ class BlockingLine(Line):
         finally:
             self._channel.abandon(waiting)
 
-    def _others(self, asked: list[Ask] | Shared, deadline: float) -> Answers | None:
+    def _others(self, asked: list[Ask] | Shared | Tell, deadline: float) -> Answers | None:
         if isinstance(asked, list):
             return self._many(asked, deadline)
+        if isinstance(asked, Tell):
+            self._channel.abandon(self._send(asked.ask, deadline))
+            return None
         lock = asked.of.lock()
         if not lock.acquire(timeout=min(max(0.0, deadline - monotonic()), TIMEOUT_MAX)):
             raise TimeoutError("another thread looks the same Dict up, and has no answer yet: is the service there?")

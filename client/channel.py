@@ -27,6 +27,8 @@ RESEND_BYTES_PER_SECOND = 20 * 1024 * 1024
 """A large value is given this much longer."""
 BATCH_BYTES_MAX = 512 * 1024
 BATCH_REQUESTS_MAX = 1_000
+_ALONE = frozenset((protocol.ROSTER, protocol.READ_CHUNK))
+"""Never in a batch: the broker answers the one itself, and a batch of the others would fill a worker's memory with answers."""
 
 
 class Waiting:
@@ -41,7 +43,7 @@ class Waiting:
         self.frames = frames
         self.sent_at = now
         self.deadline = deadline
-        self.interval = RESEND_SECONDS[0] + len(ask.value) / RESEND_BYTES_PER_SECOND
+        self.interval = RESEND_SECONDS[0] + ask.patience + len(ask.value) / RESEND_BYTES_PER_SECOND
         self.resend_at = now + self.interval
         self.answer: Any = None
 
@@ -146,7 +148,7 @@ class Channel:
         together: list[Buffer] = []
         size = 0
         for waiting in group:
-            if len(waiting.frames) > 1 or waiting.ask.opcode == protocol.ROSTER:  # the broker answers that one itself
+            if len(waiting.frames) > 1 or waiting.ask.opcode in _ALONE:
                 if together:  # in the order in which they were asked
                     messages.append(self._batch_message(group[0].ask.hash, together))
                     together, size = [], 0

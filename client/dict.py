@@ -6,7 +6,7 @@ from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, Union
 
 from holdall import keys, protocol, settings
-from holdall.client import operations
+from holdall.client import operations, update
 from holdall.client.ask import Operation
 from holdall.client.client import Client
 from holdall.client.ephemeral import Ephemeral
@@ -15,6 +15,7 @@ from holdall.client.objects import DictObjects
 from holdall.client.operators import Operators
 from holdall.client.pairs import pairs_of
 from holdall.client.signatures import GetTwin, HasKeys, PopTwin
+from holdall.client.transfer import Progress
 from holdall.client.twin import twin
 from holdall.client.views import Items, Keys, Values, ViewTwin
 
@@ -174,9 +175,15 @@ class Dict(Operators[K, V]):
 
     @GetTwin
     def get(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, key: K, default: V | None = None
+        self, key: K, default: V | None = None, *, progress: Progress | None = None
     ) -> Operation[Union[V, None]]:
         """The value of a key, or `default` if the key is missing, as `dict.get`.
+
+        Args:
+            key: which.
+            default: what to return if it is missing.
+            progress: called with the bytes that have come and with all there are, now and then while a value of more than
+                256 KiB comes. What it raises ends the call.
 
         Raises:
             DeserializationError: the value cannot be read in this process.
@@ -185,13 +192,19 @@ class Dict(Operators[K, V]):
         >>> d.get("missing"), d.get("missing", 0)
         (None, 0)
         """
-        return operations.get(self, key, default)
+        return operations.get(self, key, default, progress)
 
     @twin
-    def put(self, key: K, value: V, *, skip_if_exists: bool = False) -> Operation[bool]:
+    def put(self, key: K, value: V, *, skip_if_exists: bool = False, progress: Progress | None = None) -> Operation[bool]:
         """Store a value. Returns whether it was stored.
 
-        With `skip_if_exists` it is stored only if the key is missing: of any number of callers at once exactly one gets True.
+        Args:
+            key: under which key.
+            value: of more than 5 MiB as pickled, it gives a `LargeValueWarning`, once per process. The memory of numpy
+                arrays is sent as it is: do not change it before the call has ended.
+            skip_if_exists: store it only if the key is missing: of any number of callers at once exactly one gets True.
+            progress: called with the bytes that have been sent and with all there are, now and then while a value of more
+                than 256 KiB is sent. What it raises ends the call, and nothing is stored.
 
         Raises:
             SerializationError: the value cannot be pickled; nothing was sent.
@@ -201,7 +214,7 @@ class Dict(Operators[K, V]):
         >>> d.put("key", 1), d.put("key", 2, skip_if_exists=True), d["key"]
         (True, False, 1)
         """
-        return operations.put(self, key, value, skip_if_exists)
+        return operations.put(self, key, value, skip_if_exists, progress)
 
     @PopTwin
     def pop(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -296,7 +309,7 @@ class Dict(Operators[K, V]):
         >>> d.put_many({"a": 1, "b": 2}), d.put_many({"b": 3, "c": 4}, skip_if_exists=True)
         (2, 1)
         """
-        return operations.put_many(self, pairs_of(items, {}), skip_if_exists)
+        return update.put_many(self, pairs_of(items, {}), skip_if_exists)
 
     @twin
     def copy(self) -> Operation[dict[K, V]]:
@@ -342,7 +355,7 @@ class Dict(Operators[K, V]):
         """Store many entries, as `dict.update`: from a mapping, an object with `keys()`, or pairs; and from keywords.
 
         At most 10,000 entries. If the iterator raises, what it gave before is stored, as with `dict`. Atomic at each worker (up
-        to 64 MiB), not across workers: a reader may for a moment see some entries and not others.
+        to 16 MiB), not across workers: a reader may for a moment see some entries and not others.
 
         Raises:
             SerializationError: a value cannot be pickled; nothing was sent.
@@ -353,7 +366,7 @@ class Dict(Operators[K, V]):
         >>> sorted(d.items())
         [('a', 1), ('b', 2)]
         """
-        yield from operations.put_many(self, pairs_of(other, kwargs), False)
+        yield from update.put_many(self, pairs_of(other, kwargs), False)
 
     keys: ViewTwin[KeysView[K], K] = ViewTwin(  # pyright: ignore[reportIncompatibleMethodOverride]
         Keys,

@@ -10,12 +10,16 @@ from random import randrange
 from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from holdall import protocol
-from holdall.bodies import Page, PageEntry, PageRequest, PutManyEntry, decode, encode
-from holdall.client import catalog
-from holdall.client.ask import Ask, Operation
+from holdall.blob import is_reference, reference_of
+from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
+from holdall.client import catalog, transfer
+from holdall.client.ask import Ask, Operation, Tell
+from holdall.client.exchange import about_key, all_of, counts, place_of, to_all
 from holdall.client.info import DictInfo
+from holdall.client.pieces import Pieces
 from holdall.client.serialization import check_size, decode_key, decode_value, encode_key, encode_value, key_object
-from holdall.errors import Error, NotFoundError, RequestSizeError
+from holdall.client.transfer import Place, Progress
+from holdall.errors import NotFoundError, StorageError
 from holdall.protocol import Buffer, Reply, join_key_object
 from holdall.slots import key_hash
 
@@ -24,8 +28,7 @@ if TYPE_CHECKING:
 
 PAGE_ENTRIES = 1_000
 KEYS_PER_MESSAGE = 10_000
-UPDATE_MESSAGE_BYTES_MAX = 64 * 1024 * 1024
-"""An update larger than this goes to a worker in several messages, each of them atomic."""
+_ABSENT: Any = object()
 
 
 class Position(NamedTuple):
@@ -38,81 +41,60 @@ class Position(NamedTuple):
 START = Position(0, b"")
 
 
-def get(handle: Handle, key: object, default: Any) -> Operation[Any]:
-    reply = yield from _about_key(handle, protocol.GET, "get", key, encode_key(handle.label, key).data)
-    return default if reply.status == protocol.MISSING else decode_value(handle.label, key, reply.payload)
+def get(handle: Handle, key: object, default: Any, progress: Progress | None = None) -> Operation[Any]:
+    return _read(handle, key, encode_key(handle.label, key).data, default, progress)
 
 
-def put(handle: Handle, key: object, value: object, skip_if_exists: bool) -> Operation[bool]:
+def put(handle: Handle, key: object, value: object, skip_if_exists: bool, progress: Progress | None = None) -> Operation[bool]:
     flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
-    reply = yield from _store(handle, protocol.PUT, "put", key, value, flags)
+    reply = yield from _store(handle, protocol.PUT, "put", key, value, flags, progress)
     return bool(reply.status == protocol.OK)
 
 
 def set_default(handle: Handle, key: object, value: object) -> Operation[Any]:
-    reply = yield from _store(handle, protocol.SET_DEFAULT, "set the default of", key, value, 0)
-    return value if reply.status == protocol.OK else decode_value(handle.label, key, reply.payload)
+    verb = "set the default of"
+    for _ in range(transfer.TRIES_MAX):
+        reply = yield from _store(handle, protocol.SET_DEFAULT, verb, key, value, 0)
+        if reply.status == protocol.OK:
+            return value
+        found = yield from _whole(place_of(handle, verb, key, encode_key(handle.label, key).data), reply.payload)
+        if found is not None:
+            return decode_value(handle.label, key, found)
+    raise transfer.lost(place_of(handle, verb, key, b""))
 
 
 def pop(handle: Handle, key: object, default: Any) -> Operation[Any]:
-    reply = yield from _about_key(handle, protocol.POP, "pop", key, encode_key(handle.label, key).data)
-    return default if reply.status == protocol.MISSING else decode_value(handle.label, key, reply.payload)
+    data = encode_key(handle.label, key).data
+    reply = yield from about_key(handle, protocol.POP, "pop", key, data)
+    if reply.status == protocol.MISSING:
+        return default
+    return decode_value(handle.label, key, (yield from _taken_over(place_of(handle, "pop", key, data), reply.payload)))
 
 
 def remove(handle: Handle, key: object) -> Operation[bool]:
     """Remove a key, whatever its value; returns whether it was there."""
-    reply = yield from _about_key(handle, protocol.POP, "delete", key, encode_key(handle.label, key).data)
+    data = encode_key(handle.label, key).data
+    reply = yield from about_key(handle, protocol.POP, "delete", key, data, flags=protocol.WITHOUT_VALUE)
     return bool(reply.status == protocol.OK)
 
 
 def contains(handle: Handle, key: object) -> Operation[bool]:
-    reply = yield from _about_key(handle, protocol.CONTAINS, "look for", key, encode_key(handle.label, key).data)
+    reply = yield from about_key(handle, protocol.CONTAINS, "look for", key, encode_key(handle.label, key).data)
     return bool(reply.status == protocol.OK)
 
 
 def pop_any(handle: Handle) -> Operation[tuple[Any, Any]]:
     """Some entry, which is removed: of the first worker that has one, each caller beginning at another."""
-    asks = yield from _to_all(handle, protocol.POP_ANY, "pop an item of")
+    asks = yield from to_all(handle, protocol.POP_ANY, "pop an item of")
     first = randrange(len(asks))
     for ask in asks[first:] + asks[:first]:
-        reply = (yield from _all(handle, [ask]))[0]
+        reply = (yield from all_of(handle, [ask]))[0]
         if reply.status == protocol.OK:
-            return _item(handle, decode(PageEntry, reply.payload))
+            entry = decode(PageEntry, reply.payload)
+            key = decode_key(handle.label, entry.key, entry.key_object)
+            value = yield from _taken_over(place_of(handle, "pop", key, entry.key), entry.value or b"")
+            return key, decode_value(handle.label, key, value)
     raise KeyError("popitem(): the Dict is empty")
-
-
-def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
-    entries: dict[bytes, PutManyEntry] = {}  # by key: of two for one key the last counts, in whatever order messages arrive
-    failure: Exception | None = None
-    try:
-        for count, (key, value) in enumerate(items):
-            if count == protocol.UPDATE_ENTRIES_MAX:
-                raise RequestSizeError(
-                    f"an update of {handle.label} has at most {protocol.UPDATE_ENTRIES_MAX:,} entries; nothing was stored: "
-                    "divide it into several"
-                )
-            encoded = encode_key(handle.label, key)
-            entry = (encoded.data, key_object(handle.label, key, encoded), encode_value(handle.label, key, value))
-            check_size(handle.label, key, sum(map(len, filter(None, entry))))
-            earlier = entries.get(encoded.data)
-            if earlier is None:
-                entries[encoded.data] = entry
-            elif not skip_if_exists:
-                entries[encoded.data] = (entry[0], earlier[1], entry[2])  # as with dict, the key that came first stays
-    except Error:
-        raise
-    except Exception as error:  # of the caller's iterator, or a key's __hash__: as with dict, what came before it is stored
-        failure = error
-    dict_id = handle.id or (yield from handle.hydration())
-    flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
-    asks = [
-        Ask(protocol.PUT_MANY, hash_, "update", handle.label, dict_id=dict_id, value=encode(group), flags=flags)
-        for hash_, group in _by_worker(handle, entries.values())
-    ]
-    stored = sum((yield from _counts(handle, asks)))
-    if failure is not None:
-        raise failure
-    return stored
 
 
 def get_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
@@ -135,11 +117,20 @@ def _many(handle: Handle, opcode: int, verb: str, keys: Iterable[object]) -> Ope
     while left:
         bodies = {hash_: [data for _key, data in waiting[:KEYS_PER_MESSAGE]] for hash_, waiting in left.items()}
         asks = [Ask(opcode, hash_, verb, handle.label, dict_id=dict_id, value=encode(body)) for hash_, body in bodies.items()]
-        for hash_, reply in zip(bodies, (yield from _all(handle, asks)), strict=True):
+        for hash_, reply in zip(bodies, (yield from all_of(handle, asks)), strict=True):
             values = decode(list[Union[bytes, None]], reply.payload)
-            for (key, _data), value in zip(left[hash_], values, strict=False):
-                if value is not None:
+            for (key, data), value in zip(left[hash_], values, strict=False):
+                if value is None:
+                    continue
+                if not is_reference(value):
                     found[key] = decode_value(handle.label, key, value)
+                elif opcode == protocol.POP_MANY:
+                    whole = yield from _taken_over(place_of(handle, verb, key, data), value)
+                    found[key] = decode_value(handle.label, key, whole)
+                else:
+                    read = yield from _read(handle, key, data, _ABSENT, None, value)
+                    if read is not _ABSENT:
+                        found[key] = read
             left[hash_] = left[hash_][len(values) :]
         left = {hash_: waiting for hash_, waiting in left.items() if waiting}
     return found
@@ -167,15 +158,15 @@ def set_ttl(handle: Handle, ttl: float | None) -> Operation[None]:
     """First in the catalog, which a worker that learns of the Dict only then is told from, then at every worker."""
     dict_id = handle.id or (yield from handle.hydration())
     lifetime = yield from catalog.change_ttl(handle.connected(), dict_id, handle.label, ttl)
-    yield from _all(handle, (yield from _to_all(handle, protocol.SET_TTL, "set the ttl of", encode(lifetime))))
+    yield from all_of(handle, (yield from to_all(handle, protocol.SET_TTL, "set the ttl of", encode(lifetime))))
 
 
 def length(handle: Handle) -> Operation[int]:
-    return sum((yield from _counts(handle, (yield from _to_all(handle, protocol.LENGTH, "count")))))
+    return sum((yield from counts(handle, (yield from to_all(handle, protocol.LENGTH, "count")))))
 
 
 def clear(handle: Handle) -> Operation[None]:
-    yield from _all(handle, (yield from _to_all(handle, protocol.CLEAR, "clear")))
+    yield from all_of(handle, (yield from to_all(handle, protocol.CLEAR, "clear")))
 
 
 def page(handle: Handle, position: Position, with_values: bool) -> Operation[tuple[list[Any], Position | None]]:
@@ -187,19 +178,66 @@ def page(handle: Handle, position: Position, with_values: bool) -> Operation[tup
     body = encode(PageRequest(after, PAGE_ENTRIES))
     hash_ = workers[number].hash
     ask = Ask(protocol.PAGE, hash_, "iterate over", handle.label, dict_id=dict_id, value=body, flags=flags)
-    found = decode(Page, (yield from _all(handle, [ask]))[0].payload)
-    items = [_item(handle, entry) if with_values else decode_key(handle.label, *entry[:2]) for entry in found.entries]
+    found = decode(Page, (yield from all_of(handle, [ask]))[0].payload)
+    items: list[Any] = []
+    for data, shown_as, value in found.entries:
+        key = decode_key(handle.label, data, shown_as)
+        if not with_values:
+            items.append(key)
+        elif not is_reference(value or b""):
+            items.append((key, decode_value(handle.label, key, value or b"")))
+        else:
+            read = yield from _read(handle, key, data, _ABSENT, None, value)
+            if read is not _ABSENT:  # it was removed meanwhile
+                items.append((key, read))
     if found.more:
         return items, Position(number, found.more)
     return items, Position(number + 1, b"") if number + 1 < len(workers) else None
 
 
-def _item(handle: Handle, entry: PageEntry) -> tuple[Any, Any]:
-    key = decode_key(handle.label, entry.key, entry.key_object)
-    return key, decode_value(handle.label, key, entry.value or b"")
+def _read(
+    handle: Handle, key: object, data: bytes, default: Any, progress: Progress | None, known: Buffer | None = None
+) -> Operation[Any]:
+    """The value of a key; of a blob that is removed while it is read, the one after it. `known`: what the key had just now."""
+    for _ in range(transfer.TRIES_MAX):
+        payload = known
+        if payload is None:
+            reply = yield from about_key(handle, protocol.GET, "get", key, data)
+            if reply.status == protocol.MISSING:
+                return default
+            payload = reply.payload
+            if not is_reference(payload):
+                return decode_value(handle.label, key, payload)
+        found = yield from _whole(place_of(handle, "get", key, data), payload, progress)
+        if found is not None:
+            return decode_value(handle.label, key, found)
+        known = None
+    raise transfer.lost(place_of(handle, "get", key, data))
 
 
-def _store(handle: Handle, opcode: int, verb: str, key: object, value: object, flags: int) -> Operation[Reply]:
+def _whole(place: Place, payload: Buffer, progress: Progress | None = None) -> Operation[Buffer | None]:
+    """The bytes of a value: these, or those of the blob they refer to; None if that was removed meanwhile."""
+    if not is_reference(payload):
+        return payload
+    return (yield from transfer.download(place, reference_of(payload), progress))
+
+
+def _taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
+    """The bytes of a value that was popped: of a blob, its worker is told when they have been read."""
+    if not is_reference(payload):
+        return payload
+    reference = reference_of(payload)
+    found = yield from transfer.download(place, reference, None)
+    if found is None:
+        asked = place.ask(protocol.POP, b"-")
+        raise StorageError(f"cannot {asked}: it was removed, and blob {reference.id.hex()}, its value, is lost: a power cut?")
+    yield Tell(transfer.release(place, reference))
+    return found
+
+
+def _store(
+    handle: Handle, opcode: int, verb: str, key: object, value: object, flags: int, progress: Progress | None = None
+) -> Operation[Reply]:
     """The reply to a request that brings a value for one key."""
     encoded = encode_key(handle.label, key)
     shown_as = key_object(handle.label, key, encoded)
@@ -207,63 +245,23 @@ def _store(handle: Handle, opcode: int, verb: str, key: object, value: object, f
     check_size(handle.label, key, len(encoded.data) + len(shown_as or b"") + len(field))
     if shown_as is not None:
         flags |= protocol.KEY_OBJECT
-        field = join_key_object(shown_as, field)
-    return (yield from _about_key(handle, opcode, verb, key, encoded.data, field, flags))
-
-
-def _about_key(
-    handle: Handle, opcode: int, verb: str, key: object, data: bytes, value: Buffer = b"", flags: int = 0
-) -> Operation[Reply]:
-    """The reply to a request about one key."""
-    dict_id = handle.id or (yield from handle.hydration())
-    hash_ = key_hash(handle.crc, data)
-    ask = Ask(opcode, hash_, verb, handle.label, dict_id=dict_id, data=data, value=value, flags=flags, key=key)
-    reply: Reply = yield ask
-    while reply.status > protocol.EXISTS:
-        yield from _recover(handle, ask, reply)
-        reply = yield ask
-    return reply
-
-
-def _all(handle: Handle, asks: list[Ask]) -> Operation[list[Reply]]:
-    """The replies to these requests, all of them answers."""
-    replies: list[Reply] = yield asks
-    for position, ask in enumerate(asks):
-        while replies[position].status > protocol.EXISTS:
-            yield from _recover(handle, ask, replies[position])
-            replies[position] = yield ask
-    return replies
-
-
-def _counts(handle: Handle, asks: list[Ask]) -> Operation[list[int]]:
-    return [decode(int, reply.payload) for reply in (yield from _all(handle, asks))]
-
-
-def _to_all(handle: Handle, opcode: int, verb: str, value: bytes = b"") -> Operation[list[Ask]]:
-    dict_id = handle.id or (yield from handle.hydration())
-    hashes = [worker.hash for worker in handle.connected().roster.workers]
-    return [Ask(opcode, hash_, verb, handle.label, dict_id=dict_id, value=value) for hash_ in hashes]
-
-
-def _recover(handle: Handle, ask: Ask, reply: Reply) -> Operation[None]:
-    """Do what lets this request be asked again, or raise the error that its reply is."""
-    if reply.status != protocol.UNKNOWN_DICT:
-        raise catalog.error_of(ask, reply)
-    yield from handle.recover(ask)
-
-
-def _by_worker(handle: Handle, entries: Iterable[PutManyEntry]) -> Iterable[tuple[int, list[PutManyEntry]]]:
-    """The entries in groups of bounded size, each for one worker, with the hash of its part."""
-    roster = handle.connected().roster
-    groups: dict[int, list[PutManyEntry]] = {}
-    sizes: dict[int, int] = {}
-    for entry in entries:
-        part = roster.worker_of(key_hash(handle.crc, entry[0])).hash
-        size = len(entry[0]) + len(entry[1] or b"") + len(entry[2])
-        if part in groups and sizes[part] + size > UPDATE_MESSAGE_BYTES_MAX:
-            yield part, groups.pop(part)
-        if part not in groups:
-            groups[part], sizes[part] = [], 0
-        groups[part].append(entry)
-        sizes[part] += size
-    yield from groups.items()
+    if not isinstance(field, Pieces):
+        if shown_as is not None:
+            field = join_key_object(shown_as, field)
+        return (yield from about_key(handle, opcode, verb, key, encoded.data, field, flags))
+    if opcode == protocol.SET_DEFAULT or flags & protocol.SKIP_IF_EXISTS:
+        look = protocol.GET if opcode == protocol.SET_DEFAULT else protocol.CONTAINS
+        there: Reply = yield from about_key(handle, look, verb, key, encoded.data)
+        if there.status == protocol.OK:  # so the value need not travel
+            return there._replace(status=protocol.EXISTS)
+    if handle.id is None:
+        yield from handle.hydration()
+    place = place_of(handle, verb, key, encoded.data)
+    for _ in range(transfer.TRIES_MAX):
+        reference = yield from transfer.upload(place, field, progress)
+        if shown_as is not None:
+            reference = join_key_object(shown_as, reference)
+        reply = yield from about_key(handle, opcode, verb, key, encoded.data, reference, flags)
+        if reply.status != protocol.UNKNOWN_BLOB:
+            return reply
+    raise transfer.lost(place)

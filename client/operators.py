@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from holdall.client import operations
+from holdall.client import operations, update
 from holdall.client.handle import Handle
 from holdall.client.pairs import pairs_of
 from holdall.client.views import stream, stream_awaiting
@@ -66,7 +66,7 @@ class Operators(Handle, MutableMapping[K, V]):
     def __ior__(  # type: ignore[misc]
         self, other: Mapping[K, V] | Iterable[tuple[K, V]]
     ) -> Self:
-        self.connected().run(operations.put_many(self, pairs_of(other, {}), False))
+        self.connected().run(update.put_many(self, pairs_of(other, {}), False))
         return self
 
 

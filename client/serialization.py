@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
-from holdall import keys, values
+from holdall import blob, keys, values
 from holdall.client.ask import shown
-from holdall.errors import DeserializationError, RequestSizeError, SerializationError
+from holdall.client.pieces import Pieces
+from holdall.errors import DeserializationError, LargeValueWarning, RequestSizeError, SerializationError
 from holdall.keys import EncodedKey
-from holdall.protocol import OBJECT_BYTES_MAX, Buffer
+from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, Buffer
+
+WARNING_BYTES = 5 * 1024 * 1024
+"""What the documentation recommends to stay under."""
+_warned = False
 
 
 def encode_key(of: str, key: object) -> EncodedKey:
@@ -22,17 +28,29 @@ def encode_key(of: str, key: object) -> EncodedKey:
 
 def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:
     """What to send along so that iteration gives back this very key; None if its encoding does that alone."""
-    return None if encoded.exact else encode_value(of, key, key)
-
-
-def encode_value(of: str, key: object, value: object) -> bytes:
-    """The bytes of a value. Raises SerializationError if it cannot be pickled."""
+    if encoded.exact:
+        return None
     try:
-        return values.dump(value)
+        data = values.dump(key)
+    except Exception as error:
+        raise SerializationError(f"the key {shown(key)} for {of} cannot be pickled: {_reason(error)}") from error
+    if len(data) > KEY_OBJECT_BYTES_MAX:
+        raise RequestSizeError(
+            f"the key {shown(key)} has {len(data):,} bytes as pickled, and a key of {of} has at most {KEY_OBJECT_BYTES_MAX:,}; "
+            "nothing was stored: use a digest of it"
+        )
+    return data
+
+
+def encode_value(of: str, key: object, value: object) -> bytes | Pieces:
+    """The bytes of a value; those of a blob in pieces. Raises SerializationError if it cannot be pickled."""
+    try:
+        parts = values.parts(value)
     except Exception as error:
         raise SerializationError(
             f"the value of {shown(key)} for {of} cannot be pickled: {_reason(error)}; nothing was sent"
         ) from error
+    return Pieces(parts) if sum(map(len, parts)) > blob.BLOB_BYTES_MIN else values.join(parts)
 
 
 def decode_value(of: str, key: object, data: Buffer) -> Any:
@@ -54,11 +72,20 @@ def decode_key(of: str, encoded: bytes, key_object: bytes | None) -> Any:
 
 
 def check_size(of: str, key: object, size: int) -> None:
-    """Raise RequestSizeError if an entry of so many bytes is too large."""
+    """Raise RequestSizeError if an entry of so many bytes is too large; warn once if one is larger than a Dict is for."""
+    global _warned
     if size > OBJECT_BYTES_MAX:
         raise RequestSizeError(
             f"{shown(key)} and its value have {size:,} bytes as pickled, and an entry of {of} has at most "
             f"{OBJECT_BYTES_MAX:,}; nothing was stored: split it, or keep a file and store its path"
+        )
+    if size > WARNING_BYTES and not _warned:
+        _warned = True
+        warnings.warn(
+            f"{shown(key)} and its value have {size:,} bytes as pickled, and {of} is best for objects under "
+            f"{WARNING_BYTES >> 20} MiB: keep a file and store its path",
+            LargeValueWarning,
+            stacklevel=2,
         )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from holdall import protocol
+from holdall.blob import Reference
 from holdall.bodies import RowsPage, RowsRequest, decode, encode
+from holdall.client import transfer
 from holdall.client.ask import Ask, Operation
 from holdall.client.catalog import error_of
 from holdall.client.client import Client
+from holdall.client.transfer import Place
 from holdall.protocol import Reply
 
 
@@ -46,6 +49,15 @@ def read(client: Client, snapshot_id: bytes, positions: dict[int, Position]) -> 
     ]
     pages = [decode(RowsPage, reply.payload) for reply in (yield from _answers(asks))]
     return dict(zip(positions, pages, strict=True))
+
+
+def read_blob(client: Client, index: int, reference: Reference) -> Operation[bytearray]:
+    """A blob that the snapshot's rows own. Raises SnapshotLost: a worker keeps such files while it has a snapshot."""
+    place = Place(client.roster.workers[index].hash, protocol.NO_DICT, "read a blob of", f"worker {index} for a backup", None)
+    data = yield from transfer.download(place, reference, None)
+    if data is None:
+        raise SnapshotLost(f"worker {index} was restarted")
+    return data
 
 
 def discard(client: Client, snapshot_id: bytes) -> Operation[None]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +21,7 @@ from holdall.errors import Error, InvalidError, NotFoundError
 from holdall.service.address import is_listening
 
 ITEMS_SHOWN = 100
+_MISSING: Any = object()
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -144,10 +146,16 @@ def get(name: str, key: str, literal: bool, environment: str | None, as_json: bo
     """Print the value of a key."""
     d = _existing(name, environment)
     wanted = _key(key, literal)
-    try:
-        value = d[wanted]
-    except KeyError:
-        raise NotFoundError(f"there is no key {shown(wanted)} in Dict {name!r}") from None
+    console, columns = Console(stderr=True), (DownloadColumn(), BarColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("", visible=False)  # a small value shows none
+
+        def progressed(done: int, total: int) -> None:
+            bars.update(bar, completed=done, total=total, visible=True)
+
+        value: Any = d.get(wanted, _MISSING, progress=progressed)
+    if value is _MISSING:
+        raise NotFoundError(f"there is no key {shown(wanted)} in Dict {name!r}")
     if as_json:
         _print_json(value)
     else:

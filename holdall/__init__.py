@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from holdall.errors import DeserializationError as DeserializationError
     from holdall.errors import Error as Error
     from holdall.errors import InvalidError as InvalidError
+    from holdall.errors import LargeValueWarning as LargeValueWarning
     from holdall.errors import NotFoundError as NotFoundError
     from holdall.errors import OutcomeUnknown as OutcomeUnknown
     from holdall.errors import ProtocolError as ProtocolError
@@ -42,6 +43,7 @@ _ERRORS = (
     "DeserializationError",
     "Error",
     "InvalidError",
+    "LargeValueWarning",
     "NotFoundError",
     "OutcomeUnknown",
     "ProtocolError",

@@ -4,11 +4,11 @@
     part   = kind:1 length:u64 crc:u32 body     all integers little-endian; the crc covers kind, length and body
     kinds  "H"  Head, in msgpack                the first part
            "R"  worker:u32 rows                 rows: a msgpack array of [row, value], in the order of the worker's store
-           "B"                                  kept for values that are files of their own
+           "B"  worker:u32 reference data       a blob (holdall/blob.py) that one of the rows before it owns
            "E"  End, in msgpack                 the last part: without it the backup is incomplete
 
 The rows are those of worker/rows.py as they stand in the store, so each record has its own checksum besides. End says how many
-rows each worker has and the CRC of all its `rows`, one after another, as the worker itself counted them.
+rows each worker has, the CRC of all its `rows`, one after another, as the worker itself counted them, and how many blobs.
 
 Changing the format: raise FORMAT when an older version could not restore what is written now. An unknown kind is refused.
 """
@@ -22,6 +22,7 @@ from zlib import crc32
 
 import msgspec
 
+from holdall.blob import REFERENCE_BYTES, Reference, reference_of
 from holdall.bodies import decode, encode
 from holdall.errors import ProtocolError, StorageError
 
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 MAGIC = b"holdall backup\n"
 FORMAT = 1
-HEAD, ROWS, END = b"H", b"R", b"E"
+HEAD, ROWS, BLOB, END = b"H", b"R", b"B", b"E"
 PART_BYTES_MAX = 1024**3
 """More than any part has: a length that is damaged must not have so much memory taken."""
 
@@ -47,10 +48,11 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Tally(NamedTuple):
-    """What has been seen of one worker: how many rows, and the CRC of all of them."""
+    """What has been seen of one worker: how many rows, the CRC of all of them, and how many blobs."""
 
     rows: int = 0
     crc: int = 0
+    blobs: int = 0
 
 
 class End(msgspec.Struct, array_like=True, frozen=True):
@@ -67,6 +69,15 @@ class Rows(NamedTuple):
     bytes: int
 
 
+class Blob(NamedTuple):
+    """A blob of a worker, and the bytes of its part in the file."""
+
+    worker: int
+    reference: Reference
+    data: memoryview
+    bytes: int
+
+
 def write_head(file: BinaryIO, head: Head) -> None:
     """Begin a backup."""
     file.write(MAGIC)
@@ -76,6 +87,11 @@ def write_head(file: BinaryIO, head: Head) -> None:
 def write_rows(file: BinaryIO, worker: int, rows: bytes) -> None:
     """Add rows of a worker, as a msgpack array."""
     _write_part(file, ROWS, _U32.pack(worker) + rows)
+
+
+def write_blob(file: BinaryIO, worker: int, reference: Reference, data: bytearray) -> None:
+    """Add a blob of a worker."""
+    _write_part(file, BLOB, b"".join((_U32.pack(worker), reference.pack(), data)))
 
 
 def write_end(file: BinaryIO, end: End) -> None:
@@ -96,22 +112,28 @@ def read_head(file: BinaryIO, name: str) -> Head:
     return head
 
 
-def read_rows(file: BinaryIO, head: Head, name: str) -> Iterator[Rows]:
-    """All rows after the head. Raises StorageError, at the latest at the end, if the backup is damaged or incomplete."""
+def read_parts(file: BinaryIO, head: Head, name: str) -> Iterator[Rows | Blob]:
+    """All rows and blobs. Raises StorageError, at the latest at the end, if the backup is damaged or incomplete."""
     tallies = [Tally()] * head.workers
     while True:
         at = file.tell()
         kind, body = _read_part(file, name)
         if kind == END:
             break
-        if kind != ROWS or len(body) < _U32.size:
+        if kind not in (ROWS, BLOB) or len(body) < _U32.size:
             raise StorageError(f"the backup {name} has a part at byte {at:,} that this version of holdall does not know")
         worker = int(_U32.unpack_from(body)[0])
         if worker >= head.workers:
             raise StorageError(f"the backup {name} is damaged: at byte {at:,} it has rows of a worker {worker}")
         data = memoryview(body)[_U32.size :]
+        tally = tallies[worker]
+        if kind == BLOB:
+            reference = _reference(data, name)
+            tallies[worker] = tally._replace(blobs=tally.blobs + 1)
+            yield Blob(worker, reference, data[REFERENCE_BYTES:], file.tell() - at)
+            continue
         rows = _body(list[tuple[bytes, bytes]], data, name)
-        tallies[worker] = Tally(tallies[worker].rows + len(rows), crc32(data, tallies[worker].crc))
+        tallies[worker] = Tally(tally.rows + len(rows), crc32(data, tally.crc), tally.blobs)
         yield Rows(worker, rows, file.tell() - at)
     if file.read(1):
         raise StorageError(f"the backup {name} is damaged: something follows its end")
@@ -142,6 +164,16 @@ def _read_part(file: BinaryIO, name: str) -> tuple[bytes, bytes]:
     if _U32.pack(crc32(body, crc32(prefix))) != start[_PREFIX.size :]:
         raise StorageError(f"the backup {name} is damaged: the checksum of the part at byte {at:,} does not match")
     return kind, body
+
+
+def _reference(data: memoryview, name: str) -> Reference:
+    try:
+        reference = reference_of(bytes(data[:REFERENCE_BYTES]))
+    except ProtocolError as error:
+        raise StorageError(f"the backup {name} is damaged: {error}") from None
+    if (reference.size, reference.crc) != (len(data) - REFERENCE_BYTES, crc32(data[REFERENCE_BYTES:])):
+        raise StorageError(f"the backup {name} is damaged: blob {reference.id.hex()} is not what it should be")
+    return reference
 
 
 def _body(kind: type[T], body: bytes | memoryview, name: str) -> T:

@@ -96,7 +96,8 @@ class RowsRequest(msgspec.Struct, array_like=True, frozen=True):
 
 class RowsPage(msgspec.Struct, array_like=True, frozen=True):
     """Some rows of a snapshot, in order: a msgpack array of [row, value], how many they are, the last row, whether others
-    follow, and the CRC-32 of the `rows` of all pages so far, one after another.
+    follow, and the CRC-32 of the `rows` of all pages so far, one after another. `blobs` are references to those that the rows
+    own: a backup reads them too.
     """
 
     rows: bytes
@@ -104,6 +105,7 @@ class RowsPage(msgspec.Struct, array_like=True, frozen=True):
     last: bytes
     more: bool
     crc: int
+    blobs: list[bytes] = []
 
 
 class RosterWorker(msgspec.Struct, array_like=True, frozen=True):

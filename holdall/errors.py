@@ -1,4 +1,4 @@
-"""Every error a user can meet.
+"""Every error a user can meet, and the one warning.
 
 Rules: one root; the branches differ by what the caller can do about it; each takes one finished sentence
 (what was asked, of which Dict and key, what happened, what to do), so that it survives pickling; each is raised once,
@@ -60,3 +60,7 @@ class StorageError(Error):
 
 class ProtocolError(Error):
     """A message broke the protocol: the peer speaks another version, or is not holdall at all."""
+
+
+class LargeValueWarning(UserWarning):
+    """A value is larger than a Dict is meant for, though not too large. Given once per process."""

@@ -29,8 +29,14 @@ KEY_BYTES_MAX = 1024
 """The longest encoded key: LevelDB copies keys freely, so `holdall.keys` puts a digest in place of longer ones."""
 OBJECT_BYTES_MAX = 100 * 1024 * 1024
 """The most bytes an entry may have, key and value as encoded."""
-FRAME_BYTES_MAX = OBJECT_BYTES_MAX + 2 * 1024 * 1024
-"""The largest frame a server's socket accepts: a page of 1 MiB that the largest object ends, and its surroundings."""
+KEY_OBJECT_BYTES_MAX = 1024 * 1024
+"""The most bytes a key may have as pickled: it travels and is stored beside its digest, in one piece."""
+UPDATE_BYTES_MAX = 16 * 1024 * 1024
+"""An update larger than this goes to a worker in several messages, each of them atomic."""
+FRAME_BYTES_MAX = 2 * UPDATE_BYTES_MAX
+"""The largest frame a server's socket accepts: an update and its last entry, or in a backup the row of a session, whose 20,000
+outcomes may have 1 KiB each.
+"""
 RETRY_SECONDS_MAX = 1800
 """How long after the first time a request may be sent again: well within the hour for which outcomes are remembered."""
 UPDATE_ENTRIES_MAX = 10_000
@@ -43,6 +49,8 @@ TTL_SECONDS_MAX = 100 * 365 * 86_400.0
 # Opcodes. Entries:
 GET, PUT, POP, CONTAINS = 1, 2, 3, 4
 PUT_MANY, GET_MANY, POP_MANY, POP_ANY, SET_DEFAULT = 5, 6, 7, 8, 9
+# The chunks of blobs:
+WRITE_CHUNK, SEAL, READ_CHUNK, DROP_BLOB = 10, 11, 12, 13
 # One worker's part of a Dict:
 LENGTH, CLEAR, PAGE, REGISTER, DROP, RENEW, SET_TTL, STATISTICS = range(16, 24)
 # The catalog; the key is "environment/name":
@@ -66,12 +74,12 @@ client that still has the roster of another layout would otherwise count entries
 """
 
 # Flags, of requests and (PAYLOAD, BATCHED) of replies.
-RETRY, SKIP_IF_EXISTS, KEY_OBJECT, PAYLOAD, WITH_VALUES, BATCHED = 1, 2, 4, 8, 16, 32
+RETRY, SKIP_IF_EXISTS, KEY_OBJECT, PAYLOAD, WITH_VALUES, BATCHED, WITHOUT_VALUE = 1, 2, 4, 8, 16, 32, 64
 
 # Statuses of a reply. Answers:
 OK, MISSING, EXISTS = 0, 1, 2
 # What the client handles by itself:
-UNKNOWN_DICT, WRONG_WORKER, UNAVAILABLE = 16, 17, 18
+UNKNOWN_DICT, WRONG_WORKER, UNAVAILABLE, UNKNOWN_BLOB = 16, 17, 18, 19
 # Errors; the payload is a sentence in UTF-8:
 DICT_NOT_FOUND, ALREADY_EXISTS, INVALID, TOO_LARGE, MALFORMED, STORAGE, FORGOTTEN, NO_ROOM = range(32, 40)
 
@@ -79,6 +87,7 @@ NO_SESSION = NO_DICT = bytes(16)
 
 REQUEST = Struct("<BBHI16sQQ16sI")
 REPLY = Struct("<BBHQQ")
+_READ_CHUNK_OPCODE = bytes([READ_CHUNK])
 _U32 = Struct("<I")
 _HASH = Struct("<I")
 _HASH_OFFSET = 4
@@ -186,6 +195,11 @@ def is_batch_reply(head: bytes) -> bool:
 def has_payload_frame(reply_head: bytes) -> bool:
     """Whether a second frame follows this head of a reply, so that the receiver need not ask the socket."""
     return len(reply_head) == REPLY.size and bool(reply_head[_FLAGS_OFFSET] & PAYLOAD)
+
+
+def reads_chunk(frames: list[Buffer]) -> bool:
+    """Whether this message, [route, head, …], asks for a chunk: its answer is large, as the message is not."""
+    return len(frames) == 2 and frames[1][1:2] == _READ_CHUNK_OPCODE
 
 
 def routing_hash(head: bytes) -> int:

@@ -2,9 +2,11 @@
 
     value   = pickle                                    its first byte is 0x80
             | 0x01 count:u32 length:u64* pickle buffer*  `count` buffers out of band; the length of each, the pickle's first
+            | 0x02 …                                     a reference to a blob (`holdall.blob`); never made here
 
-The memory of large arrays and other buffers is not pickled but put beside the pickle: copied once on the way out, and once
-on the way in, into memory of its own that may be written to.
+The memory of large arrays and other buffers is not pickled but put beside the pickle, which zeros fill up so that the first
+buffer is aligned. `parts` copies none of it, nor large bytes; `load` makes the buffers views of a bytearray, which is
+its reader's own and may be written to, and copies them out of anything else.
 
 `pickle` succeeds for an instance of a class of `__main__`, by reference, and no other process can read it; `cloudpickle`
 stores the class itself but is ten times slower for small objects. So the C pickler serves values made of exact builtin
@@ -19,9 +21,8 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from io import BytesIO
 from typing import Any, cast
 
 from holdall.protocol import Buffer
@@ -31,6 +32,8 @@ PROTOCOL = 5
 OUT_OF_BAND = b"\x01"
 OUT_OF_BAND_BYTES_MIN = 64 * 1024
 """Smaller buffers are pickled with the rest: that costs less than the bookkeeping."""
+ALIGNMENT_BYTES = 16
+"""What the largest numbers that arrays hold need, and what memory has that is allocated."""
 _COUNT = struct.Struct("<I")
 _SCALARS = frozenset((str, int, float, bool, bytes, type(None)))
 
@@ -46,21 +49,39 @@ class _PlainPickler(pickle.Pickler):
         raise _NotPlain
 
 
+class _Written(list[bytes]):
+    """A file that keeps what is written, without a copy of large bytes."""
+
+    def write(self, data: Buffer) -> None:
+        self.append(data if type(data) is bytes else bytes(data))
+
+
 def dump(value: object) -> bytes:
     """The bytes of a value. Raises whatever pickling it raises; `client.serialization` gives it a name."""
-    if type(value) in _SCALARS:
-        return pickle.dumps(value, PROTOCOL)
-    buffer = BytesIO()
+    return join(parts(value))
+
+
+def join(buffers: Sequence[Buffer]) -> bytes:
+    """One after the other."""
+    return buffers[0] if len(buffers) == 1 and type(buffers[0]) is bytes else b"".join(buffers)
+
+
+def parts(value: object) -> Sequence[Buffer]:
+    """The bytes of a value, in parts, some of which may be its own memory."""
+    if type(value) in _SCALARS and not (isinstance(value, bytes) and len(value) > OUT_OF_BAND_BYTES_MIN):
+        return (pickle.dumps(value, PROTOCOL),)
+    written = _Written()
     try:
-        _PlainPickler(buffer, PROTOCOL).dump(value)
+        _PlainPickler(written, PROTOCOL).dump(value)
     except _NotPlain:
         import cloudpickle  # type: ignore[import-untyped]  # 15 ms that a client of plain values never pays
 
-        dumps = cast(Callable[..., bytes], cloudpickle.dumps)  # pyright: ignore[reportUnknownMemberType]
+        dump_into = cast(Callable[..., None], cloudpickle.dump)  # pyright: ignore[reportUnknownMemberType]
         buffers: list[memoryview] = []
-        pickled = dumps(value, PROTOCOL, buffer_callback=partial(_stays_in, buffers))
-        return _joined(pickled, buffers)
-    return buffer.getvalue()
+        written.clear()
+        dump_into(value, written, PROTOCOL, buffer_callback=partial(_stays_in, buffers))
+        return _beside(written, buffers)
+    return written
 
 
 def load(data: Buffer) -> Any:
@@ -70,12 +91,16 @@ def load(data: Buffer) -> Any:
     view = memoryview(data)
     (count,) = _COUNT.unpack_from(view, 1)
     lengths = struct.unpack_from(f"<{count + 1}Q", view, 5)
-    parts: list[memoryview] = []
     at = 5 + 8 * (count + 1)
-    for length in lengths:
-        parts.append(view[at : at + length])
+    pickled = view[at : at + lengths[0]]
+    at += lengths[0]
+    buffers: list[memoryview | bytearray] = []
+    for length in lengths[1:]:
+        buffer = view[at : at + length]
+        owned = type(data) is bytearray and at % ALIGNMENT_BYTES == 0
+        buffers.append(buffer if owned else bytearray(buffer))
         at += length
-    return pickle.loads(parts[0], buffers=map(bytearray, parts[1:]))
+    return pickle.loads(pickled, buffers=buffers)
 
 
 def _stays_in(out: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
@@ -90,9 +115,13 @@ def _stays_in(out: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
     return False
 
 
-def _joined(pickled: bytes, buffers: list[memoryview]) -> bytes:
+def _beside(pickled: list[bytes], buffers: list[memoryview]) -> Sequence[Buffer]:
+    """The pickle, with these buffers beside it."""
     if not buffers:
         return pickled
-    lengths = [len(pickled), *(each.nbytes for each in buffers)]
+    head_bytes = 1 + _COUNT.size + 8 * (1 + len(buffers))
+    pickle_bytes = sum(map(len, pickled))
+    padding = -(head_bytes + pickle_bytes) % ALIGNMENT_BYTES
+    lengths = [pickle_bytes + padding, *(each.nbytes for each in buffers)]
     head = OUT_OF_BAND + _COUNT.pack(len(buffers)) + struct.pack(f"<{len(lengths)}Q", *lengths)
-    return b"".join((head, pickled, *buffers))
+    return [head, *pickled, bytes(padding), *buffers]

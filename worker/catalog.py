@@ -11,7 +11,7 @@ import msgspec
 from holdall import protocol
 from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifetime, decode, encode
 from holdall.protocol import Reply, Request
-from holdall.worker.entries import Refused
+from holdall.worker.refused import Refused
 from holdall.worker.rows import ID_PREFIX, NAME_PREFIX
 from holdall.worker.transaction import Transaction
 

@@ -10,10 +10,13 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 import msgspec
 
+from holdall.blob import Reference, is_reference, reference_of
 from holdall.bodies import CatalogEntry
 from holdall.errors import StorageError
 from holdall.protocol import KEY_BYTES_MAX
@@ -32,6 +35,8 @@ STEP_ROWS = 1_000
 """Rows between two signs of progress."""
 ROWS_UNUSED = 3
 """Rows of a store that no client has used, which none can before all workers have a store: the sentinels and the counters."""
+PIECE_BYTES = 4 * 1024 * 1024
+"""How much of a blob is in memory at once."""
 
 _DAMAGED = (StorageError, msgspec.MsgspecError, UnicodeDecodeError, struct.error, IndexError)
 
@@ -112,6 +117,7 @@ def _read(directory: DataDirectory, part: Part, reader: _Reader) -> Iterator[Non
         store = LevelDBStore(folder / "store")
         try:
             yield from reader.read(store)
+            yield from reader.read_blobs(folder / "blobs")
         finally:
             store.close()
         if reader.version < closed_at:
@@ -136,7 +142,12 @@ class _Reader:
         self._keys: dict[bytes, bytes] = {}
         self._payloads: set[bytes] = set()
         self._outcomes: set[bytes] = set()
+        self._blobs: dict[bytes, Reference] = {}
+        self._owners: Counter[bytes] = Counter()
+        self._referred: dict[bytes, Reference] = {}
         self._kinds: dict[bytes, Callable[[bytes, bytes], None]] = {
+            rows.BLOB_PREFIX: lambda row, data: self._blobs.update({row[1:]: rows.unpack_blob(row, data)}),
+            rows.HANDED_PREFIX: lambda row, _data: self._owners.update([row[1:]]),
             rows.COUNTER_ROW: self._counter,
             rows.DICT_PREFIX: self._dict,
             rows.ENTRY_PREFIX: self._entry,
@@ -165,6 +176,22 @@ class _Reader:
             part.find(self._last, "the store ends after this row, and not at its last one: a table of it is damaged")
         self._compare()
 
+    def read_blobs(self, folder: Path) -> Iterator[None]:
+        """Read every blob, and compare it with its row. A file that nothing owns is no damage: the next start removes it."""
+        for blob_id, reference in self._blobs.items():
+            file = folder / blob_id.hex()
+            try:
+                with open(file, "rb") as data:
+                    crc = size = 0
+                    while piece := data.read(PIECE_BYTES):
+                        crc, size = crc32(piece, crc), size + len(piece)
+                        yield
+                self._part.bytes += size
+                if (size, crc) != (reference.size, reference.crc):
+                    self._part.find(file, f"is damaged: {size:,} bytes instead of {reference.size:,}, or another checksum")
+            except OSError as error:
+                self._part.find(file, f"cannot be read: {error.strerror}")
+
     def _check(self, row: bytes, data: bytes) -> None:
         kind = self._kinds.get(row[:1])
         if kind is None:
@@ -189,7 +216,12 @@ class _Reader:
         self._lengths[_generation(row)] += 1
         if not 1 <= len(row) - 21 <= KEY_BYTES_MAX:
             self._part.find(row, f"a key has 1 to {KEY_BYTES_MAX:,} bytes, this one {len(row) - 21:,}")
-        self._check_version(row, parse_record(row, data).version)
+        record = parse_record(row, data)
+        self._check_version(row, record.version)
+        if is_reference(record.value):
+            reference = reference_of(record.value)
+            self._owners[reference.id] += 1
+            self._referred[reference.id] = reference
         self._check_slot(row, key_hash(dict_crc(row[1:17]), row[21:]))
 
     def _check_version(self, row: bytes, version: int) -> None:
@@ -237,6 +269,10 @@ class _Reader:
             part.find(name, "this payload of a remembered outcome is missing")
         for name in sorted(self._payloads - self._outcomes):
             part.find(name, "this payload belongs to no remembered outcome")
+        for blob_id in self._owners.keys() | self._blobs.keys():
+            stored = self._blobs.get(blob_id)
+            if self._owners[blob_id] != 1 or self._referred.get(blob_id, stored) != stored:
+                part.find(rows.blob_row(blob_id), f"{self._owners[blob_id]} own this blob, or say otherwise of it")
         for dict_id in self._keys.keys() | self._ids.keys():
             if self._keys.get(dict_id) != self._ids.get(dict_id):
                 part.find(

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from holdall import protocol
+from holdall.blob import reference_of
 from holdall.bodies import Identity, decode, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import part_hash, slot_of, slot_range
-from holdall.worker import catalog, entries
-from holdall.worker.entries import Refused
+from holdall.worker import catalog, entries, transfers
+from holdall.worker.files import Files
+from holdall.worker.refused import Refused
 from holdall.worker.snapshots import Snapshots
 from holdall.worker.store import Store
 from holdall.worker.sweeper import Sweeper
@@ -36,6 +38,9 @@ HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.POP_MANY: entries.pop_many,
     protocol.POP_ANY: entries.pop_any,
     protocol.SET_DEFAULT: entries.set_default,
+    protocol.WRITE_CHUNK: transfers.write_chunk,
+    protocol.READ_CHUNK: transfers.read_chunk,
+    protocol.DROP_BLOB: transfers.drop_blob,
     protocol.LENGTH: entries.length,
     protocol.CLEAR: entries.clear,
     protocol.PAGE: entries.page,
@@ -75,9 +80,14 @@ class Answer(NamedTuple):
 
 
 class Worker:
-    """Worker `index` of `workers` in a layout, over a store it alone uses. With `sync` each tick survives a power cut."""
+    """Worker `index` of `workers` in a layout, over a store and files it alone uses.
 
-    def __init__(self, store: Store, index: int, workers: int, *, sync: bool, layout_id: bytes = b"") -> None:
+    With `sync` each tick survives a power cut. Blobs are in `files`, or else in memory.
+    """
+
+    def __init__(
+        self, store: Store, index: int, workers: int, *, sync: bool, layout_id: bytes = b"", files: Files | None = None
+    ) -> None:
         self.first_slot, self.end_slot = slot_range(index, workers)
         self._part_hash = part_hash(self.first_slot, self.end_slot)
         self._identity = encode(Identity(layout_id, index))
@@ -85,7 +95,9 @@ class Worker:
         self.malformed = 0
         self._store = store
         self._sync = sync
-        self._transaction = Transaction(store, sync=sync)
+        self._transaction = Transaction(store, sync=sync, files=files)
+        self._asker: tuple[Any, bytes] = None, b""
+        self._sealing: dict[bytes, dict[tuple[bytes, int], Any]] = {}
         self._snapshots = Snapshots(store)
         self._sweeper = Sweeper(store, self._transaction)
 
@@ -96,13 +108,28 @@ class Worker:
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         answers: list[Answer] = []
         for origin, route, head, payload in messages:
+            self._asker = origin, route
             if _is_batch(head):
                 frames = self._batch(head, payload)
             else:
-                frames = [protocol.pack_reply(self._reply(head, payload))]
+                reply = self._reply(head, payload)
+                frames = [] if reply is None else [protocol.pack_reply(reply)]
             answers.extend(Answer(origin, route, each) for each in frames)
         self._transaction.commit()
         return answers
+
+    def sealed(self) -> list[Answer]:
+        """The answers that waited for blobs to be sealed, and can be given now."""
+        answers: list[Answer] = []
+        for blob_id, torn, error in self._transaction.blobs.sealed(self._transaction.elapsed):
+            status = protocol.UNKNOWN_BLOB if torn else protocol.STORAGE if error else protocol.OK
+            for (route, sequence), origin in self._sealing.pop(blob_id, {}).items():
+                answers.append(Answer(origin, route, protocol.pack_reply(Reply(status, sequence, 0, error.encode()))))
+        return answers
+
+    def collect_orphans(self) -> None:
+        """Remove the files of blobs that nothing owns, once after the store was found to be whole."""
+        self._transaction.blobs.collect_orphans()
 
     def refuse(self, messages: Iterable[Message], reason: str) -> list[Answer]:
         """Answer all of these with a storage error: their tick could not be written."""
@@ -129,8 +156,9 @@ class Worker:
             if self._snapshots.holds or self.resumes:
                 return self.resumes
         more = self._sweeper.step()
+        collecting = transaction.blobs.collect(transaction.elapsed, keep=bool(self._snapshots.held))
         transaction.commit()
-        return more
+        return more or collecting
 
     def rest_seconds(self, took_seconds: float) -> float:
         """How long not to sweep after a step that took so long, while there are requests."""
@@ -171,9 +199,14 @@ class Worker:
         """Store nothing until this is called with an empty reason."""
         self._transaction.no_room = because
 
+    @property
+    def needs_flush(self) -> bool:
+        """Whether a flush is needed soon, whatever the sync mode: files of blobs cannot be removed before it."""
+        return self._transaction.blobs.needs_flush
+
     def close(self) -> None:
-        """Give the store up."""
-        self._snapshots.close()
+        """Give the store and the files up."""
+        self._transaction.blobs.close()
         self._store.close()
 
     def flush(self) -> None:
@@ -191,7 +224,10 @@ class Worker:
         together: list[Buffer] = []
         size = 0
         for each in heads:
-            frames = protocol.pack_reply(self._reply(each, None))
+            reply = self._reply(each, None)
+            if reply is None:
+                continue
+            frames = protocol.pack_reply(reply)
             if len(frames) > 1:
                 messages.append(frames)
                 continue
@@ -204,10 +240,13 @@ class Worker:
             messages.append(protocol.pack_batch_reply(encode(together)))
         return messages
 
-    def _reply(self, head: bytes, payload: Buffer | None) -> Reply:
+    def _reply(self, head: bytes, payload: Buffer | None) -> Reply | None:
+        """The reply to this request; None if `sealed` gives it out."""
         self.handled += 1
         try:
             request = protocol.parse_request(head, payload)
+            if request.opcode == protocol.SEAL:
+                return self._seal(request)
             return self._once(request) if request.opcode in protocol.WRITES else self._handle(request)
         except ProtocolError as error:
             self.malformed += 1
@@ -223,6 +262,16 @@ class Worker:
             reply = self._handle(request)
             if reply.status not in _NOT_REMEMBERED:
                 sessions.remember(request.session, request.lowest, reply, int(self._transaction.elapsed))
+        return reply
+
+    def _seal(self, request: Request) -> Reply | None:
+        try:
+            reply = transfers.seal(self._transaction, request)
+        except Refused as refused:
+            return Reply(refused.status, request.sequence, 0, refused.text.encode())
+        if reply is None:
+            origin, route = self._asker
+            self._sealing.setdefault(reference_of(request.value).id, {})[route, request.sequence] = origin
         return reply
 
     def _handle(self, request: Request) -> Reply:
@@ -264,4 +313,6 @@ def _batched_heads(head: bytes, payload: Buffer | None) -> list[bytes]:
     heads = decode(list[bytes], protocol.parse_request(head, payload).value)
     if len(heads) > BATCH_REQUESTS_MAX:
         raise ProtocolError(f"a batch has at most {BATCH_REQUESTS_MAX} requests, this one {len(heads)}")
+    if any(protocol.reads_chunk([b"", each]) for each in heads):
+        raise ProtocolError("chunks are not read in a batch: their answers would be in memory all at once")
     return heads

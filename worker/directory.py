@@ -5,6 +5,7 @@
     DIR/restoring            there while a backup is being restored, until layout.json is: all else is half of it
     DIR/worker-N/lock        held by worker N
     DIR/worker-N/store/      its LevelDB
+    DIR/worker-N/blobs/      its values that are files of their own
     DIR/worker-N/reserve     room kept back for a full disk
     DIR/worker-N/complete    there once the store was made whole: only before that may it be created
     DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes
@@ -29,6 +30,9 @@ import msgspec
 from holdall.errors import InvalidError, StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdall.service.settings import Sync
     from holdall.worker.core import Worker
     from holdall.worker.leveldb import LevelDBStore
 
@@ -175,16 +179,20 @@ class DataDirectory:
         """The folder of worker `index`."""
         return self.path / f"worker-{index}"
 
-    def open_worker(self, index: int, layout: Layout, *, sync: bool) -> Worker:
-        """Worker `index` over its store. Raises StorageError if the store is damaged, or has lost writes since it was closed.
+    def open_worker(self, index: int, layout: Layout, *, sync: Sync, wake: Callable[[], None] = lambda: None) -> Worker:
+        """Worker `index` over its store and its blobs. `wake` is called when `Worker.sealed` has something to tell.
 
+        Raises StorageError if the store is damaged, or has lost writes since it was closed.
         LevelDB takes a log that is missing, or a MANIFEST that is cut short, for the end of what was written.
         """
         from holdall.worker.core import Worker
+        from holdall.worker.folder import Folder
 
         store = self.open_store(index)
         try:
-            worker = Worker(store, index, layout.workers, sync=sync, layout_id=bytes.fromhex(layout.id))
+            folder = Folder(self.part(index) / "blobs", sync=sync != "off", wake=wake)
+            layout_id = bytes.fromhex(layout.id)
+            worker = Worker(store, index, layout.workers, sync=sync == "always", layout_id=layout_id, files=folder)
             closed_at = self.version_at_close(index)
             if worker.version < closed_at:
                 raise StorageError(
@@ -194,6 +202,7 @@ class DataDirectory:
         except StorageError:
             store.close()
             raise
+        worker.collect_orphans()
         return worker
 
     def close_worker(self, index: int, worker: Worker) -> None:

@@ -5,13 +5,15 @@ Rule: a handler checks everything before its first write, so that a refusal leav
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from holdall import protocol
+from holdall import blob, protocol
+from holdall.blob import Reference, is_reference, reference_of
 from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, PutManyEntry, Registration, decode, encode
 from holdall.protocol import Buffer, Reply, Request
 from holdall.worker import expiry
 from holdall.worker.dicts import OpenDict
+from holdall.worker.refused import Refused
 from holdall.worker.rows import DictRow, Record, pack_record, parse_record, time_of, touch_row
 from holdall.worker.transaction import Transaction
 
@@ -22,21 +24,12 @@ EXPIRED_ROWS_MAX = 10_000
 """Rows of expired entries passed over for one request, about 50 ms; the sweeper leaves far fewer as a rule."""
 
 
-class Refused(Exception):
-    """The request cannot be carried out: the status and the sentence of its reply. Nothing was written."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(status, text)
-        self.status = status
-        self.text = text
-
-
 def get(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
     record = expiry.use(transaction, held, held.prefix + request.key)
     if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
-    return Reply(protocol.OK, request.sequence, record.version, record.value)
+    return Reply(protocol.OK, request.sequence, record.version, _lent(transaction, record.value))
 
 
 def contains(transaction: Transaction, request: Request) -> Reply:
@@ -50,8 +43,10 @@ def put(transaction: Transaction, request: Request) -> Reply:
     key_object, value = None, request.value
     if request.flags & protocol.KEY_OBJECT:
         key_object, value = protocol.split_key_object(value)
-    _check_size(request.key, key_object, value)
+    references = _checked(transaction, [(request.key, key_object, value)])
     if request.flags & protocol.SKIP_IF_EXISTS and expiry.use_unread(transaction, held, held.prefix + request.key):
+        for each in references:
+            transaction.blobs.discard(each)
         return Reply(protocol.EXISTS, request.sequence, 0, b"")
     version = _store(transaction, held, (request.key, key_object, value))
     return Reply(protocol.OK, request.sequence, version, b"")
@@ -63,11 +58,12 @@ def put_many(transaction: Transaction, request: Request) -> Reply:
     if len(entries) > protocol.UPDATE_ENTRIES_MAX:
         limit = protocol.UPDATE_ENTRIES_MAX
         raise Refused(protocol.TOO_LARGE, f"an update has at most {limit:,} entries, this one {len(entries):,}")
-    for key, key_object, value in entries:
-        _check_size(key, key_object, value)
+    _checked(transaction, entries)
     stored = 0
     for entry in entries:
         if request.flags & protocol.SKIP_IF_EXISTS and expiry.use_unread(transaction, held, held.prefix + entry[0]):
+            if is_reference(entry[2]):
+                transaction.blobs.discard(reference_of(entry[2]))
             continue
         _store(transaction, held, entry)
         stored += 1
@@ -81,7 +77,11 @@ def pop(transaction: Transaction, request: Request) -> Reply:
     if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
     remove(transaction, held, row, record.time)
-    return Reply(protocol.OK, request.sequence, transaction.next_version(), record.value)
+    value = record.value
+    if request.flags & protocol.WITHOUT_VALUE:
+        let_go(transaction, value)
+        value = b""
+    return Reply(protocol.OK, request.sequence, transaction.next_version(), _handed_over(transaction, value))
 
 
 def pop_any(transaction: Transaction, request: Request) -> Reply:
@@ -94,8 +94,10 @@ def pop_any(transaction: Transaction, request: Request) -> Reply:
         record = parse_record(row, data)
         remove(transaction, held, row, time)
         if not live:
+            let_go(transaction, record.value)
             continue
-        entry = PageEntry(row[len(held.prefix) :], record.key_object, bytes(record.value))
+        value = bytes(_handed_over(transaction, record.value))
+        entry = PageEntry(row[len(held.prefix) :], record.key_object, value)
         return Reply(protocol.OK, request.sequence, transaction.next_version(), encode(entry))
     return Reply(protocol.MISSING, request.sequence, 0, b"")
 
@@ -105,30 +107,34 @@ def set_default(transaction: Transaction, request: Request) -> Reply:
     record = expiry.use(transaction, held, held.prefix + request.key)
     if record is None:
         return put(transaction, request)
-    return Reply(protocol.EXISTS, request.sequence, record.version, record.value)
+    return Reply(protocol.EXISTS, request.sequence, record.version, _lent(transaction, record.value))
 
 
 def get_many(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    return _many(transaction, held, request, lambda row, record: None)
+    return _many(transaction, held, request, lambda _row, record: _lent(transaction, record.value))
 
 
 def pop_many(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    return _many(transaction, held, request, lambda row, record: remove(transaction, held, row, record.time))
+
+    def popped(row: bytes, record: Record) -> Buffer:
+        remove(transaction, held, row, record.time)
+        return _handed_over(transaction, record.value)
+
+    return _many(transaction, held, request, popped)
 
 
-def _many(transaction: Transaction, held: OpenDict, request: Request, found: Callable[[bytes, Record], None]) -> Reply:
+def _many(transaction: Transaction, held: OpenDict, request: Request, found: Callable[[bytes, Record], Buffer]) -> Reply:
     """The values of the keys in the body, None for a missing one: of the first keys only, if they are large."""
     values: list[Buffer | None] = []
     size = 0
     for key in decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]:
         row = held.prefix + key
         record = expiry.use(transaction, held, row)
-        values.append(None if record is None else record.value)
+        values.append(None if record is None else found(row, record))
         if record is not None:
-            found(row, record)
-            size += len(record.value)
+            size += _size(record.value)
             if size > PAGE_BYTES_MAX:
                 break
     return Reply(protocol.OK, request.sequence, 0, encode(values))
@@ -155,9 +161,9 @@ def page(transaction: Transaction, request: Request) -> Reply:
             expired += 1
             continue
         record = parse_record(row, data)
-        value = bytes(record.value) if with_values else None
+        value = bytes(_lent(transaction, record.value)) if with_values else None
         entries.append(PageEntry(row[len(held.prefix) :], record.key_object, value))
-        size += len(row) + len(value or b"")
+        size += len(row) + (0 if value is None else _size(value))
     return Reply(protocol.OK, request.sequence, 0, encode(Page(entries)))
 
 
@@ -227,12 +233,52 @@ def _check_ttl(seconds: float | None) -> None:
         raise Refused(protocol.INVALID, f"a ttl is more than 0 and at most {most:.0f} seconds, or none, not {seconds!r}")
 
 
-def _check_size(key: bytes, key_object: bytes | None, value: Buffer) -> None:
-    size = len(key) + len(key_object or b"") + len(value)
-    if size > protocol.OBJECT_BYTES_MAX:
-        raise Refused(protocol.TOO_LARGE, f"an entry has at most {protocol.OBJECT_BYTES_MAX:,} bytes, this one {size:,}")
-    if not 1 <= len(key) <= protocol.KEY_BYTES_MAX:
-        raise Refused(protocol.MALFORMED, f"an encoded key has 1 to {protocol.KEY_BYTES_MAX:,} bytes, this one {len(key):,}")
+def _checked(transaction: Transaction, entries: Sequence[tuple[bytes, bytes | None, Buffer]]) -> list[Reference]:
+    """The blobs that these entries refer to. Raises Refused if one of the entries cannot be stored."""
+    references: list[Reference] = []
+    for key, key_object, value in entries:
+        size = len(key) + len(key_object or b"")
+        if is_reference(value):
+            references.append(reference_of(value))
+            transaction.blobs.check(references[-1])
+        elif len(value) > blob.BLOB_BYTES_MIN:
+            raise Refused(protocol.TOO_LARGE, f"a value of more than {blob.BLOB_BYTES_MIN:,} bytes is sent as a blob")
+        if size + _size(value) > protocol.OBJECT_BYTES_MAX:
+            most = protocol.OBJECT_BYTES_MAX
+            raise Refused(protocol.TOO_LARGE, f"an entry has at most {most:,} bytes, this one {size + _size(value):,}")
+        if not 1 <= len(key) <= protocol.KEY_BYTES_MAX:
+            most = protocol.KEY_BYTES_MAX
+            raise Refused(protocol.MALFORMED, f"an encoded key has 1 to {most:,} bytes, this one {len(key):,}")
+        if len(key_object or b"") > protocol.KEY_OBJECT_BYTES_MAX:
+            raise Refused(protocol.TOO_LARGE, f"a key has at most {protocol.KEY_OBJECT_BYTES_MAX:,} bytes as pickled")
+    if len({each.id for each in references}) < len(references):
+        raise Refused(protocol.MALFORMED, "two entries cannot be the same blob")
+    return references
+
+
+def _size(value: Buffer) -> int:
+    """The bytes of a value, here or in its file."""
+    return reference_of(value).size if is_reference(value) else len(value)
+
+
+def _lent(transaction: Transaction, value: Buffer) -> Buffer:
+    """The value, of which somebody is told."""
+    if is_reference(value):
+        transaction.blobs.lend(reference_of(value).id, transaction.elapsed)
+    return value
+
+
+def _handed_over(transaction: Transaction, value: Buffer) -> Buffer:
+    """The value, whose entry is gone and which is its client's."""
+    if is_reference(value):
+        transaction.blobs.hand_over(reference_of(value).id, transaction.elapsed)
+    return value
+
+
+def let_go(transaction: Transaction, value: Buffer) -> None:
+    """Nobody needs the value any more."""
+    if is_reference(value):
+        transaction.blobs.let_go(reference_of(value).id)
 
 
 def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer]) -> int:
@@ -250,6 +296,9 @@ def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes |
             key_object = old.key_object  # as with dict, the key that was stored first stays
         if held.has_touch(transaction.clock_ms - old.time):
             transaction.forget_touch(touch_row(row))
+        let_go(transaction, old.value)
+    if is_reference(value):
+        transaction.blobs.claim(reference_of(value))
     version = transaction.next_version()
     transaction.put(row, pack_record(Record(transaction.clock_ms, version, key_object, value)))
     return version

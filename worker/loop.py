@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import zmq
 
 from holdall import frames, protocol
+from holdall.blob import CHUNK_BYTES
 from holdall.bodies import Hello, RosterWorker, encode
 from holdall.errors import InvalidError, StorageError
 from holdall.protocol import Request
@@ -29,8 +30,8 @@ from holdall.worker.space import Space
 from holdall.worker.transaction import CommitFailed
 
 MESSAGES_PER_TICK = 500
-BYTES_PER_TICK = 64 * 1024 * 1024
-"""Bound a tick's time and memory; what is left waits for the next one."""
+BYTES_PER_TICK = 8 * 1024 * 1024
+"""Bound a tick's time and memory, its answers with chunks of blobs included; what is left waits for the next one."""
 LOOK_BYTES = 4 * 1024 * 1024
 """After so much has come in, the room on the disk is looked at: fast writers use all of it between two HELLOs."""
 HELLO_SECONDS = 0.5
@@ -80,6 +81,7 @@ class Loop:
         self._router = router
         self._instance = secrets.token_bytes(16)
         self._watch = Watch(child, Door(settings.address), dealer, router)
+        self._wake = self._watch.waker()
         self._space = Space(directory.part(settings.index))
         self._open()
         self._hello_due = self._flush_due = self._sweep_due = 0.0
@@ -95,6 +97,7 @@ class Loop:
             if messages or self._worker.resumes:
                 self._send(self._tick(messages))
                 self._is_busy = True
+            self._send(self._worker.sealed())
             self._between_ticks()
         self._close()
 
@@ -105,7 +108,7 @@ class Loop:
             bound = len(messages) + MESSAGES_PER_TICK
             while len(messages) < bound and size < BYTES_PER_TICK and frames.waits(socket):
                 parts = frames.receive(socket, 2)
-                size += sum(map(len, parts))
+                size += sum(map(len, parts)) + (CHUNK_BYTES if protocol.reads_chunk(parts) else 0)
                 if 2 <= len(parts) <= 3:
                     messages.append(Message(socket, *parts))
                 else:
@@ -154,7 +157,8 @@ class Loop:
                 frames.send(self._dealer, [b"", self._hello()])
             except zmq.ZMQError:
                 self._hello_due = now + HELLO_AGAIN_SECONDS
-        if self._worker.is_unflushed and self._settings.sync != "off" and now >= self._flush_due:
+        due = self._worker.needs_flush or (self._worker.is_unflushed and self._settings.sync != "off")
+        if due and now >= self._flush_due:
             self._flush_due = now + FLUSH_SECONDS
             self._write_behind(self._worker.flush)
         if self._sweeping and now >= self._sweep_due:
@@ -182,11 +186,10 @@ class Loop:
         return int(wait * 1000) + 1 if wait > 0 else 0
 
     def _open(self) -> None:
-        always = self._settings.sync == "always"
-        index, layout = self._settings.index, self._layout
+        index, layout, sync = self._settings.index, self._layout, self._settings.sync
         while True:
             try:
-                self._worker = self._directory.open_worker(index, layout, sync=always)
+                self._worker = self._directory.open_worker(index, layout, sync=sync, wake=self._wake)
                 break
             except StorageError:
                 if not self._space.give_up_reserve():

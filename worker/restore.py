@@ -7,6 +7,7 @@ says that what is there is half of it, and the next restore begins anew.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -14,9 +15,10 @@ from typing import BinaryIO
 import msgspec
 
 from holdall import backup
-from holdall.backup import Head
+from holdall.backup import Blob, Head
 from holdall.errors import StorageError
 from holdall.worker.directory import WORKERS_MAX, DataDirectory, Layout
+from holdall.worker.folder import sync_folder
 from holdall.worker.leveldb import LevelDBStore
 
 
@@ -43,7 +45,7 @@ def restore(file: Path, directory: DataDirectory, progressed: Callable[[Restored
                 raise StorageError(f"the backup {file} is of {head.workers} workers, a directory has at most {WORKERS_MAX}")
             done = Restored(head.workers, head.made_at, bytes_in_all=2 * file.stat().st_size)
             begin = opened.tell()
-            for part in backup.read_rows(opened, head, str(file)):
+            for part in backup.read_parts(opened, head, str(file)):
                 done.bytes += part.bytes
                 progressed(done)
             opened.seek(begin)
@@ -74,10 +76,23 @@ def _write(
             store = directory.open_store(index)
             stack.callback(store.close)
             stores.append(store)
-        for part in backup.read_rows(opened, head, opened.name):
-            stores[part.worker].write(dict(part.rows), sync=True)
-            progressed(len(part.rows), part.bytes)
+        for part in backup.read_parts(opened, head, opened.name):
+            if isinstance(part, Blob):
+                _write_blob(directory.part(part.worker) / "blobs", part)
+                progressed(0, part.bytes)
+            else:
+                stores[part.worker].write(dict(part.rows), sync=True)
+                progressed(len(part.rows), part.bytes)
     for index in range(head.workers):  # as a service opens and closes them: that finds what it would refuse
         lock = directory.lock_worker(index)
-        directory.close_worker(index, directory.open_worker(index, layout, sync=True))
+        directory.close_worker(index, directory.open_worker(index, layout, sync="always"))
         lock.release()
+
+
+def _write_blob(folder: Path, blob: Blob) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with open(folder / blob.reference.id.hex(), "wb") as out:
+        out.write(blob.data)
+        out.flush()
+        os.fsync(out.fileno())
+    sync_folder(folder)

@@ -1,10 +1,12 @@
 """The rows of a worker's store; docs/architecture.md has the arithmetic.
 
     row      = "\\x00holdall"                          → format      the first row
+             | "B" blob_id                            → size:u64 crc:u32    a blob that something owns: its file must be there
              | "C"                                    → version:u64 elapsed:f64 clock:f64 wall:f64
              | "D" dict_id                            → DictRow
              | "E" dict_id generation:u32be key       → record
              | "G" dict_id generation:u32be           → ""          a generation whose entries are still to be swept
+             | "H" blob_id                            → ""          of the blobs with a row "B", one that was popped
              | "I" dict_id                            → catalog key of that Dict
              | "N" environment "/" name               → CatalogEntry
              | "O" session sequence:u64be             → the payload of a large outcome
@@ -15,6 +17,9 @@
 
 "C" has the last version given out, the seconds for which the store has been in use, and what the store's own clock showed at
 which time of the wall clock. Times of records and touches are milliseconds of the store's own clock.
+
+A value that begins with 0x02 is a reference to a blob (`holdall.blob`); each row "B" is referred to by one record, or
+has a row "H". Files are named by blob ids, in `worker-N/blobs/`; one without a row "B" is an orphan, and removed at a start.
 
 The crc covers what follows it. The first and the last row are sentinels: they must be there when a store is opened, and a
 scan must end at another row: LevelDB reads a truncated table as an empty one, without an error.
@@ -32,7 +37,8 @@ from zlib import crc32
 
 import msgspec
 
-from holdall.errors import StorageError
+from holdall.blob import Reference, is_reference, reference_of
+from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer
 
 FORMAT = 2
@@ -41,6 +47,7 @@ FIRST_ROW = b"\x00holdall"
 LAST_ROW = b"\xffholdall"
 SENTINEL = bytes([FORMAT])
 COUNTER_ROW = b"C"
+BLOB_PREFIX, HANDED_PREFIX = b"B", b"H"
 DICT_PREFIX, ENTRY_PREFIX, SWEEP_PREFIX, ID_PREFIX = b"D", b"E", b"G", b"I"
 NAME_PREFIX, OUTCOME_PREFIX, SESSION_PREFIX, TOUCH_PREFIX = b"N", b"O", b"S", b"T"
 
@@ -51,6 +58,7 @@ _BODY = Struct("<BBQQ")
 _TIME = Struct("<Q")
 _TIME_OFFSET = 6
 _U32 = Struct("<I")
+_BLOB = Struct("<QI")
 _HEAD_BYTES = _CRC.size + _BODY.size
 _HAS_KEY_OBJECT = 1
 
@@ -106,6 +114,26 @@ def outcome_row(session: bytes, sequence: int) -> bytes:
     return OUTCOME_PREFIX + session + _SEQUENCE.pack(sequence)
 
 
+def blob_row(blob_id: bytes) -> bytes:
+    """The row that says: something owns this blob."""
+    return BLOB_PREFIX + blob_id
+
+
+def handed_row(blob_id: bytes) -> bytes:
+    """The row that says: this blob was popped, and its client still has to read it."""
+    return HANDED_PREFIX + blob_id
+
+
+def pack_blob(reference: Reference) -> bytes:
+    """What the row of a blob holds."""
+    return _BLOB.pack(reference.size, reference.crc)
+
+
+def unpack_blob(row: bytes, data: bytes) -> Reference:
+    """The blob that a row says something owns."""
+    return Reference(row[1:], *_BLOB.unpack(data))
+
+
 def pack_record(record: Record) -> bytes:
     """The bytes of a record."""
     time, version, key_object, value = record
@@ -158,3 +186,13 @@ def key_object_of(row: bytes, data: bytes) -> bytes | None:
         return data[_HEAD_BYTES + 4 : end]
     except (IndexError, struct.error):
         raise StorageError(f"the record in row {row!r} is damaged: it has only {len(data)} bytes") from None
+
+
+def blob_of(row: bytes, data: bytes) -> bytes | None:
+    """The id of the blob that a record refers to, if it does; nothing else of the record is read, nor its checksum."""
+    try:
+        key_object = key_object_of(row, data)
+        value = data[_HEAD_BYTES if key_object is None else _HEAD_BYTES + 4 + len(key_object) :]
+        return reference_of(value).id if is_reference(value) else None
+    except (StorageError, ProtocolError):
+        return None  # damaged: whoever reads it says so

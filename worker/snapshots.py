@@ -25,8 +25,8 @@ from holdall import protocol
 from holdall.bodies import RowsPage, RowsRequest, decode, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Reply, Request
-from holdall.worker.entries import Refused
-from holdall.worker.rows import LAST_ROW
+from holdall.worker.refused import Refused
+from holdall.worker.rows import BLOB_PREFIX, LAST_ROW, unpack_blob
 from holdall.worker.store import Snapshot, Store
 from holdall.worker.transaction import Transaction
 
@@ -165,6 +165,7 @@ class Snapshots:
 
 def _page(snapshot: Snapshot, wanted: RowsRequest) -> RowsPage:
     found: list[tuple[bytes, bytes]] = []
+    blobs: list[bytes] = []
     size, more = 0, False
     for row, value in snapshot.scan(wanted.after + b"\x00" if wanted.after else b""):
         size += len(row) + len(value)
@@ -172,8 +173,12 @@ def _page(snapshot: Snapshot, wanted: RowsRequest) -> RowsPage:
         if more:
             break
         found.append((row, value))
+        if row.startswith(BLOB_PREFIX):
+            reference = unpack_blob(row, value)
+            blobs.append(reference.pack())
+            size += reference.size  # so that a client asks again before its snapshot is given up
     last = found[-1][0] if found else b""
     if not more and last != LAST_ROW:
         raise StorageError(f"the store ends before its last row, in a backup after {wanted.after!r}: a table of it is damaged")
     data = encode(found)
-    return RowsPage(data, len(found), last, more, crc32(data, wanted.crc & 0xFFFFFFFF))
+    return RowsPage(data, len(found), last, more, crc32(data, wanted.crc & 0xFFFFFFFF), blobs)

@@ -20,7 +20,16 @@ from math import inf
 from holdall.errors import StorageError
 from holdall.worker import entries, expiry
 from holdall.worker.dicts import TOUCHES_PER_TTL, OpenDict
-from holdall.worker.rows import ENTRY_PREFIX, SWEEP_PREFIX, TOUCH_PREFIX, entry_prefix, parse_record, sweep_row, time_of
+from holdall.worker.rows import (
+    ENTRY_PREFIX,
+    SWEEP_PREFIX,
+    TOUCH_PREFIX,
+    blob_of,
+    entry_prefix,
+    parse_record,
+    sweep_row,
+    time_of,
+)
 from holdall.worker.store import Store
 from holdall.worker.transaction import Transaction
 
@@ -153,6 +162,9 @@ class Sweeper:
             return
         for row, data in found:
             transaction.delete(row)
+            blob_id = blob_of(row, data) if prefix[:1] == ENTRY_PREFIX else None
+            if blob_id is not None:
+                transaction.blobs.let_go(blob_id)
             self._note_freed(row, data)
         self.swept_rows += len(found)
         if not is_end:
@@ -228,7 +240,9 @@ class Sweeper:
         self._expect(at.held, at.end_ms)
 
     def _expire(self, held: OpenDict, row: bytes, data: bytes) -> None:
-        entries.remove(self._transaction, held, row, parse_record(row, data).time)
+        record = parse_record(row, data)
+        entries.remove(self._transaction, held, row, record.time)
+        entries.let_go(self._transaction, record.value)
         self._note_freed(row, data)
         self.expired_entries += 1
 

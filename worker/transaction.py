@@ -22,7 +22,9 @@ import msgspec
 
 from holdall.errors import StorageError
 from holdall.worker import rows
+from holdall.worker.blobs import Blobs
 from holdall.worker.dicts import Dicts
+from holdall.worker.files import Files, MemoryFiles
 from holdall.worker.sessions import Sessions
 from holdall.worker.store import Store
 
@@ -52,7 +54,7 @@ def format_store(store: Store) -> None:
 class Transaction:
     """What has been decided and is not in the store yet, over what is. `now` is the tick's time in seconds since 1970."""
 
-    def __init__(self, store: Store, *, sync: bool) -> None:
+    def __init__(self, store: Store, *, sync: bool, files: Files | None = None) -> None:
         self._store = store
         self._sync = sync
         self._changes: dict[bytes, bytes | None] = {}
@@ -75,6 +77,7 @@ class Transaction:
         """Seconds for which this store has been in use, whatever the clock did: what horizons and leases are counted in."""
         self.dicts = Dicts()
         self.sessions = Sessions(store)
+        self.blobs = Blobs(store, files or MemoryFiles())
         self._load()
 
     def advance(self, now: float) -> None:
@@ -160,6 +163,7 @@ class Transaction:
         changes = self._changes
         changes.update(self.sessions.changes())
         changes.update(self.dicts.changes())
+        changes.update(self.blobs.changes())
         decided = bool(changes) or self._expired_ms > self._clock_ms_at_commit
         if self._touches and not self.no_room:
             changes.update(self._touches)
@@ -181,6 +185,7 @@ class Transaction:
         self.is_unflushed = not sync
         if sync or not self._sync:
             self._clock_ms_at_commit = self.clock_ms
+        self.blobs.committed(durable=sync)
 
     def _load(self) -> None:
         for sentinel in (rows.FIRST_ROW, rows.LAST_ROW):
@@ -200,6 +205,7 @@ class Transaction:
             self.clock_ms = self._clock_ms_at_commit = int(self._clock * 1000)
             self.dicts.load(self._table(rows.DICT_PREFIX), self.elapsed)
             self.sessions.load(self._table(rows.SESSION_PREFIX))
+            self.blobs.load((blob_id for blob_id, _data in self._table(rows.HANDED_PREFIX)), self.elapsed)
         except (msgspec.MsgspecError, UnicodeDecodeError, struct.error) as error:
             raise StorageError(f"a row that every start reads is damaged: {error}") from None
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from holdall import StorageError, backup
 from holdall.backup import End, Head, Tally
+from holdall.blob import Reference
 from holdall.bodies import encode
 from holdall.worker.directory import DataDirectory
 from holdall.worker.restore import restore
@@ -37,7 +38,8 @@ def written(pages: Written, end: End | None = None, head: Head = HEAD) -> bytes:
 def read(data: bytes) -> tuple[Head, Written]:
     file = BytesIO(data)
     head = backup.read_head(file, "kv.backup")
-    return head, [(part.worker, part.rows) for part in backup.read_rows(file, head, "kv.backup")]
+    parts = backup.read_parts(file, head, "kv.backup")
+    return head, [(part.worker, part.rows) for part in parts if isinstance(part, backup.Rows)]
 
 
 SOME: Written = [(0, [(b"a", b"1"), (b"b", b"2")]), (1, []), (1, [(b"a", b"1")]), (0, [(b"c", b"")])]
@@ -84,7 +86,7 @@ def test_a_backup_that_contradicts_itself_is_refused(data: bytes, what: str) -> 
 def test_a_part_of_a_kind_to_come_is_refused() -> None:
     file = BytesIO()
     backup.write_head(file, HEAD)
-    backup._write_part(file, b"B", b"a value")
+    backup._write_part(file, b"X", b"something")
     with pytest.raises(StorageError, match=r"a part at byte .* that this version of holdall does not know"):
         read(file.getvalue())
 
@@ -100,3 +102,22 @@ def test_a_damaged_backup_leaves_the_directory_as_it_was(tmp_path: Path) -> None
 def test_a_file_that_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file"):
         restore(tmp_path / "kv.backup", DataDirectory(tmp_path / "data"), lambda _done: None)
+
+
+def test_a_blob_comes_back_and_a_damaged_one_is_refused() -> None:
+    data = bytearray(b"some bytes")
+    reference = Reference(b"i" * 16, len(data), crc32(data))
+    for damage, counted in ((0, 1), (1, 1), (0, 0)):
+        file = BytesIO()
+        backup.write_head(file, HEAD)
+        backup.write_blob(file, 1, reference._replace(crc=reference.crc ^ damage), data)
+        backup.write_end(file, End([Tally(), Tally(0, 0, counted)]))
+        file.seek(0)
+        head = backup.read_head(file, "kv.backup")
+        if damage or not counted:
+            with pytest.raises(StorageError, match="is damaged"):
+                list(backup.read_parts(file, head, "kv.backup"))
+        else:
+            (part,) = backup.read_parts(file, head, "kv.backup")
+            assert isinstance(part, backup.Blob)
+            assert (part.worker, part.reference, bytes(part.data)) == (1, reference, bytes(data))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdall import protocol
+from holdall.blob import BLOB_BYTES_MIN
 from holdall.bodies import Page, PageRequest, Registration, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash, slot_hash
@@ -57,8 +58,9 @@ class Driver:
 
 
 keys = st.sampled_from([b"sa", b"sb", b"sc", b"i\x01"])
+values = st.binary(max_size=5).map(lambda data: b"\x80" + data)
 operations = st.one_of(
-    st.tuples(st.just(protocol.PUT), keys, st.binary(max_size=5), st.sampled_from([0, protocol.SKIP_IF_EXISTS])),
+    st.tuples(st.just(protocol.PUT), keys, values, st.sampled_from([0, protocol.SKIP_IF_EXISTS])),
     st.tuples(st.sampled_from([protocol.GET, protocol.POP, protocol.CONTAINS]), keys, st.just(b""), st.just(0)),
     st.tuples(st.sampled_from([protocol.CLEAR, protocol.LENGTH]), st.just(b""), st.just(b""), st.just(0)),
 )
@@ -269,20 +271,19 @@ def test_the_first_key_object_stays_when_a_value_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("excess", [0, 1])
-def test_the_limit_of_an_entry_counts_key_and_value(excess: int) -> None:
+def test_a_value_that_should_be_a_blob_is_refused(excess: int) -> None:
     driver = Driver().registered()
-    value = bytes(protocol.OBJECT_BYTES_MAX - 2 + excess)
-    reply = driver.ask(protocol.PUT, b"sk", value)
+    reply = driver.ask(protocol.PUT, b"sk", bytes(BLOB_BYTES_MIN + excess))
     assert reply.status == (protocol.TOO_LARGE if excess else protocol.OK)
     assert decode(int, driver.ask(protocol.LENGTH).payload) == 1 - excess
 
 
 @pytest.mark.parametrize("opcode", [protocol.GET_MANY, protocol.PAGE, protocol.POP_MANY])
-def test_an_answer_that_the_largest_entry_ends_fits_a_frame_that_a_broker_takes(opcode: int) -> None:
+def test_an_answer_of_many_ends_with_the_value_that_crosses_its_bound(opcode: int) -> None:
     driver = Driver().registered()
-    driver.ask(protocol.PUT, b"sa", bytes(PAGE_BYTES_MAX - 100))
-    driver.ask(protocol.PUT, b"sb", bytes(protocol.OBJECT_BYTES_MAX - 2))
-    value = encode(PageRequest(b"", 9)) if opcode == protocol.PAGE else encode([b"sa", b"sb"])
-    request = driver.request(opcode, value=value, flags=protocol.WITH_VALUES)
-    [answer] = driver.worker.tick([Message("socket", b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
-    assert protocol.OBJECT_BYTES_MAX < max(map(len, answer.frames)) <= protocol.FRAME_BYTES_MAX
+    names = [b"s%d" % number for number in range(9)]
+    for name in names:
+        driver.ask(protocol.PUT, name, bytes(BLOB_BYTES_MIN))
+    value = encode(PageRequest(b"", 9)) if opcode == protocol.PAGE else encode(names)
+    payload = driver.ask(opcode, value=value, flags=protocol.WITH_VALUES).payload
+    assert PAGE_BYTES_MAX < len(payload) <= PAGE_BYTES_MAX + 2 * BLOB_BYTES_MIN

@@ -64,7 +64,8 @@ def keys_in(file: Path) -> set[Any]:
     """The keys of all entries in a backup."""
     with open(file, "rb") as opened:
         head = format_.read_head(opened, str(file))
-        found = [row for part in format_.read_rows(opened, head, str(file)) for row, _value in part.rows]
+        parts = [part for part in format_.read_parts(opened, head, str(file)) if isinstance(part, format_.Rows)]
+        found = [row for part in parts for row, _value in part.rows]
     return {keys.decode(row[21:]) for row in found if row[:1] == rows.ENTRY_PREFIX}
 
 

@@ -34,7 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layout = directory.prepare(1)
     directory.lock_worker(0).release()
     for half in (0, 1):
-        worker = directory.open_worker(0, layout, sync=True)
+        worker = directory.open_worker(0, layout, sync="always")
         ask(worker, 1 + half * 100, protocol.REGISTER, b"", encode(Registration()))
         for sequence, (key, value) in enumerate(list(VALUES.items())[half::2], 2 + half * 100):
             assert ask(worker, sequence, protocol.PUT, key, value).status == protocol.OK
@@ -46,7 +46,7 @@ def values_in(path: Path) -> dict[bytes, bytes] | None:
     """What a worker on this directory answers; None where it, or the directory, is refused."""
     directory = DataDirectory(path)
     try:
-        worker = directory.open_worker(0, directory.layout(), sync=True)
+        worker = directory.open_worker(0, directory.layout(), sync="always")
     except StorageError:
         return None
     replies = {key: ask(worker, 1_000 + number, protocol.GET, key) for number, key in enumerate(VALUES)}

@@ -44,7 +44,7 @@ def test_every_operation_has_a_twin(d: Dict[Any, Any], name: str) -> None:
 
 def test_the_twin_is_a_coroutine_function_of_the_same_method(d: Dict[Any, Any]) -> None:
     assert inspect.iscoroutinefunction(d.get.aio)
-    assert list(inspect.signature(d.get).parameters)[1:] == ["key", "default"]
+    assert list(inspect.signature(d.get).parameters)[1:] == ["key", "default", "progress"]
 
 
 def test_a_thousand_calls_of_one_tick_each_get_their_own_answer(d: Dict[Any, Any]) -> None:

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from holdall import keys
+from holdall.blob import Reference
 from holdall.slots import key_hash, slot_of, slot_range
+from holdall.worker import rows
 from holdall.worker.rows import ENTRY_PREFIX, TOUCH_PREFIX
 from tests.simulation.expiry import expiries
 from tests.simulation.history import LAST_LOOK, LENGTH, PAGE, Call, Place, operations_of, shorten, told_of
@@ -24,6 +27,8 @@ def judge(simulation: Simulation) -> None:
     simulation.broker.check()
     _nothing_is_under_way(simulation)
     _the_last_look_agrees_with_itself(simulation)
+    for machine in simulation.machines:
+        _every_blob_has_one_owner(simulation, machine)
     calls = simulation.history.calls
     for place, operations in operations_of(calls).items():
         machine = _machine_of(simulation, place)
@@ -76,6 +81,25 @@ def nothing_is_left(simulation: Simulation, look: str) -> None:
     for machine in simulation.machines:
         left = [row for row, _data in machine.disk.scan(b"") if row[:1] in (ENTRY_PREFIX, TOUCH_PREFIX)]
         simulation.require(not left, f"the rows {left} of {machine.name} have not been swept")
+
+
+def _every_blob_has_one_owner(simulation: Simulation, machine: Machine) -> None:
+    disk = machine.disk
+    found = list(disk.scan(b""))
+    owned = {row[1:]: data for row, data in found if row[:1] == rows.BLOB_PREFIX}
+    owners = Counter(rows.blob_of(row, data) for row, data in found if row[:1] == rows.ENTRY_PREFIX)
+    owners.update(row[1:] for row, _data in found if row[:1] == rows.HANDED_PREFIX)
+    del owners[None]
+    agree = owners == Counter(owned.keys())
+    simulation.require(agree, f"the blobs of {machine.name} are owned by {owners}, and there are {[*owned]}")
+    for blob_id, row in owned.items():
+        data = disk.files.blobs.get(blob_id, b"")
+        whole = row == rows.pack_blob(Reference(blob_id, len(data), crc32(data)))
+        simulation.require(whole, f"blob {blob_id.hex()} of {machine.name} is missing or torn")
+    disk.files.die()
+    again = simulation.cores.worker(disk, machine.index, simulation.scenario.workers, sync=True, files=disk.files)
+    again.collect_orphans()
+    simulation.require(set(disk.files.names()) == set(owned), f"files of {machine.name} without an owner outlive a start")
 
 
 def _present(calls: list[Call], kind: str, test: Callable[[Any], bool]) -> dict[Any, Any]:

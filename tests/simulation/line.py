@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import holdall.client.line
-from holdall.client.ask import Ask, Operation, Shared
+from holdall.client.ask import Ask, Chunks, Operation, Shared, Tell
 from holdall.client.awaiting import LOOK_SECONDS
 from holdall.client.channel import Waiting
 from holdall.client.client import Client
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 class Run:
     """An operation on its way. `done` is called with its result or its error."""
 
-    def __init__(self, operation: Operation[Any], deadline: float, done: Callable[[Any, Error | None], None]) -> None:
+    def __init__(
+        self, operation: Operation[Any], now: float, timeout: float, done: Callable[[Any, Error | None], None]
+    ) -> None:
         self.operation = _alone(operation)
-        self.deadline = deadline
+        self.timeout = timeout
+        self.deadline = now + timeout
         self.done = done
         self.single = True
         self.sent: list[Waiting] = []
@@ -105,6 +108,12 @@ class Line(holdall.client.line.Line):
             self._end(run)
             run.done(None, error)
         else:
+            if isinstance(asked, Tell):
+                self._channel.abandon(self._send(run, asked.ask))
+                self._advance(run, None)
+                return
+            if isinstance(asked, Chunks):
+                run.deadline = self._simulation.clock.now + run.timeout
             run.single = isinstance(asked, Ask)
             run.replies.clear()
             run.sent = [self._send(run, ask) for ask in ([asked] if isinstance(asked, Ask) else asked)]

@@ -48,6 +48,20 @@ SMALL_LIMITS: dict[str, Any] = {
 """Bounds of the product, made so small that a run reaches them."""
 
 
+BLOB_SHARE = 0.4
+"""Of the seeds: BLOB_LIMITS hold in them."""
+
+BLOB_LIMITS: dict[str, Any] = {
+    "holdall.blob.BLOB_BYTES_MIN": 1_000,
+    "holdall.blob.CHUNK_BYTES": 10_000,
+    "holdall.client.transfer.WINDOW_CHUNKS": 3,
+    "holdall.worker.blobs.UPLOAD_IDLE_SECONDS": 5.0,
+    "holdall.worker.blobs.LENT_SECONDS": 0.1,
+    "holdall.worker.blobs.COLLECT_MAX": 1,
+}
+"""Values of some kilobytes are blobs, in several chunks."""
+
+
 class ClientPlan(NamedTuple):
     """One client. `tasks` above 0: it awaits, so many calls at once, in one line; 0: it blocks."""
 
@@ -93,11 +107,12 @@ def draw(random: Random) -> Scenario:
     sync: Sync = random.choices(("always", "interval", "off"), (70, 15, 15))[0]
     calm = random.random() < CALM_SHARE
     faults = tuple(fault for fault in FAULTS if random.random() < 0.5 and not calm)
-    limits = SMALL_LIMITS if random.random() < SMALL_SHARE else {}
+    small = SMALL_LIMITS if random.random() < SMALL_SHARE else {}
+    limits = {**small, **(BLOB_LIMITS if random.random() < BLOB_SHARE else {})}
     clients = tuple(
         ClientPlan(
             tasks=random.choice((0, 0, 2, 3, 8)),
-            timeout=random.choice((1.5, 5.0, 12.0, 30.0)) if not limits else 30.0,  # it may be refused many times
+            timeout=random.choice((1.5, 5.0, 12.0, 30.0)) if not small else 30.0,  # it may be refused many times
             calls=random.randint(15, 25),
             pause_seconds=random.choice((0.0, 0.1, 0.4)),
             straight=random.random() < 0.7,

@@ -77,8 +77,7 @@ class Task:
         self._start(operation, self._client.timeout, lambda result, error: self._end(call, wish, result, error))
 
     def _start(self, operation: Operation[Any], seconds: float, done: Any) -> None:
-        deadline = self._simulation.clock.now + min(seconds, self._client.timeout)
-        self._run = Run(operation, deadline, done)
+        self._run = Run(operation, self._simulation.clock.now, min(seconds, self._client.timeout), done)
         self._client.line.start(self._run)
 
     def _abandon(self, call: Call) -> None:

@@ -48,8 +48,8 @@ class ForgetsPops(Worker):
 class NeverSyncs(Worker):
     """What is answered may be lost in a power cut."""
 
-    def __init__(self, store: Any, index: int, workers: int, *, sync: bool, layout_id: bytes) -> None:
-        super().__init__(store, index, workers, sync=False, layout_id=layout_id)
+    def __init__(self, store: Any, index: int, workers: int, *, sync: bool, **more: Any) -> None:
+        super().__init__(store, index, workers, sync=False, **more)
 
 
 class NeverTouches(Worker):
@@ -107,16 +107,39 @@ class NeverLocks(Disk):
         return True
 
 
+class LetsPoppedBlobsGo(Worker):
+    """The file of a popped blob is removed while its client still has to read it."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        blobs = self._transaction.blobs
+
+        def hand_over(blob_id: bytes, elapsed: float) -> None:
+            blobs.let_go(blob_id)
+            blobs._files.remove([blob_id])
+
+        blobs.hand_over = hand_over  # type: ignore[method-assign]
+
+
+class KeepsOrphans(Worker):
+    """Files that nothing owns outlive a start."""
+
+    def collect_orphans(self) -> None:
+        pass
+
+
 SAFEGUARDS = {
-    "the memory of puts": (Cores(worker=ForgetsPuts), 2),
-    "the memory of pops": (Cores(worker=ForgetsPops), 22),
+    "the memory of puts": (Cores(worker=ForgetsPuts), 6),
+    "the memory of pops": (Cores(worker=ForgetsPops), 2),
     "the fsync": (Cores(worker=NeverSyncs), 5),
-    "the touches": (Cores(worker=NeverTouches), 57),
-    "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 172),
-    "the order of write and answer": (Cores(worker=AnswersFirst), 2),
+    "the touches": (Cores(worker=NeverTouches), 33),
+    "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 266),
+    "the order of write and answer": (Cores(worker=AnswersFirst), 5),
     "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
-    "the transaction flag": (Cores(disk=TearsBatches), 1),
-    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 1),
+    "the transaction flag": (Cores(disk=TearsBatches), 2),
+    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 3),
+    "the hand-over of popped blobs": (Cores(worker=LetsPoppedBlobsGo), 86),
+    "the collecting of orphans": (Cores(worker=KeepsOrphans), 5),
 }
 
 

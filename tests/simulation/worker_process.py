@@ -179,7 +179,7 @@ class WorkerProcess:
             return
         self._turn = None
         self._wake_at = inf
-        if self._inbox or self._sweeping:
+        if self._inbox or self._sweeping or machine.disk.files.begun:
             self._sleep(self._simulation.random.random() * WAKE_SECONDS)
         else:
             self._sleep(max(0.0, self._hello_due - self._simulation.clock.now))
@@ -193,6 +193,9 @@ class WorkerProcess:
             for answer in answers:
                 self._send(answer)
                 yield
+        for answer in self._worker.sealed():
+            yield
+            self._send(answer)
         self._between_ticks()
 
     def _tick(self, messages: list[Message]) -> list[Answer]:
@@ -210,6 +213,7 @@ class WorkerProcess:
 
     def _recover(self) -> None:
         self._simulation.history.note(self._machine.name, "cannot write, and opens its store again")
+        self._worker.close()
         self._open()
 
     def _between_ticks(self) -> None:
@@ -220,7 +224,8 @@ class WorkerProcess:
             self._worker.refuse_values("no room" if self._machine.disk.is_full else "")
             self._send(Answer(self.socket, b"", [self._hello()]))
         try:
-            if self._worker.is_unflushed and self._simulation.scenario.sync != "off" and now >= self._flush_due:
+            due = self._worker.needs_flush or (self._worker.is_unflushed and self._simulation.scenario.sync != "off")
+            if due and now >= self._flush_due:
                 self._flush_due = now + FLUSH_SECONDS
                 self._worker.flush()
             if self._sweeping:
@@ -240,8 +245,9 @@ class WorkerProcess:
         machine.disk.recover()
         always = simulation.scenario.sync == "always"
         self._worker = simulation.cores.worker(
-            machine.disk, machine.index, simulation.scenario.workers, sync=always, layout_id=LAYOUT
+            machine.disk, machine.index, simulation.scenario.workers, sync=always, layout_id=LAYOUT, files=machine.disk.files
         )
+        self._worker.collect_orphans()
         self._worker.refuse_values("no room" if machine.disk.is_full else "")
 
     def _hello(self) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, NamedTuple
 
-from holdall.client import operations
+from holdall.client import operations, update
 from holdall.client.ask import Operation
 from holdall.client.dict import Dict
 from holdall.client.operations import Position
@@ -53,8 +53,8 @@ class Wish(NamedTuple):
             LENGTH: operations.length(handle),
             CLEAR: operations.clear(handle),
             PAGE: _pages(handle, self.page),
-            PUT_MANY: operations.put_many(handle, zip(self.keys, self.values, strict=False), False),
-            ADD_MANY: operations.put_many(handle, zip(self.keys, self.values, strict=False), True),
+            PUT_MANY: update.put_many(handle, zip(self.keys, self.values, strict=False), False),
+            ADD_MANY: update.put_many(handle, zip(self.keys, self.values, strict=False), True),
             GET_MANY: operations.get_many(handle, self.keys),
             POP_MANY: operations.pop_many(handle, self.keys),
             POP_ANY: _popped(handle),

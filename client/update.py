@@ -1,0 +1,128 @@
+"""Storing many entries: in messages of bounded size, each of them atomic at its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from holdall import protocol
+from holdall.bodies import decode, encode
+from holdall.client import transfer
+from holdall.client.ask import Ask, Operation
+from holdall.client.exchange import all_of, place_of
+from holdall.client.pieces import Pieces
+from holdall.client.serialization import check_size, encode_key, encode_value, key_object
+from holdall.errors import Error, RequestSizeError
+from holdall.protocol import Buffer
+from holdall.slots import key_hash
+
+if TYPE_CHECKING:
+    from holdall.client.handle import Handle
+
+UPDATE_ROUND_BYTES = 4 * protocol.UPDATE_BYTES_MAX
+"""The messages of an update that are on their way at once."""
+
+
+class _Entry(NamedTuple):
+    """An entry of an update: encoded key, key object if need be, value, and the key for messages."""
+
+    data: bytes
+    key_object: bytes | None
+    field: bytes | Pieces
+    key: object
+
+    @property
+    def size(self) -> int:
+        """In bytes, a blob's included."""
+        return len(self.data) + len(self.key_object or b"") + len(self.field)
+
+
+def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
+    """Store these items, those that came before the iterator raised too. Returns how many were stored."""
+    entries: dict[bytes, _Entry] = {}  # by key: of two for one key the last counts, in whatever order messages arrive
+    failure: Exception | None = None
+    try:
+        for count, (key, value) in enumerate(items):
+            if count == protocol.UPDATE_ENTRIES_MAX:
+                raise RequestSizeError(
+                    f"an update of {handle.label} has at most {protocol.UPDATE_ENTRIES_MAX:,} entries; nothing was stored: "
+                    "divide it into several"
+                )
+            encoded = encode_key(handle.label, key)
+            shown_as, field = key_object(handle.label, key, encoded), encode_value(handle.label, key, value)
+            entry = _Entry(encoded.data, shown_as, field, key)
+            check_size(handle.label, key, entry.size)
+            earlier = entries.get(encoded.data)
+            if earlier is None:
+                entries[encoded.data] = entry
+            elif not skip_if_exists:
+                entries[encoded.data] = entry._replace(
+                    key_object=earlier.key_object
+                )  # as with dict, the key that came first stays
+    except Error:
+        raise
+    except Exception as error:  # of the caller's iterator, or a key's __hash__: as with dict, what came before it is stored
+        failure = error
+    dict_id = handle.id or (yield from handle.hydration())
+    flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
+    stored = 0
+    for groups in _rounds(_by_worker(handle, entries.values())):
+        stored += yield from _put_groups(handle, dict_id, groups, flags)
+    if failure is not None:
+        raise failure
+    return stored
+
+
+def _put_groups(handle: Handle, dict_id: bytes, groups: list[list[_Entry]], flags: int) -> Operation[int]:
+    """Store groups of entries, each of them in one message; those again whose blobs a worker has lost."""
+    stored = 0
+    for _ in range(transfer.TRIES_MAX):
+        asks: list[Ask] = []
+        for group in groups:
+            body: list[tuple[bytes, bytes | None, Buffer]] = []
+            for data, shown_as, field, key in group:
+                if isinstance(field, Pieces):
+                    field = yield from transfer.upload(place_of(handle, "update", key, data), field, None)
+                body.append((data, shown_as, field))
+            hash_ = handle.connected().roster.worker_of(key_hash(handle.crc, group[0].data)).hash
+            asks.append(Ask(protocol.PUT_MANY, hash_, "update", handle.label, dict_id=dict_id, value=encode(body), flags=flags))
+        left: list[list[_Entry]] = []
+        for group, reply in zip(groups, (yield from all_of(handle, asks)), strict=True):
+            if reply.status == protocol.UNKNOWN_BLOB:
+                left.append(group)
+            else:
+                stored += decode(int, reply.payload)
+        if not left:
+            return stored
+        groups = left
+    raise transfer.lost(place_of(handle, "update", None, b""))
+
+
+def _by_worker(handle: Handle, entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
+    """The entries in groups of bounded size, each for one worker."""
+    roster = handle.connected().roster
+    groups: dict[int, list[_Entry]] = {}
+    sizes: dict[int, int] = {}
+    for entry in entries:
+        index = roster.worker_of(key_hash(handle.crc, entry.data)).index
+        if index in groups and sizes[index] + entry.size > protocol.UPDATE_BYTES_MAX:
+            yield groups.pop(index)
+        if index not in groups:
+            groups[index], sizes[index] = [], 0
+        groups[index].append(entry)
+        sizes[index] += entry.size
+    yield from groups.values()
+
+
+def _rounds(groups: Iterable[list[_Entry]]) -> Iterator[list[list[_Entry]]]:
+    """As many groups together as may be on their way at once."""
+    together: list[list[_Entry]] = []
+    size = 0
+    for group in groups:
+        together.append(group)
+        size += sum(entry.size for entry in group)
+        if size >= UPDATE_ROUND_BYTES:
+            yield together
+            together, size = [], 0
+    if together:
+        yield together

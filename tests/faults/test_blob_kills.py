@@ -1,0 +1,109 @@
+"""Workers killed at every step of a blob's life: the value is there, whole and once, and no file is left over."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import holdall
+from holdall import Dict
+from holdall.blob import CHUNK_BYTES
+from holdall.client.transfer import WINDOW_CHUNKS
+from tests.processes import children, until
+
+WINDOWS = 3
+VALUE = os.urandom(WINDOWS * WINDOW_CHUNKS * CHUNK_BYTES)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def service(data: Path) -> Iterator[holdall.LocalService]:
+    """In the weakest mode: what is lost here when a process is killed would be lost in any."""
+    with holdall.LocalService(data, workers=1, sync="off") as running:
+        yield running
+
+
+@pytest.fixture
+def kill(service: holdall.LocalService, data: Path) -> Callable[[], None]:
+    service_pid = int((data / "lock").read_text())
+
+    def kill() -> None:
+        victim = children(service_pid)["worker 0"]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: children(service_pid).get("worker 0", victim) != victim)
+
+    return kill
+
+
+def at(step: int, do: Callable[[], None]) -> Callable[[int, int], None]:
+    """A progress that does this once, when the transfer has come so far."""
+    steps = iter(range(100))
+    return lambda _done, _total: do() if next(steps) == step else None
+
+
+def files(data: Path) -> list[Path]:
+    return [*data.glob("worker-0/blobs/*")]
+
+
+@pytest.mark.parametrize("step", range(WINDOWS + 1))
+def test_a_put_outlives_a_kill_at_any_step(d: Dict[Any, Any], kill: Callable[[], None], data: Path, step: int) -> None:
+    d["key"] = 1
+    d.put("key", VALUE, progress=at(step, kill))
+    assert d["key"] == VALUE
+    kill()
+    assert d["key"] == VALUE
+    until(lambda: len(files(data)) == 1)
+    assert d.pop("key") == VALUE
+    until(lambda: not files(data))
+
+
+@pytest.mark.parametrize("step", range(WINDOWS))
+def test_a_get_outlives_a_kill_at_any_step(d: Dict[Any, Any], kill: Callable[[], None], step: int) -> None:
+    d["key"] = VALUE
+    assert d.get("key", progress=at(step, kill)) == VALUE
+    d.clear()
+
+
+@pytest.mark.parametrize("end", ["replaced", "deleted"])
+def test_a_value_that_goes_while_it_is_read_and_the_worker_is_killed_is_read_anew(
+    d: Dict[Any, Any], kill: Callable[[], None], data: Path, end: str
+) -> None:
+    d["key"] = VALUE
+
+    def change() -> None:
+        if end == "replaced":
+            d["key"] = VALUE[::-1]
+        else:
+            del d["key"]
+        kill()
+
+    assert d.get("key", progress=at(1, change)) == (VALUE[::-1] if end == "replaced" else None)
+    d.clear()
+    until(lambda: not files(data))
+
+
+def test_a_popped_value_is_read_although_the_worker_is_killed(
+    d: Dict[Any, Any], kill: Callable[[], None], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    d["key"] = VALUE
+    from holdall.client import transfer
+
+    download = transfer.download
+
+    def killing(place: Any, reference: Any, progress: Any) -> Any:
+        kill()
+        return download(place, reference, progress or at(1, kill))
+
+    monkeypatch.setattr(transfer, "download", killing)
+    assert d.pop("key") == VALUE
+    assert "key" not in d
+    until(lambda: not files(data))

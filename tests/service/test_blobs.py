@@ -1,0 +1,281 @@
+"""Values of any size through a real service: whole, from and to the caller's memory, in both colours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import holdall
+from holdall import Dict, LargeValueWarning, RequestSizeError, StorageError
+from holdall.blob import BLOB_BYTES_MIN, CHUNK_BYTES
+from holdall.client import serialization
+from holdall.client.ask import Ask, Chunks
+from holdall.client.operations import put
+from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, WRITE_CHUNK
+from tests.processes import until
+
+PICKLED_OVERHEAD = len(pickle.dumps(bytes(BLOB_BYTES_MIN), 5)) - BLOB_BYTES_MIN
+
+
+def blob_files(data: Path) -> list[Path]:
+    return [*data.glob("worker-*/blobs/*")]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[tuple[Dict[str, Any], Path]]:
+    """A Dict in a service of its own, and that one's data directory."""
+    with holdall.LocalService(tmp_path, workers=1, sync="off"):
+        yield Dict.from_name("own", create_if_missing=True).hydrate(), tmp_path
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1, CHUNK_BYTES - BLOB_BYTES_MIN, CHUNK_BYTES - BLOB_BYTES_MIN + 1])
+def test_values_around_the_size_from_which_they_are_blobs_come_back(d: Dict[Any, Any], excess: int) -> None:
+    value = os.urandom(BLOB_BYTES_MIN - PICKLED_OVERHEAD + excess)
+    d["key"] = value
+    assert d["key"] == value
+    assert d.pop("key") == value
+
+
+def test_only_values_above_that_size_have_files(own: tuple[Dict[str, Any], Path]) -> None:
+    d, data = own
+    d["inline"] = bytes(BLOB_BYTES_MIN - PICKLED_OVERHEAD)
+    assert blob_files(data) == []
+    d["blob"] = bytes(BLOB_BYTES_MIN - PICKLED_OVERHEAD + 1)
+    assert len(blob_files(data)) == 1
+    del d["blob"]
+    until(lambda: not blob_files(data))
+
+
+@pytest.mark.parametrize("made", [bytes, bytearray, lambda size: "x" * size, lambda size: ["y" * 1000] * (size // 1000)])
+def test_the_largest_values_of_plain_types_come_back(d: Dict[Any, Any], made: Any) -> None:
+    value = made(5 * CHUNK_BYTES + 3)
+    d["key"] = value
+    assert d["key"] == value
+
+
+def test_arrays_come_back_as_views_of_one_buffer_that_may_be_written_to(d: Dict[Any, Any]) -> None:
+    arrays = [np.arange(300_000.0), np.ones((700, 700), np.complex128), np.arange(100_001, dtype=np.uint8)]
+    d["key"] = arrays
+    found = d["key"]
+    for before, after in zip(arrays, found, strict=True):
+        np.testing.assert_array_equal(before, after)
+        assert after.flags.aligned
+        after[0] = 1
+    assert not found[0].flags.owndata
+
+
+def test_what_is_sent_is_the_memory_of_the_array(d: Dict[Any, Any]) -> None:
+    array = np.arange(1_000_000.0)
+    operation = put(d, "key", array, False)
+    asked: Any = next(operation)
+    assert isinstance(asked, Chunks)
+    sent = [np.frombuffer(ask.value, np.uint8) for ask in asked if ask.opcode == WRITE_CHUNK]
+    assert len(sent) == 4
+    assert [np.shares_memory(array, each) for each in sent] == [False, True, True, True]  # the first has the pickle before it
+
+
+def test_large_bytes_are_not_copied_to_be_sent(d: Dict[Any, Any]) -> None:
+    value = os.urandom(3 * CHUNK_BYTES)
+    asked: Any = next(put(d, "key", value, False))
+    memory = np.frombuffer(value, np.uint8)
+    assert any(np.shares_memory(memory, np.frombuffer(ask.value, np.uint8)) for ask in asked)
+
+
+def test_every_way_to_read_gives_the_whole_value(d: Dict[Any, Any]) -> None:
+    value = os.urandom(2 * CHUNK_BYTES)
+    d.update({"a": value, "b": 1, "c": value[::-1]})
+    whole = {"a": value, "b": 1, "c": value[::-1]}
+    assert dict(d.items()) == d.copy() == d.get_many(["a", "b", "c", "d"]) == whole
+    assert sorted(map(len, (each for each in d.values() if each != 1))) == [len(value)] * 2
+    assert d == whole
+    assert d.setdefault("a", 5) == value
+    assert d.setdefault("e", value) == value
+    assert d.setdefault("e", value[::-1]) == value
+    assert d.put("a", value[::-1], skip_if_exists=True) is False
+    assert d.put_many({"a": value[::-1], "f": value}, skip_if_exists=True) == 1
+    assert d.pop_many(["a", "b", "f"]) == {"a": value, "b": 1, "f": value}
+    assert {d.popitem()[0], d.popitem()[0]} == {"c", "e"}
+    assert len(d) == 0
+
+
+def test_awaitable_twins_carry_large_values_too(d: Dict[Any, Any]) -> None:
+    values = {number: os.urandom(BLOB_BYTES_MIN * (1 + number % 7)) for number in range(30)}
+
+    async def exchange() -> None:
+        await asyncio.gather(*(d.put.aio(number, value) for number, value in values.items()))
+        assert await asyncio.gather(*(d.get.aio(number) for number in values)) == [*values.values()]
+        assert {key: value async for key, value in d.items.aio()} == values
+        assert await asyncio.gather(*(d.pop.aio(number) for number in values)) == [*values.values()]
+
+    asyncio.run(exchange())
+    assert len(d) == 0
+
+
+def test_readers_of_a_value_that_is_replaced_get_one_or_the_other(d: Dict[Any, Any]) -> None:
+    values = [bytes([number]) * (3 * CHUNK_BYTES) for number in range(4)]
+    d["key"] = values[0]
+    stop = threading.Event()
+    wrong: list[object] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                if d["key"] not in values:
+                    wrong.append("torn")
+            except Exception as error:
+                wrong.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for each in readers:
+        each.start()
+    for number in range(24):
+        d["key"] = values[number % 4]
+    stop.set()
+    for each in readers:
+        each.join()
+    assert wrong == []
+
+
+def test_of_many_who_pop_a_large_value_one_gets_it(own: tuple[Dict[str, Any], Path]) -> None:
+    d, data = own
+    value = os.urandom(2 * CHUNK_BYTES)
+    d["key"] = value
+    got: list[Any] = []
+    threads = [threading.Thread(target=lambda: got.append(d.pop("key", None))) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert sorted(got, key=lambda each: each is None) == [value, *[None] * 7]
+    until(lambda: not blob_files(data))
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_the_limit_is_at_100_mib_with_the_key(d: Dict[Any, Any], excess: int) -> None:
+    overhead = len(pickle.dumps(bytes(OBJECT_BYTES_MAX), 5)) - OBJECT_BYTES_MAX + len(b"skey")
+    value = bytes(OBJECT_BYTES_MAX - overhead + excess)
+    if excess:
+        with pytest.raises(RequestSizeError, match=r"'key' and its value have 104,857,601 bytes.*nothing was stored"):
+            d["key"] = value
+        with pytest.raises(RequestSizeError):
+            d.update({"small": 1, "key": value})
+        assert len(d) == 0
+    else:
+        d["key"] = value
+        assert d["key"] == value
+
+
+def test_a_key_has_a_limit_of_its_own(d: Dict[Any, Any]) -> None:
+    d["x" * (KEY_OBJECT_BYTES_MAX - 100)] = 1
+    assert [len(key) for key in d] == [KEY_OBJECT_BYTES_MAX - 100]
+    with pytest.raises(RequestSizeError, match=r"at most 1,048,576; nothing was stored"):
+        d["x" * KEY_OBJECT_BYTES_MAX] = 1
+
+
+def test_values_above_5_mib_give_one_warning_per_process(d: Dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serialization, "_warned", False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        d["key"] = bytes(serialization.WARNING_BYTES - 100)
+        assert caught == []
+        d["key"] = bytes(serialization.WARNING_BYTES)
+        d["key"] = bytes(serialization.WARNING_BYTES)
+    assert [each.category for each in caught] == [LargeValueWarning]
+    assert "best for objects under 5 MiB" in str(caught[0].message)
+
+
+def test_progress_is_told_up_to_the_end(d: Dict[Any, Any]) -> None:
+    size = 9 * CHUNK_BYTES + 5
+    told: list[tuple[int, int]] = []
+    d.put("key", bytes(size), progress=lambda done, total: told.append((done, total)))
+    in_all = told[-1][1]
+    assert in_all > size
+    assert [done for done, _total in told] == [4 * CHUNK_BYTES, 8 * CHUNK_BYTES, in_all]
+    again: list[tuple[int, int]] = []
+    d.get("key", progress=lambda done, total: again.append((done, total)))
+    assert again == told
+    d.put("key", 1, progress=told.append)  # type: ignore[arg-type]
+    assert again == told
+
+
+def test_a_progress_that_raises_ends_the_call_and_nothing_is_stored(d: Dict[Any, Any]) -> None:
+    def stop(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        d.put("key", bytes(9 * CHUNK_BYTES), progress=stop)
+    assert len(d) == 0
+    d["key"] = 1
+    assert d["key"] == 1
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut short", "missing"])
+def test_a_damaged_file_is_a_storage_error_that_names_it(own: tuple[Dict[str, Any], Path], damage: str) -> None:
+    d, data = own
+    d["key"] = bytes(2 * CHUNK_BYTES)
+    (file,) = blob_files(data)
+    if damage == "flipped":
+        with open(file, "r+b") as opened:
+            opened.seek(CHUNK_BYTES + 7)
+            opened.write(b"\x01")
+    elif damage == "cut short":
+        os.truncate(file, CHUNK_BYTES + 7)
+    else:
+        file.unlink()
+    with pytest.raises(StorageError, match=f"cannot get 'key' in Dict 'own'.*{file.name}"):
+        d["key"]
+    d["key"] = 1
+    assert d["key"] == 1
+
+
+UPLOADER = """
+import os, sys
+import holdall
+
+def told(done, total):
+    print(done, flush=True)
+    sys.stdin.read()
+
+holdall.Dict.from_name("own").put("key", bytes(50_000_000), progress=told)
+"""
+
+
+def test_a_client_that_is_killed_in_the_middle_leaves_nothing_after_a_start(tmp_path: Path) -> None:
+    with holdall.LocalService(tmp_path, workers=1, sync="off"):
+        d = Dict[str, Any].from_name("own", create_if_missing=True).hydrate()
+        uploader = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", UPLOADER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+        )
+        assert uploader.stdout is not None
+        assert uploader.stdin is not None
+        assert uploader.stdout.readline()
+        uploader.kill()
+        uploader.wait()
+        uploader.stdout.close()
+        uploader.stdin.close()
+        assert [file.suffix for file in blob_files(tmp_path)] == [".part"]
+        assert "key" not in d
+    with holdall.LocalService(tmp_path, sync="off"):
+        d = Dict[str, Any].from_name("own").hydrate()
+        until(lambda: not blob_files(tmp_path))
+        assert len(d) == 0
+
+
+def test_a_message_of_a_transfer_is_small(d: Dict[Any, Any]) -> None:
+    asked: Any = next(put(d, "key", bytes(20 * CHUNK_BYTES), False))
+    assert [type(ask) for ask in asked] == [Ask] * 4
+    assert max(len(ask.value) for ask in asked) == CHUNK_BYTES

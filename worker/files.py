@@ -1,0 +1,101 @@
+"""What a worker needs of its folder of blob files, and one in memory that can crash.
+
+A blob is written in pieces to a scratch file, and sealed: checked, made to survive a power cut, and given its name, all at
+once. Sealing and removing take long and are only begun here; `sealed` tells later which ones have ended. The worker is
+the only user, from one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+from zlib import crc32
+
+from holdall.blob import Reference
+from holdall.protocol import Buffer
+
+
+class Sealed(NamedTuple):
+    """How the sealing of a blob ended: `torn` if it is not what was meant, an error's text if it could not be done."""
+
+    id: bytes
+    torn: bool = False
+    error: str = ""
+
+
+class Files(Protocol):
+    """Files named by blob ids."""
+
+    def write(self, blob_id: bytes, offset: int, data: Buffer) -> None:
+        """Write a piece of a scratch file, made with the first one. Raises StorageError."""
+
+    def seal(self, reference: Reference) -> None:
+        """Begin to make a scratch file this blob."""
+
+    def sealed(self) -> list[Sealed]:
+        """What has ended since the last call."""
+        ...
+
+    def read(self, blob_id: bytes, offset: int, size: int) -> bytes | None:
+        """A part of a blob, None if there is no such file. Raises StorageError, naming the file."""
+
+    def remove(self, blob_ids: Iterable[bytes]) -> None:
+        """Begin to remove these blobs, scratch files too."""
+
+    def names(self) -> list[bytes]:
+        """The ids of all files, scratch files too."""
+        ...
+
+    def free_bytes(self) -> int:
+        """The room on the disk."""
+        ...
+
+    def close(self) -> None:
+        """End what was begun. Nothing may be called afterwards."""
+
+
+class MemoryFiles:
+    """Files in memory, for tests and the simulator: `crash` loses what a power cut would."""
+
+    def __init__(self) -> None:
+        self.scratch: dict[bytes, bytearray] = {}
+        self.blobs: dict[bytes, bytes] = {}
+        self.begun: list[Reference] = []
+        """What is to be sealed by the next call of `sealed`."""
+
+    def write(self, blob_id: bytes, offset: int, data: Buffer) -> None:
+        scratch = self.scratch.setdefault(blob_id, bytearray())
+        scratch.extend(bytes(max(0, offset - len(scratch))))
+        scratch[offset : offset + len(data)] = data
+
+    def seal(self, reference: Reference) -> None:
+        self.begun.append(reference)
+
+    def sealed(self) -> list[Sealed]:
+        begun, self.begun = self.begun, []
+        ended: list[Sealed] = []
+        for reference in begun:
+            data = bytes(self.scratch.pop(reference.id, b""))
+            torn = (len(data), crc32(data)) != reference[1:]
+            if not torn:
+                self.blobs[reference.id] = data
+            ended.append(Sealed(reference.id, torn))
+        return ended
+
+    def read(self, blob_id: bytes, offset: int, size: int) -> bytes | None:
+        data = self.blobs.get(blob_id)
+        return None if data is None else data[offset : offset + size]
+
+    def remove(self, blob_ids: Iterable[bytes]) -> None:
+        for blob_id in blob_ids:
+            self.blobs.pop(blob_id, None)
+            self.scratch.pop(blob_id, None)
+
+    def names(self) -> list[bytes]:
+        return [*self.blobs, *self.scratch]
+
+    def free_bytes(self) -> int:
+        return 1 << 40
+
+    def close(self) -> None:
+        self.begun.clear()

@@ -1,0 +1,186 @@
+"""A worker's blob files on disk: worker-N/blobs/, named by blob ids in hexadecimal digits; scratch files end in `.part`.
+
+To write a piece goes at once: it lands in the page cache. What waits for the disk (fsync, rename, unlink of a large file) is
+done one after the other by a thread, so that it stops no other request; it wakes the loop when a blob is sealed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from zlib import crc32
+
+from holdall.blob import Reference
+from holdall.errors import StorageError
+from holdall.protocol import Buffer
+from holdall.worker.files import Sealed
+
+SCRATCH = ".part"
+SYNC_BYTES = 8 * 1024 * 1024
+"""After so much of a blob has been written it begins to go to the disk: then sealing it is short, and does not hold up others'
+writes, which wait for the same journal.
+"""
+READ_BYTES = 4 * 1024 * 1024
+"""How much of a file is in memory at once while it is checked."""
+
+
+class Folder:
+    """The files in `path`, which is made if it is missing.
+
+    `wake` is called from a thread when `sealed` has something to tell; with `sync` what is sealed survives a power cut.
+    """
+
+    def __init__(self, path: Path, *, sync: bool, wake: Callable[[], None] = lambda: None) -> None:
+        self._path = path
+        self._sync = sync
+        self._wake = wake
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[Sealed] = queue.SimpleQueue()
+        self._unsynced: dict[bytes, int] = {}
+        self._thread: threading.Thread | None = None
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise StorageError(f"the folder {path} cannot be made: {error.strerror}") from None
+
+    def write(self, blob_id: bytes, offset: int, data: Buffer) -> None:
+        file = self._file(blob_id, SCRATCH)
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                left = memoryview(data)
+                while left:
+                    written = os.pwrite(descriptor, left, offset)
+                    left, offset = left[written:], offset + written
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StorageError(f"the blob file {file} cannot be written: {error.strerror}") from None
+        if self._sync:
+            self._unsynced[blob_id] = self._unsynced.get(blob_id, 0) + len(data)
+            if self._unsynced[blob_id] >= SYNC_BYTES:
+                self._unsynced[blob_id] = 0
+                self._do(lambda: _sync(file))
+
+    def seal(self, reference: Reference) -> None:
+        self._unsynced.pop(reference.id, None)
+        self._do(lambda: self._seal(reference))
+
+    def sealed(self) -> list[Sealed]:
+        ended: list[Sealed] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                ended.append(self._ended.get_nowait())
+        return ended
+
+    def read(self, blob_id: bytes, offset: int, size: int) -> bytes | None:
+        file = self._file(blob_id)
+        try:
+            descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(f"the blob file {file} cannot be read: {error.strerror}") from None
+        try:
+            data = os.pread(descriptor, size, offset)
+        except OSError as error:
+            raise StorageError(f"the blob file {file} cannot be read: {error.strerror}") from None
+        finally:
+            os.close(descriptor)
+        if len(data) != size:
+            raise StorageError(f"the blob file {file} is damaged: it ends before byte {offset + size:,}")
+        return data
+
+    def remove(self, blob_ids: Iterable[bytes]) -> None:
+        for blob_id in blob_ids:
+            self._unsynced.pop(blob_id, None)
+            self._do(lambda blob_id=blob_id: self._remove(blob_id))  # type: ignore[misc]
+
+    def names(self) -> list[bytes]:
+        found: list[bytes] = []
+        for name in os.listdir(self._path):
+            with contextlib.suppress(ValueError):  # somebody else's file
+                found.append(bytes.fromhex(name.removesuffix(SCRATCH)))
+        return found
+
+    def free_bytes(self) -> int:
+        found = os.statvfs(self._path)
+        return found.f_bavail * found.f_frsize
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+
+    def _file(self, blob_id: bytes, suffix: str = "") -> str:
+        return f"{self._path}/{blob_id.hex()}{suffix}"
+
+    def _do(self, job: Callable[[], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="blob files", daemon=True)
+            self._thread.start()
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+
+    def _seal(self, reference: Reference) -> None:
+        scratch, file = self._file(reference.id, SCRATCH), self._file(reference.id)
+        try:
+            torn = not _holds(scratch, reference, sync=self._sync)
+            if not torn:
+                os.rename(scratch, file)
+                if self._sync:
+                    sync_folder(self._path)
+            self._ended.put(Sealed(reference.id, torn))
+        except FileNotFoundError:
+            self._ended.put(Sealed(reference.id, torn=True))
+        except OSError as error:
+            full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
+            self._ended.put(Sealed(reference.id, error=f"the blob file {scratch} cannot be sealed: {error.strerror}{full}"))
+        self._wake()
+
+    def _remove(self, blob_id: bytes) -> None:
+        for suffix in ("", SCRATCH):
+            with contextlib.suppress(OSError):  # one that stays is collected at the next start
+                os.unlink(self._file(blob_id, suffix))
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in this folder survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(file: str) -> None:
+    """Begin with what `_holds` ends; it also finds the errors."""
+    with contextlib.suppress(OSError), open(file, "rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _holds(file: str, reference: Reference, *, sync: bool) -> bool:
+    """Whether the file is this blob; with `sync` it survives a power cut afterwards."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size != reference.size:
+            return False
+        crc = 0
+        for offset in range(0, reference.size, READ_BYTES):
+            crc = crc32(os.pread(descriptor, READ_BYTES, offset), crc)
+        if crc != reference.crc:
+            return False
+        if sync:
+            os.fsync(descriptor)
+        return True
+    finally:
+        os.close(descriptor)

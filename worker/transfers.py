@@ -1,0 +1,36 @@
+"""What a worker does with the chunks of blobs, one function per opcode. None of it needs to know the Dict.
+
+All may be repeated: a chunk lands where it landed before, a sealed blob stays sealed.
+"""
+
+from __future__ import annotations
+
+from holdall import protocol
+from holdall.blob import chunk_of, reference_of
+from holdall.protocol import Reply, Request
+from holdall.worker.refused import Refused
+from holdall.worker.transaction import Transaction
+
+
+def write_chunk(transaction: Transaction, request: Request) -> Reply:
+    if transaction.no_room:
+        raise Refused(protocol.NO_ROOM, transaction.no_room)
+    transaction.blobs.write(request.session, chunk_of(request.key), request.value, transaction.elapsed)
+    return Reply(protocol.OK, request.sequence, 0, b"")
+
+
+def seal(transaction: Transaction, request: Request) -> Reply | None:
+    """None: it is answered later, when the blob is as durable as promised."""
+    if not transaction.blobs.seal(reference_of(request.value)):
+        return None
+    return Reply(protocol.OK, request.sequence, 0, b"")
+
+
+def read_chunk(transaction: Transaction, request: Request) -> Reply:
+    data = transaction.blobs.read(chunk_of(request.key), transaction.elapsed)
+    return Reply(protocol.OK, request.sequence, 0, data)
+
+
+def drop_blob(transaction: Transaction, request: Request) -> Reply:
+    transaction.blobs.release(chunk_of(request.key).id)
+    return Reply(protocol.OK, request.sequence, 0, b"")
