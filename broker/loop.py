@@ -14,6 +14,7 @@ from holdall.service.address import listen
 from holdall.service.child import EXIT_IDLE, STUCK, Child
 from holdall.service.door import Door
 from holdall.service.settings import BrokerSettings
+from holdall.service.unsent import Unsent
 from holdall.service.watch import Watch
 
 MESSAGES_PER_TURN = 200
@@ -39,6 +40,7 @@ def serve(settings: BrokerSettings, child: Child) -> int:
 
 def _relay(broker: Broker, settings: BrokerSettings, child: Child, front: Any, back: Any) -> int:
     watch = Watch(child, Door(*settings.listen), front, back)
+    send = Sender(broker, front, back).send
     broker.used_at = time.monotonic()
     expire_due = 0.0
     while True:
@@ -55,12 +57,12 @@ def _relay(broker: Broker, settings: BrokerSettings, child: Child, front: Any, b
                 parts = frames.receive(socket, small)
                 watch.touch(front)
                 watch.touch(back)
-                _send(broker, decide(parts, now), now, front, back)
+                send(decide(parts, now), now)
         if now >= expire_due:
             expire_due = now + EXPIRE_SECONDS
             watch.touch(front)
             watch.touch(back)
-            _send(broker, broker.expire(now), now, front, back)
+            send(broker.expire(now), now)
             while broker.stuck:
                 child.say(f"{STUCK}worker {broker.stuck.pop()}")
             if settings.idle_seconds is not None and now - broker.used_at > settings.idle_seconds:
@@ -68,12 +70,25 @@ def _relay(broker: Broker, settings: BrokerSettings, child: Child, front: Any, b
                 return EXIT_IDLE
 
 
-def _send(broker: Broker, sends: list[Send], now: float, front: Any, back: Any) -> None:
-    for to_worker, parts in sends:
-        try:
-            frames.send(back if to_worker else front, parts)
-        except zmq.ZMQError:
-            if to_worker:
-                _send(broker, broker.unreachable(parts, now), now, front, back)
-            else:
-                broker.counts["replies to clients that are gone or do not read"] += 1
+class Sender:
+    """Sends what the broker decides. A message that its worker does not take is decided upon again."""
+
+    def __init__(self, broker: Broker, front: Any, back: Any) -> None:
+        self._broker = broker
+        self._front = front
+        self._back = back
+        self._unsent = Unsent()
+
+    def send(self, sends: list[Send], now: float) -> None:
+        """Send these messages."""
+        for to_worker, parts in sends:
+            try:
+                if to_worker:
+                    frames.send(self._back, parts)
+                elif not self._unsent.send(self._front, parts):
+                    self._broker.counts["replies to clients that do not read"] += 1
+            except zmq.ZMQError:
+                if to_worker:
+                    self.send(self._broker.unreachable(parts, now), now)
+                else:
+                    self._broker.counts["replies to clients that are gone"] += 1

@@ -43,7 +43,17 @@ def receive(socket: Any, small: int) -> list[Any]:
 
 def send(socket: Any, frames: list[Buffer]) -> None:
     """Send a message without waiting. Raises zmq.ZMQError: Again if there is no room, EHOSTUNREACH if there is no such peer."""
-    for frame in frames[:-1]:
-        socket.send(frame, _DONTWAIT_SNDMORE, copy=len(frame) <= COPIED_BYTES_MAX)
+    _send_first(socket, frames)
     last = frames[-1]
     socket.send(last, _DONTWAIT, copy=len(last) <= COPIED_BYTES_MAX)
+
+
+def send_tracked(socket: Any, frames: list[Buffer]) -> Any:
+    """The same for a message whose last frame is large. Returns what has `done` once that has left this process."""
+    _send_first(socket, frames)
+    return socket.send(frames[-1], _DONTWAIT, copy=False, track=True)
+
+
+def _send_first(socket: Any, frames: list[Buffer]) -> None:
+    for frame in frames[:-1]:
+        socket.send(frame, _DONTWAIT_SNDMORE, copy=len(frame) <= COPIED_BYTES_MAX)

@@ -23,6 +23,7 @@ from holdall.service.address import listen
 from holdall.service.child import Child
 from holdall.service.door import Door
 from holdall.service.settings import WorkerSettings
+from holdall.service.unsent import Unsent
 from holdall.service.watch import Watch
 from holdall.worker.core import Answer, Message
 from holdall.worker.directory import DataDirectory, Layout
@@ -82,6 +83,7 @@ class Loop:
         self._instance = secrets.token_bytes(16)
         self._watch = Watch(child, Door(settings.address), dealer, router)
         self._wake = self._watch.waker()
+        self._unsent = Unsent()
         self._space = Space(directory.part(settings.index))
         self._open()
         self._hello_due = self._flush_due = self._sweep_due = 0.0
@@ -142,7 +144,7 @@ class Loop:
         for origin, route, parts in answers:
             self._watch.touch(origin)
             try:
-                frames.send(origin, [route, *parts])
+                self._unsent.send(origin, [route, *parts])
             except zmq.ZMQError:  # its client is gone, or does not read: it will ask again
                 pass
 
