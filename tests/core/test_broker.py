@@ -13,11 +13,11 @@ from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.broker.core import PARKED_BYTES_MAX, PARKED_REQUESTS_MAX, PARKED_SECONDS, SILENT_SECONDS, Broker, Send
 from holdall.frames import FRAMES_MAX
 from holdall.protocol import Reply, Request
-from holdall.slots import SLOTS, slot_hash, slot_of, slot_range
+from holdall.slots import SLOTS, part_hash, slot_of, slot_range
 
 LAYOUT = b"L" * 16
 WORKERS = 2
-FIRST, SECOND = 0, slot_hash(SLOTS - 1)
+FIRST, SECOND = 0, part_hash(SLOTS - 1, SLOTS)
 """A slot of each of the two workers."""
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from holdall import bodies, keys, protocol
 from holdall.errors import ProtocolError
 from holdall.protocol import Reply, Request
-from holdall.slots import SLOTS, dict_crc, key_hash, slot_hash, slot_of, slot_range
+from holdall.slots import SLOTS, dict_crc, key_hash, part_hash, slot_of, slot_range
 
 u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 ids = st.binary(min_size=16, max_size=16)
@@ -103,7 +103,7 @@ def test_few_and_regular_keys_spread_over_all_workers(kind: str, workers: int) -
 
 @given(st.integers(0, SLOTS - 1))
 def test_a_slot_has_a_hash(slot: int) -> None:
-    assert slot_of(slot_hash(slot)) == slot
+    assert slot_of(part_hash(slot, SLOTS)) == slot
 
 
 @given(st.integers(1, SLOTS), u32)

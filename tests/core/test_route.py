@@ -13,7 +13,7 @@ from holdall.client.ask import Ask
 from holdall.client.channel import RESEND_SECONDS, Channel, Waiting
 from holdall.client.route import PROBE_SECONDS, STEADY_SECONDS, Route
 from holdall.protocol import Reply
-from holdall.slots import slot_hash, slot_range
+from holdall.slots import SLOTS, part_hash, slot_range
 
 LAYOUT = b"the layout's id."
 WORKERS = [RosterWorker(index, *slot_range(index, 2), [f"ipc:///worker-{index}"]) for index in range(2)]
@@ -44,7 +44,7 @@ def direct(route: Route, now: float = 0.0, index: int = 0) -> Route:
 def test_the_slots_of_each_worker_have_its_route() -> None:
     line = channel()
     for worker in WORKERS:
-        routes = {line.route_of(slot_hash(slot)) for slot in range(worker.first_slot, worker.end_slot)}
+        routes = {line.route_of(part_hash(slot, SLOTS)) for slot in range(worker.first_slot, worker.end_slot)}
         assert [route.address for route in routes] == worker.addresses
 
 

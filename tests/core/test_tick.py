@@ -12,7 +12,7 @@ from holdall import protocol
 from holdall.blob import BLOB_BYTES_MIN
 from holdall.bodies import Page, PageRequest, Registration, decode, encode
 from holdall.protocol import Reply, Request
-from holdall.slots import SLOTS, dict_crc, key_hash, part_hash, slot_hash
+from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Message, Worker
 from holdall.worker.entries import PAGE_BYTES_MAX
 from holdall.worker.sessions import SESSION_SECONDS
@@ -216,7 +216,7 @@ def test_a_request_for_another_workers_slot_is_sent_back() -> None:
     store = MemoryStore()
     format_store(store)
     worker = Worker(store, 0, 2, sync=True)
-    request = Request(protocol.GET, 0, slot_hash(1023), SESSION, 1, 1, DICT, b"sk", b"")
+    request = Request(protocol.GET, 0, part_hash(1023, SLOTS), SESSION, 1, 1, DICT, b"sk", b"")
     answers = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
     assert protocol.parse_reply(*answers[0].frames).status == protocol.WRONG_WORKER  # type: ignore[arg-type]
 
