@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from holdall.service import process
+from holdall.service.child import READY
+from holdall.service.settings import ServiceSettings
 
 WAIT_SECONDS = 20.0
 """More than anything here takes; less than a call's own 30 s, so that a call that hangs is seen to hang."""
+
+
+@contextlib.contextmanager
+def service_process(settings: ServiceSettings, *prefix: str) -> Iterator[int]:
+    """A service as a child of this process, started through the command `prefix`; its process id."""
+    argv, pipe = process.command("holdall.service", settings), subprocess.PIPE
+    with subprocess.Popen([*prefix, *argv], stdin=pipe, stdout=pipe, env=process.environment()) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        assert running.stdout.readline().decode().strip() == READY
+        yield running.pid
+        running.stdin.close()
+        assert running.wait(WAIT_SECONDS) == 0
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,30 +13,20 @@ from typing import Any
 import pytest
 
 from holdall import Client, Dict
-from holdall.service.child import READY
 from holdall.service.door import raise_descriptor_limit
-from holdall.service.process import command, environment
 from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url
 from tests.fuzz.strangers import GREETING, connected
-from tests.processes import WAIT_SECONDS, children, process_ids, until
+from tests.processes import children, process_ids, service_process, until
 
 SOFT, HARD = 100, 400
 CLIENTS = 1_000
 
 
-@contextlib.contextmanager
-def limited(data: Path, soft: int, hard: int) -> Iterator[int]:
+def limited(data: Path, soft: int, hard: int) -> contextlib.AbstractContextManager[int]:
     """A service that begins with these limits of descriptors; its process id."""
-    argv = command("holdall.service", ServiceSettings(str(data), workers=1, sync="off"))
-    pipe, shell = subprocess.PIPE, ["sh", "-c", f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"', "sh"]
-    with subprocess.Popen([*shell, *argv], stdin=pipe, stdout=pipe, env=environment()) as running:
-        assert running.stdin is not None
-        assert running.stdout is not None
-        assert running.stdout.readline().decode().strip() == READY
-        yield running.pid
-        running.stdin.close()
-        assert running.wait(WAIT_SECONDS) == 0
+    limits = f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"'
+    return service_process(ServiceSettings(str(data), workers=1, sync="off"), "sh", "-c", limits, "sh")
 
 
 def soft_limit(pid: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import pytest
 
 from holdall import Client, Dict
-from holdall.service.child import READY
-from holdall.service.process import command, environment
 from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url
 from tests.faults.deadly import STEPS, Deadly
-from tests.processes import WAIT_SECONDS, children
+from tests.processes import children, service_process
 
 STUCK_SECONDS = 2.5
 CALLS: dict[str, tuple[Callable[[Dict[Any, Any]], object], object, dict[str, int]]] = {
@@ -38,14 +35,8 @@ def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deadly:
 def service(deadly: Deadly, tmp_path: Path) -> Iterator[int]:
     """The process id of a service with one worker."""
     settings = ServiceSettings(str(tmp_path / "data"), workers=1, stuck_seconds=STUCK_SECONDS)
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command("holdall.service", settings), stdin=pipe, stdout=pipe, env=environment()) as running:
-        assert running.stdin is not None
-        assert running.stdout is not None
-        assert running.stdout.readline().decode().strip() == READY
-        yield running.pid
-        running.stdin.close()
-        assert running.wait(WAIT_SECONDS) == 0
+    with service_process(settings) as pid:
+        yield pid
 
 
 @pytest.mark.parametrize("step", STEPS)
