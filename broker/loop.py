@@ -39,7 +39,10 @@ def serve(settings: BrokerSettings, child: Child) -> int:
 
 
 def _relay(broker: Broker, settings: BrokerSettings, child: Child, front: Any, back: Any) -> int:
-    watch = Watch(child, Door(*settings.listen), front, back)
+    watch = Watch(child, Door(*settings.listen))
+    for socket in (front, back):
+        watch.add(socket.fd, socket)
+        watch.touch(socket)
     send = Sender(broker, front, back).send
     broker.used_at = time.monotonic()
     expire_due = 0.0

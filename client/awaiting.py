@@ -1,6 +1,6 @@
 """The awaiting driver: one line per event loop, on that loop's own thread.
 
-Whatever is asked in one tick of the loop leaves as one message per worker. ZeroMQ's descriptor is edge-triggered: it is
+Whatever is asked in one tick of the loop leaves as one message per worker. ZeroMQ's descriptor is edge-triggered: the relay is
 read until nothing is left after every wake-up and after every send.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, Any
-
-import zmq
+from typing import TYPE_CHECKING
 
 from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell
 from holdall.client.channel import Waiting
 from holdall.client.line import Line
 from holdall.client.route import Route
+from holdall.client.straight import AwaitingStraight
+from holdall.client.way import Relayed, Way
 from holdall.errors import ConnectionError
 from holdall.protocol import Reply
 
@@ -68,8 +68,7 @@ class AwaitingLine(Line):
     def close(self) -> None:
         """Close the sockets; calls that still wait get ConnectionError."""
         if not self._loop.is_closed():
-            for socket in self.sockets:
-                self._loop.remove_reader(socket.fd)
+            self._loop.remove_reader(self._relay.fileno())
             if self._looking is not None:
                 self._looking.cancel()
             closed = f"this client of {self._client.address} is closed: make another one"
@@ -77,12 +76,21 @@ class AwaitingLine(Line):
                 if not waiting.answer.done():
                     waiting.answer.set_exception(ConnectionError(closed))
                     waiting.answer.exception()  # taken note of, should nobody wait any more
-        for socket in self.sockets:
-            socket.close(0)
+        for way in self.ways:
+            way.close()
 
-    def _opened(self, socket: Any, route: Route | None = None) -> Any:
-        self._loop.add_reader(socket.fd, self._drain, socket, route)
-        return socket
+    def _open_relay(self) -> Way:
+        relay = Relayed(self._client.new_socket(self._client.address))
+        self._loop.add_reader(relay.fileno(), self._drain, relay, None)
+        return relay
+
+    def _open_straight(self, address: str, route: Route) -> Way | None:
+        stream = self._client.new_stream(address)
+        if stream is None:
+            return None
+        way = AwaitingStraight(stream, self._loop)
+        self._loop.add_reader(way.fileno(), self._drain, way, route)
+        return way
 
     async def _answers(self, asked: Ask | list[Ask], deadline: float) -> Answers:
         sent = [self._send(ask, deadline) for ask in ([asked] if isinstance(asked, Ask) else asked)]
@@ -130,19 +138,13 @@ class AwaitingLine(Line):
                 self._approach(route, monotonic())
             for message in self._channel.batch(group):
                 self._transmit(route, message)
-        self._drain_all()
+        if not all(route.is_direct for route in groups):
+            self._drain(self._relay, None)
 
-    def _drain_all(self) -> None:
-        self._drain(self._relay, None)
-        for route in self.straight:
-            self._drain(route.socket, route)
-
-    def _drain(self, socket: Any, route: Route | None) -> None:
-        while not socket.closed:
-            try:
-                answered = self._read(socket, route, zmq.DONTWAIT)
-            except zmq.Again:
-                return
+    def _drain(self, way: Way, route: Route | None) -> None:
+        more = True
+        while more:
+            answered, more = self._read(way, route, wait=False)
             for waiting, reply in answered:
                 if not waiting.answer.done():
                     waiting.answer.set_result(reply)
@@ -159,7 +161,7 @@ class AwaitingLine(Line):
             if not waiting.route.is_direct:
                 self._approach(waiting.route, now)
             self._transmit(waiting.route, waiting.frames)
-        self._drain_all()
+        self._drain(self._relay, None)
         waits = bool(self._channel.waiting)
         self._looking = self._loop.call_later(LOOK_SECONDS, self._look_for_overdue) if waits else None
 

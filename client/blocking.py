@@ -6,16 +6,18 @@ they come from; a program with one thread always uses the same one.
 
 from __future__ import annotations
 
+import socket
+import struct
 from threading import TIMEOUT_MAX
 from time import monotonic
-from typing import TYPE_CHECKING, Any
-
-import zmq
+from typing import TYPE_CHECKING
 
 from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell
 from holdall.client.channel import Waiting
 from holdall.client.line import Line
 from holdall.client.route import Route
+from holdall.client.straight import Straight
+from holdall.client.way import Relayed, Way
 from holdall.errors import TimeoutError
 from holdall.protocol import Reply
 
@@ -50,12 +52,22 @@ class BlockingLine(Line):
 
     def close(self) -> None:
         """Close the sockets."""
-        for socket in self.sockets:
-            socket.close(0)
+        for way in self.ways:
+            way.close()
 
-    def _opened(self, socket: Any, route: Route | None = None) -> Any:
-        socket.rcvtimeo = self._wake_milliseconds
-        return socket
+    def _open_relay(self) -> Way:
+        dealer = self._client.new_socket(self._client.address)
+        dealer.rcvtimeo = self._wake_milliseconds
+        return Relayed(dealer)
+
+    def _open_straight(self, address: str, route: Route) -> Way | None:
+        stream = self._client.new_stream(address)
+        if stream is None:
+            return None
+        timeout = struct.pack("ll", *divmod(self._wake_milliseconds * 1000, 1_000_000))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            stream.setsockopt(socket.SOL_SOCKET, option, timeout)
+        return Straight(stream)
 
     def _one(self, ask: Ask, deadline: float) -> Reply:
         waiting = self._send(ask, deadline)
@@ -102,10 +114,10 @@ class BlockingLine(Line):
         """Wait for the answer, where this request went last."""
         while waiting.answer is None:
             route = waiting.route
-            try:
-                answered = self._read(route.socket if route.is_direct else self._relay, route if route.is_direct else None, 0)
-            except zmq.Again:
-                answered = []
+            if route.is_direct and route.way is not None:
+                answered, _ = self._read(route.way, route, wait=True)
+            else:
+                answered, _ = self._read(self._relay, None, wait=True)
             if not self._deliver(answered):  # late ones, of calls that were given up, must not keep this one from its deadline
                 self._look_for_overdue()
         reply: Reply = waiting.answer
@@ -118,11 +130,10 @@ class BlockingLine(Line):
 
     def _drain(self, route: Route) -> None:
         """Take what has come straight from this worker."""
-        while route.socket is not None:
-            try:
-                self._deliver(self._read(route.socket, route, zmq.DONTWAIT))
-            except zmq.Again:
-                return
+        more = True
+        while more and route.way is not None:
+            answered, more = self._read(route.way, route, wait=False)
+            self._deliver(answered)
 
     def _look_for_overdue(self) -> None:
         """Take what has come another way than was waited for; send again what is overdue."""

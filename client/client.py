@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import sys
 import threading
 import weakref
@@ -19,6 +20,7 @@ from holdall.client.ask import Ask, Operation, R
 from holdall.client.blocking import BlockingLine
 from holdall.client.channel import Channel
 from holdall.errors import ConnectionError, InvalidError
+from holdall.stream import address_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,8 +35,7 @@ LINES_IDLE_MAX = 64
 """Lines kept for later calls; threads beyond that make and close their own."""
 
 STRAIGHT_SOCKETS_MAX = 64
-"""A line that begins while so many sockets are open is relayed: each takes two file descriptors, of which a process commonly
-has 1,024."""
+"""A line that begins while so many streams are open is relayed: each takes a file descriptor here and at a worker."""
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _defaults: dict[str, Client] = {}
@@ -153,7 +154,7 @@ class Client:
 
     def straight_address(self, worker: RosterWorker) -> str | None:
         """Where this worker may be reached without the broker, if anywhere: whether it is that worker is still to be asked."""
-        if len(self._open) >= STRAIGHT_SOCKETS_MAX:
+        if len(self._streams) >= STRAIGHT_SOCKETS_MAX:
             return None
         for address in worker.addresses:
             if not address.startswith("ipc://") or os.path.exists(address[len("ipc://") :]):
@@ -164,27 +165,41 @@ class Client:
         """A new session."""
         return Channel(os.urandom(16), Random())
 
-    def new_socket(self, address: str, *, immediate: bool = False) -> Any:
-        """A socket that is connected to this address; `immediate`: it takes nothing while the connection is not there."""
+    def new_socket(self, address: str) -> Any:
+        """A ZeroMQ socket that is connected to this address, or will be."""
         with self._lock:
             if self._closed:
                 raise ConnectionError(f"this client of {self.address} is closed: make another one")
             try:
-                socket: Any = self._context.socket(zmq.DEALER)
+                dealer: Any = self._context.socket(zmq.DEALER)
             except zmq.ZMQError as error:
                 raise ConnectionError(f"cannot connect to {address}: {error.strerror}; raise the limit (ulimit -n)") from None
-            self._open.add(socket)
-        socket.linger = 0
-        socket.reconnect_ivl = 20
-        socket.reconnect_ivl_max = 500
-        socket.immediate = immediate
+            self._open.add(dealer)
+        dealer.linger = 0
+        dealer.reconnect_ivl = 20
+        dealer.reconnect_ivl_max = 500
         try:
-            socket.connect(address)
+            dealer.connect(address)
         except zmq.ZMQError as error:
-            self._open.discard(socket)
-            socket.close()
+            self._open.discard(dealer)
+            dealer.close()
             raise ConnectionError(f"cannot connect to {address}: {error.strerror}; correct HOLDALL_URL") from None
-        return socket
+        return dealer
+
+    def new_stream(self, address: str) -> socket.socket | None:
+        """A stream to the worker at this address, if one listens there."""
+        with self._lock:
+            if self._closed:
+                return None
+            family, place = address_of(address)
+            stream = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                stream.connect(place)
+            except OSError:
+                stream.close()
+                return None
+            self._streams.add(stream)
+        return stream
 
     def close(self) -> None:
         """Close all connections. A call that is under way in another thread ends first; later ones raise ConnectionError.
@@ -226,12 +241,15 @@ class Client:
         self._lock = threading.RLock()  # a signal handler may call while its own thread is in here
         self._context = zmq.Context()
         self._open: set[Any] = set()
+        self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._idle: deque[BlockingLine] = deque()
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingLine] = {}
 
     def inherit(self) -> None:
         """In a forked child: leave everything of the parent alone, and begin anew."""
         _inherited.append((self._lock, self._context, self._idle, self._loops))
+        for stream in self._streams:
+            stream.close()  # of the child's copy: the parent's goes on
         self._reset()
 
     def _new_line(self) -> BlockingLine:
@@ -261,7 +279,7 @@ class Client:
 
     def _give_up(self, line: BlockingLine | AwaitingLine) -> None:
         line.close()
-        self._open.difference_update(line.sockets)
+        self._open.difference_update([each for each in self._open if each.closed])
         if self._closed:
             self._end_context()
 

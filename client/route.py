@@ -12,12 +12,15 @@ way is slow or lost, the worker meets the requests of one line for the first tim
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING
 
 from holdall import protocol
 from holdall.bodies import Identity, RosterWorker, encode
 from holdall.errors import ProtocolError
 from holdall.protocol import Buffer, Reply, Request
+
+if TYPE_CHECKING:
+    from holdall.client.way import Way
 
 PROBE_SECONDS = (0.002, 5.0)
 """How soon a worker is probed again that did not answer a probe, or was given up: at first, and at most; doubled each time."""
@@ -26,7 +29,7 @@ STEADY_SECONDS = 10.0
 
 
 class Route:
-    """The ways to one worker. `socket` is for the driver that has a straight one open."""
+    """The ways to one worker. `way` is the straight one that its line has opened last."""
 
     __slots__ = (
         "_direct_at",
@@ -38,7 +41,7 @@ class Route:
         "hash",
         "is_direct",
         "probe_at",
-        "socket",
+        "way",
     )
 
     def __init__(self, worker: RosterWorker, layout_id: bytes, address: str | None, random: Random) -> None:
@@ -47,7 +50,7 @@ class Route:
         self.is_direct = False
         self.probe_at = 0.0
         """When to probe next, if there is an address to try."""
-        self.socket: Any = None
+        self.way: Way | None = None
         self._identity = encode(Identity(layout_id, worker.index))
         self._random = random
         self._nonce = 0

@@ -197,9 +197,9 @@ def has_payload_frame(reply_head: bytes) -> bool:
     return len(reply_head) == REPLY.size and bool(reply_head[_FLAGS_OFFSET] & PAYLOAD)
 
 
-def reads_chunk(frames: list[Buffer]) -> bool:
-    """Whether this message, [route, head, …], asks for a chunk: its answer is large, as the message is not."""
-    return len(frames) == 2 and frames[1][1:2] == _READ_CHUNK_OPCODE
+def reads_chunk(head: Buffer) -> bool:
+    """Whether this request asks for a chunk: its answer is large, as the request is not."""
+    return head[1:2] == _READ_CHUNK_OPCODE
 
 
 def routing_hash(head: bytes) -> int:

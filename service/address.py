@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -9,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from holdall.errors import AuthError, ConnectionError
+from holdall.stream import address_of
+
+BACKLOG = 1_000
+"""Clients that may come to a worker in one moment; the system bounds it further."""
 
 
 def is_listening(url: str) -> bool:
     """Whether a process listens at this ipc URL. A file that a dead one left is no sign of life: only an answer is."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    family, address = address_of(url)
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
         try:
-            probe.connect(url[len("ipc://") :])
+            probe.connect(address)
         except OSError:
             return False
     return True
@@ -25,14 +31,42 @@ def listen(zmq_socket: Any, url: str) -> None:
     """Bind. A second bind to a live ipc path would succeed and steal it: that is refused with ConnectionError."""
     from zmq import ZMQError  # not at the top: a supervisor binds nothing, and starts sooner without
 
-    ipc = url.startswith("ipc://")
-    if ipc and is_listening(url):
-        raise ConnectionError(f"cannot listen at {url}: another process does already")
+    _refuse_to_steal(url)
     try:
         zmq_socket.bind(url)
     except ZMQError as error:
         raise ConnectionError(f"cannot listen at {url}: {error.strerror}") from None
-    if ipc:
+    _protect(url)
+
+
+def listening_socket(url: str) -> socket.socket:
+    """A socket that listens for streams at this URL. Raises ConnectionError if it cannot, or another process does."""
+    _refuse_to_steal(url)
+    family, address = address_of(url)
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_UNIX:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address)  # a dead one's
+        else:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        _protect(url)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise ConnectionError(f"cannot listen at {url}: {error.strerror}") from None
+    listening.setblocking(False)
+    return listening
+
+
+def _refuse_to_steal(url: str) -> None:
+    if url.startswith("ipc://") and is_listening(url):
+        raise ConnectionError(f"cannot listen at {url}: another process does already")
+
+
+def _protect(url: str) -> None:
+    if url.startswith("ipc://"):
         os.chmod(url[len("ipc://") :], stat.S_IRUSR | stat.S_IWUSR)
 
 

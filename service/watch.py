@@ -16,20 +16,38 @@ from typing import Any
 from holdall.service.child import Child
 from holdall.service.door import Door
 
+_HAS_EPOLL = hasattr(select, "epoll")
+READY_MAX = 64
+"""Sources that are read in one turn, where the system takes turns between them (epoll does)."""
+
 
 class Watch:
-    """The sockets and descriptors of one loop."""
+    """The descriptors of one loop, and whose they are."""
 
-    def __init__(self, child: Child, door: Door, *sockets: Any) -> None:
+    def __init__(self, child: Child, door: Door) -> None:
         self.is_over = False
         """Whether this process is to end."""
         self._door = door
-        self._poll = select.poll()
+        self._poll: Any = select.epoll() if _HAS_EPOLL else select.poll()
         self._woken = -1
-        self._sockets = {socket.fd: socket for socket in sockets}
-        self._touched: set[Any] = set(sockets)
-        for descriptor in (*self._sockets, *child.watched):
+        self._sources: dict[int, Any] = {}
+        self._touched: dict[Any, None] = {}
+        for descriptor in child.watched:
             self._poll.register(descriptor, select.POLLIN)
+
+    def add(self, descriptor: int, source: object) -> None:
+        """Tell when this source can be read. One that is ZeroMQ's must be touched, now and whenever it has been used."""
+        self._sources[descriptor] = source
+        self._poll.register(descriptor, select.POLLIN)
+
+    def expect(self, descriptor: int, *, room: bool) -> None:
+        """Tell when it can be written to as well, or not any more."""
+        self._poll.modify(descriptor, select.POLLIN | select.POLLOUT if room else select.POLLIN)
+
+    def remove(self, descriptor: int) -> None:
+        """It is about to be closed."""
+        self._touched.pop(self._sources.pop(descriptor), None)
+        self._poll.unregister(descriptor)
 
     def waker(self) -> Callable[[], None]:
         """What a thread calls to end the wait."""
@@ -44,19 +62,26 @@ class Watch:
 
         return call
 
-    def touch(self, socket: Any) -> None:
-        """This socket has been read or written to."""
-        self._touched.add(socket)
+    def touch(self, source: object) -> None:
+        """There may be more to read here, whatever its descriptor says."""
+        self._touched[source] = None
 
-    def wait(self, milliseconds: float) -> set[Any]:
-        """The sockets to read, until nothing is left: those that were touched at once, others when a message comes."""
-        ready, self._touched = self._touched, set()
-        milliseconds = min(milliseconds, self._door.look())
-        for descriptor, _event in self._poll.poll(0 if ready else milliseconds):
-            if descriptor in self._sockets:
-                ready.add(self._sockets[descriptor])
+    def put_back(self, sources: list[Any]) -> None:
+        """These were not read for lack of time: they come first in the next turn."""
+        self._touched = {**dict.fromkeys(sources), **self._touched}
+
+    def wait(self, milliseconds: float) -> list[Any]:
+        """The sources to read, those first that were touched: they are here at once, others when something comes."""
+        ready, self._touched = self._touched, {}
+        milliseconds = 0 if ready else min(milliseconds, self._door.look())
+        for descriptor, _event in self._polled(milliseconds):
+            if descriptor in self._sources:
+                ready[self._sources[descriptor]] = None
             elif descriptor == self._woken:
                 os.read(descriptor, 4096)
             else:
                 self.is_over = True
-        return ready
+        return list(ready)
+
+    def _polled(self, milliseconds: float) -> Any:
+        return self._poll.poll(milliseconds / 1000, READY_MAX) if _HAS_EPOLL else self._poll.poll(milliseconds)

@@ -63,7 +63,7 @@ numbers, and a second copy of the old request that is still on its way must not 
 
 
 class Message(NamedTuple):
-    """What came in: through which socket, by which way back, and the frames of a request."""
+    """What came in: from where, by which way back, and the frames of a request."""
 
     origin: Any
     route: bytes
@@ -72,7 +72,7 @@ class Message(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What goes out: through which socket, by which way, and the frames of a reply."""
+    """What goes out: where to, by which way, and the frames of a reply."""
 
     origin: Any
     route: bytes
@@ -97,7 +97,7 @@ class Worker:
         self._sync = sync
         self._transaction = Transaction(store, sync=sync, files=files)
         self._asker: tuple[Any, bytes] = None, b""
-        self._sealing: dict[bytes, dict[tuple[bytes, int], Any]] = {}
+        self._sealing: dict[bytes, set[tuple[Any, bytes, int]]] = {}
         self._snapshots = Snapshots(store)
         self._sweeper = Sweeper(store, self._transaction)
 
@@ -123,7 +123,7 @@ class Worker:
         answers: list[Answer] = []
         for blob_id, torn, error in self._transaction.blobs.sealed(self._transaction.elapsed):
             status = protocol.UNKNOWN_BLOB if torn else protocol.STORAGE if error else protocol.OK
-            for (route, sequence), origin in self._sealing.pop(blob_id, {}).items():
+            for origin, route, sequence in self._sealing.pop(blob_id, ()):
                 answers.append(Answer(origin, route, protocol.pack_reply(Reply(status, sequence, 0, error.encode()))))
         return answers
 
@@ -270,8 +270,7 @@ class Worker:
         except Refused as refused:
             return Reply(refused.status, request.sequence, 0, refused.text.encode())
         if reply is None:
-            origin, route = self._asker
-            self._sealing.setdefault(reference_of(request.value).id, {})[route, request.sequence] = origin
+            self._sealing.setdefault(reference_of(request.value).id, set()).add((*self._asker, request.sequence))
         return reply
 
     def _handle(self, request: Request) -> Reply:
@@ -313,6 +312,6 @@ def _batched_heads(head: bytes, payload: Buffer | None) -> list[bytes]:
     heads = decode(list[bytes], protocol.parse_request(head, payload).value)
     if len(heads) > BATCH_REQUESTS_MAX:
         raise ProtocolError(f"a batch has at most {BATCH_REQUESTS_MAX} requests, this one {len(heads)}")
-    if any(protocol.reads_chunk([b"", each]) for each in heads):
+    if any(protocol.reads_chunk(each) for each in heads):
         raise ProtocolError("chunks are not read in a batch: their answers would be in memory all at once")
     return heads

@@ -1,7 +1,7 @@
-"""The worker's process: two sockets, one loop around the core.
+"""The worker's process: one loop around the core.
 
-It answers alike on its DEALER to the broker and on its own ROUTER: in both a message is [route, head, payload]. Its HELLO
-to the broker goes out from this loop, between two ticks: a worker that is stuck in its work falls silent.
+It answers alike what the broker relays to it and what comes straight to it. Its HELLO to the broker goes out from this loop,
+between two ticks: a worker that is stuck in its work falls silent.
 """
 
 from __future__ import annotations
@@ -10,29 +10,28 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import zmq
 
-from holdall import frames, protocol
-from holdall.blob import CHUNK_BYTES
+from holdall import protocol
 from holdall.bodies import Hello, RosterWorker, encode
 from holdall.errors import InvalidError, StorageError
 from holdall.protocol import Request
-from holdall.service.address import listen
+from holdall.service.address import listening_socket
 from holdall.service.child import Child
 from holdall.service.door import Door
 from holdall.service.settings import WorkerSettings
-from holdall.service.unsent import Unsent
 from holdall.service.watch import Watch
 from holdall.worker.core import Answer, Message
 from holdall.worker.directory import DataDirectory, Layout
+from holdall.worker.peers import Peers
+from holdall.worker.relay import Relay
 from holdall.worker.space import Space
 from holdall.worker.transaction import CommitFailed
 
-MESSAGES_PER_TICK = 500
 BYTES_PER_TICK = 8 * 1024 * 1024
-"""Bound a tick's time and memory, its answers with chunks of blobs included; what is left waits for the next one."""
+"""Bounds a tick's time and memory, its answers with chunks of blobs included; what is left waits for the next one."""
 LOOK_BYTES = 4 * 1024 * 1024
 """After so much has come in, the room on the disk is looked at: fast writers use all of it between two HELLOs."""
 HELLO_SECONDS = 0.5
@@ -42,6 +41,9 @@ LOCK_SECONDS = 5.0
 """How long a worker waits for its predecessor, whose service was killed, to write what it has and end."""
 FLUSH_SECONDS = 1.0
 """How often what was written without a sync is made to survive a power cut: by `--sync interval`, and touches in any mode."""
+
+if TYPE_CHECKING:
+    from socket import socket
 
 log = logging.getLogger("holdall.worker")
 
@@ -55,35 +57,31 @@ def serve(settings: WorkerSettings, child: Child) -> None:
     if not 0 <= settings.index < layout.workers:
         raise InvalidError(f"{directory.path} has the workers 0 to {layout.workers - 1}, not {settings.index}")
     lock = directory.lock_worker(settings.index, LOCK_SECONDS)
-    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer, context.socket(zmq.ROUTER) as router:
-        for socket in (dealer, router):
-            socket.linger = 500
-            socket.maxmsgsize = protocol.FRAME_BYTES_MAX
-            socket.zap_domain = b"holdall"
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer, listening_socket(settings.address) as listening:
+        dealer.linger = 500
+        dealer.maxmsgsize = protocol.FRAME_BYTES_MAX
+        dealer.zap_domain = b"holdall"
         dealer.immediate = True
         dealer.connect(settings.broker)
-        router.router_mandatory = True
-        listen(router, settings.address)
-        Loop(settings, directory, layout, child, dealer, router).run()
+        Loop(settings, directory, layout, child, dealer, listening).run()
     lock.release()
 
 
 class Loop:
-    """The worker's loop. A tick: drain the sockets, decide, write, answer."""
+    """The worker's loop. A tick: take what has come, decide, write, answer."""
 
     def __init__(
-        self, settings: WorkerSettings, directory: DataDirectory, layout: Layout, child: Child, dealer: Any, router: Any
+        self, settings: WorkerSettings, directory: DataDirectory, layout: Layout, child: Child, dealer: Any, listening: socket
     ) -> None:
         self._settings = settings
         self._directory = directory
         self._layout = layout
         self._child = child
-        self._dealer = dealer
-        self._router = router
         self._instance = secrets.token_bytes(16)
-        self._watch = Watch(child, Door(settings.address), dealer, router)
+        self._watch = Watch(child, Door(settings.address))
         self._wake = self._watch.waker()
-        self._unsent = Unsent()
+        self._relay = Relay(dealer, self._watch, lambda relay, frames: self._worker.malformed_message(relay, frames))
+        self._peers = Peers(listening, self._watch)
         self._space = Space(directory.part(settings.index))
         self._open()
         self._hello_due = self._flush_due = self._sweep_due = 0.0
@@ -95,7 +93,7 @@ class Loop:
         """Until the process is to end."""
         self._child.ready()
         while not self._watch.is_over:
-            messages = self._drain(self._watch.wait(self._wait_milliseconds()))
+            messages = self._take(self._watch.wait(self._wait_milliseconds()))
             if messages or self._worker.resumes:
                 self._send(self._tick(messages))
                 self._is_busy = True
@@ -103,20 +101,16 @@ class Loop:
             self._between_ticks()
         self._close()
 
-    def _drain(self, sockets: set[Any]) -> list[Message]:
+    def _take(self, sources: list[Any]) -> list[Message]:
         messages: list[Message] = []
         size = 0
-        for socket in sockets:
-            bound = len(messages) + MESSAGES_PER_TICK
-            while len(messages) < bound and size < BYTES_PER_TICK and frames.waits(socket):
-                parts = frames.receive(socket, 2)
-                size += sum(map(len, parts)) + (CHUNK_BYTES if protocol.reads_chunk(parts) else 0)
-                if 2 <= len(parts) <= 3:
-                    messages.append(Message(socket, *parts))
-                else:
-                    self._send(self._worker.malformed_message(socket, parts))
-            if len(messages) == bound or size >= BYTES_PER_TICK:
-                self._watch.touch(socket)  # there may be more
+        for number, source in enumerate(sources, 1):
+            taken, taken_bytes = source.take()
+            messages += taken
+            size += taken_bytes
+            if size >= BYTES_PER_TICK:
+                self._watch.put_back(sources[number:])
+                break
         self._unlooked_bytes += size
         if self._unlooked_bytes >= LOOK_BYTES:
             self._look_for_room()
@@ -141,12 +135,8 @@ class Loop:
         self._open()
 
     def _send(self, answers: list[Answer]) -> None:
-        for origin, route, parts in answers:
-            self._watch.touch(origin)
-            try:
-                self._unsent.send(origin, [route, *parts])
-            except zmq.ZMQError:  # its client is gone, or does not read: it will ask again
-                pass
+        for origin, route, frames in answers:
+            origin.send(route, frames)
 
     def _between_ticks(self) -> None:
         now = time.monotonic()
@@ -154,10 +144,7 @@ class Loop:
             self._hello_due = now + HELLO_SECONDS
             self._sweeping = True
             self._look_for_room()
-            self._watch.touch(self._dealer)
-            try:
-                frames.send(self._dealer, [b"", self._hello()])
-            except zmq.ZMQError:
+            if not self._relay.tell(self._hello()):
                 self._hello_due = now + HELLO_AGAIN_SECONDS
         due = self._worker.needs_flush or (self._worker.is_unflushed and self._settings.sync != "off")
         if due and now >= self._flush_due:

@@ -1,0 +1,114 @@
+"""Messages on a stream of bytes: the straight way between a client and a worker on one machine.
+
+    stream  = message*
+    message = head_length:u32 payload_length:u32 head [payload]
+
+Head and payload are those of `holdall.protocol`; a payload of no bytes is none. What one process sends with a system call the
+other receives with one: through a ZeroMQ socket each message passes a thread more on either side, and on the machine where
+this was measured a bare round trip took 82–127 µs that way and 21 µs this way. Nothing here opens a socket.
+"""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6, AF_UNIX
+from struct import Struct
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
+
+from holdall.errors import ProtocolError
+from holdall.protocol import FRAME_BYTES_MAX, Buffer
+
+if TYPE_CHECKING:
+    from socket import socket
+
+READ_BYTES = 64 * 1024
+"""Received at once; more of a payload, whose size is known."""
+HEAD_BYTES_MAX = 128 * 1024
+"""A head has at most PAYLOAD_INLINE_BYTES_MAX bytes of value, a key, and its fields."""
+_PREFIX = Struct("<II")
+
+
+class Received(NamedTuple):
+    """A message that has come."""
+
+    head: bytes
+    payload: Union[Buffer, None] = None
+
+
+def pack(frames: list[Buffer]) -> list[Buffer]:
+    """The bytes of a message, given as one or two frames; a payload is not copied."""
+    head = frames[0]
+    if len(frames) == 1:
+        return [_PREFIX.pack(len(head), 0) + head]
+    return [_PREFIX.pack(len(head), len(frames[1])) + head, frames[1]]
+
+
+class Reader:
+    """Takes the messages out of what comes through a socket."""
+
+    def __init__(self, of: socket) -> None:
+        self._socket: Any = of
+        self._rest = b""  # the beginning of a message whose head is not here yet
+        self._head = b""
+        self._payload = bytearray()  # of this head, while it is on its way
+        self._filled = 0
+
+    def receive(self, flags: int = 0) -> list[Received]:
+        """The messages that are complete with what comes next.
+
+        Raises BlockingIOError if nothing does, EOFError at the end, ProtocolError for what no peer of this version sends, and
+        whatever else ends a connection. After any but the first the place in the stream is lost.
+        """
+        if self._payload:
+            count = self._socket.recv_into(memoryview(self._payload)[self._filled :], 0, flags)
+            if not count:
+                raise EOFError
+            return self._fill(count)
+        data = self._socket.recv(READ_BYTES, flags)
+        if not data:
+            raise EOFError
+        return self._split(self._rest + data if self._rest else data)
+
+    def _split(self, data: bytes) -> list[Received]:
+        messages: list[Received] = []
+        start, end = 0, len(data)
+        while start + _PREFIX.size <= end:
+            head_length, payload_length = _PREFIX.unpack_from(data, start)
+            if head_length > HEAD_BYTES_MAX or payload_length > FRAME_BYTES_MAX:
+                raise ProtocolError(f"a message with {head_length:,} and {payload_length:,} bytes is larger than any may be")
+            head_end = start + _PREFIX.size + head_length
+            if head_end > end:
+                break
+            head = data[start + _PREFIX.size : head_end]
+            start = head_end
+            if not payload_length:
+                messages.append(Received(head))
+            elif start + payload_length <= end:
+                messages.append(Received(head, data[start : start + payload_length]))
+                start += payload_length
+            else:
+                self._head, self._payload, self._filled = head, bytearray(payload_length), end - start
+                self._payload[: end - start] = data[start:]
+                start = end
+        self._rest = data[start:]
+        return messages
+
+    def _fill(self, count: int) -> list[Received]:
+        self._filled += count
+        if self._filled < len(self._payload):
+            return []
+        message = Received(self._head, memoryview(self._payload))
+        self._payload = bytearray()
+        return [message]
+
+
+def address_of(url: str) -> tuple[int, Any]:
+    """Family and address of the system's own socket at a URL.
+
+    >>> address_of("ipc:///run/worker-0")[1], address_of("tcp://[::1]:4255")[1]
+    ('/run/worker-0', ('::1', 4255))
+    """
+    scheme, _, place = url.partition("://")
+    if scheme == "ipc":
+        return AF_UNIX, place
+    host, _, port = place.rpartition(":")
+    return (AF_INET6 if host.startswith("[") else AF_INET), (host.strip("[]"), int(port))
