@@ -46,8 +46,9 @@ def _relay(broker: Broker, settings: BrokerSettings, child: Child, front: Any, b
     send = Sender(broker, front, back).send
     broker.used_at = time.monotonic()
     expire_due = 0.0
+    now = time.monotonic()
     while True:
-        ready = watch.wait(EXPIRE_SECONDS * 1000)
+        ready = watch.wait(now, expire_due)
         if watch.is_over:
             return 0
         now = time.monotonic()

@@ -119,7 +119,7 @@ class AwaitingLine(Line):
             done.exception()  # taken note of, should nobody wait any more
 
     def _send(self, ask: Ask, deadline: float) -> Waiting:
-        waiting = self._channel.send(ask, monotonic(), deadline)
+        waiting = self._channel.send(ask, self._channel.route_of(ask.hash), monotonic(), deadline)
         waiting.answer = self._loop.create_future()
         if not self._outbox:
             self._loop.call_soon(self._flush)

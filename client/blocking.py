@@ -49,6 +49,9 @@ class BlockingLine(Line):
         except StopIteration as stop:
             result: R = stop.value
             return result
+        except BaseException:
+            self._channel.abandon_all()
+            raise
 
     def close(self) -> None:
         """Close the sockets."""
@@ -70,11 +73,7 @@ class BlockingLine(Line):
         return Straight(stream)
 
     def _one(self, ask: Ask, deadline: float) -> Reply:
-        waiting = self._send(ask, deadline)
-        try:
-            return self._answer(waiting)
-        finally:
-            self._channel.abandon(waiting)
+        return self._answer(self._send(ask, deadline))
 
     def _others(self, asked: list[Ask] | Shared | Tell, deadline: float) -> Answers | None:
         if isinstance(asked, list):
@@ -94,11 +93,7 @@ class BlockingLine(Line):
 
     def _many(self, asks: list[Ask], deadline: float) -> Answers:
         sent = [self._send(ask, deadline) for ask in asks]
-        try:
-            return [self._answer(waiting) for waiting in sent]
-        finally:
-            for waiting in sent:
-                self._channel.abandon(waiting)
+        return [self._answer(waiting) for waiting in sent]
 
     def _send(self, ask: Ask, deadline: float) -> Waiting:
         now = monotonic()
@@ -106,7 +101,7 @@ class BlockingLine(Line):
         if not route.is_direct:
             self._approach(route, now)
             self._drain(route)
-        waiting = self._channel.send(ask, now, deadline)
+        waiting = self._channel.send(ask, route, now, deadline)
         self._transmit(route, waiting.frames)
         return waiting
 
@@ -118,22 +113,20 @@ class BlockingLine(Line):
                 answered, _ = self._read(route.way, route, wait=True)
             else:
                 answered, _ = self._read(self._relay, None, wait=True)
-            if not self._deliver(answered):  # late ones, of calls that were given up, must not keep this one from its deadline
+            if not answered:  # late ones, of calls that were given up, must not keep this one from its deadline
                 self._look_for_overdue()
-        reply: Reply = waiting.answer
-        return reply
-
-    def _deliver(self, answered: list[tuple[Waiting, Reply]]) -> bool:
-        for waiting, reply in answered:
-            waiting.answer = reply
-        return bool(answered)
+            for each, reply in answered:
+                each.answer = reply
+        answer: Reply = waiting.answer
+        return answer
 
     def _drain(self, route: Route) -> None:
         """Take what has come straight from this worker."""
         more = True
         while more and route.way is not None:
             answered, more = self._read(route.way, route, wait=False)
-            self._deliver(answered)
+            for waiting, reply in answered:
+                waiting.answer = reply
 
     def _look_for_overdue(self) -> None:
         """Take what has come another way than was waited for; send again what is overdue."""

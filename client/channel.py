@@ -75,26 +75,24 @@ class Channel:
         """The route goes another way than before: what waits for its worker, to be sent again on the new way."""
         return [self._again(waiting) for waiting in self.waiting.values() if waiting.route is route]
 
-    def send(self, ask: Ask, now: float, deadline: float) -> Waiting:
-        """Number a request. Its frames are to be sent now."""
+    def send(self, ask: Ask, route: Route, now: float, deadline: float) -> Waiting:
+        """Number a request to the worker of this route. Its frames are to be sent now."""
         sequence = self._next
         self._next = sequence + 1
         lowest = next(iter(self.waiting)) if self.waiting else sequence
         request = Request(ask.opcode, ask.flags, ask.hash, self._session, sequence, lowest, ask.dict_id, ask.data, ask.value)
-        waiting = Waiting(sequence, ask, self.route_of(ask.hash), protocol.pack_request(request), now, deadline)
+        waiting = Waiting(sequence, ask, route, protocol.pack_request(request), now, deadline)
         self.waiting[sequence] = waiting
         return waiting
 
-    def receive(self, head: bytes, payload: Buffer | None, now: float) -> list[tuple[Waiting, Reply]]:
+    def receive(self, head: bytes, payload: Buffer | None) -> list[tuple[Waiting, Reply]]:
         """The answers in a message, each with the request it is for, which waits no longer."""
         self.heard = True
         try:
             if not protocol.is_batch_reply(head):
-                answered = self._match(protocol.parse_reply(head, payload), now)
-                return [] if answered is None else [answered]
+                return self._matched([protocol.parse_reply(head, payload)])
             heads = decode(list[bytes], protocol.parse_reply(head, payload).payload)
-            replies = [protocol.parse_reply(each) for each in heads]  # all of them, before the first is given out
-            return [answered for answered in (self._match(reply, now) for reply in replies) if answered is not None]
+            return self._matched([protocol.parse_reply(each) for each in heads])  # all, before the first is given out
         except ProtocolError:
             return []  # not from a service of this version; the request it may be for is sent again, then times out
 
@@ -125,6 +123,10 @@ class Channel:
     def abandon(self, waiting: Waiting) -> None:
         """Nobody waits for this answer any more."""
         self.waiting.pop(waiting.sequence, None)
+
+    def abandon_all(self) -> None:
+        """Nobody waits for any answer any more."""
+        self.waiting.clear()
 
     def failure(self, waiting: Waiting, url: str, now: float) -> Error:
         """The error for a request whose time is over."""
@@ -174,12 +176,12 @@ class Channel:
         waiting.frames = protocol.mark_retry(waiting.frames, next(iter(self.waiting)))
         return waiting
 
-    def _match(self, reply: Reply, now: float) -> tuple[Waiting, Reply] | None:
-        waiting = self.waiting.get(reply.sequence)
-        if waiting is None:
-            return None
-        if reply.status == protocol.UNAVAILABLE:
-            waiting.resend_at = min(waiting.resend_at, now + waiting.interval)
-            return None
-        del self.waiting[reply.sequence]
-        return waiting, reply
+    def _matched(self, replies: list[Reply]) -> list[tuple[Waiting, Reply]]:
+        answered: list[tuple[Waiting, Reply]] = []
+        for reply in replies:
+            if reply.status == protocol.UNAVAILABLE:  # its request is sent again when its time has come
+                continue
+            waiting = self.waiting.pop(reply.sequence, None)
+            if waiting is not None:
+                answered.append((waiting, reply))
+        return answered

@@ -69,7 +69,8 @@ class Client:
         url = url or os.environ.get("HOLDALL_URL")
         self._url = settings.url(url) if url else None
         self._data: Path | None = None if url else settings.data_directory()
-        self._closed = False
+        self.is_closed = False
+        """Whether it was closed."""
         self._roster: Roster | None = None
         self._reset()
         _clients.add(self)
@@ -91,11 +92,6 @@ class Client:
             with _defaults_lock:
                 client = _defaults.get(key) or _defaults.setdefault(key, cls(url))
         return client
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
 
     @property
     def is_local(self) -> bool:
@@ -122,7 +118,7 @@ class Client:
                 self._roster = line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
             return line.run(operation, self.timeout)
         finally:
-            if self._closed or len(self._idle) >= LINES_IDLE_MAX:
+            if self.is_closed or len(self._idle) >= LINES_IDLE_MAX:
                 self._give_up(line)
             else:
                 self._idle.append(line)
@@ -168,7 +164,7 @@ class Client:
     def new_socket(self, address: str) -> Any:
         """A ZeroMQ socket that is connected to this address, or will be."""
         with self._lock:
-            if self._closed:
+            if self.is_closed:
                 raise ConnectionError(f"this client of {self.address} is closed: make another one")
             try:
                 dealer: Any = self._context.socket(zmq.DEALER)
@@ -189,7 +185,7 @@ class Client:
     def new_stream(self, address: str) -> socket.socket | None:
         """A stream to the worker at this address, if one listens there."""
         with self._lock:
-            if self._closed:
+            if self.is_closed:
                 return None
             family, place = address_of(address)
             stream = socket.socket(family, socket.SOCK_STREAM)
@@ -208,7 +204,7 @@ class Client:
         >>> client.close()
         """
         with self._lock:
-            self._closed = True
+            self.is_closed = True
         for loop in list(self._loops):
             self._forget_loop(loop)
         while self._idle:
@@ -280,7 +276,7 @@ class Client:
     def _give_up(self, line: BlockingLine | AwaitingLine) -> None:
         line.close()
         self._open.difference_update([each for each in self._open if each.closed])
-        if self._closed:
+        if self.is_closed:
             self._end_context()
 
     def _end_context(self) -> None:

@@ -90,10 +90,8 @@ class Line:
 
     def _heard(self, route: Route | None, received: Received) -> Answered:
         """The answers in a message; `route` says which worker's straight way it came, if it did."""
-        head, payload = received
-        now = self._now()
-        if route is None or route.is_direct or not route.is_proved_by(head, now):
-            return self._channel.receive(head, payload, now)
+        if route is None or route.is_direct or not route.is_proved_by(received.head, self._now()):
+            return self._channel.receive(received.head, received.payload)
         for waiting in self._channel.moved(route):
             self._transmit(route, waiting.frames)
         return []

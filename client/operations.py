@@ -253,7 +253,7 @@ def _store(
         look = protocol.GET if opcode == protocol.SET_DEFAULT else protocol.CONTAINS
         there: Reply = yield from about_key(handle, look, verb, key, encoded.data)
         if there.status == protocol.OK:  # so the value need not travel
-            return there._replace(status=protocol.EXISTS)
+            return Reply(protocol.EXISTS, there.sequence, there.version, there.payload)
     if handle.id is None:
         yield from handle.hydration()
     place = place_of(handle, verb, key, encoded.data)

@@ -33,6 +33,7 @@ class Straight:
         self._reader = Reader(connected)
 
     def put(self, message: list[Buffer]) -> bool:
+        """Send a message."""
         if self.is_broken:
             return False
         try:
@@ -47,6 +48,7 @@ class Straight:
         return True
 
     def read(self, *, wait: bool) -> list[Received]:
+        """What comes next, or is there."""
         if self.is_broken:
             return []
         try:
@@ -61,9 +63,11 @@ class Straight:
             raise
 
     def fileno(self) -> int:
+        """Its descriptor."""
         return int(self._socket.fileno())
 
     def close(self) -> None:
+        """Give it up."""
         self.is_broken = True
         with suppress(OSError):
             self._socket.close()
@@ -79,6 +83,7 @@ class AwaitingStraight(Straight):
         self._unsent: deque[Buffer] = deque()
 
     def put(self, message: list[Buffer]) -> bool:
+        """Send a message."""
         if self.is_broken:
             return False
         waits = bool(self._unsent)
@@ -90,6 +95,7 @@ class AwaitingStraight(Straight):
         return not self.is_broken
 
     def close(self) -> None:
+        """Give it up."""
         if not self.is_broken and not self._loop.is_closed():
             self._loop.remove_reader(self.fileno())
             self._loop.remove_writer(self.fileno())

@@ -37,12 +37,12 @@ class BoundTwin(Generic[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Carry it out on this thread."""
         operation = self.__wrapped__(self._owner, *args, **kwargs)
-        return self._owner.connected(self._given(kwargs)).run(operation)
+        return self._owner.connected(self._given(kwargs) if kwargs else None).run(operation)
 
     async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The same, awaitable."""
         operation = self.__wrapped__(self._owner, *args, **kwargs)
-        return await self._owner.connected(self._given(kwargs)).run_awaiting(operation)
+        return await self._owner.connected(self._given(kwargs) if kwargs else None).run_awaiting(operation)
 
     def _given(self, kwargs: dict[str, Any]) -> Any:
         """The client that this call was given; to `update`, which takes any keyword, it would be an entry."""

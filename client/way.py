@@ -46,6 +46,7 @@ class Relayed:
         self._dealer = dealer
 
     def put(self, message: list[Buffer]) -> bool:
+        """Send a message."""
         try:
             frames.send(self._dealer, message)
         except zmq.ZMQError:  # its queue is full, or it was closed meanwhile
@@ -53,6 +54,7 @@ class Relayed:
         return True
 
     def read(self, *, wait: bool) -> list[Received]:
+        """What comes next, or is there."""
         try:
             head = self._dealer.recv(0 if wait else zmq.DONTWAIT)
             return [Received(head, self._dealer.recv(copy=False).buffer if has_payload_frame(head) else None)]
@@ -60,7 +62,9 @@ class Relayed:
             return []
 
     def fileno(self) -> int:
+        """Its descriptor."""
         return int(self._dealer.fd)
 
     def close(self) -> None:
+        """Give it up."""
         self._dealer.close(0)

@@ -83,6 +83,7 @@ INTERNAL = {
         "straight_address",
         "new_channel",
         "new_socket",
+        "new_stream",
         "inherit",
         "is_local",
         "is_closed",

@@ -33,7 +33,9 @@ from collections.abc import Callable
 from math import isfinite
 from numbers import Complex, Number, Real
 from struct import Struct
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
+
+import msgspec
 
 from holdall import values
 from holdall.protocol import KEY_BYTES_MAX
@@ -46,7 +48,7 @@ _NAN = _F64.pack(float("nan"))
 _U32 = Struct("<I")
 
 
-class EncodedKey(NamedTuple):
+class EncodedKey(msgspec.Struct, frozen=True, gc=False):
     """A key's encoding, and whether decoding it gives back the object's own type and value."""
 
     data: bytes
@@ -63,7 +65,8 @@ def encode(key: object) -> EncodedKey:
     >>> encode((1, "a")).data == encode((True, "a")).data
     True
     """
-    encoded = _encode(key)
+    encoder = _ENCODERS.get(type(key))
+    encoded = _encode_other(key) if encoder is None else encoder(key)
     if len(encoded.data) > KEY_BYTES_MAX:
         from hashlib import blake2b
 

@@ -15,7 +15,9 @@ Everything that arrives is hostile until parsed here: the parsers raise Protocol
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple, Union
+from typing import Union
+
+import msgspec
 
 from holdall.errors import ProtocolError
 
@@ -103,7 +105,7 @@ def is_ttl(seconds: float | None) -> bool:
     return seconds is None or 0 < seconds <= TTL_SECONDS_MAX
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A parsed request."""
 
     opcode: int
@@ -117,7 +119,7 @@ class Request(NamedTuple):
     value: Buffer
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """A parsed reply."""
 
     status: int
@@ -128,13 +130,20 @@ class Reply(NamedTuple):
 
 def pack_request(request: Request) -> list[Buffer]:
     """The frames of a request: one, or two when the value is large."""
-    opcode, flags, hash_, session, sequence, lowest, dict_id, key, value = request
-    if len(value) > PAYLOAD_INLINE_BYTES_MAX:
-        flags |= PAYLOAD
-        head = REQUEST.pack(VERSION, opcode, flags, hash_, session, sequence, lowest, dict_id, len(key))
-        return [head + key, value]
-    head = REQUEST.pack(VERSION, opcode, flags, hash_, session, sequence, lowest, dict_id, len(key))
-    return [b"".join((head, key, value))]
+    key, value = request.key, request.value
+    is_large = len(value) > PAYLOAD_INLINE_BYTES_MAX
+    head = REQUEST.pack(
+        VERSION,
+        request.opcode,
+        request.flags | PAYLOAD if is_large else request.flags,
+        request.hash,
+        request.session,
+        request.sequence,
+        request.lowest,
+        request.dict_id,
+        len(key),
+    )
+    return [head + key, value] if is_large else [b"".join((head, key, value))]
 
 
 def parse_request(head: bytes, payload: Buffer | None = None) -> Request:
@@ -158,10 +167,10 @@ def parse_request(head: bytes, payload: Buffer | None = None) -> Request:
 
 def pack_reply(reply: Reply) -> list[Buffer]:
     """The frames of a reply: one, or two when the payload is large."""
-    status, sequence, version, payload = reply
+    payload = reply.payload
     if len(payload) > PAYLOAD_INLINE_BYTES_MAX:
-        return [REPLY.pack(VERSION, status, PAYLOAD, sequence, version), payload]
-    return [REPLY.pack(VERSION, status, 0, sequence, version) + payload]
+        return [REPLY.pack(VERSION, reply.status, PAYLOAD, reply.sequence, reply.version), payload]
+    return [REPLY.pack(VERSION, reply.status, 0, reply.sequence, reply.version) + payload]
 
 
 def parse_reply(head: bytes, payload: Buffer | None = None) -> Reply:

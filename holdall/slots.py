@@ -36,6 +36,11 @@ def slot_of(hash_: int) -> int:
     return hash_ >> _SLOT_SHIFT
 
 
+def first_hash(slot: int) -> int:
+    """The lowest hash of a slot."""
+    return slot << _SLOT_SHIFT
+
+
 def part_hash(first_slot: int, end_slot: int) -> int:
     """A hash that has the first of these slots and tells where they end: a worker sees whether its own part is meant."""
     return first_slot << _SLOT_SHIFT | end_slot

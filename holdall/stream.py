@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from socket import AF_INET, AF_INET6, AF_UNIX
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Union
+
+import msgspec
 
 from holdall.errors import ProtocolError
 from holdall.protocol import FRAME_BYTES_MAX, Buffer
@@ -27,7 +29,7 @@ HEAD_BYTES_MAX = 128 * 1024
 _PREFIX = Struct("<II")
 
 
-class Received(NamedTuple):
+class Received(msgspec.Struct, frozen=True, gc=False):
     """A message that has come."""
 
     head: bytes

@@ -15,7 +15,6 @@ import contextlib
 import logging
 import os
 import resource
-import time
 
 DESCRIPTORS_MAX = 1 << 20
 """Taken where the system sets no limit."""
@@ -59,23 +58,18 @@ class Door:
         self._limit = DESCRIPTORS_MAX if limit == resource.RLIM_INFINITY else limit
         self._kept = min(self._limit // LEVELDB_SHARE + BACKLOG, self._limit // 2)
         self._is_open = True
-        self._look_due = self._complaint_due = 0.0
+        self._complaint_due = 0.0
 
-    def look(self) -> float:
-        """Close or open it as there is room. Returns how many milliseconds may pass until the next look."""
-        now = time.monotonic()
-        if now >= self._look_due:
-            room = self._limit - self._kept - self._taken()
-            if self._is_open and room <= 0:
-                self._close(now)
-            elif not self._is_open and room > self._kept // 4:
-                self._move({closed: path for path, closed in self._paths.items()})
-                self._is_open = True
-            shortest, longest = LOOK_SECONDS
-            self._look_due = now + (
-                min(max(room / ARRIVALS_PER_SECOND_MAX, shortest), longest) if self._is_open else longest / 5
-            )
-        return (self._look_due - now) * 1000
+    def look(self, now: float) -> float:
+        """Close or open it as there is room. Returns when to look again, by the same clock."""
+        room = self._limit - self._kept - self._taken()
+        if self._is_open and room <= 0:
+            self._close(now)
+        elif not self._is_open and room > self._kept // 4:
+            self._move({closed: path for path, closed in self._paths.items()})
+            self._is_open = True
+        shortest, longest = LOOK_SECONDS
+        return now + (min(max(room / ARRIVALS_PER_SECOND_MAX, shortest), longest) if self._is_open else longest / 5)
 
     def _taken(self) -> int:
         try:

@@ -2,7 +2,7 @@
 
 One system call looks at everything; `zmq.Poller` makes six for two sockets. ZeroMQ's descriptor is edge-triggered: it tells of
 what came since the socket was last read or written to, so a socket that was is looked at once more before its descriptor is
-believed again. It looks after the door too, once a turn.
+believed again. It looks after the door too, when that is due.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 from holdall.service.child import Child
@@ -28,12 +29,16 @@ class Watch:
         self.is_over = False
         """Whether this process is to end."""
         self._door = door
+        self._door_due = 0.0
         self._poll: Any = select.epoll() if _HAS_EPOLL else select.poll()
         self._woken = -1
         self._sources: dict[int, Any] = {}
         self._touched: dict[Any, None] = {}
         for descriptor in child.watched:
-            self._poll.register(descriptor, select.POLLIN)
+            try:
+                self._poll.register(descriptor, select.POLLIN)
+            except PermissionError:  # a file, or /dev/null, which epoll does not watch: it is at its end
+                self.is_over = True
 
     def add(self, descriptor: int, source: object) -> None:
         """Tell when this source can be read. One that is ZeroMQ's must be touched, now and whenever it has been used."""
@@ -70,11 +75,14 @@ class Watch:
         """These were not read for lack of time: they come first in the next turn."""
         self._touched = {**dict.fromkeys(sources), **self._touched}
 
-    def wait(self, milliseconds: float) -> list[Any]:
-        """The sources to read, those first that were touched: they are here at once, others when something comes."""
+    def wait(self, now: float, until: float) -> list[Any]:
+        """The sources to read, those first that were touched: they are here at once, others when something comes, or none
+        until this time of the monotonic clock.
+        """
+        if now >= self._door_due:
+            self._door_due = self._door.look(now)
         ready, self._touched = self._touched, {}
-        milliseconds = 0 if ready else min(milliseconds, self._door.look())
-        for descriptor, _event in self._polled(milliseconds):
+        for descriptor, _event in self._polled(0.0 if ready else max(0.0, min(until, self._door_due) - now)):
             if descriptor in self._sources:
                 ready[self._sources[descriptor]] = None
             elif descriptor == self._woken:
@@ -83,5 +91,5 @@ class Watch:
                 self.is_over = True
         return list(ready)
 
-    def _polled(self, milliseconds: float) -> Any:
-        return self._poll.poll(milliseconds / 1000, READY_MAX) if _HAS_EPOLL else self._poll.poll(milliseconds)
+    def _polled(self, seconds: float) -> Any:
+        return self._poll.poll(seconds, READY_MAX) if _HAS_EPOLL else self._poll.poll(ceil(seconds * 1000))

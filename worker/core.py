@@ -7,14 +7,16 @@ out the answers: nothing is answered before it is as durable as promised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from holdall import protocol
 from holdall.blob import reference_of
 from holdall.bodies import Identity, decode, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
-from holdall.slots import part_hash, slot_of, slot_range
+from holdall.slots import first_hash, part_hash, slot_range
 from holdall.worker import catalog, entries, transfers
 from holdall.worker.files import Files
 from holdall.worker.refused import Refused
@@ -62,7 +64,7 @@ numbers, and a second copy of the old request that is still on its way must not 
 """
 
 
-class Message(NamedTuple):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """What came in: from where, by which way back, and the frames of a request."""
 
     origin: Any
@@ -71,7 +73,7 @@ class Message(NamedTuple):
     payload: Buffer | None = None
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What goes out: where to, by which way, and the frames of a reply."""
 
     origin: Any
@@ -89,6 +91,7 @@ class Worker:
         self, store: Store, index: int, workers: int, *, sync: bool, layout_id: bytes = b"", files: Files | None = None
     ) -> None:
         self.first_slot, self.end_slot = slot_range(index, workers)
+        self._first_hash, self._end_hash = first_hash(self.first_slot), first_hash(self.end_slot)
         self._part_hash = part_hash(self.first_slot, self.end_slot)
         self._identity = encode(Identity(layout_id, index))
         self.handled = 0
@@ -96,7 +99,7 @@ class Worker:
         self._store = store
         self._sync = sync
         self._transaction = Transaction(store, sync=sync, files=files)
-        self._asker: tuple[Any, bytes] = None, b""
+        self._asker = Message(None, b"", b"")
         self._sealing: dict[bytes, set[tuple[Any, bytes, int]]] = {}
         self._snapshots = Snapshots(store)
         self._sweeper = Sweeper(store, self._transaction)
@@ -107,20 +110,23 @@ class Worker:
         if self._snapshots.held:
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         answers: list[Answer] = []
-        for origin, route, head, payload in messages:
-            self._asker = origin, route
-            if _is_batch(head):
-                frames = self._batch(head, payload)
-            else:
-                reply = self._reply(head, payload)
-                frames = [] if reply is None else [protocol.pack_reply(reply)]
-            answers.extend(Answer(origin, route, each) for each in frames)
+        for message in messages:
+            self._asker = message
+            if _is_batch(message.head):
+                replies = self._batch(message.head, message.payload)
+                answers.extend(Answer(message.origin, message.route, each) for each in replies)
+                continue
+            reply = self._reply(message.head, message.payload)
+            if reply is not None:
+                answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
         self._transaction.commit()
         return answers
 
     def sealed(self) -> list[Answer]:
         """The answers that waited for blobs to be sealed, and can be given now."""
         answers: list[Answer] = []
+        if not self._sealing:
+            return answers
         for blob_id, torn, error in self._transaction.blobs.sealed(self._transaction.elapsed):
             status = protocol.UNKNOWN_BLOB if torn else protocol.STORAGE if error else protocol.OK
             for origin, route, sequence in self._sealing.pop(blob_id, ()):
@@ -134,10 +140,10 @@ class Worker:
     def refuse(self, messages: Iterable[Message], reason: str) -> list[Answer]:
         """Answer all of these with a storage error: their tick could not be written."""
         answers: list[Answer] = []
-        for origin, route, head, payload in messages:
-            for each in _heads(head, payload):
+        for message in messages:
+            for each in _heads(message.head, message.payload):
                 reply = Reply(protocol.STORAGE, protocol.sequence_of(each), 0, reason.encode())
-                answers.append(Answer(origin, route, protocol.pack_reply(reply)))
+                answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
         return answers
 
     def malformed_message(self, origin: Any, frames: list[Any]) -> list[Answer]:
@@ -270,12 +276,14 @@ class Worker:
         except Refused as refused:
             return Reply(refused.status, request.sequence, 0, refused.text.encode())
         if reply is None:
-            self._sealing.setdefault(reference_of(request.value).id, set()).add((*self._asker, request.sequence))
+            asker = self._asker
+            askers = self._sealing.setdefault(reference_of(request.value).id, set())
+            askers.add((asker.origin, asker.route, request.sequence))
         return reply
 
     def _handle(self, request: Request) -> Reply:
         is_part = request.opcode in protocol.PARTS
-        if request.hash != self._part_hash if is_part else not self.first_slot <= slot_of(request.hash) < self.end_slot:
+        if request.hash != self._part_hash if is_part else not self._first_hash <= request.hash < self._end_hash:
             return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
         handler = HANDLERS.get(request.opcode) or self._snapshots.handlers.get(request.opcode)
         if handler is None:

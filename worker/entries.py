@@ -241,17 +241,18 @@ def _checked(transaction: Transaction, entries: Sequence[tuple[bytes, bytes | No
         if is_reference(value):
             references.append(reference_of(value))
             transaction.blobs.check(references[-1])
+            size += references[-1].size
         elif len(value) > blob.BLOB_BYTES_MIN:
             raise Refused(protocol.TOO_LARGE, f"a value of more than {blob.BLOB_BYTES_MIN:,} bytes is sent as a blob")
-        if size + _size(value) > protocol.OBJECT_BYTES_MAX:
+        if size > protocol.OBJECT_BYTES_MAX:
             most = protocol.OBJECT_BYTES_MAX
-            raise Refused(protocol.TOO_LARGE, f"an entry has at most {most:,} bytes, this one {size + _size(value):,}")
+            raise Refused(protocol.TOO_LARGE, f"an entry has at most {most:,} bytes, this one {size:,}")
         if not 1 <= len(key) <= protocol.KEY_BYTES_MAX:
             most = protocol.KEY_BYTES_MAX
             raise Refused(protocol.MALFORMED, f"an encoded key has 1 to {most:,} bytes, this one {len(key):,}")
         if len(key_object or b"") > protocol.KEY_OBJECT_BYTES_MAX:
             raise Refused(protocol.TOO_LARGE, f"a key has at most {protocol.KEY_OBJECT_BYTES_MAX:,} bytes as pickled")
-    if len({each.id for each in references}) < len(references):
+    if len(references) > 1 and len({each.id for each in references}) < len(references):
         raise Refused(protocol.MALFORMED, "two entries cannot be the same blob")
     return references
 
@@ -292,7 +293,7 @@ def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes |
         transaction.dicts.changed(held.dict_id)
     else:
         old = parse_record(row, data)
-        if expiry.is_live(transaction, held, row, old.time):
+        if key_object != old.key_object and expiry.is_live(transaction, held, row, old.time):
             key_object = old.key_object  # as with dict, the key that was stored first stays
         if held.has_touch(transaction.clock_ms - old.time):
             transaction.forget_touch(touch_row(row))

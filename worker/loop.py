@@ -84,7 +84,7 @@ class Loop:
         self._peers = Peers(listening, self._watch)
         self._space = Space(directory.part(settings.index))
         self._open()
-        self._hello_due = self._flush_due = self._sweep_due = 0.0
+        self._hello_due = self._flush_due = self._sweep_due = self._due = 0.0
         self._sweeping = True
         self._unlooked_bytes = 0
         self._is_busy = False
@@ -92,13 +92,16 @@ class Loop:
     def run(self) -> None:
         """Until the process is to end."""
         self._child.ready()
+        now = time.monotonic()
         while not self._watch.is_over:
-            messages = self._take(self._watch.wait(self._wait_milliseconds()))
+            messages = self._take(self._watch.wait(now, self._due))
             if messages or self._worker.resumes:
                 self._send(self._tick(messages))
                 self._is_busy = True
             self._send(self._worker.sealed())
-            self._between_ticks()
+            now = time.monotonic()
+            if now >= self._due:
+                self._between_ticks(now)
         self._close()
 
     def _take(self, sources: list[Any]) -> list[Message]:
@@ -135,26 +138,31 @@ class Loop:
         self._open()
 
     def _send(self, answers: list[Answer]) -> None:
-        for origin, route, frames in answers:
-            origin.send(route, frames)
+        for answer in answers:
+            answer.origin.send(answer.route, answer.frames)
 
-    def _between_ticks(self) -> None:
-        now = time.monotonic()
+    def _between_ticks(self, now: float) -> None:
         if now >= self._hello_due:
             self._hello_due = now + HELLO_SECONDS
             self._sweeping = True
             self._look_for_room()
             if not self._relay.tell(self._hello()):
                 self._hello_due = now + HELLO_AGAIN_SECONDS
-        due = self._worker.needs_flush or (self._worker.is_unflushed and self._settings.sync != "off")
-        if due and now >= self._flush_due:
+        flushes = self._worker.needs_flush or (self._worker.is_unflushed and self._settings.sync != "off")
+        if flushes and now >= self._flush_due:
             self._flush_due = now + FLUSH_SECONDS
             self._write_behind(self._worker.flush)
+            flushes = False
         if self._sweeping and now >= self._sweep_due:
             self._sweeping = bool(self._write_behind(lambda: self._worker.sweep(time.time())))
             end = time.monotonic()
             self._sweep_due = end + self._worker.rest_seconds(end - now) if self._is_busy else end
             self._is_busy = False
+        self._due = min(
+            self._hello_due,
+            self._sweep_due if self._sweeping else self._hello_due,
+            self._flush_due if flushes else self._hello_due,
+        )
 
     def _write_behind(self, write: Callable[[], R]) -> R | None:
         """Write what nobody waits for."""
@@ -168,11 +176,6 @@ class Loop:
         self._unlooked_bytes = 0
         self._space.look()
         self._worker.refuse_values(self._space.why if self._space.is_short else "")
-
-    def _wait_milliseconds(self) -> int:
-        due = min(self._hello_due, self._sweep_due) if self._sweeping else self._hello_due
-        wait = due - time.monotonic()
-        return int(wait * 1000) + 1 if wait > 0 else 0
 
     def _open(self) -> None:
         index, layout, sync = self._settings.index, self._layout, self._settings.sync

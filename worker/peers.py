@@ -63,7 +63,7 @@ class Peer:
         self._name = name
         self._watch = watch
         self._reader = Reader(accepted)
-        self._received: deque[Received] = deque()
+        self._received: list[Received] = []
         self._unsent: deque[Buffer] = deque()
         self._unsent_bytes = 0
         self._is_open = True
@@ -73,15 +73,19 @@ class Peer:
         """What it asks, as far as it is its turn, and how much work in bytes that is."""
         if self._unsent:
             self._flush()
-        if not self._received:
-            self._receive()
+        received = self._received or self._receive()
         messages: list[Message] = []
         size = 0
-        while self._received and size < TURN_BYTES:
-            head, payload = self._received.popleft()
-            messages.append(Message(self, self._name, head, payload))
-            size += len(head) + (0 if payload is None else len(payload))
-            size += CHUNK_BYTES if protocol.reads_chunk(head) else 0
+        for each in received:
+            messages.append(Message(self, self._name, each.head, each.payload))
+            size += len(each.head)
+            if each.payload is not None:
+                size += len(each.payload)
+            elif protocol.reads_chunk(each.head):
+                size += CHUNK_BYTES
+            if size >= TURN_BYTES:
+                break
+        self._received = received[len(messages) :]
         if self._received:
             self._watch.touch(self)
         return messages, size
@@ -106,15 +110,16 @@ class Peer:
                 self._keep([memoryview(buffer)[sent:] if sent else buffer], whole=False)
             sent = max(0, sent - len(buffer))
 
-    def _receive(self) -> None:
+    def _receive(self) -> list[Received]:
         if not self._is_open:
-            return
+            return []
         try:
-            self._received.extend(self._reader.receive())
+            return self._reader.receive()
         except BlockingIOError:
-            pass
+            return []
         except (OSError, EOFError, ProtocolError):
             self._close()
+            return []
 
     def _keep(self, buffers: list[Buffer], *, whole: bool) -> None:
         """Send this later. A whole answer may be dropped instead."""

@@ -45,16 +45,16 @@ class Relay:
                 messages.append(Message(self, *parts))
                 size += sum(map(len, parts)) + (CHUNK_BYTES if protocol.reads_chunk(parts[1]) else 0)
             else:
-                for _origin, route, answer in self._refuse(self, parts):
-                    self.send(route, answer)
+                for answer in self._refuse(self, parts):
+                    self.send(answer.route, answer.frames)
         self._watch.touch(self)  # there may be more
         return messages, size
 
-    def send(self, route: bytes, answer: list[Buffer]) -> None:
+    def send(self, route: bytes, message: list[Buffer]) -> None:
         """Send an answer. If its client does not read, it will ask again."""
         self._watch.touch(self)
         try:
-            self._unsent.send(self._dealer, [route, *answer])
+            self._unsent.send(self._dealer, [route, *message])
         except zmq.ZMQError:  # the broker is gone, or does not read
             pass
 

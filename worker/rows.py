@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import struct
 from struct import Struct
-from typing import NamedTuple, Union
+from typing import Union
 from zlib import crc32
 
 import msgspec
@@ -85,7 +85,7 @@ class DictRow(msgspec.Struct, array_like=True):
     touch_after: Union[int, None] = None
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A stored entry. `time` is that of its last write, in milliseconds of the store's own clock."""
 
     time: int
@@ -136,12 +136,12 @@ def unpack_blob(row: bytes, data: bytes) -> Reference:
 
 def pack_record(record: Record) -> bytes:
     """The bytes of a record."""
-    time, version, key_object, value = record
+    key_object = record.key_object
     if key_object is None:
-        body = b"".join((_BODY.pack(FORMAT, 0, time, version), value))
+        body = b"".join((_BODY.pack(FORMAT, 0, record.time, record.version), record.value))
     else:
-        head = _BODY.pack(FORMAT, _HAS_KEY_OBJECT, time, version)
-        body = b"".join((head, _U32.pack(len(key_object)), key_object, value))
+        head = _BODY.pack(FORMAT, _HAS_KEY_OBJECT, record.time, record.version)
+        body = b"".join((head, _U32.pack(len(key_object)), key_object, record.value))
     return _CRC.pack(crc32(body)) + body
 
 
@@ -149,10 +149,11 @@ def parse_record(row: bytes, data: bytes) -> Record:
     """The record in these bytes. Raises StorageError, naming the row, if they are damaged."""
     if len(data) < _HEAD_BYTES or _CRC.unpack_from(data)[0] != crc32(memoryview(data)[4:]):
         raise StorageError(f"the record in row {row!r} is damaged: its checksum does not match")
-    _format, _flags, time, version = _BODY.unpack_from(data, 4)
+    _format, flags, time, version = _BODY.unpack_from(data, 4)
+    if not flags & _HAS_KEY_OBJECT:
+        return Record(time, version, None, data[_HEAD_BYTES:])
     key_object = key_object_of(row, data)
-    at = _HEAD_BYTES if key_object is None else _HEAD_BYTES + 4 + len(key_object)
-    return Record(time, version, key_object, data[at:])
+    return Record(time, version, key_object, data[_HEAD_BYTES + 4 + len(key_object or b"") :])
 
 
 def time_of(row: bytes, data: bytes) -> int:

@@ -8,7 +8,7 @@ session's last write. A payload above OUTCOME_INLINE_BYTES_MAX has a row of its 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Union
+from typing import Union
 
 import msgspec
 
@@ -29,7 +29,7 @@ OUTCOME_INLINE_BYTES_MAX = 1024
 _FORGOTTEN = b"the outcome of this request is no longer remembered"
 
 
-class Outcome(NamedTuple):
+class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a write's reply said; `payload` is None when it stands in a row of its own."""
 
     status: int

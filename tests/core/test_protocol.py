@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from holdall import bodies, keys, protocol
 from holdall.errors import ProtocolError
@@ -29,7 +30,7 @@ def test_a_request_survives_packing(request: Request) -> None:
     frames = protocol.pack_request(request)
     assert len(frames) == (2 if len(request.value) > protocol.PAYLOAD_INLINE_BYTES_MAX else 1)
     parsed = protocol.parse_request(*frames)  # type: ignore[arg-type]
-    assert parsed._replace(flags=parsed.flags & ~protocol.PAYLOAD) == request
+    assert replace(parsed, flags=parsed.flags & ~protocol.PAYLOAD) == request
     assert protocol.routing_hash(bytes(frames[0])) == request.hash
     assert protocol.sequence_of(bytes(frames[0])) == request.sequence
 
@@ -47,7 +48,7 @@ def test_marking_a_retry_changes_nothing_else(request: Request) -> None:
     frames = protocol.mark_retry(protocol.pack_request(request), request.lowest)
     parsed = protocol.parse_request(*frames)  # type: ignore[arg-type]
     assert parsed.flags & protocol.RETRY
-    assert parsed._replace(flags=0) == request._replace(flags=0)
+    assert replace(parsed, flags=0) == replace(request, flags=0)
 
 
 versioned = st.builds(lambda tail: bytes([protocol.VERSION]) + tail, st.binary())

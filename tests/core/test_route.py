@@ -26,7 +26,8 @@ def channel() -> Channel:
 
 
 def send(line: Channel, worker: int, now: float = 0.0) -> Waiting:
-    return line.send(Ask(protocol.PUT, WORKERS[worker].hash, "put", "Dict 'kv'"), now, 30.0)
+    ask = Ask(protocol.PUT, WORKERS[worker].hash, "put", "Dict 'kv'")
+    return line.send(ask, line.route_of(ask.hash), now, 30.0)
 
 
 def identity(route: Route, layout_id: bytes = LAYOUT, index: int = 0, now: float = 0.0, number: int | None = None) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from holdall import protocol
 from holdall.blob import BLOB_BYTES_MIN
@@ -125,7 +126,7 @@ def test_a_retried_pop_returns_the_first_outcome(after_crash: bool) -> None:
     if after_crash:
         driver.store.crash()
         driver = driver.reopened()
-    assert driver.tick(pop._replace(flags=protocol.RETRY)) == first
+    assert driver.tick(replace(pop, flags=protocol.RETRY)) == first
     assert (first[0].status, bytes(first[0].payload)) == (protocol.OK, b"v")
 
 
@@ -134,7 +135,7 @@ def test_a_retried_put_does_not_undo_somebody_elses_newer_value() -> None:
     mine = driver.request(protocol.PUT, b"sk", b"1")
     driver.tick(mine)
     driver.tick(driver.request(protocol.PUT, b"sk", b"2", session=b"t" * 16))
-    driver.tick(mine._replace(flags=protocol.RETRY))
+    driver.tick(replace(mine, flags=protocol.RETRY))
     assert bytes(driver.ask(protocol.GET, b"sk").payload) == b"2"
 
 
@@ -226,7 +227,7 @@ def test_a_request_from_the_roster_of_another_layout_is_sent_back_and_changes_no
     driver = Driver().registered()
     driver.ask(protocol.PUT, b"sk", b"v")
     for first, end in ((0, SLOTS // 2), (SLOTS // 2, SLOTS)):
-        request = driver.request(opcode, value=encode([(b"sk", None, b"w")]))._replace(hash=part_hash(first, end))
+        request = replace(driver.request(opcode, value=encode([(b"sk", None, b"w")])), hash=part_hash(first, end))
         assert driver.tick(request)[0].status == protocol.WRONG_WORKER
     assert bytes(driver.ask(protocol.GET, b"sk").payload) == b"v"
 
@@ -235,8 +236,8 @@ def test_the_same_number_with_another_request_gets_the_first_outcome_and_changes
     driver = Driver().registered()
     first = driver.request(protocol.PUT, b"sk", b"1")
     outcome = driver.tick(first)
-    for other in (first._replace(value=b"2"), first._replace(opcode=protocol.POP), first._replace(opcode=protocol.DROP)):
-        assert driver.tick(other._replace(hash=part_hash(0, SLOTS))) == outcome
+    for other in (replace(first, value=b"2"), replace(first, opcode=protocol.POP), replace(first, opcode=protocol.DROP)):
+        assert driver.tick(replace(other, hash=part_hash(0, SLOTS))) == outcome
     assert bytes(driver.ask(protocol.GET, b"sk").payload) == b"1"
 
 

@@ -15,6 +15,7 @@ from holdall.blob import CHUNK_BYTES, Chunk
 from holdall.protocol import Request
 from holdall.slots import dict_crc, key_hash
 from tests.processes import WAIT_SECONDS, children, process_ids
+from tests.streams import StreamClient
 
 VALUE_BYTES = 8 * 1024 * 1024
 ASKED = 100
@@ -54,10 +55,15 @@ def chunks_of_large(d: Dict[Any, Any], data: Path) -> list[bytes]:
 @pytest.fixture(params=["service", "worker-0"])
 def reader(request: pytest.FixtureRequest, service: LocalService) -> Iterator[Any]:
     """It is connected to one of these sockets, and never receives."""
+    url = f"{service.url.rpartition('/')[0]}/{request.param}"
+    if request.param == "worker-0":
+        with StreamClient(url) as straight:
+            yield straight
+        return
     with zmq.Context() as context, context.socket(zmq.DEALER) as opened:
         opened.linger = 0
         opened.rcvhwm = 1
-        opened.connect(f"{service.url.rpartition('/')[0]}/{request.param}")
+        opened.connect(url)
         yield opened
 
 

@@ -16,6 +16,8 @@ import struct
 from collections.abc import Callable
 from random import Random
 
+from msgspec.structs import replace
+
 from holdall import protocol
 from holdall.bodies import CatalogEntry, CatalogPageRequest, Hello, PageRequest, Registration, RosterWorker, encode
 from holdall.protocol import Reply, Request
@@ -138,7 +140,8 @@ class Messages:
 
     def _single(self) -> bytes:
         """One request of a BATCH, which has no second frame."""
-        return bytes(protocol.pack_request(self._request()._replace(opcode=self._random.choice(OPCODES[:9]), value=b"v"))[0])
+        request = replace(self._request(), opcode=self._random.choice(OPCODES[:9]), value=b"v")
+        return bytes(protocol.pack_request(request)[0])
 
     def _hello(self) -> Request:
         random = self._random

@@ -56,12 +56,16 @@ class ClientProcess:
         """A new session."""
         return self._simulation.cores.channel(self._simulation.random.randbytes(16), self._simulation.random)
 
-    def new_socket(self, address: str, *, immediate: bool = False) -> Socket:
-        """A socket to the broker, or to the worker of this address."""
+    def new_socket(self, _address: str) -> Socket:
+        """A socket to the broker."""
+        simulation = self._simulation
+        return Socket(simulation.network, self.name, simulation.broker.front, lambda frames: None, patient=True)
+
+    def new_stream(self, address: str) -> Socket:
+        """A stream to the worker of this address."""
         simulation = self._simulation
         fronts = {f"ipc:///{machine.name.replace(' ', '-')}": machine.front for machine in simulation.machines}
-        listener = fronts.get(address, simulation.broker.front)
-        return Socket(simulation.network, self.name, listener, lambda frames: None, patient=not immediate)
+        return Socket(simulation.network, self.name, fronts[address], lambda frames: None, patient=True, is_stream=True)
 
     def work(self) -> None:
         """Make the calls that were planned."""

@@ -17,7 +17,9 @@ from holdall.client.client import Client
 from holdall.client.route import Route
 from holdall.errors import Error
 from holdall.protocol import Reply, has_payload_frame
-from tests.simulation.network import Frames
+from holdall.stream import Received
+from tests.simulation.network import Frames, Socket
+from tests.simulation.way import Way
 
 if TYPE_CHECKING:
     from tests.simulation.client_process import ClientProcess
@@ -44,6 +46,7 @@ class Line(holdall.client.line.Line):
 
     def __init__(self, simulation: Simulation, client: ClientProcess, *, awaits: bool) -> None:
         self._simulation = simulation
+        self._process = client
         self._awaits = awaits
         self._runs: list[Run] = []
         self._outbox: list[Waiting] = []
@@ -75,18 +78,28 @@ class Line(holdall.client.line.Line):
         """Be gone, with all that waits."""
         for run in list(self._runs):
             self._end(run)
-        for socket in self.sockets:
-            socket.close()
+        for way in self.ways:
+            way.close()
 
     def _now(self) -> float:
         return self._simulation.clock.now
 
-    def _opened(self, socket: Any, route: Route | None = None) -> Any:
-        socket.deliver = lambda frames: self._receive(route, frames)
-        return socket
+    @property
+    def sockets(self) -> list[Socket]:
+        """Those of all ways."""
+        return [cast(Way, way).socket for way in self.ways]
 
-    def _put(self, socket: Any, message: list[Any]) -> bool:
-        return bool(socket.send(message))
+    def _open_relay(self) -> Way:
+        return Way(self._process.new_socket(self._process.address), lambda frames: self._receive(None, frames))
+
+    def _open_straight(self, address: str, route: Route) -> Way:
+        socket = self._process.new_stream(address)
+        way = Way(socket, lambda frames: self._receive(route, frames), lambda: self._ended(way, route))
+        return way
+
+    def _ended(self, way: Way, route: Route) -> None:
+        if route.way is way and route.is_direct:
+            self._lose(route)
 
     def _end(self, run: Run) -> None:
         self._runs.remove(run)
@@ -120,9 +133,10 @@ class Line(holdall.client.line.Line):
 
     def _send(self, run: Run, ask: Ask) -> Waiting:
         clock = self._simulation.clock
+        route = self._channel.route_of(ask.hash)
         if not self._awaits:
-            self._try_straight(self._channel.route_of(ask.hash))
-        waiting = self._channel.send(ask, clock.now, run.deadline)
+            self._try_straight(route)
+        waiting = self._channel.send(ask, route, clock.now, run.deadline)
         waiting.answer = run
         if not self._awaits:
             self._transmit(waiting.route, waiting.frames)
@@ -159,7 +173,7 @@ class Line(holdall.client.line.Line):
     def _take(self, route: Route | None, frames: Frames) -> None:
         self._heard_at = self._simulation.clock.now
         payload = memoryview(frames[1]) if has_payload_frame(frames[0]) else None
-        for waiting, reply in self._heard(route, frames[0], payload):
+        for waiting, reply in self._heard(route, Received(frames[0], payload)):
             run: Run = waiting.answer
             run.replies[waiting.sequence] = reply
             if len(run.replies) == len(run.sent):

@@ -1,9 +1,10 @@
-"""The virtual network, as ZeroMQ behaves.
+"""The virtual network, as ZeroMQ behaves, and a stream.
 
 A Socket (a DEALER) connects to a Listener (a ROUTER). A connection has a route of its own and two lanes; each lane is first
 in, first out, and nothing is ordered between two connections. When a connection breaks, some of what was in flight still
 arrives, the rest is lost, and each side notices in its own time; what it sends until then vanishes. A socket then connects
-again, under another route. Who listens and who connects is not decided here: any process may do either.
+again, under another route; a stream ends instead, and tells so. Who listens and who connects is not decided here: any process
+may do either.
 """
 
 from __future__ import annotations
@@ -126,15 +127,27 @@ class Listener:
 
 
 class Socket:
-    """A DEALER that connects, and connects again, to one listener. A patient one keeps what it cannot send yet."""
+    """A DEALER that connects, and connects again, to one listener. A patient one keeps what it cannot send yet.
+
+    A stream connects once: `ended` is called when there is no connection, or no longer.
+    """
 
     def __init__(
-        self, network: Network, name: str, listener: Listener, deliver: Callable[[Frames], None], *, patient: bool
+        self,
+        network: Network,
+        name: str,
+        listener: Listener,
+        deliver: Callable[[Frames], None],
+        *,
+        patient: bool,
+        is_stream: bool = False,
     ) -> None:
         self.network = network
         self.name = name
         self.deliver = deliver
+        self.ended: Callable[[], None] = lambda: None
         self.connection: Connection | None = None
+        self._is_stream = is_stream
         self._listener = listener
         self._patient = patient
         self._queue: deque[Frames] = deque(maxlen=QUEUED_MESSAGES_MAX)
@@ -179,13 +192,23 @@ class Socket:
         """This connection is broken."""
         if self.connection is connection:
             self.connection = None
-            self._connect()
+            if self._is_stream:
+                self._end()
+            else:
+                self._connect()
+
+    def _end(self) -> None:
+        self._closed = True
+        self.ended()
 
     def _connect(self) -> None:
         if self._closed or self.connection is not None:
             return
         network = self.network
         if not self._listener.is_open or network.clock.now < self._cut_until:
+            if self._is_stream:
+                self._end()
+                return
             network.clock.call_in(network.random.uniform(*RECONNECT_SECONDS), self._connect)
             return
         self.connection = Connection(network, self, self._listener)

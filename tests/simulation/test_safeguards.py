@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from holdall import protocol
 from holdall.client.channel import Channel
@@ -86,10 +87,9 @@ class AnswersFirst(Worker):
 class TakesAnyAnswer(Channel):
     """A reply goes to whoever waits."""
 
-    def _match(self, reply: Reply, now: float) -> Any:
-        if reply.sequence not in self.waiting and self.waiting:
-            reply = reply._replace(sequence=next(iter(self.waiting)))
-        return super()._match(reply, now)
+    def _matched(self, replies: list[Reply]) -> Any:
+        waits = next(iter(self.waiting), 0)
+        return super()._matched([each if each.sequence in self.waiting else replace(each, sequence=waits) for each in replies])
 
 
 class TearsBatches(Disk):

@@ -73,11 +73,12 @@ def shown(frames: list[Any]) -> str:
 
 
 def _request(frames: list[Any]) -> str:
-    opcode, flags, _hash, session, sequence, lowest, _dict_id, key, value = protocol.parse_request(*frames)
-    if opcode == protocol.BATCH:
-        return "BATCH of " + "; ".join(_request([head]) for head in decode(list[bytes], value))
-    again = " again" if flags & protocol.RETRY else ""
-    return f"{OPCODES[opcode]}{again} {session.hex()[:4]} {sequence} from {lowest}: {key!r} {bytes(value[:30])!r}"
+    request = protocol.parse_request(*frames)
+    if request.opcode == protocol.BATCH:
+        return "BATCH of " + "; ".join(_request([head]) for head in decode(list[bytes], request.value))
+    name = OPCODES[request.opcode] + (" again" if request.flags & protocol.RETRY else "")
+    numbers = f"{request.session.hex()[:4]} {request.sequence} from {request.lowest}"
+    return f"{name} {numbers}: {request.key!r} {bytes(request.value[:30])!r}"
 
 
 def _reply(frames: list[Any]) -> str:

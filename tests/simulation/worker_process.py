@@ -17,7 +17,8 @@ from holdall.bodies import Hello, RosterWorker, encode
 from holdall.protocol import Request
 from holdall.worker import sessions
 from holdall.worker.core import Answer, Message
-from holdall.worker.loop import FLUSH_SECONDS, HELLO_SECONDS, MESSAGES_PER_TICK
+from holdall.worker.loop import FLUSH_SECONDS, HELLO_SECONDS
+from holdall.worker.relay import MESSAGES_PER_TURN
 from holdall.worker.transaction import CommitFailed
 from tests.simulation.broker_process import with_memoryview
 from tests.simulation.disk import Killed
@@ -185,7 +186,7 @@ class WorkerProcess:
             self._sleep(max(0.0, self._hello_due - self._simulation.clock.now))
 
     def _steps(self) -> Iterator[None]:
-        messages = [self._inbox.popleft() for _ in range(min(len(self._inbox), MESSAGES_PER_TICK))]
+        messages = [self._inbox.popleft() for _ in range(min(len(self._inbox), MESSAGES_PER_TURN))]
         if messages:
             yield
             answers = self._tick(messages)

@@ -1,0 +1,53 @@
+"""A client of a worker's own socket that says what it likes, with the methods of a ZeroMQ socket that tests use."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from select import select
+from typing import Any
+
+from holdall.protocol import FRAME_BYTES_MAX
+from holdall.stream import Reader, Received, address_of, pack
+
+
+class StreamClient:
+    """A connection to the worker at this URL."""
+
+    def __init__(self, url: str, *, timeout: float | None = None) -> None:
+        family, address = address_of(url)
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket.settimeout(timeout)
+        self.socket.connect(address)
+        self._reader = Reader(self.socket)
+        self._received: deque[Received] = deque()
+
+    def send_multipart(self, frames: Any) -> None:
+        """Send one message of one or two frames."""
+        for each in pack(list(frames)):
+            self.socket.sendall(each)
+
+    def send(self, frame: bytes) -> None:
+        """Send one message of one frame."""
+        self.send_multipart([frame])
+
+    def recv_multipart(self) -> list[Any]:
+        """The frames of the next message. Raises what `Reader.receive` raises, or TimeoutError."""
+        while not self._received:
+            self._received.extend(self._reader.receive())
+        received = self._received.popleft()
+        return [received.head] if received.payload is None else [received.head, received.payload]
+
+    def poll(self, milliseconds: float) -> bool:
+        """Whether a message, or a part of one, comes within this time."""
+        return bool(self._received) or bool(select([self.socket], [], [], milliseconds / 1000)[0])
+
+    def __enter__(self) -> StreamClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+OVERSIZED = (FRAME_BYTES_MAX + 1).to_bytes(4, "little")
+"""A length that no head and no payload may have."""
