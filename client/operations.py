@@ -17,11 +17,20 @@ from holdall.client.ask import Ask, Operation, Tell
 from holdall.client.exchange import about_key, all_of, counts, place_of, to_all
 from holdall.client.info import DictInfo
 from holdall.client.pieces import Pieces
-from holdall.client.serialization import check_size, decode_key, decode_value, encode_key, encode_value, key_object
+from holdall.client.serialization import (
+    check_size,
+    decode_key,
+    decode_value,
+    decode_values,
+    encode_key,
+    encode_keys,
+    encode_value,
+    key_object,
+)
 from holdall.client.transfer import Place, Progress
 from holdall.errors import NotFoundError, StorageError
 from holdall.protocol import Buffer, Reply, join_key_object
-from holdall.slots import key_hash
+from holdall.slots import key_hash, slot_of
 
 if TYPE_CHECKING:
     from holdall.client.handle import Handle
@@ -39,6 +48,13 @@ class Position(NamedTuple):
 
 
 START = Position(0, b"")
+
+
+class Wanted(NamedTuple):
+    """Keys of one worker whose values have not come yet, and their encodings."""
+
+    keys: list[object]
+    data: list[bytes]
 
 
 def get(handle: Handle, key: object, default: Any, progress: Progress | None = None) -> Operation[Any]:
@@ -108,31 +124,33 @@ def pop_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]
 def _many(handle: Handle, opcode: int, verb: str, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
     """The values of these keys. Each worker is asked for as many as fit a message, until none is left."""
     dict_id = handle.id or (yield from handle.hydration())
-    roster = handle.connected().roster
-    left: dict[int, list[tuple[object, bytes]]] = {}
-    for key in keys:
-        data = encode_key(handle.label, key).data
-        left.setdefault(roster.worker_of(key_hash(handle.crc, data)).hash, []).append((key, data))
+    left: dict[int, Wanted] = {}
+    parts, crc = handle.connected().roster.part_of_slot(), handle.crc
+    for key, data in encode_keys(handle.label, keys):
+        part = parts[slot_of(key_hash(crc, data))]
+        if part not in left:
+            left[part] = Wanted([], [])
+        left[part].keys.append(key)
+        left[part].data.append(data)
     found: dict[Any, Any] = {}
     while left:
-        bodies = {hash_: [data for _key, data in waiting[:KEYS_PER_MESSAGE]] for hash_, waiting in left.items()}
-        asks = [Ask(opcode, hash_, verb, handle.label, dict_id=dict_id, value=encode(body)) for hash_, body in bodies.items()]
-        for hash_, reply in zip(bodies, (yield from all_of(handle, asks)), strict=True):
+        bodies = {part: encode(wanted.data[:KEYS_PER_MESSAGE]) for part, wanted in left.items()}
+        asks = [Ask(opcode, part, verb, handle.label, dict_id=dict_id, value=body) for part, body in bodies.items()]
+        for part, reply in zip(bodies, (yield from all_of(handle, asks)), strict=True):
+            wanted = left[part]
             values = decode(list[Union[bytes, None]], reply.payload)
-            for (key, data), value in zip(left[hash_], values, strict=False):
-                if value is None:
-                    continue
-                if not is_reference(value):
-                    found[key] = decode_value(handle.label, key, value)
-                elif opcode == protocol.POP_MANY:
-                    whole = yield from _taken_over(place_of(handle, verb, key, data), value)
-                    found[key] = decode_value(handle.label, key, whole)
+            blobs = decode_values(handle.label, zip(wanted.keys, values, strict=False), found)
+            for at in blobs:
+                value: Any = values[at]
+                if opcode == protocol.POP_MANY:
+                    whole = yield from _taken_over(place_of(handle, verb, wanted.keys[at], wanted.data[at]), value)
+                    found[wanted.keys[at]] = decode_value(handle.label, wanted.keys[at], whole)
                 else:
-                    read = yield from _read(handle, key, data, _ABSENT, None, value)
+                    read = yield from _read(handle, wanted.keys[at], wanted.data[at], _ABSENT, None, value)
                     if read is not _ABSENT:
-                        found[key] = read
-            left[hash_] = left[hash_][len(values) :]
-        left = {hash_: waiting for hash_, waiting in left.items() if waiting}
+                        found[wanted.keys[at]] = read
+            left[part] = Wanted(wanted.keys[len(values) :], wanted.data[len(values) :])
+        left = {part: wanted for part, wanted in left.items() if wanted.keys}
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from holdall import blob, keys, values
@@ -24,6 +25,17 @@ def encode_key(of: str, key: object) -> EncodedKey:
     except Exception as error:
         hash(key)  # an unhashable key, or a __hash__ that raises: as with dict, not as a matter of pickling
         raise SerializationError(f"the key {shown(key)} for {of} cannot be pickled: {_reason(error)}") from error
+
+
+def encode_keys(of: str, wanted: Iterable[object]) -> Iterator[tuple[object, bytes]]:
+    """Keys, each with its encoding. Raises what `encode_key` raises."""
+    encode = keys.encode
+    for key in wanted:
+        try:
+            data = encode(key).data
+        except Exception:
+            data = encode_key(of, key).data  # which raises that error by its name
+        yield key, data
 
 
 def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:
@@ -58,9 +70,28 @@ def decode_value(of: str, key: object, data: Buffer) -> Any:
     try:
         return values.load(data)
     except Exception as error:
-        raise DeserializationError(
-            f"the value of {shown(key)} in {of} cannot be read back in this process: {_reason(error)}"
-        ) from error
+        raise _unreadable(of, key, error) from error
+
+
+def decode_values(of: str, items: Iterable[tuple[object, bytes | None]], found: dict[Any, Any]) -> list[int]:
+    """Put values that have come into `found`, by key; None came for a key that is missing. Returns which ones are blobs.
+
+    Raises DeserializationError if one cannot be read here.
+    """
+    blobs: list[int] = []
+    load, mark = values.load, blob.MARK
+    key: object = None
+    try:
+        for at, (key, data) in enumerate(items):
+            if data is None:
+                continue
+            if data[:1] == mark:
+                blobs.append(at)
+            else:
+                found[key] = load(data)
+    except Exception as error:
+        raise _unreadable(of, key, error) from error
+    return blobs
 
 
 def decode_key(of: str, encoded: bytes, key_object: bytes | None) -> Any:
@@ -87,6 +118,10 @@ def check_size(of: str, key: object, size: int) -> None:
             LargeValueWarning,
             stacklevel=2,
         )
+
+
+def _unreadable(of: str, key: object, error: Exception) -> DeserializationError:
+    return DeserializationError(f"the value of {shown(key)} in {of} cannot be read back in this process: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Union
+
+import msgspec
 
 from holdall import protocol
 from holdall.bodies import decode, encode
@@ -14,7 +16,7 @@ from holdall.client.pieces import Pieces
 from holdall.client.serialization import check_size, encode_key, encode_value, key_object
 from holdall.errors import Error, RequestSizeError
 from holdall.protocol import Buffer
-from holdall.slots import key_hash
+from holdall.slots import key_hash, slot_of
 
 if TYPE_CHECKING:
     from holdall.client.handle import Handle
@@ -23,18 +25,14 @@ UPDATE_ROUND_BYTES = 4 * protocol.UPDATE_BYTES_MAX
 """The messages of an update that are on their way at once."""
 
 
-class _Entry(NamedTuple):
-    """An entry of an update: encoded key, key object if need be, value, and the key for messages."""
+class _Entry(msgspec.Struct):
+    """An entry of an update: encoded key, key object if need be, value, the key for messages; its size with all of a blob."""
 
     data: bytes
-    key_object: bytes | None
-    field: bytes | Pieces
+    key_object: Union[bytes, None]
+    field: Union[bytes, Pieces]
     key: object
-
-    @property
-    def size(self) -> int:
-        """In bytes, a blob's included."""
-        return len(self.data) + len(self.key_object or b"") + len(self.field)
+    size: int
 
 
 def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
@@ -50,15 +48,15 @@ def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exi
                 )
             encoded = encode_key(handle.label, key)
             shown_as, field = key_object(handle.label, key, encoded), encode_value(handle.label, key, value)
-            entry = _Entry(encoded.data, shown_as, field, key)
-            check_size(handle.label, key, entry.size)
+            size = len(encoded.data) + len(field) + (0 if shown_as is None else len(shown_as))
+            check_size(handle.label, key, size)
+            entry = _Entry(encoded.data, shown_as, field, key, size)
             earlier = entries.get(encoded.data)
             if earlier is None:
                 entries[encoded.data] = entry
             elif not skip_if_exists:
-                entries[encoded.data] = entry._replace(
-                    key_object=earlier.key_object
-                )  # as with dict, the key that came first stays
+                entry.key_object = earlier.key_object  # as with dict, the key that came first stays
+                entries[encoded.data] = entry
     except Error:
         raise
     except Exception as error:  # of the caller's iterator, or a key's __hash__: as with dict, what came before it is stored
@@ -80,12 +78,13 @@ def _put_groups(handle: Handle, dict_id: bytes, groups: list[list[_Entry]], flag
         asks: list[Ask] = []
         for group in groups:
             body: list[tuple[bytes, bytes | None, Buffer]] = []
-            for data, shown_as, field, key in group:
+            for entry in group:
+                field = entry.field
                 if isinstance(field, Pieces):
-                    field = yield from transfer.upload(place_of(handle, "update", key, data), field, None)
-                body.append((data, shown_as, field))
-            hash_ = handle.connected().roster.worker_of(key_hash(handle.crc, group[0].data)).hash
-            asks.append(Ask(protocol.PUT_MANY, hash_, "update", handle.label, dict_id=dict_id, value=encode(body), flags=flags))
+                    field = yield from transfer.upload(place_of(handle, "update", entry.key, entry.data), field, None)
+                body.append((entry.data, entry.key_object, field))
+            part = handle.connected().roster.part_of_slot()[slot_of(key_hash(handle.crc, group[0].data))]
+            asks.append(Ask(protocol.PUT_MANY, part, "update", handle.label, dict_id=dict_id, value=encode(body), flags=flags))
         left: list[list[_Entry]] = []
         for group, reply in zip(groups, (yield from all_of(handle, asks)), strict=True):
             if reply.status == protocol.UNKNOWN_BLOB:
@@ -100,17 +99,17 @@ def _put_groups(handle: Handle, dict_id: bytes, groups: list[list[_Entry]], flag
 
 def _by_worker(handle: Handle, entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
     """The entries in groups of bounded size, each for one worker."""
-    roster = handle.connected().roster
+    parts, crc = handle.connected().roster.part_of_slot(), handle.crc
     groups: dict[int, list[_Entry]] = {}
     sizes: dict[int, int] = {}
     for entry in entries:
-        index = roster.worker_of(key_hash(handle.crc, entry.data)).index
-        if index in groups and sizes[index] + entry.size > protocol.UPDATE_BYTES_MAX:
-            yield groups.pop(index)
-        if index not in groups:
-            groups[index], sizes[index] = [], 0
-        groups[index].append(entry)
-        sizes[index] += entry.size
+        part = parts[slot_of(key_hash(crc, entry.data))]
+        if part in groups and sizes[part] + entry.size > protocol.UPDATE_BYTES_MAX:
+            yield groups.pop(part)
+        if part not in groups:
+            groups[part], sizes[part] = [], 0
+        groups[part].append(entry)
+        sizes[part] += entry.size
     yield from groups.values()
 
 

@@ -21,7 +21,7 @@ BLOB_BYTES_MIN = 256 * 1024
 CHUNK_BYTES = 1024 * 1024
 """How much of a blob travels in one message; the last chunk may be shorter."""
 
-_MARK = b"\x02"
+MARK = b"\x02"
 _REFERENCE = Struct("<c16sQI")
 _CHUNK = Struct("<16sQQ")
 REFERENCE_BYTES = _REFERENCE.size
@@ -36,7 +36,7 @@ class Reference(NamedTuple):
 
     def pack(self) -> bytes:
         """What stands in place of the value."""
-        return _REFERENCE.pack(_MARK, *self)
+        return _REFERENCE.pack(MARK, *self)
 
 
 class Chunk(NamedTuple):
@@ -53,12 +53,12 @@ class Chunk(NamedTuple):
 
 def is_reference(value: Buffer) -> bool:
     """Whether this stands for a blob."""
-    return value[:1] == _MARK
+    return value[:1] == MARK
 
 
 def reference_of(value: Buffer) -> Reference:
     """The reference in these bytes. Raises ProtocolError if they are none."""
-    if len(value) != _REFERENCE.size or value[:1] != _MARK:
+    if len(value) != _REFERENCE.size or value[:1] != MARK:
         raise ProtocolError(f"a reference to a blob has {_REFERENCE.size} bytes and begins with 2")
     _mark, blob_id, size, crc = _REFERENCE.unpack(value)
     return Reference(blob_id, size, crc)

@@ -11,7 +11,7 @@ import msgspec
 
 from holdall.errors import ProtocolError
 from holdall.protocol import Buffer
-from holdall.slots import part_hash, slot_of
+from holdall.slots import part_hash
 
 T = TypeVar("T")
 
@@ -128,10 +128,12 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
     layout_id: bytes
     workers: list[RosterWorker]
 
-    def worker_of(self, hash_: int) -> RosterWorker:
-        """The worker that owns the slot of this hash."""
-        slot = slot_of(hash_)
-        return next(worker for worker in self.workers if slot < worker.end_slot)
+    def part_of_slot(self) -> list[int]:
+        """For each slot, the hash of the part it is in."""
+        parts: list[int] = []
+        for worker in self.workers:
+            parts += [worker.hash] * (worker.end_slot - worker.first_slot)
+        return parts
 
 
 class Identity(msgspec.Struct, array_like=True, frozen=True):

@@ -129,14 +129,18 @@ def _many(transaction: Transaction, held: OpenDict, request: Request, found: Cal
     """The values of the keys in the body, None for a missing one: of the first keys only, if they are large."""
     values: list[Buffer | None] = []
     size = 0
+    read, prefix, fresh_from = transaction.get, held.prefix, expiry.fresh_from(transaction, held)
     for key in decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]:
-        row = held.prefix + key
-        record = expiry.use(transaction, held, row)
-        values.append(None if record is None else found(row, record))
-        if record is not None:
-            size += _size(record.value)
-            if size > PAGE_BYTES_MAX:
-                break
+        row = prefix + key
+        data = read(row)
+        record = None if data is None else parse_record(row, data)
+        if record is None or (record.time < fresh_from and not expiry.use_old(transaction, held, row, record.time)):
+            values.append(None)
+            continue
+        values.append(found(row, record))
+        size += _size(record.value)
+        if size > PAGE_BYTES_MAX:
+            break
     return Reply(protocol.OK, request.sequence, 0, encode(values))
 
 

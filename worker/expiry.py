@@ -26,7 +26,8 @@ def use(transaction: Transaction, held: OpenDict, row: bytes) -> Record | None:
     if data is None:
         return None
     record = parse_record(row, data)
-    return record if is_fresh(transaction, held, record.time) or _use_old(transaction, held, row, record.time) else None
+    fresh = record.time >= fresh_from(transaction, held)
+    return record if fresh or use_old(transaction, held, row, record.time) else None
 
 
 def use_unread(transaction: Transaction, held: OpenDict, row: bytes) -> bool:
@@ -35,20 +36,20 @@ def use_unread(transaction: Transaction, held: OpenDict, row: bytes) -> bool:
     if data is None:
         return False
     time = time_of(row, data)
-    return is_fresh(transaction, held, time) or _use_old(transaction, held, row, time)
+    return time >= fresh_from(transaction, held) or use_old(transaction, held, row, time)
 
 
 def is_live(transaction: Transaction, held: OpenDict, row: bytes, time: int) -> bool:
     """Whether the entry in this row, last written at this time, has not expired: it is not used by that."""
-    if is_fresh(transaction, held, time):
+    if time >= fresh_from(transaction, held):
         return True
     used = _last_use(transaction, held, row, time)
     return used >= held.dead_before(transaction.clock_ms) or _expired(transaction, held, used)
 
 
-def is_fresh(transaction: Transaction, held: OpenDict, time: int) -> bool:
-    """Whether an entry that was last written then cannot have a touch, nor need one."""
-    return transaction.clock_ms - time <= held.fresh_ms and time >= held.row.dead_before
+def fresh_from(transaction: Transaction, held: OpenDict) -> float:
+    """The time such that an entry that was last written since then cannot have a touch, nor need one."""
+    return max(transaction.clock_ms - held.fresh_ms, held.row.dead_before)
 
 
 def last_use(transaction: Transaction, held: OpenDict, row: bytes, time: int, dead_before: int) -> int:
@@ -56,7 +57,8 @@ def last_use(transaction: Transaction, held: OpenDict, row: bytes, time: int, de
     return _last_use(transaction, held, row, time) if time < dead_before else time
 
 
-def _use_old(transaction: Transaction, held: OpenDict, row: bytes, time: int) -> bool:
+def use_old(transaction: Transaction, held: OpenDict, row: bytes, time: int) -> bool:
+    """Whether the entry in this row, last written at this time, before `fresh_from`, is there: it is used."""
     used = _last_use(transaction, held, row, time)
     if used < held.dead_before(transaction.clock_ms):
         return _expired(transaction, held, used)

@@ -59,7 +59,10 @@ _TIME = Struct("<Q")
 _TIME_OFFSET = 6
 _U32 = Struct("<I")
 _BLOB = Struct("<QI")
-_HEAD_BYTES = _CRC.size + _BODY.size
+_HEAD = Struct("<IBBQQ")
+_HEAD_BYTES = _HEAD.size
+_COPIED_BYTES_MAX = 4096
+"""Up to here a copy is cheaper than a view."""
 _HAS_KEY_OBJECT = 1
 
 
@@ -147,9 +150,11 @@ def pack_record(record: Record) -> bytes:
 
 def parse_record(row: bytes, data: bytes) -> Record:
     """The record in these bytes. Raises StorageError, naming the row, if they are damaged."""
-    if len(data) < _HEAD_BYTES or _CRC.unpack_from(data)[0] != crc32(memoryview(data)[4:]):
+    if len(data) < _HEAD_BYTES:
         raise StorageError(f"the record in row {row!r} is damaged: its checksum does not match")
-    _format, flags, time, version = _BODY.unpack_from(data, 4)
+    crc, _format, flags, time, version = _HEAD.unpack_from(data)
+    if crc != crc32(data[4:] if len(data) <= _COPIED_BYTES_MAX else memoryview(data)[4:]):
+        raise StorageError(f"the record in row {row!r} is damaged: its checksum does not match")
     if not flags & _HAS_KEY_OBJECT:
         return Record(time, version, None, data[_HEAD_BYTES:])
     key_object = key_object_of(row, data)

@@ -24,7 +24,7 @@ from holdall.client import backup
 from holdall.client.backup import Backup, back_up
 from holdall.client.snapshot import SnapshotLost, _answers, _to_all, discard
 from holdall.command.cli import cli
-from holdall.slots import dict_crc, key_hash
+from holdall.slots import dict_crc, key_hash, slot_of
 from holdall.worker import rows
 from holdall.worker.check import check_directory
 from holdall.worker.directory import DataDirectory
@@ -108,7 +108,8 @@ def key_at(client: Client, d: Dict[Any, Any], worker: int, *parts: object) -> An
     """A key that begins with these parts and that this worker owns."""
     crc = dict_crc(bytes.fromhex(d.object_id.removeprefix("di-")))
     candidates = ((*parts, salt) for salt in itertools.count())
-    return next(key for key in candidates if client.roster.worker_of(key_hash(crc, keys.encode(key).data)).index == worker)
+    owners, part = client.roster.part_of_slot(), client.roster.workers[worker].hash
+    return next(key for key in candidates if owners[slot_of(key_hash(crc, keys.encode(key).data))] == part)
 
 
 def write_causes(client: Client, d: Dict[Any, Any], writer: int, stop: threading.Event, put: list[Any]) -> None:

@@ -10,7 +10,7 @@ from holdall.bodies import Roster, decode
 from holdall.client.ask import Ask, Operation
 from holdall.client.client import CONNECT_SECONDS
 from holdall.errors import ConnectionError, Error, OutcomeUnknown, StorageError, TimeoutError
-from holdall.slots import key_hash
+from holdall.slots import key_hash, slot_of
 from tests.simulation.history import ADD_MANY, LENGTH, PAGE, POP_ANY, PUT_MANY, Call
 from tests.simulation.line import Run
 from tests.simulation.linearizability import PUT
@@ -124,7 +124,9 @@ class Task:
         return result
 
     def _worker_of(self, of: str, key: Any) -> int:
-        return self._client.roster.worker_of(key_hash(self._client.handles[of].crc, keys.encode(key).data)).index
+        hash_ = key_hash(self._client.handles[of].crc, keys.encode(key).data)
+        parts = [worker.hash for worker in self._client.roster.workers]
+        return parts.index(self._client.roster.part_of_slot()[slot_of(hash_)])
 
 
 def _roster() -> Operation[Roster]:
