@@ -20,6 +20,7 @@ from holdall.errors import Error
 from holdall.service import logs
 from holdall.service.door import raise_descriptor_limit
 from holdall.service.settings import BrokerSettings, WorkerSettings
+from holdall.service.slices import ask_for_short_slices
 
 READY = "ready"
 STUCK = "stuck: "
@@ -50,6 +51,7 @@ class Child:
     def ready(self) -> None:
         """Say that requests can come."""
         self.say(READY)
+        ask_for_short_slices()
 
     def say(self, line: str) -> None:
         """Tell the parent something."""
