@@ -53,13 +53,19 @@ def main(
             callers = [stack.enter_context(caller(connector, workload, seed, fill and seed == 0)) for seed in seeds]
             pool = stack.enter_context(ThreadPoolExecutor(workload.threads))
             pipe.send("ready")
-            while True:
-                length = pipe.recv()
+            while (length := _next_turn(pipe)) is not None:
                 pipe.send(_part(list(pool.map(lambda caller: _called(caller, length, barrier), callers))))
-    except EOFError:
-        pass  # this is the end
     except Exception:
         pipe.send(Failed(traceback.format_exc()))
+
+
+def _next_turn(pipe: Connection[Any, Any]) -> Length | None:
+    """None: there is none any more."""
+    try:
+        length: Length = pipe.recv()
+    except EOFError:
+        return None
+    return length
 
 
 def _called(caller: Caller, length: Length, barrier: threading.Barrier) -> _Done:

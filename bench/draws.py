@@ -18,11 +18,6 @@ FILL_BYTES = 4 * 1024 * 1024
 FILL_ENTRIES_MAX = 1_000
 
 
-def key_of(number: int) -> str:
-    """The key of an entry."""
-    return f"key-{number}"
-
-
 def value_of(workload: Workload) -> bytes:
     """The value of all entries: random bytes, which nothing can compress."""
     return Random(0).randbytes(workload.value_bytes)
@@ -40,14 +35,14 @@ def single_calls(workload: Workload, seed: int) -> list[tuple[bool, str]]:
     """Of a mixed workload: whether each call reads, and its key."""
     random = Random(seed)
     keys = numbers(workload.distribution, workload.entries, SAMPLE, seed)
-    return [(random.random() < workload.read_share, key_of(number)) for number in keys]
+    return [(random.random() < workload.read_share, workload.key(number)) for number in keys]
 
 
 def batches(workload: Workload, seed: int) -> list[list[str]]:
     """Of a workload of batches, or of gets awaited together: the keys of each call, all different."""
     random = Random(seed)
     size = workload.operations_per_call
-    return [[key_of(number) for number in random.sample(range(workload.entries), size)] for _ in range(BATCHES)]
+    return [[workload.key(number) for number in random.sample(range(workload.entries), size)] for _ in range(BATCHES)]
 
 
 def fills(workload: Workload) -> Iterator[dict[str, bytes]]:
@@ -55,4 +50,4 @@ def fills(workload: Workload) -> Iterator[dict[str, bytes]]:
     value = value_of(workload)
     size = max(1, min(FILL_ENTRIES_MAX, FILL_BYTES // workload.value_bytes))
     for first in range(0, workload.entries, size):
-        yield {key_of(number): value for number in range(first, min(first + size, workload.entries))}
+        yield {workload.key(number): value for number in range(first, min(first + size, workload.entries))}

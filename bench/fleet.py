@@ -23,7 +23,9 @@ TURN_SECONDS_MAX = 600.0
 class Fleet:
     """Clients that wait for their turn."""
 
-    def __init__(self, instance: Instance, workload: Workload, pipes: list[Connection[Any, Any]], barrier: threading.Barrier) -> None:
+    def __init__(
+        self, instance: Instance, workload: Workload, pipes: list[Connection[Any, Any]], barrier: threading.Barrier
+    ) -> None:
         self._instance = instance
         self._workload = workload
         self._pipes = pipes

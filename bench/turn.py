@@ -54,14 +54,21 @@ class Turn:
         return sum(part.calls for part in self.parts) * self.operations_per_call
 
     @property
+    def ended(self) -> int:
+        """When the last call ended, in nanoseconds."""
+        return max(part.ended for part in self.parts)
+
+    @property
     def rate(self) -> float:
         """Operations in a second, from the first call to the end of the last."""
-        nanoseconds = max(part.ended for part in self.parts) - min(part.started for part in self.parts)
+        nanoseconds = self.ended - min(part.started for part in self.parts)
         return self.operations * 10**9 / nanoseconds
 
     def figures(self) -> dict[str, float]:
         """All that is reported, by name; times in microseconds."""
-        percentiles = {f"p{percentile:g}": latencies.microseconds(self.histogram, percentile) for percentile in (50, 90, 99, 99.9)}
+        percentiles = {
+            f"p{percentile:g}": latencies.microseconds(self.histogram, percentile) for percentile in (50, 90, 99, 99.9)
+        }
         client = sum(part.cpu_seconds for part in self.parts)
         return {
             **percentiles,

@@ -30,11 +30,16 @@ class Workload:
     """Gets awaited at once by a gather."""
     value_bytes: int = 100
     entries: int = 1_000
+    key_prefix: str = "key-"
     distribution: Distribution = "uniform"
     processes: int = 1
     threads: int = 1
     warm_up_calls: int = 200
     """Of each client, at the start of each turn; not counted."""
+
+    def key(self, number: int) -> str:
+        """The key of an entry."""
+        return f"{self.key_prefix}{number}"
 
     @property
     def operations_per_call(self) -> int:
@@ -58,7 +63,9 @@ _ALL = (
     Workload("get-10m", "One client gets 10 MiB values.", value_bytes=10 * MIB, entries=8, warm_up_calls=2),
     Workload("put-10m", "One client puts 10 MiB values.", read_share=0.0, value_bytes=10 * MIB, entries=8, warm_up_calls=2),
     Workload("mixed", "Four processes, 90 % gets, 10 % puts.", read_share=0.9, processes=4),
-    Workload("mixed-zipf", "The same on 10,000 entries, some hot.", "mixed", 0.9, entries=10_000, distribution="zipf", processes=4),
+    Workload(
+        "mixed-zipf", "The same on 10,000 entries, some hot.", "mixed", 0.9, entries=10_000, distribution="zipf", processes=4
+    ),
     Workload("half", "Four processes, half gets, half puts.", read_share=0.5, processes=4),
     Workload("threads", "One process, four threads, 90 % gets, 10 % puts.", read_share=0.9, threads=4),
     Workload("get-many", "get_many of 1,000 keys.", "get_many", batch=1_000, warm_up_calls=5),

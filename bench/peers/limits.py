@@ -14,7 +14,6 @@ from typing import Any
 import zmq
 
 from holdall import protocol
-from holdall.bench.draws import key_of
 from holdall.bench.peers import server
 from holdall.bench.peers.peer import Client, Instance, Peer, require_package
 from holdall.keys import encode
@@ -26,7 +25,7 @@ READY_SECONDS_MAX = 30
 
 def get_bytes() -> tuple[int, int]:
     """How many bytes the request and the reply of our own get have, for a value of 100 bytes."""
-    key = encode(key_of(500)).data
+    key = encode("key-500").data
     request = Request(protocol.GET, 0, 0, protocol.NO_SESSION, 0, 0, protocol.NO_DICT, key, b"")
     reply = Reply(protocol.OK, 0, 0, pickle.dumps(VALUE, 5))
     return len(protocol.pack_request(request)[0]), len(protocol.pack_reply(reply)[0])
@@ -130,5 +129,3 @@ def plyvel(*, sync: bool) -> Peer:
             yield Instance(PlyvelConnector(str(place / "leveldb"), sync))
 
     return Peer("plyvel sync" if sync else "plyvel", start, offers=("mixed", "put_many"), clients_max=1)
-
-

@@ -1,0 +1,92 @@
+"""The sides of a goal: a peer that does something, and one figure of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+
+from holdall.bench import latencies
+from holdall.bench.client_process import Failed
+from holdall.bench.fleet import fleet
+from holdall.bench.peers.peer import Peer
+from holdall.bench.turn import Length, Turn
+from holdall.bench.workload import NAMED, Workload
+
+WRITER = replace(NAMED["put-1m"], key_prefix="large-", warm_up_calls=1)
+WRITER_SECONDS_MORE = 1.0
+"""The writer goes on for so long after the reader should have stopped: the reader's warm-up is within its time too."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Who is measured. `measured(seconds)` is for the time in which turns are taken; each is so long."""
+
+    label: str
+    measured: Callable[[float], AbstractContextManager[Callable[[], float]]]
+
+
+def _p50(turn: Turn) -> float:
+    return latencies.microseconds(turn.histogram, 50)
+
+
+def _p999(turn: Turn) -> float:
+    return latencies.microseconds(turn.histogram, 99.9)
+
+
+def _rate(turn: Turn) -> float:
+    return turn.rate
+
+
+def latency(peer: Peer, workload: Workload) -> Side:
+    """The p50 of its calls, in microseconds."""
+    return _side(peer, workload, _p50)
+
+
+def tail(peer: Peer, workload: Workload) -> Side:
+    """The p99.9 of its calls, in microseconds."""
+    return _side(peer, workload, _p999)
+
+
+def throughput(peer: Peer, workload: Workload) -> Side:
+    """Entries read or written in a second."""
+    return _side(peer, workload, _rate)
+
+
+def beginning(label: str, milliseconds: Callable[[], float]) -> Side:
+    """What happens once in a process."""
+
+    @contextmanager
+    def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
+        yield milliseconds
+
+    return Side(label, measured)
+
+
+def _side(peer: Peer, workload: Workload, figure: Callable[[Turn], float]) -> Side:
+    @contextmanager
+    def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
+        with peer.start() as instance, fleet(instance, workload) as clients:
+            yield lambda: figure(clients.turn(Length(seconds)))
+
+    return Side(peer.name, measured)
+
+
+def gets_beside_a_writer(peer: Peer) -> Side:
+    """The p99.9 of small gets while another process puts 1 MiB values without pause, in microseconds."""
+
+    @contextmanager
+    def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
+        with peer.start() as instance, fleet(instance, NAMED["get"]) as reader, fleet(instance, WRITER) as writer:
+
+            def turn() -> float:
+                writer.begin(Length(seconds + WRITER_SECONDS_MORE))
+                read = reader.turn(Length(seconds))
+                written = writer.end()
+                if written.ended < read.ended:
+                    raise Failed("the writer stopped before the reader did: the reader took too long to warm up")
+                return _p999(read)
+
+            yield turn
+
+    return Side(f"{peer.name}, beside a writer", measured)
