@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import repeat
 from multiprocessing.connection import Connection
 from time import perf_counter_ns, process_time_ns
 from typing import Any, NamedTuple, cast
@@ -54,7 +55,7 @@ def main(
             pool = stack.enter_context(ThreadPoolExecutor(workload.threads))
             pipe.send("ready")
             while (length := _next_turn(pipe)) is not None:
-                pipe.send(_part(list(pool.map(lambda caller: _called(caller, length, barrier), callers))))
+                pipe.send(_part([*pool.map(_called, callers, repeat(length), repeat(barrier))]))
     except Exception:
         pipe.send(Failed(traceback.format_exc()))
 

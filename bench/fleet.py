@@ -1,4 +1,4 @@
-"""The client processes of one peer and workload. They are started once and stay connected while other peers take their turns."""
+"""The client processes of one peer and workload: started once, they stay connected while other peers take their turns."""
 
 from __future__ import annotations
 

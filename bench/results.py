@@ -1,4 +1,4 @@
-"""What was measured, as it is kept in JSON and shown in tables and on the page. Times are in microseconds unless a name says more."""
+"""What was measured, as it is kept in JSON and shown in tables and on the page. Times without a unit are microseconds."""
 
 from __future__ import annotations
 
@@ -77,6 +77,8 @@ class Report(msgspec.Struct, frozen=True):
     goals: list[GoalResult] = []
     comparisons: list[Comparison] = []
     scalings: list[Scaling] = []
+    left_out: dict[str, str] = {}
+    """Goals that could not be measured here, and what to install."""
 
 
 def encode(report: Report) -> bytes:
@@ -97,4 +99,5 @@ def joined(reports: list[Report]) -> Report:
         [goal for report in reports for goal in report.goals],
         [comparison for report in reports for comparison in report.comparisons],
         [scaling for report in reports for scaling in report.scalings],
+        {goal: reason for report in reports for goal, reason in report.left_out.items()},
     )

@@ -18,7 +18,7 @@ def in_turns(
     """What each gave in each round. `advance` is called after each turn."""
     taken: list[dict[str, T]] = []
     for number in range(rounds):
-        order = list(sides) if number % 2 == 0 else list(reversed(sides))
+        order = [*sides] if number % 2 == 0 else [*sides][::-1]
         given: dict[str, T] = {}
         for name in order:
             given[name] = sides[name]()

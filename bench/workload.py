@@ -63,9 +63,7 @@ _ALL = (
     Workload("get-10m", "One client gets 10 MiB values.", value_bytes=10 * MIB, entries=8, warm_up_calls=2),
     Workload("put-10m", "One client puts 10 MiB values.", read_share=0.0, value_bytes=10 * MIB, entries=8, warm_up_calls=2),
     Workload("mixed", "Four processes, 90 % gets, 10 % puts.", read_share=0.9, processes=4),
-    Workload(
-        "mixed-zipf", "The same on 10,000 entries, some hot.", "mixed", 0.9, entries=10_000, distribution="zipf", processes=4
-    ),
+    Workload("mixed-zipf", "The same; some of 10,000 are hot.", "mixed", 0.9, entries=10_000, distribution="zipf", processes=4),
     Workload("half", "Four processes, half gets, half puts.", read_share=0.5, processes=4),
     Workload("threads", "One process, four threads, 90 % gets, 10 % puts.", read_share=0.9, threads=4),
     Workload("get-many", "get_many of 1,000 keys.", "get_many", batch=1_000, warm_up_calls=5),

@@ -35,10 +35,12 @@ PEERS: dict[str, Peer] = {peer.name: peer for peer in _ALL}
 
 
 def chosen(pattern: str) -> list[Peer]:
-    """The peers whose name contains any of these words, separated by commas.
+    """The peers that are named by any of these words, separated by commas: in full, or else by a part of the name.
 
-    >>> [peer.name for peer in chosen("redis,manager")]
-    ['Redis everysec', 'Redis always', 'Manager.dict']
+    >>> [peer.name for peer in chosen("Redis,holdall interval")]
+    ['holdall interval', 'Redis everysec', 'Redis always']
     """
-    words = [word.strip().lower() for word in pattern.split(",")]
-    return [peer for peer in PEERS.values() if any(word in peer.name.lower() for word in words)]
+    words = {word.strip().lower() for word in pattern.split(",") if word.strip()}
+    full = words & {name.lower() for name in PEERS}
+    parts = words - full
+    return [peer for name, peer in PEERS.items() if name.lower() in full or any(part in name.lower() for part in parts)]

@@ -18,7 +18,7 @@ VALUE_BYTES_MAX = 1_000_000
 
 @dataclass(frozen=True)
 class EtcdConnector:
-    """Values are pickled, and the gateway adds base64. A client of gRPC would be faster; none that is kept up installs from PyPI."""
+    """Values are pickled, and the gateway adds base64. None that is kept up speaks gRPC, which would be faster."""
 
     port: int
 

@@ -78,5 +78,5 @@ def _urls(place: Path) -> list[str]:
 
 
 def nats() -> Peer:
-    """File storage, on loopback (it knows no Unix socket). It fsyncs every two minutes: it promises less than our "interval"."""
+    """On disk, on loopback (it knows no Unix socket). It fsyncs every two minutes: that is less than our "interval"."""
     return Peer("NATS KV", _start, offers=("mixed", "gather"), value_bytes_max=VALUE_BYTES_MAX)

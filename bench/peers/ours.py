@@ -61,7 +61,7 @@ def service_pid(data: Path) -> int:
 
 
 def holdall_dict(sync: Sync, *, relayed: bool = False, workers: int | None = None) -> Peer:
-    """A private service with everything on: once-only writes, expiry, checks. `workers`: as many as there are CPUs, at most 4."""
+    """A private service with everything on: each write once, expiry, checks. `workers`: the CPUs by default, at most 4."""
 
     @contextmanager
     def start() -> Generator[Instance, None, None]:
@@ -73,5 +73,5 @@ def holdall_dict(sync: Sync, *, relayed: bool = False, workers: int | None = Non
             finally:
                 service.stop()
 
-    name = f"holdall {sync}" + (", relayed" if relayed else "") + (f", {workers} workers" if workers else "")
+    name = f"holdall {sync}" + (" relayed" if relayed else "") + (f" {workers} workers" if workers else "")
     return Peer(name, start, offers=("mixed", "get_many", "put_many", "gather"))

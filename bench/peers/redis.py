@@ -15,7 +15,7 @@ from holdall.bench.peers.peer import AwaitedGet, Client, Instance, Peer, require
 
 @dataclass(frozen=True)
 class RedisConnector:
-    """Values are pickled, as ours are; `mget` and a pipeline without a transaction are the batches; redis.asyncio is awaited."""
+    """Values are pickled, as ours are; `mget`, and a pipeline without a transaction, are the batches."""
 
     socket: str
 

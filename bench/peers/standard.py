@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import current_process, get_context
 from multiprocessing.managers import SyncManager
-from typing import Any
+from typing import Any, cast
 
 from holdall.bench.peers.peer import Client, Instance, Peer
 
@@ -37,8 +37,8 @@ class ManagerConnector:
 @contextmanager
 def _start() -> Generator[Instance, None, None]:
     with _Manager(ctx=get_context("spawn")) as manager:
-        process_id: Any = manager.process_id()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-        yield Instance(ManagerConnector(manager.dict(), bytes(current_process().authkey)), (process_id._getvalue(),))
+        process_id: int = cast(Any, manager).process_id()._getvalue()
+        yield Instance(ManagerConnector(manager.dict(), bytes(current_process().authkey)), (process_id,))
 
 
 def manager_dict() -> Peer:
