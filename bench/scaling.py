@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from holdall.bench.compare import AGAINST
 from holdall.bench.fleet import Fleet, fleet
-from holdall.bench.peers import Peer, holdall_dict
-from holdall.bench.peers.peer import Instance, Missing
+from holdall.bench.peers.ours import holdall_dict
+from holdall.bench.peers.peer import Instance, Missing, Peer
 from holdall.bench.report import number
 from holdall.bench.results import Points, Scaling
 from holdall.bench.rounds import in_turns, median_figure, median_ratio

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from statistics import median
+from time import monotonic
 
 from holdall.bench import latencies
+from holdall.bench.beginnings import import_milliseconds, start_milliseconds
 from holdall.bench.client_process import Failed
 from holdall.bench.fleet import fleet
 from holdall.bench.peers.peer import Peer
@@ -23,6 +26,7 @@ class Side:
     """Who is measured. `measured(seconds)` is for the time in which turns are taken; each is so long."""
 
     label: str
+    unit: str
     measured: Callable[[float], AbstractContextManager[Callable[[], float]]]
 
 
@@ -40,36 +44,53 @@ def _rate(turn: Turn) -> float:
 
 def latency(peer: Peer, workload: Workload) -> Side:
     """The p50 of its calls, in microseconds."""
-    return _side(peer, workload, _p50)
+    return _side(peer, workload, "µs", _p50)
 
 
 def tail(peer: Peer, workload: Workload) -> Side:
     """The p99.9 of its calls, in microseconds."""
-    return _side(peer, workload, _p999)
+    return _side(peer, workload, "µs", _p999)
 
 
 def throughput(peer: Peer, workload: Workload) -> Side:
     """Entries read or written in a second."""
-    return _side(peer, workload, _rate)
+    return _side(peer, workload, "ops/s", _rate)
 
 
-def beginning(label: str, milliseconds: Callable[[], float]) -> Side:
-    """What happens once in a process."""
+def importing(statement: str) -> Side:
+    """How long a new interpreter takes for this statement."""
+    return _beginning(statement, lambda: import_milliseconds(statement))
+
+
+def starting() -> Side:
+    """How long a private service takes from nothing to its first answer."""
+    return _beginning("LocalService", start_milliseconds)
+
+
+def _beginning(label: str, milliseconds: Callable[[], float]) -> Side:
+    """What happens once in a process: the median of as many as a turn has time for."""
 
     @contextmanager
     def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
-        yield milliseconds
+        def turn() -> float:
+            ends = monotonic() + seconds
+            taken = [milliseconds()]
+            while monotonic() < ends:
+                taken.append(milliseconds())
+            return median(taken)
 
-    return Side(label, measured)
+        yield turn
+
+    return Side(label, "ms", measured)
 
 
-def _side(peer: Peer, workload: Workload, figure: Callable[[Turn], float]) -> Side:
+def _side(peer: Peer, workload: Workload, unit: str, figure: Callable[[Turn], float]) -> Side:
     @contextmanager
     def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
         with peer.start() as instance, fleet(instance, workload) as clients:
             yield lambda: figure(clients.turn(Length(seconds)))
 
-    return Side(peer.name, measured)
+    return Side(peer.name, unit, measured)
 
 
 def gets_beside_a_writer(peer: Peer) -> Side:
@@ -89,4 +110,4 @@ def gets_beside_a_writer(peer: Peer) -> Side:
 
             yield turn
 
-    return Side(f"{peer.name}, beside a writer", measured)
+    return Side(f"{peer.name}, beside a writer", "µs", measured)

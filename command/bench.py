@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from holdall.bench.peers import Peer
+    from holdall.bench.peers.peer import Peer
     from holdall.bench.results import Report
 
 MISSED = 1
@@ -72,12 +71,13 @@ def goals(
         raise click.BadParameter(f"no goal has {only!r} in its name", param_hint="--only")
     results: list[GoalResult] = []
     left_out: dict[str, str] = {}
-    turns = sum(goal.turns(1 if quick else rounds, quick=quick) for goal in wanted)
-    with _progress("turns", turns) as (advance, describe):
+    rounds, seconds = (1, QUICK_SECONDS) if quick else (rounds, seconds)
+    turns = sum(rounds * len(goal.sides) for goal in wanted)
+    with _Bar("turns", turns) as bar:
         for goal in wanted:
-            describe(goal.name)
+            bar.describe(goal.name)
             try:
-                results.append(measure(goal, 1 if quick else rounds, QUICK_SECONDS if quick else seconds, advance, quick=quick))
+                results.append(measure(goal, rounds, seconds, bar.advance))
             except Missing as missing:
                 left_out[goal.name] = str(missing)
     _give(structs.replace(machine.report(), goals=results, left_out=left_out), json, html)
@@ -113,8 +113,8 @@ def compare(
     rounds, seconds = (1, QUICK_SECONDS) if quick else (rounds, seconds)
     chosen = _chosen(peers)
     taking_part = [peer for peer in chosen if peer.refusal(NAMED[workload]) is None]
-    with _progress("turns", rounds * len(taking_part)) as (advance, _):
-        comparison = compare_peers(NAMED[workload], chosen, rounds, Length(seconds, rate), advance)
+    with _Bar("turns", rounds * len(taking_part)) as bar:
+        comparison = compare_peers(NAMED[workload], chosen, rounds, Length(seconds, rate), bar.advance)
     _give(structs.replace(machine.report(), comparisons=[comparison]), json, html)
 
 
@@ -145,18 +145,18 @@ def scaling(
     report = machine.report()
     for each in what or SCALINGS:
         if each == "entries":
-            with _progress("entries", entries) as (advance, _):
-                curve, comparison = many_entries(entries, seconds, advance)
+            with _Bar("entries", entries) as bar:
+                curve, comparison = many_entries(entries, seconds, bar.advance)
             report = structs.replace(report, comparisons=[*report.comparisons, comparison])
         elif each == "clients":
-            with _progress("clients", rounds * len(chosen) * len(scaling.CLIENTS)) as (advance, _):
-                curve = scaling.against_clients(chosen, scaling.CLIENTS, rounds, seconds, advance)
+            with _Bar("clients", rounds * len(chosen) * len(scaling.CLIENTS)) as bar:
+                curve = scaling.against_clients(chosen, scaling.CLIENTS, rounds, seconds, bar.advance)
         elif each == "workers":
-            with _progress("workers", rounds * len(scaling.SYNC_MODES) * len(scaling.WORKERS)) as (advance, _):
-                curve = scaling.against_workers(scaling.WORKERS, rounds, seconds, advance)
+            with _Bar("workers", rounds * len(scaling.SYNC_MODES) * len(scaling.WORKERS)) as bar:
+                curve = scaling.against_workers(scaling.WORKERS, rounds, seconds, bar.advance)
         else:
-            with _progress("storms", rounds * len(chosen)) as (advance, _):
-                curve = storm(chosen, clients, rounds, advance)
+            with _Bar("storms", rounds * len(chosen)) as bar:
+                curve = storm(chosen, clients, rounds, bar.advance)
         report = structs.replace(report, scalings=[*report.scalings, curve])
     _give(report, json, html)
 
@@ -181,13 +181,28 @@ def _chosen(names: str) -> list[Peer]:
     return found
 
 
-@contextmanager
-def _progress(label: str, total: int) -> Iterator[tuple[Callable[..., None], Callable[[str], None]]]:
-    """A bar on standard error: what advances it, and what changes its label."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total)
-        yield lambda steps=1: progress.advance(task, steps), lambda text: progress.update(task, description=text)
+class _Bar:
+    """A progress bar on standard error, for as long as a `with` block lasts."""
+
+    def __init__(self, label: str, total: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task(label, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        """So many more are done."""
+        self._progress.advance(self._task, steps)
+
+    def describe(self, label: str) -> None:
+        """Say what is done now."""
+        self._progress.update(self._task, description=label)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
 
 
 def _give(report: Report, json: IO[bytes] | None, html: IO[str] | None) -> None:
