@@ -89,10 +89,11 @@ def _blocking_caller(connector: Connector, workload: Workload, seed: int, fill: 
             _meet(barrier)
             cpu, started = process_time_ns(), perf_counter_ns()
             if length.rate is None:
-                taken = closed_loop(planned, length.seconds)
+                taken, due = closed_loop(planned, length.seconds), started
             else:
                 taken = open_loop(planned, length.seconds, length.rate / workload.clients, seed / workload.clients)
-            return _Done(taken, started, perf_counter_ns(), cpu, process_time_ns())
+                due = started + int(length.seconds * 10**9)  # the last call has an interval too
+            return _Done(taken, started, max(due, perf_counter_ns()), cpu, process_time_ns())
 
         yield call
 
