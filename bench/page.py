@@ -59,7 +59,7 @@ def _comparison(comparison: Comparison) -> str:
 
 
 def _scaling(scaling: Scaling) -> str:
-    drawn = chart.lines(scaling.lines, scaling.x, scaling.y, logarithmic=scaling.logarithmic)
+    drawn = chart.lines(scaling.lines, scaling.x, scaling.y)
     return f"<h2>{escape(scaling.title)}</h2>" + _table(scaling.columns, scaling.rows) + drawn
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -78,7 +80,7 @@ def print_report(console: Console, report: Report) -> None:
 def print_names(console: Console) -> None:
     """The named workloads."""
     rows = [[name, workload.description] for name, workload in NAMED.items()]
-    _print_table(console, "Workloads", ("name", "what it does"), rows)
+    _print_table(console, "Workloads", ("name", "what it does"), rows, left=2)
 
 
 def _print_left_out(console: Console, left_out: dict[str, str]) -> None:
@@ -86,10 +88,11 @@ def _print_left_out(console: Console, left_out: dict[str, str]) -> None:
         console.print(f"{name} is left out: {reason}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _print_table(console: Console, title: str, columns: list[str] | tuple[str, ...], rows: list[list[str]]) -> None:
+def _print_table(console: Console, title: str, columns: Sequence[str], rows: list[list[str]], left: int = 1) -> None:
+    """The first `left` columns are text, the others figures."""
     table = Table(title=title)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console.print(table)

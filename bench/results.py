@@ -66,7 +66,6 @@ class Scaling(msgspec.Struct, frozen=True):
     lines: dict[str, Points]
     columns: list[str]
     rows: list[list[str]]
-    logarithmic: bool = False
 
 
 class Report(msgspec.Struct, frozen=True):
