@@ -30,17 +30,21 @@ KEY = NAMED["get"].key(0)
 
 
 class _Contact(NamedTuple):
-    """One client's: when it began to connect, when it had its answer, in nanoseconds; None: it got none."""
+    """One client's: when it began to connect, and when it had its answer, in nanoseconds; or why it got none."""
 
     started: int
-    answered: int | None
+    answered: int = 0
+    error: str = ""
 
 
 class Gale(NamedTuple):
-    """One storm: what each client that got an answer waited for it, and how long all together took, in milliseconds."""
+    """One storm: what each client that got an answer waited for it, how long all together took, in milliseconds; and why
+    others got none.
+    """
 
     waited: list[float]
     milliseconds: float
+    errors: list[str]
 
 
 def storm(peers: list[Peer], clients: int, rounds: int, advance: Callable[[], None]) -> Scaling:
@@ -53,7 +57,7 @@ def storm(peers: list[Peer], clients: int, rounds: int, advance: Callable[[], No
         gales = in_turns({name: _gale(instance, clients) for name, instance in instances.items()}, rounds, advance)
     lines = {name: _curve(gales[-1][name].waited) for name in instances}
     rows = [[name, *_cells([gale[name] for gale in gales], clients)] for name in instances]
-    columns = ["peer", "clients", "answered", "all answered, ms", "p50 ms", "p99 ms", "slowest ms"]
+    columns = ["peer", "clients", "answered", "all answered, ms", "p50 ms", "p99 ms", "slowest ms", "first error"]
     title = f"A storm of {clients:,} clients, each connects and makes one get"
     return Scaling(title, "clients answered", "ms", lines, columns, rows)
 
@@ -65,7 +69,9 @@ def _cells(gales: list[Gale], clients: int) -> list[str]:
         return number(median(latencies.microseconds(each, percentile) / 1_000 for each in histograms))
 
     fewest = min(len(gale.waited) for gale in gales)
-    return [f"{clients:,}", f"{fewest:,}", number(median(gale.milliseconds for gale in gales)), at(50), at(99), at(100)]
+    errors = [error for gale in gales for error in gale.errors]
+    figures = [number(median(gale.milliseconds for gale in gales)), at(50), at(99), at(100)]
+    return [f"{clients:,}", f"{fewest:,}", *figures, errors[0] if errors else "–"]
 
 
 def _curve(waited: list[float]) -> list[tuple[float, float]]:
@@ -78,9 +84,11 @@ def _curve(waited: list[float]) -> list[tuple[float, float]]:
 def _gale(instance: Instance, clients: int) -> Callable[[], Gale]:
     def turn() -> Gale:
         contacts = _contacts(instance.connector, clients)
-        answers = [contact.answered for contact in contacts if contact.answered is not None]
-        waited = [(each.answered - each.started) / 1e6 for each in contacts if each.answered is not None]
-        return Gale(waited, (max(answers, default=0) - min(each.started for each in contacts)) / 1e6)
+        answered = [contact for contact in contacts if not contact.error]
+        waited = [(contact.answered - contact.started) / 1e6 for contact in answered]
+        ended = max((contact.answered for contact in answered), default=0)
+        milliseconds = (ended - min(contact.started for contact in contacts)) / 1e6
+        return Gale(waited, milliseconds, [contact.error for contact in contacts if contact.error])
 
     return turn
 
@@ -119,8 +127,10 @@ def _main(connector: Connector, clients: int, barrier: threading.Barrier, pipe: 
                 client.get(KEY)
                 contacts.append(_Contact(at, perf_counter_ns()))
                 over.wait(STORM_SECONDS_MAX)
-        except Exception:  # whatever the peer's library raises when it is not let in
-            contacts.append(_Contact(at, None))
+        except threading.BrokenBarrierError:
+            pass  # another one got no answer
+        except Exception as error:  # whatever the peer's library raises when it is not let in
+            contacts.append(_Contact(at, error=f"{type(error).__name__}: {error}"))
             over.abort()
 
     threads = [threading.Thread(target=contact) for _ in range(clients)]
