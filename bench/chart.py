@@ -32,7 +32,7 @@ def nines(percentile: float) -> float:
     >>> [round(nines(percentile), 6) for percentile in (0, 90, 99, 99.9)]
     [0.0, 1.0, 2.0, 3.0]
     """
-    return -log10(1 - percentile / 100)
+    return log10(1 / (1 - percentile / 100))
 
 
 def latency_curves(curves: dict[str, Points]) -> str:
@@ -66,6 +66,8 @@ def _shown(value: Any) -> str:
 
 
 def _drawn(curves: dict[str, Points], **options: Any) -> str:
+    if not curves:
+        return ""
     chart = pygal.XY(
         js=[],
         width=WIDTH,

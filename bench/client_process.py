@@ -21,6 +21,7 @@ from holdall.bench.peers.peer import AwaitingConnector, Connector
 from holdall.bench.turn import Length, Part
 from holdall.bench.workload import Workload
 
+READY, WARM, GO = "ready", "warm", "go"
 WARM_UP_SECONDS_MAX = 5.0
 """A slow peer has warmed up after fewer calls."""
 
@@ -39,23 +40,23 @@ class _Done(NamedTuple):
     cpu_ended: int
 
 
-Caller = Callable[[Length, "threading.Barrier"], _Done]
-"""A client: it makes its calls when all the others do."""
+Caller = Callable[[Length, threading.Barrier], _Done]
+"""A client: it warms up, meets the others at the barrier, and makes its calls."""
 
 
-def main(
-    connector: Connector, workload: Workload, index: int, fill: bool, pipe: Connection[Any, Any], barrier: threading.Barrier
-) -> None:
-    """Run clients until the pipe is closed."""
+def main(connector: Connector, workload: Workload, index: int, fill: bool, pipe: Connection[Any, Any]) -> None:
+    """Run clients until the pipe is closed. It says READY; in each turn WARM, and when its parent lets it go, its Part."""
     try:
         with ExitStack() as stack:
             seeds = range(index * workload.threads, (index + 1) * workload.threads)
             caller = _awaiting_caller if workload.operation == "gather" else _blocking_caller
             callers = [stack.enter_context(caller(connector, workload, seed, fill and seed == 0)) for seed in seeds]
             pool = stack.enter_context(ThreadPoolExecutor(workload.threads))
-            pipe.send("ready")
+            pipe.send(READY)
             while (length := _next_turn(pipe)) is not None:
-                pipe.send(_part([*pool.map(_called, callers, repeat(length), repeat(barrier))]))
+                pipe.send(_turn(pool, callers, length, pipe))
+    except (EOFError, BrokenPipeError):
+        pass  # the parent has given up
     except Exception:
         pipe.send(Failed(traceback.format_exc()))
 
@@ -69,10 +70,27 @@ def _next_turn(pipe: Connection[Any, Any]) -> Length | None:
     return length
 
 
+def _turn(pool: ThreadPoolExecutor, callers: list[Caller], length: Length, pipe: Connection[Any, Any]) -> Part:
+    """Let all clients of this process warm up, and call when the parent says so."""
+    barrier = threading.Barrier(len(callers) + 1)
+    calling = pool.map(_called, callers, repeat(length), repeat(barrier))
+    try:
+        barrier.wait()
+        pipe.send(WARM)
+        pipe.recv()
+        barrier.wait()
+    except threading.BrokenBarrierError:
+        pass  # the reason is among the results
+    except EOFError:  # the parent gives up
+        barrier.abort()
+        raise
+    return _part([*calling])
+
+
 def _called(caller: Caller, length: Length, barrier: threading.Barrier) -> _Done:
     try:
         return caller(length, barrier)
-    except BaseException:
+    except Exception:
         barrier.abort()
         raise
 
@@ -122,7 +140,7 @@ def _awaiting_caller(connector: Connector, workload: Workload, seed: int, fill: 
 
 
 def _meet(barrier: threading.Barrier) -> None:
-    """Wait until all clients have warmed up, and again until the parent has noted what the servers had used until then."""
+    """Wait until all clients of this process have warmed up, and again until those of the others have."""
     barrier.wait()
     barrier.wait()
 

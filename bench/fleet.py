@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -10,26 +9,24 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from holdall.bench import client_process
-from holdall.bench.client_process import Failed
+from holdall.bench.client_process import GO, Failed
 from holdall.bench.peers.peer import Instance
-from holdall.bench.resources import uses
+from holdall.bench.resources import Use, uses
 from holdall.bench.turn import Length, Turn
 from holdall.bench.workload import Workload
 
 TURN_SECONDS_MAX = 600.0
-"""By when all clients have warmed up, and by when a turn is over: a peer that hangs ends the run."""
+"""A peer that hangs ends the run after so long: more than filling takes, and a turn."""
 
 
 class Fleet:
     """Clients that wait for their turn."""
 
-    def __init__(
-        self, instance: Instance, workload: Workload, pipes: list[Connection[Any, Any]], barrier: threading.Barrier
-    ) -> None:
+    def __init__(self, instance: Instance, workload: Workload, pipes: list[Connection[Any, Any]]) -> None:
         self._instance = instance
         self._workload = workload
         self._pipes = pipes
-        self._barrier = barrier
+        self._before: list[Use] = []
 
     def turn(self, length: Length) -> Turn:
         """Warm up, and then all at once call for so long."""
@@ -37,18 +34,14 @@ class Fleet:
         return self.end()
 
     def begin(self, length: Length) -> None:
-        """Let them warm up; when this returns they call."""
+        """Let them warm up, and let them go: when this returns they call."""
         for pipe in self._pipes:
             pipe.send(length)
-        try:
-            self._barrier.wait(TURN_SECONDS_MAX)
-            self._before = uses(self._instance.pids)
-            self._barrier.wait(TURN_SECONDS_MAX)
-        except threading.BrokenBarrierError:
-            self._barrier.reset()
-            for pipe in self._pipes:
-                _received(pipe)
-            raise
+        for pipe in self._pipes:
+            _received(pipe)
+        self._before = uses(self._instance.pids)
+        for pipe in self._pipes:
+            pipe.send(GO)
 
     def end(self) -> Turn:
         """Wait until they are done."""
@@ -60,13 +53,12 @@ class Fleet:
 def fleet(instance: Instance, workload: Workload, *, fill: bool = True) -> Generator[Fleet, None, None]:
     """Start and connect them; `fill`: the first of them puts all entries."""
     context = get_context("spawn")
-    barrier = context.Barrier(workload.clients + 1)
     pipes: list[Connection[Any, Any]] = []
     processes: list[Any] = []
     try:
         for index in range(workload.processes):
             ours, theirs = context.Pipe()
-            arguments = (instance.connector, workload, index, fill and index == 0, theirs, barrier)
+            arguments = (instance.connector, workload, index, fill and index == 0, theirs)
             process = context.Process(target=client_process.main, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -76,7 +68,7 @@ def fleet(instance: Instance, workload: Workload, *, fill: bool = True) -> Gener
                 _received(ours)
         for pipe in pipes[1 if fill else 0 :]:
             _received(pipe)
-        yield Fleet(instance, workload, pipes, barrier)
+        yield Fleet(instance, workload, pipes)
     finally:
         for pipe in pipes:
             pipe.close()
