@@ -16,7 +16,7 @@ import psutil
 from holdall.bench.results import Machine, Report
 
 _OURS = ("holdall", "pyzmq", "plyvel")
-_THEIRS = ("redis", "hiredis", "diskcache", "pymemcache", "nats-py", "etcd3gw", "distributed", "ray")
+_THEIRS = ("redis", "hiredis", "diskcache", "pymemcache", "nats-py", "aetcd", "distributed", "ray")
 PACKAGES = (*_OURS, *_THEIRS)
 PROGRAMS = ("redis-server", "memcached", "nats-server", "etcd")
 

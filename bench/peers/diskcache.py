@@ -40,5 +40,5 @@ def _start() -> Generator[Instance, None, None]:
 
 
 def diskcache() -> Peer:
-    """Its defaults: a write-ahead log that is fsynced at checkpoints, like our "interval". No other machine."""
+    """Its defaults: a write-ahead log that is fsynced at checkpoints. It serves no other machine."""
     return Peer("diskcache", _start, offers=("mixed", "put_many"))

@@ -1,64 +1,79 @@
-"""etcd through etcd3gw, which speaks to its HTTP gateway."""
+"""etcd through aetcd, which speaks gRPC."""
 
 from __future__ import annotations
 
+import asyncio
 import pickle
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from holdall.bench.peers import server
-from holdall.bench.peers.peer import Client, Instance, Peer, require_package, require_program
+from holdall.bench.peers.peer import AwaitedGet, Client, Instance, Peer, require_package, require_program
 
 VALUE_BYTES_MAX = 1_000_000
-"""It refuses requests above 1.5 MiB by default, and the gateway's base64 takes a third of that."""
+"""It refuses requests above 1.5 MiB by default."""
 
 
 @dataclass(frozen=True)
 class EtcdConnector:
-    """Values are pickled, and the gateway adds base64. None that is kept up speaks gRPC, which would be faster."""
+    """Values are pickled. The library is an awaitable one: a blocking client runs an event loop of its own for each call."""
 
     port: int
 
     @contextmanager
     def client(self) -> Generator[Client, None, None]:
-        """An HTTP connection of its own, kept open."""
-        client: Any = import_module("etcd3gw").Etcd3Client(host="127.0.0.1", port=self.port)
+        """A connection, and a loop, of its own."""
+        loop = asyncio.new_event_loop()
+        run = loop.run_until_complete
+        client = run(self._connected())
 
         def get(key: str) -> Any:
-            return pickle.loads(client.get(key)[0])
+            return pickle.loads(run(client.get(key.encode())).value)
 
         def put(key: str, value: Any) -> None:
-            client.put(key, pickle.dumps(value, 5))
+            run(client.put(key.encode(), pickle.dumps(value, 5)))
 
-        yield Client(get, put)
-        client.session.close()
-
-    def answers(self) -> bool:
-        """Whether the server can be used."""
         try:
-            import_module("etcd3gw").Etcd3Client(host="127.0.0.1", port=self.port).status()
-        except Exception:  # of whatever library the client stands on
-            return False
-        return True
+            yield Client(get, put)
+        finally:
+            run(client.close())
+            loop.close()
+
+    @asynccontextmanager
+    async def awaited_get(self) -> AsyncGenerator[AwaitedGet, None]:
+        """One connection, on which requests are multiplexed."""
+        client = await self._connected()
+
+        async def get(key: str) -> Any:
+            return pickle.loads((await client.get(key.encode())).value)
+
+        try:
+            yield get
+        finally:
+            await client.close()
+
+    async def _connected(self) -> Any:
+        client: Any = import_module("aetcd").Client(host="127.0.0.1", port=self.port)
+        await client.connect()
+        return client
 
 
 @contextmanager
 def _start() -> Generator[Instance, None, None]:
     program = require_program("etcd", "etcd-server")
-    require_package("etcd3gw", "etcd3gw")
+    require_package("aetcd", "aetcd")
     port, peer_port = server.free_port(), server.free_port()
-    urls = f"http://127.0.0.1:{port}"
-    connector = EtcdConnector(port)
+    url = f"http://127.0.0.1:{port}"
     with server.folder() as place:
-        argv = [program, "--data-dir", str(place), "--listen-client-urls", urls, "--advertise-client-urls", urls]
+        argv = [program, "--data-dir", str(place), "--listen-client-urls", url, "--advertise-client-urls", url]
         alone = ["--listen-peer-urls", f"http://127.0.0.1:{peer_port}", "--log-level", "error"]
-        with server.server([*argv, *alone], connector.answers) as pid:
-            yield Instance(connector, (pid,))
+        with server.server([*argv, *alone], lambda: server.is_healthy(f"{url}/health")) as pid:
+            yield Instance(EtcdConnector(port), (pid,))
 
 
 def etcd() -> Peer:
     """A cluster of one member, on loopback. Each write is fsynced before it is answered, as with our "always"."""
-    return Peer("etcd", _start, offers=("mixed",), value_bytes_max=VALUE_BYTES_MAX)
+    return Peer("etcd", _start, offers=("mixed", "gather"), value_bytes_max=VALUE_BYTES_MAX)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from socket import AF_UNIX, create_server, socket
+from urllib.request import urlopen
 
 from holdall.bench.peers.peer import Missing
 
@@ -43,6 +44,15 @@ def accepts(path: Path) -> bool:
     """Whether somebody listens at this Unix socket."""
     with socket(AF_UNIX) as tried:
         return tried.connect_ex(str(path)) == 0
+
+
+def is_healthy(url: str) -> bool:
+    """Whether a server says so at this URL."""
+    try:
+        with urlopen(url, timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def free_port() -> int:
