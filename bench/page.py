@@ -60,7 +60,7 @@ def _comparison(comparison: Comparison) -> str:
 
 def _scaling(scaling: Scaling) -> str:
     drawn = chart.lines(scaling.lines, scaling.x, scaling.y)
-    return f"<h2>{escape(scaling.title)}</h2>" + _table(scaling.columns, scaling.rows) + drawn
+    return f"<h2>{escape(scaling.title)}</h2>" + _table(scaling.columns, scaling.rows) + drawn + _left_out(scaling.left_out)
 
 
 def _table(columns: Iterable[str], rows: Iterable[list[str]]) -> str:

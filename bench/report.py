@@ -75,6 +75,7 @@ def print_report(console: Console, report: Report) -> None:
         _print_left_out(console, comparison.left_out)
     for scaling in report.scalings:
         _print_table(console, scaling.title, scaling.columns, scaling.rows)
+        _print_left_out(console, scaling.left_out)
 
 
 def print_names(console: Console) -> None:

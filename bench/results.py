@@ -66,6 +66,7 @@ class Scaling(msgspec.Struct, frozen=True):
     lines: dict[str, Points]
     columns: list[str]
     rows: list[list[str]]
+    left_out: dict[str, str] = {}
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -31,8 +31,9 @@ def against_clients(
 ) -> Scaling:
     """Each peer that is installed serves so many processes, which call without pause."""
     taken: dict[int, Rates] = {}
+    left_out: dict[str, str] = {}
     with ExitStack() as stack:
-        instances = started(peers, stack)
+        instances = started(peers, stack, left_out)
         for count in counts:
             taken[count] = _rates(instances, replace(MIXED, processes=count), rounds, seconds, advance)
     compared = [name for name in instances if AGAINST in instances and name != AGAINST]
@@ -48,7 +49,7 @@ def against_clients(
         for count, rates in taken.items()
     ]
     columns = ["client processes", *(f"{name}, ops/s" for name in instances), *(f"{name} : {AGAINST}" for name in compared)]
-    return Scaling("Throughput against clients, 90 % gets", "client processes", "ops/s", lines, columns, rows)
+    return Scaling("Throughput against clients, 90 % gets", "client processes", "ops/s", lines, columns, rows, left_out)
 
 
 def against_workers(counts: Sequence[int], rounds: int, seconds: float, advance: Callable[[], None]) -> Scaling:
@@ -56,7 +57,7 @@ def against_workers(counts: Sequence[int], rounds: int, seconds: float, advance:
     taken: dict[Sync, Rates] = {}
     for sync in SYNC_MODES:
         with ExitStack() as stack:
-            instances = started([holdall_dict(sync, workers=count) for count in counts], stack)
+            instances = started([holdall_dict(sync, workers=count) for count in counts], stack, {})
             taken[sync] = _rates(instances, MIXED, rounds, seconds, advance)
     names = {sync: {count: holdall_dict(sync, workers=count).name for count in counts} for sync in SYNC_MODES}
     lines: dict[str, Points] = {
@@ -75,14 +76,14 @@ def against_workers(counts: Sequence[int], rounds: int, seconds: float, advance:
     return Scaling("Throughput against workers, 4 clients, 90 % gets", "workers", "ops/s", lines, columns, rows)
 
 
-def started(peers: list[Peer], stack: ExitStack) -> dict[str, Instance]:
-    """Those that are installed."""
+def started(peers: list[Peer], stack: ExitStack, left_out: dict[str, str]) -> dict[str, Instance]:
+    """Those that are installed; `left_out` is told of the others."""
     instances: dict[str, Instance] = {}
     for peer in peers:
         try:
             instances[peer.name] = stack.enter_context(peer.start())
-        except Missing:
-            pass  # the curves say who is there
+        except Missing as missing:
+            left_out[peer.name] = str(missing)
     return instances
 
 

@@ -49,8 +49,9 @@ class Gale(NamedTuple):
 
 def storm(peers: list[Peer], clients: int, rounds: int, advance: Callable[[], None]) -> Scaling:
     """Let a storm come upon each peer in turns."""
+    left_out: dict[str, str] = {}
     with ExitStack() as stack:
-        instances = started(peers, stack)
+        instances = started(peers, stack, left_out)
         for instance in instances.values():
             with fleet(instance, replace(NAMED["get"], entries=1)):
                 pass  # the entry is there now
@@ -59,7 +60,7 @@ def storm(peers: list[Peer], clients: int, rounds: int, advance: Callable[[], No
     rows = [[name, *_cells([gale[name] for gale in gales], clients)] for name in instances]
     columns = ["peer", "clients", "answered", "all answered, ms", "p50 ms", "p99 ms", "slowest ms", "first error"]
     title = f"A storm of {clients:,} clients, each connects and makes one get"
-    return Scaling(title, "clients answered", "ms", lines, columns, rows)
+    return Scaling(title, "clients answered", "ms", lines, columns, rows, left_out)
 
 
 def _cells(gales: list[Gale], clients: int) -> list[str]:

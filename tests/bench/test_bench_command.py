@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from holdall.bench import many_entries, results
+from holdall.bench import many_entries, results, scaling
 from holdall.bench.peers import PEERS, peer
 from holdall.bench.workload import NAMED
 from holdall.command.cli import cli
@@ -80,6 +80,15 @@ def test_a_storm_has_an_answer_for_each_client() -> None:
     done = bench("scaling", "storm", "--quick", "--clients", "5", "--peers", "holdall interval", "--json", "-")
     row = json.loads(done.stdout)["scalings"][0]["rows"][0]
     assert row[:3] == ["holdall interval", "5", "5"]
+
+
+def test_throughput_is_measured_against_the_clients_of_those_who_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "CLIENTS", (1, 2))
+    without_programs(monkeypatch)
+    done = bench("scaling", "clients", "--quick", "--peers", "manager,redis always", "--json", "-")
+    kept = results.decode(done.stdout.encode()).scalings[0]
+    assert [x for x, _ in kept.lines["Manager.dict"]] == [1, 2]
+    assert kept.left_out == {"Redis always": "apt-get install redis-server"}
 
 
 def test_the_reports_of_several_commands_make_one_page(tmp_path: Path) -> None:
