@@ -1,15 +1,13 @@
-"""Curves as SVG, drawn by pygal with nothing loaded from elsewhere.
+"""Curves as SVG that stands in the page itself: two axes, their labels, lines with dots, and whose they are.
 
-Its own logarithmic scale takes both axes: here what is logarithmic is converted beforehand, and the labels say what it was.
+pygal was tried: it mixes up a logarithmic scale of two axes, and each import after its own warns of its import hook.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from html import escape
 from math import ceil, floor, log10
-from typing import Any
-
-import pygal
-from pygal.style import Style
 
 from holdall.bench.results import Points
 
@@ -17,13 +15,15 @@ NINES_LABELS = {0.0: "0 %", 50.0: "50 %", 90.0: "90 %", 99.0: "99 %", 99.9: "99.
 LABELS_MAX = 10
 """At the horizontal axis: more would stand on each other."""
 WIDTH, HEIGHT = 1100, 460
-_COLORS = (
+LEFT, RIGHT, TOP, BOTTOM = 80, 220, 15, 60
+"""What is kept free around the curves, for labels and the legend."""
+COLORS = (
     *("#0b62a4", "#c0392b", "#27813f", "#8e44ad", "#e08e0b", "#16a0a0", "#7f5a3c", "#d64f9b"),
     *("#5b6b7a", "#8aa317", "#3f51b5", "#e2704a", "#4a9fd8", "#9c6f19", "#111111", "#999999"),
 )
-_STYLE = Style(background="transparent", plot_background="transparent", colors=_COLORS, legend_font_size=13, title_font_size=14)
 
-_Label = dict[str, Any]
+Labels = list[tuple[float, str]]
+"""Where on an axis something stands, and what."""
 
 
 def nines(percentile: float) -> float:
@@ -36,49 +36,70 @@ def nines(percentile: float) -> float:
 
 
 def latency_curves(curves: dict[str, Points]) -> str:
-    """Microseconds over percentiles."""
-    points = [point for curve in curves.values() for point in curve]
-    reached = max((percentile for percentile, _ in points), default=0.0)
-    x_labels: list[_Label] = [{"value": nines(at), "label": label} for at, label in NINES_LABELS.items() if at <= reached]
+    """Microseconds over percentiles, both logarithmic."""
+    reached = max((percentile for curve in curves.values() for percentile, _ in curve), default=0.0)
     moved = {name: [(nines(percentile), log10(value)) for percentile, value in curve] for name, curve in curves.items()}
-    heights = [height for curve in moved.values() for _, height in curve]
-    return _drawn(moved, x_title="percentile", y_title="µs", x_labels=x_labels, y_labels=_decades(heights))
+    x_labels = [(nines(at), label) for at, label in NINES_LABELS.items() if at <= reached]
+    return _drawn(moved, "percentile", "µs", x_labels, _decades([height for curve in moved.values() for _, height in curve]))
 
 
 def lines(curves: dict[str, Points], x_title: str, y_title: str) -> str:
-    """One quantity over another."""
-    places = sorted({x for curve in curves.values() for x, _ in curve})
-    labelled = places[:: len(places) // LABELS_MAX + 1]
-    x_labels: list[_Label] = [{"value": x, "label": f"{x:,.0f}"} for x in labelled]
-    return _drawn(curves, x_title=x_title, y_title=y_title, x_labels=x_labels, include_x_axis=True)
+    """One quantity over another; the vertical axis begins with zero."""
+    points = [point for curve in curves.values() for point in curve]
+    places = sorted({x for x, _ in points})
+    x_labels = [(x, f"{x:,.0f}") for x in places[:: len(places) // LABELS_MAX + 1]]
+    return _drawn(curves, x_title, y_title, x_labels, _steps(max((y for _, y in points), default=1.0)))
 
 
-def _decades(heights: list[float]) -> list[_Label]:
-    """The labels 1, 2, 5, 10 … of a logarithmic axis, around these heights."""
-    decades = range(floor(min(heights, default=0.0)), ceil(max(heights, default=1.0)) + 1)
-    values = [step * 10.0**decade for decade in decades[:-1] for step in (1, 2, 5)] + [10.0 ** decades[-1]]
-    return [{"value": log10(value), "label": f"{value:,g}"} for value in values]
+def _decades(heights: list[float]) -> Labels:
+    """1, 2, 5, 10 …, around these logarithms."""
+    first, last = floor(min(heights, default=0.0)), ceil(max(heights, default=1.0))
+    values = [step * 10.0**decade for decade in range(first, last) for step in (1, 2, 5)]
+    return [(log10(value), f"{value:,g}") for value in [*values, 10.0**last]]
 
 
-def _shown(value: Any) -> str:
-    """What stands at the vertical axis. A point's own text, which only a script would show, is left out."""
-    return f"{value:,.0f}" if isinstance(value, (int, float)) else ""
+def _steps(highest: float) -> Labels:
+    """From zero to at least `highest` in some four to ten round steps."""
+    decade = 10.0 ** floor(log10(highest or 1.0))
+    step = next(decade * part for part in (0.2, 0.5, 1.0) if highest <= decade * part * LABELS_MAX)
+    return [(number * step, f"{number * step:,g}") for number in range(ceil(highest / step) + 1)]
 
 
-def _drawn(curves: dict[str, Points], **options: Any) -> str:
-    if not curves:
+def _drawn(curves: dict[str, Points], x_title: str, y_title: str, x_labels: Labels, y_labels: Labels) -> str:
+    places = [x for curve in curves.values() for x, _ in curve]
+    if not places:
         return ""
-    chart = pygal.XY(
-        js=[],
-        width=WIDTH,
-        height=HEIGHT,
-        style=_STYLE,
-        dots_size=3,
-        truncate_legend=-1,
-        disable_xml_declaration=True,
-        value_formatter=_shown,
-        **options,
-    )
-    for name, curve in curves.items():
-        chart.add(name, curve)
-    return chart.render(is_unicode=True)
+    x_at = _scale(min(places), max(places), LEFT, WIDTH - RIGHT)
+    y_at = _scale(y_labels[0][0], y_labels[-1][0], HEIGHT - BOTTOM, TOP)
+    parts = [
+        *(_grid_line(y_at(y), label) for y, label in y_labels),
+        *(_text(x_at(x), HEIGHT - BOTTOM + 18, label, "middle") for x, label in x_labels),
+        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, x_title, "middle"),
+        _text(4, TOP + 10, y_title, "start"),
+    ]
+    for index, (name, curve) in enumerate(curves.items()):
+        color = COLORS[index % len(COLORS)]
+        parts.append(_curve([(x_at(x), y_at(y)) for x, y in curve], color))
+        parts.append(f'<rect x="{WIDTH - RIGHT + 20}" y="{TOP + index * 22}" width="12" height="12" fill="{color}"/>')
+        parts.append(_text(WIDTH - RIGHT + 40, TOP + index * 22 + 11, name, "start"))
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">{"".join(parts)}</svg>'
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    """From a value to where it is drawn."""
+    return lambda value: start + (end - start) * ((value - low) / (high - low) if high > low else 0.5)
+
+
+def _grid_line(y: float, label: str) -> str:
+    line = f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>'
+    return line + _text(LEFT - 8, y + 4, label, "end")
+
+
+def _curve(points: Points, color: str) -> str:
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{color}"/>' for x, y in points)
+    return f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.5"/>{dots}'
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'

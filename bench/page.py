@@ -1,4 +1,4 @@
-"""What was measured, as one page that needs nothing else: no script, font or picture from elsewhere."""
+"""What was measured, as one page that needs nothing else: no script, no font, no picture from elsewhere."""
 
 from __future__ import annotations
 

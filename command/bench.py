@@ -20,7 +20,7 @@ MISSED = 1
 QUICK_SECONDS = 0.05
 SCALINGS = ("clients", "workers", "storm", "entries")
 SCALING_PEERS = "holdall interval,Redis everysec"
-LIBRARIES = ("hdrh", "psutil", "pygal")
+LIBRARIES = ("hdrh", "psutil")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
