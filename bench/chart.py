@@ -15,7 +15,7 @@ NINES_LABELS = {0.0: "0 %", 50.0: "50 %", 90.0: "90 %", 99.0: "99 %", 99.9: "99.
 LABELS_MAX = 10
 """At the horizontal axis: more would stand on each other."""
 WIDTH, HEIGHT = 1100, 460
-LEFT, RIGHT, TOP, BOTTOM = 80, 220, 15, 60
+LEFT, RIGHT, TOP, BOTTOM = 80, 220, 35, 60
 """What is kept free around the curves, for labels and the legend."""
 COLORS = (
     *("#0b62a4", "#c0392b", "#27813f", "#8e44ad", "#e08e0b", "#16a0a0", "#7f5a3c", "#d64f9b"),
@@ -75,7 +75,7 @@ def _drawn(curves: dict[str, Points], x_title: str, y_title: str, x_labels: Labe
         *(_grid_line(y_at(y), label) for y, label in y_labels),
         *(_text(x_at(x), HEIGHT - BOTTOM + 18, label, "middle") for x, label in x_labels),
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, x_title, "middle"),
-        _text(4, TOP + 10, y_title, "start"),
+        _text(4, TOP - 18, y_title, "start"),
     ]
     for index, (name, curve) in enumerate(curves.items()):
         color = COLORS[index % len(COLORS)]
