@@ -29,8 +29,8 @@ soak: $(VENV)/has-test ## The simulator on many seeds (SEEDS=0:10000), Dicts of 
 fuzz: $(VENV)/has-test ## Hostile messages to each socket of a service that others use (FRAMES=10000000)
 	$(BIN)/python -m tests.fuzz.run --frames $(or $(FRAMES),10000000)
 
-bench: $(VENV)/has-bench ## Latency and throughput beside the peers that are installed
-	$(BIN)/holdall bench
+bench: $(VENV)/has-bench ## Every goal of speed as a ratio to a peer in the same run (BENCH="--rounds 9 --html bench.html")
+	$(BIN)/holdall bench goals $(BENCH)
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,6 +16,7 @@ from rich.table import Table
 import holdall
 from holdall import Dict, settings
 from holdall.client.statistics import statistics
+from holdall.command.bench import bench_group
 from holdall.command.dicts import dict_group
 from holdall.command.storage import backup, check, data_option, restore, running_client
 from holdall.errors import Error
@@ -54,6 +55,7 @@ def cli() -> None:
 
 
 cli.add_command(dict_group)
+cli.add_command(bench_group)
 cli.add_command(check)
 cli.add_command(backup)
 cli.add_command(restore)
@@ -150,19 +152,3 @@ def demo(processes: int, files: int | None, as_json: bool) -> None:
     from holdall.command.demo import run_demo
 
     sys.exit(run_demo(processes, files, as_json))
-
-
-@cli.command()
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns that each peer takes.")
-@click.option("--calls", type=click.IntRange(100), default=1_000, show_default=True, help="Calls in a turn.")
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def bench(rounds: int, calls: int, as_json: bool) -> None:
-    """Measure latency beside the peers that are installed."""
-    from holdall.bench import latency, report
-
-    console = Console(stderr=as_json)
-    rows = latency.measure(rounds, calls, console)
-    if as_json:
-        click.echo(report.as_json(rows))
-    else:
-        report.print_table(console, rows)

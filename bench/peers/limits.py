@@ -1,0 +1,131 @@
+"""What cannot be undercut: the transport without a store, and the store without a transport."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from multiprocessing import get_context
+from typing import Any
+
+import zmq
+
+from holdall import protocol
+from holdall.bench.peers import server
+from holdall.bench.peers.peer import Client, Instance, Peer, require_package
+from holdall.keys import encode
+from holdall.protocol import Reply, Request
+
+VALUE = bytes(100)
+READY_SECONDS_MAX = 30
+
+
+def get_bytes() -> tuple[int, int]:
+    """How many bytes the request and the reply of our own get have, for a value of 100 bytes."""
+    key = encode("key-500").data
+    request = Request(protocol.GET, 0, 0, protocol.NO_SESSION, 0, 0, protocol.NO_DICT, key, b"")
+    reply = Reply(protocol.OK, 0, 0, pickle.dumps(VALUE, 5))
+    return len(protocol.pack_request(request)[0]), len(protocol.pack_reply(reply)[0])
+
+
+@dataclass(frozen=True)
+class EchoConnector:
+    """A DEALER of its own for each client, in a context of its own."""
+
+    url: str
+    request_bytes: int
+
+    @contextmanager
+    def client(self) -> Generator[Client, None, None]:
+        """One frame there, one back, whatever is asked."""
+        with zmq.Context() as context:
+            socket: Any = context.socket(zmq.DEALER)
+            socket.linger = 0
+            socket.connect(self.url)
+            request = bytes(self.request_bytes)
+            send, receive = socket.send, socket.recv
+
+            def round_trip(*_: Any) -> Any:
+                send(request)
+                return receive()
+
+            yield Client(round_trip, round_trip)
+            socket.close()
+
+
+@contextmanager
+def _start_echo() -> Generator[Instance, None, None]:
+    request_bytes, reply_bytes = get_bytes()
+    context = get_context("spawn")
+    with server.folder() as place:
+        url = f"ipc://{place}/echo"
+        ready = context.Event()
+        process = context.Process(target=_answer, args=(url, reply_bytes, ready), daemon=True)
+        process.start()
+        ready.wait(READY_SECONDS_MAX)
+        assert process.pid is not None
+        try:
+            yield Instance(EchoConnector(url, request_bytes), (process.pid,))
+        finally:
+            process.terminate()
+            process.join()
+
+
+def _answer(url: str, reply_bytes: int, ready: threading.Event) -> None:
+    socket: Any = zmq.Context().socket(zmq.ROUTER)
+    socket.bind(url)
+    ready.set()
+    reply = bytes(reply_bytes)
+    while True:
+        route = socket.recv()
+        socket.recv()
+        socket.send(route, zmq.SNDMORE)
+        socket.send(reply)
+
+
+def zmq_echo() -> Peer:
+    """A ROUTER in Python that answers frames of the sizes of our own get, and does nothing."""
+    return Peer("pyzmq echo", _start_echo, offers=("mixed",))
+
+
+@dataclass(frozen=True)
+class PlyvelConnector:
+    """LevelDB in the client's own process; values are pickled."""
+
+    directory: str
+    sync: bool
+
+    @contextmanager
+    def client(self) -> Generator[Client, None, None]:
+        """Its calls, and a write batch."""
+        database: Any = import_module("plyvel").DB(self.directory, create_if_missing=True)
+        sync = self.sync
+
+        def get(key: str) -> Any:
+            return pickle.loads(database.get(key.encode()))
+
+        def put(key: str, value: Any) -> None:
+            database.put(key.encode(), pickle.dumps(value, 5), sync=sync)
+
+        def put_many(entries: dict[str, Any]) -> None:
+            with database.write_batch(sync=sync) as batch:
+                for key, value in entries.items():
+                    batch.put(key.encode(), pickle.dumps(value, 5))
+
+        yield Client(get, put, put_many=put_many)
+        database.close()
+
+
+def plyvel(*, sync: bool) -> Peer:
+    """No other process can open the database meanwhile. `sync`: each write is fsynced before it returns."""
+
+    @contextmanager
+    def start() -> Generator[Instance, None, None]:
+        require_package("plyvel", "plyvel")
+        with server.folder() as place:
+            yield Instance(PlyvelConnector(str(place / "leveldb"), sync))
+
+    return Peer("plyvel sync" if sync else "plyvel", start, offers=("mixed", "put_many"), clients_max=1)

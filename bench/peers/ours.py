@@ -1,0 +1,77 @@
+"""This project."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import holdall
+from holdall.bench.peers import server
+from holdall.bench.peers.peer import AwaitedGet, Client, Instance, Peer
+from holdall.bodies import RosterWorker
+from holdall.service.settings import Sync
+
+NAME = "bench"
+
+
+class RelayedClient(holdall.Client):
+    """One that reaches no worker straight, as through an ssh tunnel."""
+
+    def straight_address(self, worker: RosterWorker) -> str | None:
+        """Nowhere."""
+        return None
+
+
+@dataclass(frozen=True)
+class DictConnector:
+    """A handle of its own for each client, already looked up."""
+
+    url: str
+    relayed: bool = False
+
+    @contextmanager
+    def client(self) -> Generator[Client, None, None]:
+        """The four calls, bare."""
+        warnings.simplefilter("ignore", holdall.LargeValueWarning)
+        with self._client() as client:
+            d = _handle(client)
+            yield Client(d.get, d.put, d.get_many, lambda entries: d.put_many(entries.items()))
+
+    @asynccontextmanager
+    async def awaited_get(self) -> AsyncGenerator[AwaitedGet, None]:
+        """`get.aio`, bare."""
+        async with self._client() as client:
+            yield _handle(client).get.aio
+
+    def _client(self) -> holdall.Client:
+        return (RelayedClient if self.relayed else holdall.Client)(self.url)
+
+
+def _handle(client: holdall.Client) -> holdall.Dict[str, bytes]:
+    handle: holdall.Dict[str, bytes] = holdall.Dict.from_name(NAME, create_if_missing=True, client=client)
+    return handle.hydrate()
+
+
+def service_pid(data: Path) -> int:
+    """The process that started the others of the service on this data directory."""
+    return int((data / "lock").read_text())
+
+
+def holdall_dict(sync: Sync, *, relayed: bool = False, workers: int | None = None) -> Peer:
+    """A private service with everything on: each write once, expiry, checks. `workers`: the CPUs by default, at most 4."""
+
+    @contextmanager
+    def start() -> Generator[Instance, None, None]:
+        with server.folder() as data:
+            service = holdall.LocalService(data, workers=workers, sync=sync)
+            service.start()
+            try:
+                yield Instance(DictConnector(service.url, relayed), (service_pid(data),))
+            finally:
+                service.stop()
+
+    name = f"holdall {sync}" + (" relayed" if relayed else "") + (f" {workers} workers" if workers else "")
+    return Peer(name, start, offers=("mixed", "get_many", "put_many", "gather"))

@@ -1,0 +1,113 @@
+"""The sides of a goal: a peer that does something, and one figure of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from statistics import median
+from time import monotonic
+
+from holdall.bench import latencies
+from holdall.bench.beginnings import import_milliseconds, start_milliseconds
+from holdall.bench.client_process import Failed
+from holdall.bench.fleet import fleet
+from holdall.bench.peers.peer import Peer
+from holdall.bench.turn import Length, Turn
+from holdall.bench.workload import NAMED, Workload
+
+WRITER = replace(NAMED["put-1m"], key_prefix="large-", warm_up_calls=1)
+WRITER_SECONDS_MORE = 1.0
+"""The writer goes on for so long after the reader should have stopped: the reader's warm-up is within its time too."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Who is measured. `measured(seconds)` is for the time in which turns are taken; each is so long."""
+
+    label: str
+    unit: str
+    measured: Callable[[float], AbstractContextManager[Callable[[], float]]]
+
+
+def _p50(turn: Turn) -> float:
+    return latencies.microseconds(turn.histogram, 50)
+
+
+def _p999(turn: Turn) -> float:
+    return latencies.microseconds(turn.histogram, 99.9)
+
+
+def _rate(turn: Turn) -> float:
+    return turn.rate
+
+
+def latency(peer: Peer, workload: Workload) -> Side:
+    """The p50 of its calls, in microseconds."""
+    return _side(peer, workload, "µs", _p50)
+
+
+def tail(peer: Peer, workload: Workload) -> Side:
+    """The p99.9 of its calls, in microseconds."""
+    return _side(peer, workload, "µs", _p999)
+
+
+def throughput(peer: Peer, workload: Workload) -> Side:
+    """Entries read or written in a second."""
+    return _side(peer, workload, "ops/s", _rate)
+
+
+def importing(statement: str) -> Side:
+    """How long a new interpreter takes for this statement."""
+    return _beginning(statement, lambda: import_milliseconds(statement))
+
+
+def starting() -> Side:
+    """How long a private service takes from nothing to its first answer."""
+    return _beginning("LocalService", start_milliseconds)
+
+
+def _beginning(label: str, milliseconds: Callable[[], float]) -> Side:
+    """What happens once in a process: the median of as many as a turn has time for."""
+
+    @contextmanager
+    def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
+        def turn() -> float:
+            ends = monotonic() + seconds
+            taken = [milliseconds()]
+            while monotonic() < ends:
+                taken.append(milliseconds())
+            return median(taken)
+
+        yield turn
+
+    return Side(label, "ms", measured)
+
+
+def _side(peer: Peer, workload: Workload, unit: str, figure: Callable[[Turn], float]) -> Side:
+    @contextmanager
+    def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
+        with peer.start() as instance, fleet(instance, workload) as clients:
+            yield lambda: figure(clients.turn(Length(seconds)))
+
+    return Side(peer.name, unit, measured)
+
+
+def gets_beside_a_writer(peer: Peer) -> Side:
+    """The p99.9 of small gets while another process puts 1 MiB values without pause, in microseconds."""
+
+    @contextmanager
+    def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
+        with peer.start() as instance, fleet(instance, NAMED["get"]) as reader, fleet(instance, WRITER) as writer:
+
+            def turn() -> float:
+                writer.begin(Length(seconds + WRITER_SECONDS_MORE))
+                read = reader.turn(Length(seconds))
+                written = writer.end()
+                if written.ended < read.ended:
+                    raise Failed("the writer stopped before the reader did: the reader took too long to warm up")
+                return _p999(read)
+
+            yield turn
+
+    return Side(f"{peer.name}, beside a writer", "µs", measured)

@@ -1,0 +1,44 @@
+"""A workload as the calls of one client: functions and arguments, all made beforehand."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from holdall.bench import draws
+from holdall.bench.closed import AwaitedStep, Step
+from holdall.bench.peers.peer import AwaitedGet, Client
+from holdall.bench.workload import Workload
+
+
+def steps(client: Client, workload: Workload, seed: int) -> list[Step]:
+    """For a client that blocks."""
+    value = draws.value_of(workload)
+    if workload.operation == "mixed":
+        calls = draws.single_calls(workload, seed)
+        return [(client.get, (key,)) if reads else (client.put, (key, value)) for reads, key in calls]
+    batches = draws.batches(workload, seed)
+    if workload.operation == "get_many":
+        assert client.get_many is not None
+        return [(client.get_many, (keys,)) for keys in batches]
+    assert client.put_many is not None
+    return [(client.put_many, (dict.fromkeys(keys, value),)) for keys in batches]
+
+
+def awaited_steps(get: AwaitedGet, workload: Workload, seed: int) -> list[AwaitedStep]:
+    """For an event loop."""
+
+    async def gather(keys: list[str]) -> list[Any]:
+        return await asyncio.gather(*(get(key) for key in keys))
+
+    return [(gather, (keys,)) for keys in draws.batches(workload, seed)]
+
+
+def fill(client: Client, workload: Workload) -> None:
+    """Put all entries."""
+    for entries in draws.fills(workload):
+        if client.put_many is not None:
+            client.put_many(entries)
+        else:
+            for key, value in entries.items():
+                client.put(key, value)

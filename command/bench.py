@@ -1,0 +1,218 @@
+"""`holdall bench`: latency, throughput and scaling beside the peers that are installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+import click
+from msgspec import structs
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from holdall.bench.peers.peer import Peer
+    from holdall.bench.results import Report
+
+MISSED = 1
+QUICK_SECONDS = 0.05
+SCALINGS = ("clients", "workers", "storm", "entries")
+SCALING_PEERS = "holdall interval,Redis everysec"
+LIBRARIES = ("hdrh", "psutil")
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _measured(command: _Command) -> _Command:
+    """The options of all that measures."""
+    for option in (
+        click.option("--html", type=click.File("w", lazy=True), metavar="FILE", help="Write a page that needs nothing else."),
+        click.option("--json", type=click.File("wb", lazy=True), metavar="FILE", help="Write JSON; - is standard output."),
+        click.option("--quick", is_flag=True, help="One short round: whether it works, not how fast it is."),
+        click.option("--seconds", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Of a turn."),
+        click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns of each side."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group("bench", invoke_without_command=True)
+@click.option("--list", "lists", is_flag=True, help="List the named workloads.")
+@click.pass_context
+def bench_group(context: click.Context, lists: bool) -> None:
+    """Measure latency and throughput beside the peers that are installed."""
+    if not all(find_spec(library) for library in LIBRARIES):
+        raise click.ClickException("this needs some packages more: pip install 'holdall[bench]'")
+    if lists:
+        from holdall.bench.report import print_names
+
+        print_names(Console())
+    elif context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@bench_group.command()
+@_measured
+@click.option("--only", metavar="PATTERN", default="", help="Only rows whose name contains this.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when a goal is missed or left out.")
+def goals(
+    rounds: int, seconds: float, quick: bool, only: str, strict: bool, json: IO[bytes] | None, html: IO[str] | None
+) -> None:
+    """Every goal as a ratio, the median of rounds in which both sides take turns, and whether it is met."""
+    from holdall.bench import machine
+    from holdall.bench.goals import GOALS, measure
+    from holdall.bench.peers.peer import Missing
+    from holdall.bench.results import GoalResult
+
+    wanted = [goal for goal in GOALS if only.lower() in goal.name.lower()]
+    if not wanted:
+        raise click.BadParameter(f"no goal has {only!r} in its name", param_hint="--only")
+    results: list[GoalResult] = []
+    left_out: dict[str, str] = {}
+    rounds, seconds = (1, QUICK_SECONDS) if quick else (rounds, seconds)
+    turns = sum(rounds * len(goal.sides) for goal in wanted)
+    with _Bar("turns", turns) as bar:
+        for goal in wanted:
+            bar.describe(goal.name)
+            try:
+                results.append(measure(goal, rounds, seconds, bar.advance))
+            except Missing as missing:
+                left_out[goal.name] = str(missing)
+    _give(structs.replace(machine.report(), goals=results, left_out=left_out), json, html)
+    if strict and (left_out or not all(result.met for result in results)):
+        sys.exit(MISSED)
+
+
+@bench_group.command()
+@click.argument("workload", metavar="WORKLOAD")
+@_measured
+@click.option("--peers", metavar="NAMES", default="", help="Only these, by parts of their names: redis,holdall")
+@click.option("--open", "rate", type=click.FloatRange(0, min_open=True), help="An open loop of so many calls a second in all.")
+def compare(
+    workload: str,
+    peers: str,
+    rate: float | None,
+    rounds: int,
+    seconds: float,
+    quick: bool,
+    json: IO[bytes] | None,
+    html: IO[str] | None,
+) -> None:
+    """One named workload at all peers."""
+    from holdall.bench import machine
+    from holdall.bench.compare import compare as compare_peers
+    from holdall.bench.turn import Length
+    from holdall.bench.workload import NAMED
+
+    if workload not in NAMED:
+        raise click.BadParameter(f"there is no workload {workload!r}: see holdall bench --list", param_hint="WORKLOAD")
+    if rate is not None and NAMED[workload].operation == "gather":
+        raise click.BadParameter("a gather has no open loop", param_hint="--open")
+    rounds, seconds = (1, QUICK_SECONDS) if quick else (rounds, seconds)
+    chosen = _chosen(peers)
+    taking_part = [peer for peer in chosen if peer.refusal(NAMED[workload]) is None]
+    with _Bar("turns", rounds * len(taking_part)) as bar:
+        comparison = compare_peers(NAMED[workload], chosen, rounds, Length(seconds, rate), bar.advance)
+    _give(structs.replace(machine.report(), comparisons=[comparison]), json, html)
+
+
+@bench_group.command()
+@click.argument("what", nargs=-1, type=click.Choice(SCALINGS))
+@_measured
+@click.option("--peers", metavar="NAMES", default=SCALING_PEERS, show_default=True, help="Of clients and storm.")
+@click.option("--clients", type=click.IntRange(1), default=1_000, show_default=True, help="Of a storm.")
+@click.option("--entries", type=click.IntRange(1), default=10_000_000, show_default=True, help="How many are loaded.")
+def scaling(
+    what: tuple[str, ...],
+    peers: str,
+    clients: int,
+    entries: int,
+    rounds: int,
+    seconds: float,
+    quick: bool,
+    json: IO[bytes] | None,
+    html: IO[str] | None,
+) -> None:
+    """How throughput grows with clients and workers, a storm of new clients, and many entries. All, or what is named."""
+    from holdall.bench import machine, scaling
+    from holdall.bench.many_entries import many_entries
+    from holdall.bench.storm import storm
+
+    rounds, seconds = (1, QUICK_SECONDS) if quick else (rounds, seconds)
+    chosen = _chosen(peers)
+    report = machine.report()
+    for each in what or SCALINGS:
+        if each == "entries":
+            with _Bar("entries", entries) as bar:
+                curve, comparison = many_entries(entries, seconds, bar.advance)
+            report = structs.replace(report, comparisons=[*report.comparisons, comparison])
+        elif each == "clients":
+            with _Bar("clients", rounds * len(chosen) * len(scaling.CLIENTS)) as bar:
+                curve = scaling.against_clients(chosen, scaling.CLIENTS, rounds, seconds, bar.advance)
+        elif each == "workers":
+            with _Bar("workers", rounds * len(scaling.SYNC_MODES) * len(scaling.WORKERS)) as bar:
+                curve = scaling.against_workers(scaling.WORKERS, rounds, seconds, bar.advance)
+        else:
+            with _Bar("storms", rounds * len(chosen)) as bar:
+                curve = storm(chosen, clients, rounds, bar.advance)
+        report = structs.replace(report, scalings=[*report.scalings, curve])
+    _give(report, json, html)
+
+
+@bench_group.command()
+@click.argument("files", nargs=-1, required=True, type=click.File("rb"))
+@click.option("--html", type=click.File("w", lazy=True), metavar="FILE", required=True, help="Where it goes.")
+def page(files: tuple[IO[bytes], ...], html: IO[str]) -> None:
+    """Make one page of what several commands have written with --json."""
+    from holdall.bench import results
+    from holdall.bench.page import page as page_of
+
+    html.write(page_of(results.joined([results.decode(file.read()) for file in files])))
+
+
+def _chosen(names: str) -> list[Peer]:
+    from holdall.bench.peers import PEERS, chosen
+
+    found = chosen(names) if names else [*PEERS.values()]
+    if not found:
+        raise click.BadParameter(f"no peer is named by {names!r}: there are {', '.join(PEERS)}", param_hint="--peers")
+    return found
+
+
+class _Bar:
+    """A progress bar on standard error, for as long as a `with` block lasts."""
+
+    def __init__(self, label: str, total: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task(label, total=total)
+
+    def advance(self, steps: int = 1) -> None:
+        """So many more are done."""
+        self._progress.advance(self._task, steps)
+
+    def describe(self, label: str) -> None:
+        """Say what is done now."""
+        self._progress.update(self._task, description=label)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _give(report: Report, json: IO[bytes] | None, html: IO[str] | None) -> None:
+    """Print the tables, on standard error if the JSON goes to standard output; write what is asked for."""
+    from holdall.bench import results
+    from holdall.bench.page import page as page_of
+    from holdall.bench.report import print_report
+
+    if json is not None:
+        json.write(results.encode(report) + b"\n")
+    if html is not None:
+        html.write(page_of(report))
+    print_report(Console(stderr=json is not None and json.name == "-"), report)
