@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from holdall.client.pieces import Pieces
     from holdall.protocol import Reply
 
-WINDOW_CHUNKS = 16
+WINDOW_CHUNKS = 4
 """A worker is kept busy, and a client that stalls has so many chunks in the queues between."""
 TRIES_MAX = 10
 """How often a value is transferred again that its worker lost, or that was replaced meanwhile."""

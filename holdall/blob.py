@@ -18,7 +18,7 @@ from holdall.protocol import Buffer
 
 BLOB_BYTES_MIN = 256 * 1024
 """A value of more bytes is a blob: LevelDB was measured with 100 MiB values, at +500 MiB of memory and up to 3.6 s."""
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 1024 * 1024
 """How much of a blob travels in one message; the last chunk may be shorter."""
 
 MARK = b"\x02"

@@ -1,7 +1,8 @@
 """A worker's blob files on disk: worker-N/blobs/, named by blob ids in hexadecimal digits; scratch files end in `.part`.
 
-To write a piece goes at once: it lands in the page cache. What waits for the disk (fsync, rename, unlink of a large file) is
-done one after the other by a thread, so that it stops no other request; it wakes the loop when a blob is sealed.
+All that is done to a file before it has its name, and its end, is done by a thread, one thing after the other: what waits for
+the disk stops no other request, and the loop's own thread uses little time, so that the scheduler gives it the next turn when a
+small request comes. The thread wakes the loop when a blob is sealed.
 """
 
 from __future__ import annotations
@@ -25,8 +26,19 @@ SYNC_BYTES = 8 * 1024 * 1024
 """After so much of a blob has been written it begins to go to the disk: then sealing it is short, and does not hold up others'
 writes, which wait for the same journal.
 """
+QUEUED_BYTES_MAX = 32 * 1024 * 1024
+"""Pieces that wait for the thread, in bytes; beyond, the loop's own thread writes, and takes no more meanwhile."""
 READ_BYTES = 4 * 1024 * 1024
 """How much of a file is in memory at once while it is checked."""
+
+
+class _Scratch:
+    """What is known of a scratch file: how far it was written in order, the CRC of that, and how much goes to the disk later."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.crc = 0
+        self.unsynced = 0
 
 
 class Folder:
@@ -41,7 +53,11 @@ class Folder:
         self._wake = wake
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Sealed] = queue.SimpleQueue()
-        self._unsynced: dict[bytes, int] = {}
+        self._queued_bytes = 0
+        """So far; counted by the loop's thread. The other one counts those that are written."""
+        self._written_bytes = 0
+        self._scratches: dict[bytes, _Scratch] = {}
+        self._failed: dict[bytes, str] = {}
         self._thread: threading.Thread | None = None
         try:
             path.mkdir(mode=0o700, exist_ok=True)
@@ -50,26 +66,15 @@ class Folder:
             raise StorageError(f"the folder {path} cannot be made: {error.strerror}") from None
 
     def write(self, blob_id: bytes, offset: int, data: Buffer) -> None:
-        file = self._file(blob_id, SCRATCH)
-        try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                left = memoryview(data)
-                while left:
-                    written = os.pwrite(descriptor, left, offset)
-                    left, offset = left[written:], offset + written
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise StorageError(f"the blob file {file} cannot be written: {error.strerror}") from None
-        if self._sync:
-            self._unsynced[blob_id] = self._unsynced.get(blob_id, 0) + len(data)
-            if self._unsynced[blob_id] >= SYNC_BYTES:
-                self._unsynced[blob_id] = 0
-                self._do(lambda: _sync(file))
+        if self._queued_bytes - self._written_bytes > QUEUED_BYTES_MAX:
+            self._write(blob_id, offset, data)
+        else:
+            self._queued_bytes += len(data)
+            self._do(lambda: self._write_queued(blob_id, offset, data))
+        if blob_id in self._failed:
+            raise StorageError(self._failed.pop(blob_id))
 
     def seal(self, reference: Reference) -> None:
-        self._unsynced.pop(reference.id, None)
         self._do(lambda: self._seal(reference))
 
     def sealed(self) -> list[Sealed]:
@@ -99,7 +104,6 @@ class Folder:
 
     def remove(self, blob_ids: Iterable[bytes]) -> None:
         for blob_id in blob_ids:
-            self._unsynced.pop(blob_id, None)
             self._do(lambda blob_id=blob_id: self._remove(blob_id))  # type: ignore[misc]
 
     def names(self) -> list[bytes]:
@@ -131,10 +135,43 @@ class Folder:
         while (job := self._jobs.get()) is not None:
             job()
 
+    def _write_queued(self, blob_id: bytes, offset: int, data: Buffer) -> None:
+        self._write(blob_id, offset, data)
+        self._written_bytes += len(data)
+        scratch = self._scratches.setdefault(blob_id, _Scratch())
+        if offset == scratch.size:
+            scratch.size += len(data)
+            scratch.crc = crc32(data, scratch.crc)
+        scratch.unsynced += len(data)
+        if self._sync and scratch.unsynced >= SYNC_BYTES:
+            scratch.unsynced = 0
+            _sync(self._file(blob_id, SCRATCH))
+
+    def _write(self, blob_id: bytes, offset: int, data: Buffer) -> None:
+        """Write a piece, or note why it cannot be written: that is told with the next one, or when the blob is to be sealed."""
+        file = self._file(blob_id, SCRATCH)
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                left = memoryview(data)
+                while left:
+                    written = os.pwrite(descriptor, left, offset)
+                    left, offset = left[written:], offset + written
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._failed[blob_id] = f"the blob file {file} cannot be written: {error.strerror}"
+
     def _seal(self, reference: Reference) -> None:
         scratch, file = self._file(reference.id, SCRATCH), self._file(reference.id)
+        known = self._scratches.pop(reference.id, _Scratch())
         try:
-            torn = not _holds(scratch, reference, sync=self._sync)
+            failed = self._failed.pop(reference.id, "")
+            if failed:
+                self._ended.put(Sealed(reference.id, error=failed))
+                self._wake()
+                return
+            torn = not _holds(scratch, reference, known, sync=self._sync)
             if not torn:
                 os.rename(scratch, file)
                 if self._sync:
@@ -148,6 +185,8 @@ class Folder:
         self._wake()
 
     def _remove(self, blob_id: bytes) -> None:
+        self._scratches.pop(blob_id, None)
+        self._failed.pop(blob_id, None)
         for suffix in ("", SCRATCH):
             with contextlib.suppress(OSError):  # one that stays is collected at the next start
                 os.unlink(self._file(blob_id, suffix))
@@ -168,15 +207,17 @@ def _sync(file: str) -> None:
         os.fsync(opened.fileno())
 
 
-def _holds(file: str, reference: Reference, *, sync: bool) -> bool:
-    """Whether the file is this blob; with `sync` it survives a power cut afterwards."""
+def _holds(file: str, reference: Reference, known: _Scratch, *, sync: bool) -> bool:
+    """Whether the file is this blob: it is read for that unless it was written in order. With `sync` it survives a power cut."""
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if os.fstat(descriptor).st_size != reference.size:
             return False
-        crc = 0
-        for offset in range(0, reference.size, READ_BYTES):
-            crc = crc32(os.pread(descriptor, READ_BYTES, offset), crc)
+        crc = known.crc
+        if known.size != reference.size:
+            crc = 0
+            for offset in range(0, reference.size, READ_BYTES):
+                crc = crc32(os.pread(descriptor, READ_BYTES, offset), crc)
         if crc != reference.crc:
             return False
         if sync:
