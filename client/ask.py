@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, Union
 
+import msgspec
+
 from holdall.protocol import NO_DICT, Buffer, Reply
 
 if TYPE_CHECKING:
@@ -13,38 +15,22 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class Ask:
+class Ask(msgspec.Struct, eq=False, gc=False):
     """One request: `verb`, `of` and `key` are for people, the rest is for the worker.
 
     It is sent again `patience` seconds later than others are.
     """
 
-    __slots__ = ("data", "dict_id", "flags", "hash", "key", "of", "opcode", "patience", "value", "verb")
-
-    def __init__(
-        self,
-        opcode: int,
-        hash_: int,
-        verb: str,
-        of: str,
-        *,
-        dict_id: bytes = NO_DICT,
-        data: bytes = b"",
-        value: Buffer = b"",
-        flags: int = 0,
-        key: object = None,
-        patience: float = 0.0,
-    ) -> None:
-        self.opcode = opcode
-        self.hash = hash_
-        self.verb = verb
-        self.of = of
-        self.dict_id = dict_id
-        self.data = data
-        self.value = value
-        self.flags = flags
-        self.key = key
-        self.patience = patience
+    opcode: int
+    hash: int
+    verb: str
+    of: str
+    dict_id: bytes = NO_DICT
+    data: bytes = b""
+    value: Buffer = b""
+    flags: int = 0
+    key: object = None
+    patience: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.verb} {shown(self.key)} in {self.of}" if self.data and self.key is not None else f"{self.verb} {self.of}"

@@ -7,10 +7,12 @@ read until nothing is left after every wake-up and after every send.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell
+from holdall.client.call import Call
 from holdall.client.channel import Waiting
 from holdall.client.line import Line
 from holdall.client.route import Route
@@ -28,11 +30,41 @@ TRANSFERS_MAX = 4
 """Large values of which chunks are on their way at once, for all tasks of a loop; the others take turns."""
 
 
+TOGETHER_MAX = 256
+"""Requests that are sent together: of more in one tick, the first are being answered while the others are made."""
+
+
+class _Answer:
+    """A future of a reply."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[Reply] = loop.create_future()
+
+    def answered(self, reply: Reply) -> None:
+        if not self.future.done():
+            self.future.set_result(reply)
+
+    def failed(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # taken note of, should nobody wait any more
+
+
+class _Nobody:
+    """Who waits for no answer."""
+
+    def answered(self, reply: Reply) -> None:
+        pass
+
+    def failed(self, error: Exception) -> None:
+        pass
+
+
 class AwaitingLine(Line):
     """A line for all tasks of one loop."""
 
     def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._outbox: list[Waiting] = []
         self._sharing: dict[int, asyncio.Task[None]] = {}
         self._looking: asyncio.TimerHandle | None = None
@@ -40,19 +72,29 @@ class AwaitingLine(Line):
         self._transfers = asyncio.Semaphore(TRANSFERS_MAX)
         super().__init__(client)
 
+    def call(self, operation: Operation[R], timeout: float) -> Coroutine[Any, Any, R]:
+        """An operation to be awaited on this loop."""
+        return cast("Coroutine[Any, Any, R]", Call(self, operation, timeout))
+
     async def run(self, operation: Operation[R], timeout: float) -> R:
         """Carry out an operation: ask what it yields, send it the answers, return its result."""
-        if not self._knows_workers:
-            self._meet()
-        deadline = monotonic() + timeout
         try:
-            ask = next(operation)
+            asked = next(operation)
+        except StopIteration as stop:
+            result: R = stop.value
+            return result
+        return await self.go_on(operation, asked, monotonic() + timeout, timeout)
+
+    async def go_on(self, operation: Operation[R], asked: Any, deadline: float, timeout: float) -> R:
+        """Carry out the rest of an operation, which has asked this."""
+        ask = asked
+        try:
             while True:
                 if isinstance(ask, Shared):
                     await self._share(ask, deadline)
                     ask = operation.send(None)
                 elif isinstance(ask, Tell):
-                    self._channel.abandon(self._send(ask.ask, deadline))
+                    self._channel.abandon(self.send(ask.ask, deadline, _Nobody()))
                     ask = operation.send(None)
                 elif isinstance(ask, Chunks):
                     async with self._transfers:
@@ -67,49 +109,48 @@ class AwaitingLine(Line):
 
     def close(self) -> None:
         """Close the sockets; calls that still wait get ConnectionError."""
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._relay.fileno())
+        if not self.loop.is_closed():
+            self.loop.remove_reader(self._relay.fileno())
             if self._looking is not None:
                 self._looking.cancel()
             closed = f"this client of {self._client.address} is closed: make another one"
-            for waiting in self._channel.waiting.values():
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(ConnectionError(closed))
-                    waiting.answer.exception()  # taken note of, should nobody wait any more
+            for waiting in list(self._channel.waiting.values()):
+                waiting.answer.failed(ConnectionError(closed))
         for way in self.ways:
             way.close()
 
     def _open_relay(self) -> Way:
         relay = Relayed(self._client.new_socket(self._client.address))
-        self._loop.add_reader(relay.fileno(), self._drain, relay, None)
+        self.loop.add_reader(relay.fileno(), self._drain, relay, None)
         return relay
 
     def _open_straight(self, address: str, route: Route) -> Way | None:
         stream = self._client.new_stream(address)
         if stream is None:
             return None
-        way = AwaitingStraight(stream, self._loop)
-        self._loop.add_reader(way.fileno(), self._drain, way, route)
+        way = AwaitingStraight(stream, self.loop)
+        self.loop.add_reader(way.fileno(), self._drain, way, route)
         return way
 
     async def _answers(self, asked: Ask | list[Ask], deadline: float) -> Answers:
-        sent = [self._send(ask, deadline) for ask in ([asked] if isinstance(asked, Ask) else asked)]
+        sent = [self.send(ask, deadline, _Answer(self.loop)) for ask in ([asked] if isinstance(asked, Ask) else asked)]
         try:
             if isinstance(asked, Ask):
-                reply: Reply = await sent[0].answer
+                reply: Reply = await sent[0].answer.future
                 return reply
-            return [await waiting.answer for waiting in sent]
+            return [await waiting.answer.future for waiting in sent]
         finally:
             for waiting in sent:
                 self._channel.abandon(waiting)
-                if not waiting.answer.cancel() and not waiting.answer.cancelled():
-                    waiting.answer.exception()  # taken note of: asyncio reports errors that nobody looked at
+                future = waiting.answer.future
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # taken note of: asyncio reports errors that nobody looked at
 
     async def _share(self, shared: Shared, deadline: float) -> None:
         """Wait for the one task that carries it out: cancelling one of those who wait leaves the others alone."""
         task = self._sharing.get(id(shared.of))
         if task is None:
-            task = self._sharing[id(shared.of)] = self._loop.create_task(self.run(shared.operation(), deadline - monotonic()))
+            task = self._sharing[id(shared.of)] = self.loop.create_task(self.run(shared.operation(), deadline - monotonic()))
             task.add_done_callback(lambda done: self._shared(shared, done))
         await asyncio.shield(task)
 
@@ -118,15 +159,28 @@ class AwaitingLine(Line):
         if not done.cancelled():
             done.exception()  # taken note of, should nobody wait any more
 
-    def _send(self, ask: Ask, deadline: float) -> Waiting:
+    def now(self) -> float:
+        """The time by which deadlines are."""
+        return monotonic()
+
+    def send(self, ask: Ask, deadline: float, answer: Any) -> Waiting:
+        """Have this asked before the loop waits, and `answer` told of it."""
+        if not self._knows_workers:
+            self._meet()
         waiting = self._channel.send(ask, self._channel.route_of(ask.hash), monotonic(), deadline)
-        waiting.answer = self._loop.create_future()
+        waiting.answer = answer
         if not self._outbox:
-            self._loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush)
         self._outbox.append(waiting)
+        if len(self._outbox) == TOGETHER_MAX:
+            self._flush()
         if self._looking is None:
-            self._looking = self._loop.call_later(LOOK_SECONDS, self._look_for_overdue)
+            self._looking = self.loop.call_later(LOOK_SECONDS, self._look_for_overdue)
         return waiting
+
+    def abandon(self, waiting: Waiting) -> None:
+        """Nobody waits for this answer any more."""
+        self._channel.abandon(waiting)
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
@@ -146,15 +200,13 @@ class AwaitingLine(Line):
         while more:
             answered, more = self._read(way, route, wait=False)
             for waiting, reply in answered:
-                if not waiting.answer.done():
-                    waiting.answer.set_result(reply)
+                waiting.answer.answered(reply)
 
     def _look_for_overdue(self) -> None:
         now = monotonic()
         again, failed = self._channel.overdue(now)
         for waiting in failed:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(self._channel.failure(waiting, self._client.address, now))
+            waiting.answer.failed(self._channel.failure(waiting, self._client.address, now))
         if again:
             self._revive()
         for waiting in again:
@@ -163,9 +215,9 @@ class AwaitingLine(Line):
             self._transmit(waiting.route, waiting.frames)
         self._drain(self._relay, None)
         waits = bool(self._channel.waiting)
-        self._looking = self._loop.call_later(LOOK_SECONDS, self._look_for_overdue) if waits else None
+        self._looking = self.loop.call_later(LOOK_SECONDS, self._look_for_overdue) if waits else None
 
     def _revive(self) -> None:
         if self._client.is_local and (self._reviving is None or self._reviving.done()):
-            self._reviving = self._loop.run_in_executor(None, self._client.revive)
+            self._reviving = self.loop.run_in_executor(None, self._client.revive)
             self._reviving.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -13,13 +13,15 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+import msgspec
+
 from holdall import protocol
 from holdall.bodies import Roster, RosterWorker, decode, encode
 from holdall.client.ask import Ask
 from holdall.client.route import Route
 from holdall.errors import ConnectionError, Error, OutcomeUnknown, ProtocolError, TimeoutError
 from holdall.protocol import Buffer, Reply, Request
-from holdall.slots import SLOTS, slot_of
+from holdall.slots import SLOT_SHIFT, SLOTS
 
 RESEND_SECONDS = (0.5, 4.0)
 """How long an answer may take before its request is sent again: at first, and at most; doubled each time, with jitter."""
@@ -31,21 +33,18 @@ _ALONE = frozenset((protocol.ROSTER, protocol.READ_CHUNK))
 """Never in a batch: the broker answers the one itself, and a batch of the others would fill a worker's memory with answers."""
 
 
-class Waiting:
+class Waiting(msgspec.Struct, eq=False):
     """A request that has no answer yet, and its worker's route. `answer` is for the driver that waits for it."""
 
-    __slots__ = ("answer", "ask", "deadline", "frames", "interval", "resend_at", "route", "sent_at", "sequence")
-
-    def __init__(self, sequence: int, ask: Ask, route: Route, frames: list[Buffer], now: float, deadline: float) -> None:
-        self.sequence = sequence
-        self.ask = ask
-        self.route = route
-        self.frames = frames
-        self.sent_at = now
-        self.deadline = deadline
-        self.interval = RESEND_SECONDS[0] + ask.patience + len(ask.value) / RESEND_BYTES_PER_SECOND
-        self.resend_at = now + self.interval
-        self.answer: Any = None
+    sequence: int
+    ask: Ask
+    route: Route
+    frames: list[Buffer]
+    sent_at: float
+    deadline: float
+    interval: float
+    resend_at: float
+    answer: Any = None
 
 
 class Channel:
@@ -69,7 +68,7 @@ class Channel:
 
     def route_of(self, hash_: int) -> Route:
         """The route to the worker that owns this hash."""
-        return self._route_of_slot[slot_of(hash_)]
+        return self._route_of_slot[hash_ >> SLOT_SHIFT]
 
     def moved(self, route: Route) -> list[Waiting]:
         """The route goes another way than before: what waits for its worker, to be sent again on the new way."""
@@ -81,7 +80,9 @@ class Channel:
         self._next = sequence + 1
         lowest = next(iter(self.waiting)) if self.waiting else sequence
         request = Request(ask.opcode, ask.flags, ask.hash, self._session, sequence, lowest, ask.dict_id, ask.data, ask.value)
-        waiting = Waiting(sequence, ask, route, protocol.pack_request(request), now, deadline)
+        interval = RESEND_SECONDS[0] + ask.patience + len(ask.value) / RESEND_BYTES_PER_SECOND
+        frames = protocol.pack_request(request)
+        waiting = Waiting(sequence, ask, route, frames, now, deadline, interval, now + interval)
         self.waiting[sequence] = waiting
         return waiting
 

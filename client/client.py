@@ -24,6 +24,7 @@ from holdall.stream import address_of
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
     from types import TracebackType
 
@@ -122,6 +123,14 @@ class Client:
                 self._give_up(line)
             else:
                 self._idle.append(line)
+
+    def call(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
+        """An operation to be awaited, on any loop."""
+        if self._roster is not None and self._running_loop is not None:
+            line = self._loops.get(self._running_loop())
+            if line is not None:
+                return line.call(operation, self.timeout)
+        return self.run_awaiting(operation)
 
     async def run_awaiting(self, operation: Operation[R]) -> R:
         """Carry out an operation on this task's event loop."""
@@ -240,6 +249,7 @@ class Client:
         self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._idle: deque[BlockingLine] = deque()
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingLine] = {}
+        self._running_loop: Callable[[], Any] | None = None  # that of asyncio, once it is needed
 
     def inherit(self) -> None:
         """In a forked child: leave everything of the parent alone, and begin anew."""
@@ -256,6 +266,7 @@ class Client:
     async def _awaiting_line(self) -> AwaitingLine:
         import asyncio
 
+        self._running_loop = asyncio._get_running_loop
         loop = asyncio.get_running_loop()
         line = self._loops.get(loop)
         if line is None:

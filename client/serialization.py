@@ -62,6 +62,8 @@ def encode_value(of: str, key: object, value: object) -> bytes | Pieces:
         raise SerializationError(
             f"the value of {shown(key)} for {of} cannot be pickled: {_reason(error)}; nothing was sent"
         ) from error
+    if len(parts) == 1 and len(parts[0]) <= blob.BLOB_BYTES_MIN:
+        return bytes(parts[0])
     return Pieces(parts) if sum(map(len, parts)) > blob.BLOB_BYTES_MIN else values.join(parts)
 
 
@@ -105,12 +107,14 @@ def decode_key(of: str, encoded: bytes, key_object: bytes | None) -> Any:
 def check_size(of: str, key: object, size: int) -> None:
     """Raise RequestSizeError if an entry of so many bytes is too large; warn once if one is larger than a Dict is for."""
     global _warned
+    if size <= WARNING_BYTES:
+        return
     if size > OBJECT_BYTES_MAX:
         raise RequestSizeError(
             f"{shown(key)} and its value have {size:,} bytes as pickled, and an entry of {of} has at most "
             f"{OBJECT_BYTES_MAX:,}; nothing was stored: split it, or keep a file and store its path"
         )
-    if size > WARNING_BYTES and not _warned:
+    if not _warned:
         _warned = True
         warnings.warn(
             f"{shown(key)} and its value have {size:,} bytes as pickled, and {of} is best for objects under "

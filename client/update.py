@@ -47,7 +47,8 @@ def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exi
                     "divide it into several"
                 )
             encoded = encode_key(handle.label, key)
-            shown_as, field = key_object(handle.label, key, encoded), encode_value(handle.label, key, value)
+            shown_as = None if encoded.exact else key_object(handle.label, key, encoded)
+            field = encode_value(handle.label, key, value)
             size = len(encoded.data) + len(field) + (0 if shown_as is None else len(shown_as))
             check_size(handle.label, key, size)
             entry = _Entry(encoded.data, shown_as, field, key, size)

@@ -18,7 +18,7 @@ SLOTS = 1024
 """Number of slots. Also the most workers a service can have."""
 
 _MULTIPLIER = 0x9E3779B1
-_SLOT_SHIFT = 22
+SLOT_SHIFT = 22
 
 
 def key_hash(dict_crc: int, key: bytes) -> int:
@@ -33,17 +33,17 @@ def dict_crc(dict_id: bytes) -> int:
 
 def slot_of(hash_: int) -> int:
     """The slot of a hash, 0 to 1023."""
-    return hash_ >> _SLOT_SHIFT
+    return hash_ >> SLOT_SHIFT
 
 
 def first_hash(slot: int) -> int:
     """The lowest hash of a slot."""
-    return slot << _SLOT_SHIFT
+    return slot << SLOT_SHIFT
 
 
 def part_hash(first_slot: int, end_slot: int) -> int:
     """A hash that has the first of these slots and tells where they end: a worker sees whether its own part is meant."""
-    return first_slot << _SLOT_SHIFT | end_slot
+    return first_slot << SLOT_SHIFT | end_slot
 
 
 def slot_range(index: int, workers: int) -> tuple[int, int]:

@@ -1,9 +1,9 @@
 """Asks the scheduler for short turns, so that a small request does not wait for the end of somebody else's.
 
-A worker that is woken for a request of 100 µs waits, on a machine whose cores are all busy, until whoever computes there has had a
-slice of time, 2.8 ms on two cores. Since Linux 6.12 a thread may say that its own slices are to be shorter: it gets no more time
-in all, but gets it sooner. Beside a process that only burned CPU, the p99 of small gets was 4.7 ms, and with this 0.24 ms. Source:
-sched_setattr(2), and "sched/eevdf: Use sched_attr::sched_runtime to set request/slice suggestion" in Linux 6.12.
+A worker that is woken for a request of 100 µs waits, on a machine whose cores are all busy, until whoever computes there has
+had a slice of time, 2.8 ms on two cores. Since Linux 6.12 a thread may say that its own slices are to be shorter: it gets no
+more time in all, but gets it sooner. Beside a process that only burned CPU, the p99 of small gets was 4.7 ms, and with this
+0.24 ms. Source: sched_setattr(2); "sched/eevdf: Use sched_attr::sched_runtime to set request/slice suggestion", Linux 6.12.
 """
 
 from __future__ import annotations

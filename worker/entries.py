@@ -301,7 +301,8 @@ def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes |
             key_object = old.key_object  # as with dict, the key that was stored first stays
         if held.has_touch(transaction.clock_ms - old.time):
             transaction.forget_touch(touch_row(row))
-        let_go(transaction, old.value)
+        if is_reference(old.value):
+            let_go(transaction, old.value)
     if is_reference(value):
         transaction.blobs.claim(reference_of(value))
     version = transaction.next_version()

@@ -33,7 +33,7 @@ READ_BYTES = 4 * 1024 * 1024
 
 
 class _Scratch:
-    """What is known of a scratch file: how far it was written in order, the CRC of that, and how much goes to the disk later."""
+    """How far a scratch file was written in order, the CRC of that, and how much of it has still to go to the disk."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -208,7 +208,7 @@ def _sync(file: str) -> None:
 
 
 def _holds(file: str, reference: Reference, known: _Scratch, *, sync: bool) -> bool:
-    """Whether the file is this blob: it is read for that unless it was written in order. With `sync` it survives a power cut."""
+    """Whether the file is this blob: read for that, unless it was written in order. With `sync` it survives a power cut."""
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if os.fstat(descriptor).st_size != reference.size:

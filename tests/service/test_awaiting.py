@@ -42,9 +42,26 @@ def test_every_operation_has_a_twin(d: Dict[Any, Any], name: str) -> None:
     asyncio.run(main())
 
 
-def test_the_twin_is_a_coroutine_function_of_the_same_method(d: Dict[Any, Any]) -> None:
-    assert inspect.iscoroutinefunction(d.get.aio)
+def test_the_twin_gives_coroutines_and_has_the_methods_signature(d: Dict[Any, Any]) -> None:
+    async def main() -> None:
+        calls = [d.get.aio("a", number) for number in range(3)]
+        assert all(asyncio.iscoroutine(call) for call in calls)
+        assert [await asyncio.create_task(calls[0]), await calls[1], await asyncio.wait_for(calls[2], 10)] == [0, 1, 2]
+
+    asyncio.run(main())
+    assert asyncio.run(d.get.aio("a", 3)) == 3
     assert list(inspect.signature(d.get).parameters)[1:] == ["key", "default", "progress"]
+
+
+def test_a_call_that_nobody_awaits_is_not_made_and_says_so(d: Dict[Any, Any]) -> None:
+    async def main() -> None:
+        await d.put.aio("a", 1)
+        with pytest.warns(RuntimeWarning, match="never awaited"):  # noqa: PT031
+            _ = d.put.aio("a", 2)
+            del _
+        assert await d.get.aio("a") == 1
+
+    asyncio.run(main())
 
 
 def test_a_thousand_calls_of_one_tick_each_get_their_own_answer(d: Dict[Any, Any]) -> None:
