@@ -23,14 +23,14 @@ from holdall.client.serialization import (
     decode_value,
     decode_values,
     encode_key,
-    encode_keys,
     encode_value,
+    key_data,
     key_object,
 )
 from holdall.client.transfer import Place, Progress
 from holdall.errors import NotFoundError, StorageError
 from holdall.protocol import Buffer, Reply, join_key_object
-from holdall.slots import key_hash, slot_of
+from holdall.slots import SLOT_SHIFT, key_hash
 
 if TYPE_CHECKING:
     from holdall.client.handle import Handle
@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
 
 
 def get(handle: Handle, key: object, default: Any, progress: Progress | None = None) -> Operation[Any]:
-    return _read(handle, key, encode_key(handle.label, key).data, default, progress)
+    return _read(handle, key, key_data(handle.label, key), default, progress)
 
 
 def put(handle: Handle, key: object, value: object, skip_if_exists: bool, progress: Progress | None = None) -> Operation[bool]:
@@ -73,14 +73,14 @@ def set_default(handle: Handle, key: object, value: object) -> Operation[Any]:
         reply = yield from _store(handle, protocol.SET_DEFAULT, verb, key, value, 0)
         if reply.status == protocol.OK:
             return value
-        found = yield from _whole(place_of(handle, verb, key, encode_key(handle.label, key).data), reply.payload)
+        found = yield from _whole(place_of(handle, verb, key, key_data(handle.label, key)), reply.payload)
         if found is not None:
             return decode_value(handle.label, key, found)
     raise transfer.lost(place_of(handle, verb, key, b""))
 
 
 def pop(handle: Handle, key: object, default: Any) -> Operation[Any]:
-    data = encode_key(handle.label, key).data
+    data = key_data(handle.label, key)
     reply = yield from about_key(handle, protocol.POP, "pop", key, data)
     if reply.status == protocol.MISSING:
         return default
@@ -89,13 +89,13 @@ def pop(handle: Handle, key: object, default: Any) -> Operation[Any]:
 
 def remove(handle: Handle, key: object) -> Operation[bool]:
     """Remove a key, whatever its value; returns whether it was there."""
-    data = encode_key(handle.label, key).data
+    data = key_data(handle.label, key)
     reply = yield from about_key(handle, protocol.POP, "delete", key, data, flags=protocol.WITHOUT_VALUE)
     return bool(reply.status == protocol.OK)
 
 
 def contains(handle: Handle, key: object) -> Operation[bool]:
-    reply = yield from about_key(handle, protocol.CONTAINS, "look for", key, encode_key(handle.label, key).data)
+    reply = yield from about_key(handle, protocol.CONTAINS, "look for", key, key_data(handle.label, key))
     return bool(reply.status == protocol.OK)
 
 
@@ -126,12 +126,14 @@ def _many(handle: Handle, opcode: int, verb: str, keys: Iterable[object]) -> Ope
     dict_id = handle.id or (yield from handle.hydration())
     left: dict[int, Wanted] = {}
     parts, crc = handle.connected().roster.part_of_slot(), handle.crc
-    for key, data in encode_keys(handle.label, keys):
-        part = parts[slot_of(key_hash(crc, data))]
-        if part not in left:
-            left[part] = Wanted([], [])
-        left[part].keys.append(key)
-        left[part].data.append(data)
+    for key in keys:
+        data = key_data(handle.label, key)
+        part = parts[key_hash(crc, data) >> SLOT_SHIFT]
+        wanted = left.get(part)
+        if wanted is None:
+            wanted = left[part] = Wanted([], [])
+        wanted.keys.append(key)
+        wanted.data.append(data)
     found: dict[Any, Any] = {}
     while left:
         bodies = {part: encode(wanted.data[:KEYS_PER_MESSAGE]) for part, wanted in left.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from pickle import loads
 from typing import Any
 
 from holdall import blob, keys, values
@@ -27,15 +28,12 @@ def encode_key(of: str, key: object) -> EncodedKey:
         raise SerializationError(f"the key {shown(key)} for {of} cannot be pickled: {_reason(error)}") from error
 
 
-def encode_keys(of: str, wanted: Iterable[object]) -> Iterator[tuple[object, bytes]]:
-    """Keys, each with its encoding. Raises what `encode_key` raises."""
-    encode = keys.encode
-    for key in wanted:
-        try:
-            data = encode(key).data
-        except Exception:
-            data = encode_key(of, key).data  # which raises that error by its name
-        yield key, data
+def key_data(of: str, key: object) -> bytes:
+    """The bytes of a key's encoding. Raises what `encode_key` raises."""
+    try:
+        return keys.data_of(key)
+    except Exception:
+        return encode_key(of, key).data  # which raises that error by its name
 
 
 def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:
@@ -81,16 +79,18 @@ def decode_values(of: str, items: Iterable[tuple[object, bytes | None]], found: 
     Raises DeserializationError if one cannot be read here.
     """
     blobs: list[int] = []
-    load, mark = values.load, blob.MARK
     key: object = None
     try:
         for at, (key, data) in enumerate(items):
             if data is None:
                 continue
-            if data[:1] == mark:
+            first = data[:1]
+            if first == values.PICKLED:
+                found[key] = loads(data)
+            elif first == blob.MARK:
                 blobs.append(at)
             else:
-                found[key] = load(data)
+                found[key] = values.load(data)
     except Exception as error:
         raise _unreadable(of, key, error) from error
     return blobs

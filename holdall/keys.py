@@ -74,6 +74,16 @@ def encode(key: object) -> EncodedKey:
     return encoded
 
 
+def data_of(key: object) -> bytes:
+    """The bytes of the encoding alone: all that a reader needs. Short strings take no detour."""
+    if type(key) is str and len(key) < KEY_BYTES_MAX // 4:
+        try:
+            return b"s" + key.encode()
+        except UnicodeEncodeError:
+            pass
+    return encode(key).data
+
+
 def decode(data: bytes) -> Any:
     """The key in an exact encoding.
 

@@ -29,6 +29,7 @@ from holdall.protocol import Buffer
 
 PROTOCOL = 5
 """Of pickle: the newest that every supported Python reads."""
+PICKLED = b"\x80"
 OUT_OF_BAND = b"\x01"
 OUT_OF_BAND_BYTES_MIN = 64 * 1024
 """Smaller buffers are pickled with the rest: that costs less than the bookkeeping."""

@@ -112,7 +112,7 @@ def set_default(transaction: Transaction, request: Request) -> Reply:
 
 def get_many(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    return _many(transaction, held, request, lambda _row, record: _lent(transaction, record.value))
+    return _many(transaction, held, request, None)
 
 
 def pop_many(transaction: Transaction, request: Request) -> Reply:
@@ -125,11 +125,15 @@ def pop_many(transaction: Transaction, request: Request) -> Reply:
     return _many(transaction, held, request, popped)
 
 
-def _many(transaction: Transaction, held: OpenDict, request: Request, found: Callable[[bytes, Record], Buffer]) -> Reply:
-    """The values of the keys in the body, None for a missing one: of the first keys only, if they are large."""
+def _many(transaction: Transaction, held: OpenDict, request: Request, found: Callable[[bytes, Record], Buffer] | None) -> Reply:
+    """The values of the keys in the body, None for a missing one: of the first keys only, if they are large.
+
+    What `found` gives for an entry is told, or else its value.
+    """
     values: list[Buffer | None] = []
     size = 0
-    read, prefix, fresh_from = transaction.get, held.prefix, expiry.fresh_from(transaction, held)
+    read = transaction.reader() if found is None else transaction.get
+    prefix, fresh_from = held.prefix, expiry.fresh_from(transaction, held)
     for key in decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]:
         row = prefix + key
         data = read(row)
@@ -137,8 +141,12 @@ def _many(transaction: Transaction, held: OpenDict, request: Request, found: Cal
         if record is None or (record.time < fresh_from and not expiry.use_old(transaction, held, row, record.time)):
             values.append(None)
             continue
-        values.append(found(row, record))
-        size += _size(record.value)
+        value = record.value
+        if found is not None:
+            values.append(found(row, record))
+        else:
+            values.append(_lent(transaction, value) if value[:1] == blob.MARK else value)
+        size += _size(value) if value[:1] == blob.MARK else len(value)
         if size > PAGE_BYTES_MAX:
             break
     return Reply(protocol.OK, request.sequence, 0, encode(values))

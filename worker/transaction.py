@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from struct import Struct
 
 import msgspec
@@ -99,6 +99,10 @@ class Transaction:
         if row in self._changes:
             return self._changes[row]
         return self._store.get(row)
+
+    def reader(self) -> Callable[[bytes], bytes | None]:
+        """What reads rows as `get` does; for many rows, as long as nothing is written."""
+        return self.get if self._changes else self._store.get
 
     def put(self, row: bytes, value: bytes) -> None:
         """Write a row."""
