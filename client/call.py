@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from holdall.client.ask import Ask, Operation, R
 
@@ -130,4 +130,4 @@ class Call(asyncio.Future[R]):
             warnings.warn(f"a call was never awaited: {name}", RuntimeWarning, stacklevel=2, source=self)
 
 
-Coroutine.register(Call)
+cast(Any, Coroutine).register(Call)

@@ -84,6 +84,7 @@ INTERNAL = {
         "new_channel",
         "new_socket",
         "new_stream",
+        "call",
         "inherit",
         "is_local",
         "is_closed",

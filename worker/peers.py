@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 TURN_BYTES = CHUNK_BYTES
 """Requests and the chunks they ask for, of one peer in one turn."""
 ARRIVALS_PER_TURN = 16
+UNSENT_MAX = 10_000
+"""Pieces of answers that one peer has not taken: small ones cost more than their bytes."""
 
 
 class Peers:
@@ -125,7 +127,7 @@ class Peer:
         """Send this later. A whole answer may be dropped instead."""
         size = sum(map(len, buffers))
         over = self._unsent_bytes + size > CLIENT_BYTES_MAX or self._peers.unsent_bytes + size > BYTES_MAX
-        if whole and over:
+        if whole and (over or len(self._unsent) >= UNSENT_MAX):
             return
         if not self._unsent:
             self._watch.expect(self._descriptor, room=True)

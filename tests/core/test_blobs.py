@@ -254,7 +254,7 @@ def test_an_upload_that_nobody_goes_on_with_is_dropped(driver: Driver, sealed: b
     else:
         driver.write()
     driver.wait(blobs.UPLOAD_IDLE_SECONDS - 10)
-    assert driver.files.names() == [ID]
+    until(lambda: driver.files.names() == [ID])
     driver.wait(10)
     gone(driver.files)
     assert driver.ask(protocol.SEAL, ID, Reference(ID, len(VALUE), crc32(VALUE)).pack()).status == protocol.UNKNOWN_BLOB
@@ -328,7 +328,9 @@ def test_a_scratch_file_that_vanished_is_uploaded_again(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "blobs", sync=True)
     driver = Driver(folder)
     driver.write()
-    (tmp_path / "blobs" / (ID.hex() + SCRATCH)).unlink()
+    scratch = tmp_path / "blobs" / (ID.hex() + SCRATCH)
+    until(lambda: scratch.exists() and scratch.stat().st_size == len(VALUE))
+    scratch.unlink()
     assert driver.ask(protocol.SEAL, ID, Reference(ID, len(VALUE), crc32(VALUE)).pack()).status == protocol.UNKNOWN_BLOB
     folder.close()
 

@@ -147,7 +147,7 @@ def test_a_loop_closed_with_calls_under_way_leaves_nothing_open_and_the_next_one
             asyncio.run(begin())  # which cancels what is left, and closes its loop
             assert asyncio.run(ask(number)) == number
             open_at.append(descriptors())
-        assert open_at[1:] == [open_at[1]] * 9
+        assert max(open_at[5:]) <= max(open_at[:5])  # a loop may end before all of its ways are open
         assert d[7] == 7
 
 

@@ -22,6 +22,7 @@ from holdall.settings import runtime_directory, service_url
 from tests.fuzz.memory import Growth, Memory
 from tests.fuzz.messages import Messages
 from tests.fuzz.strangers import Strangers
+from tests.fuzz.streams import StreamDealer
 from tests.fuzz.witness import Testimony, testify
 from tests.processes import process_ids
 
@@ -118,6 +119,8 @@ class _Flood:
         self._strangers.leave()
 
     def _dealer(self, context: Any, number: int) -> Any:
+        if self._at == "worker":
+            return StreamDealer(self._urls[number % len(self._urls)])
         dealer = context.socket(zmq.DEALER)
         if number == 0:  # an id of its own choice; one that is taken would not be read at all
             dealer.routing_id = b"\xff" + os.urandom(20)
@@ -138,6 +141,8 @@ class _Flood:
 
 
 def _sent(dealer: Any, message: list[bytes]) -> bool:
+    if isinstance(dealer, StreamDealer):
+        return dealer.sent(message)
     try:
         if len(message) == 1:
             dealer.send(message[0], zmq.DONTWAIT)
@@ -149,6 +154,9 @@ def _sent(dealer: Any, message: list[bytes]) -> bool:
 
 
 def _take_answers(dealer: Any) -> None:
+    if isinstance(dealer, StreamDealer):
+        dealer.drain()
+        return
     try:
         while True:
             dealer.recv(zmq.DONTWAIT)

@@ -11,7 +11,7 @@ from holdall import protocol
 from holdall.bodies import Hello, Registration, RosterWorker, encode
 from holdall.broker.core import Broker
 from holdall.errors import ProtocolError
-from holdall.protocol import Request
+from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS
 from holdall.worker.core import Message, Worker
 from holdall.worker.rows import COUNTER_ROW, SESSION_PREFIX
@@ -48,7 +48,7 @@ def test_hostile_frames_are_parsed_or_a_protocol_error(frames: list[bytes]) -> N
         except ProtocolError:
             continue
         assert frames[0][0] == protocol.VERSION
-        assert len(parsed) >= 4
+        assert isinstance(parsed, (Request, Reply))
 
 
 def hello() -> list[bytes]:
