@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench soak fuzz clean
+.PHONY: help demo test check bench profile soak fuzz clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ fuzz: $(VENV)/has-test ## Hostile messages to each socket of a service that othe
 
 bench: $(VENV)/has-bench ## Every goal of speed as a ratio to a peer in the same run (BENCH="--rounds 9 --html bench.html")
 	$(BIN)/holdall bench goals $(BENCH)
+
+profile: $(VENV)/has-bench ## Where the microseconds of a get and a put go, hop by hop
+	$(BIN)/holdall bench profile
 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from holdall.bench.compare import AGAINST
+from holdall.bench.profile import STEPS
 from holdall.bench.results import Comparison, GoalResult, Report
 from holdall.bench.workload import NAMED
 
@@ -76,6 +77,12 @@ def print_report(console: Console, report: Report) -> None:
     for scaling in report.scalings:
         _print_table(console, scaling.title, scaling.columns, scaling.rows)
         _print_left_out(console, scaling.left_out)
+
+
+def print_profile(console: Console, title: str, columns: Sequence[str], medians: list[list[float]]) -> None:
+    """The steps of a call, one after the other."""
+    rows = [[who, step, *(f"{each[at]:.1f}" for each in medians)] for at, (who, step) in enumerate(STEPS)]
+    _print_table(console, title, ("where", "what", *columns), rows, left=2)
 
 
 def print_names(console: Console) -> None:

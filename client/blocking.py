@@ -6,8 +6,6 @@ they come from; a program with one thread always uses the same one.
 
 from __future__ import annotations
 
-import socket
-import struct
 from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -16,7 +14,6 @@ from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell
 from holdall.client.channel import Waiting
 from holdall.client.line import Line
 from holdall.client.route import Route
-from holdall.client.straight import Straight
 from holdall.client.way import Relayed, Way
 from holdall.errors import TimeoutError
 from holdall.protocol import Reply
@@ -67,9 +64,9 @@ class BlockingLine(Line):
         stream = self._client.new_stream(address)
         if stream is None:
             return None
-        timeout = struct.pack("ll", *divmod(self._wake_milliseconds * 1000, 1_000_000))
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            stream.setsockopt(socket.SOL_SOCKET, option, timeout)
+        from holdall.client.straight import Straight, wait_at_most
+
+        wait_at_most(stream, self._wake_milliseconds)
         return Straight(stream)
 
     def _one(self, ask: Ask, deadline: float) -> Reply:

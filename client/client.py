@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import socket
 import sys
 import threading
 import weakref
@@ -20,10 +19,10 @@ from holdall.client.ask import Ask, Operation, R
 from holdall.client.blocking import BlockingLine
 from holdall.client.channel import Channel
 from holdall.errors import ConnectionError, InvalidError
-from holdall.stream import address_of
 
 if TYPE_CHECKING:
     import asyncio
+    import socket
     from collections.abc import Callable, Coroutine
     from pathlib import Path
     from types import TracebackType
@@ -196,14 +195,11 @@ class Client:
         with self._lock:
             if self.is_closed:
                 return None
-            family, place = address_of(address)
-            stream = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                stream.connect(place)
-            except OSError:
-                stream.close()
-                return None
-            self._streams.add(stream)
+            from holdall.client.straight import connected  # it takes time that a client may never need
+
+            stream = connected(address)
+            if stream is not None:
+                self._streams.add(stream)
         return stream
 
     def close(self) -> None:

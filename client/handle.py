@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from holdall.bodies import CatalogEntry
 
-_OBJECT_ID = re.compile(r"di-([0-9a-f]{32})")
+_OBJECT_ID = r"di-([0-9a-f]{32})"
 
 
 class Handle:
@@ -78,7 +78,7 @@ class Handle:
     @classmethod
     def of_object_id(cls, object_id: object, client: Client | None) -> Self:
         """The Dict of this id. Raises InvalidError if it is none."""
-        matched = _OBJECT_ID.fullmatch(object_id) if isinstance(object_id, str) else None
+        matched = re.fullmatch(_OBJECT_ID, object_id) if isinstance(object_id, str) else None
         if matched is None:
             raise InvalidError(f"Invalid Dict id {object_id!r}: an id is 'di-' and 32 hexadecimal digits")
         return cls._make(None, "", False, client=client, dict_id=bytes.fromhex(matched[1]))

@@ -6,17 +6,18 @@ outlive an exception in the middle of a message, from Ctrl-C for example: where 
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections import deque
 from contextlib import suppress
-from socket import MSG_DONTWAIT
 from typing import TYPE_CHECKING, Any
 
+from holdall.address import address_of
 from holdall.errors import ProtocolError
 from holdall.stream import Reader, Received, pack
 
 if TYPE_CHECKING:
     import asyncio
-    from socket import socket
 
     from holdall.protocol import Buffer
 
@@ -24,10 +25,31 @@ BUFFERS_MAX = 64
 """Given to the system at once."""
 
 
+def connected(address: str) -> socket.socket | None:
+    """A stream to the worker at this address, if one listens there."""
+    family, place = address_of(address)
+    stream = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        stream.connect(place)
+    except OSError:
+        stream.close()
+        return None
+    if family != socket.AF_UNIX:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return stream
+
+
+def wait_at_most(stream: socket.socket, milliseconds: int) -> None:
+    """Bound each wait on it, in the system itself: Python's own timeouts cost a system call more for each message."""
+    timeout = struct.pack("ll", *divmod(milliseconds * 1000, 1_000_000))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        stream.setsockopt(socket.SOL_SOCKET, option, timeout)
+
+
 class Straight:
     """To a worker, on a connected stream that the calling thread waits for."""
 
-    def __init__(self, connected: socket) -> None:
+    def __init__(self, connected: socket.socket) -> None:
         self.is_broken = False
         self._socket: Any = connected
         self._reader = Reader(connected)
@@ -52,7 +74,7 @@ class Straight:
         if self.is_broken:
             return []
         try:
-            return self._reader.receive(0 if wait else MSG_DONTWAIT)
+            return self._reader.receive(0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
             return []
         except (OSError, EOFError, ProtocolError):
@@ -76,7 +98,7 @@ class Straight:
 class AwaitingStraight(Straight):
     """To a worker, on a connected stream that a loop looks after: what cannot be sent at once is sent when there is room."""
 
-    def __init__(self, connected: socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connected: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(connected)
         connected.setblocking(False)
         self._loop = loop

@@ -216,3 +216,17 @@ def _give(report: Report, json: IO[bytes] | None, html: IO[str] | None) -> None:
     if html is not None:
         html.write(page_of(report))
     print_report(Console(stderr=json is not None and json.name == "-"), report)
+
+
+@bench_group.command()
+@click.option("--calls", type=click.IntRange(10), default=20_000, show_default=True, help="Of each kind.")
+@click.option("--value-bytes", type=click.IntRange(0), default=100, show_default=True)
+@click.option("--sync", type=click.Choice(["always", "interval", "off"]), default="interval", show_default=True)
+def profile(calls: int, value_bytes: int, sync: Any) -> None:
+    """Show where the microseconds of a get and a put go, hop by hop."""
+    from holdall.bench.profile import steps
+    from holdall.bench.report import print_profile
+
+    medians = [steps(operation, calls, value_bytes, sync) for operation in ("get", "put")]
+    title = f"One client, one worker, values of {value_bytes} bytes, sync {sync}: medians of {calls:,} calls, µs"
+    print_profile(Console(), title, ("get", "put"), medians)

@@ -27,13 +27,13 @@ IDLE_SECONDS = 300.0
 IPC_PATH_BYTES_MAX = 107
 """The kernel's limit for the path of a Unix socket."""
 
-_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?")
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?"
+_NAME = r"[A-Za-z0-9._-]{1,64}"
 
 
 def check_name(name: object, what: str = "Dict") -> str:
     """The name, if it is one. Raises InvalidError."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
         raise InvalidError(
             f"Invalid {what} name {name!r}: a name has 1 to 64 characters, letters, digits, '-', '_' and '.' only"
         )
@@ -73,7 +73,7 @@ def url(value: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise InvalidError(f"Invalid URL: {error}; {hint}") from None
-    if parts.scheme != "tcp" or not _HOST.fullmatch(host) or parts.path.strip("/") or port == 0:
+    if parts.scheme != "tcp" or not re.fullmatch(_HOST, host) or parts.path.strip("/") or port == 0:
         raise InvalidError(f"Invalid URL: {hint}")
     return f"tcp://[{host}]:{port or DEFAULT_PORT}" if ":" in host else f"tcp://{host}:{port or DEFAULT_PORT}"
 

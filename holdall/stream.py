@@ -10,7 +10,6 @@ this was measured a bare round trip took 82–127 µs that way and 21 µs this w
 
 from __future__ import annotations
 
-from socket import AF_INET, AF_INET6, AF_UNIX
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Union
 
@@ -101,16 +100,3 @@ class Reader:
         message = Received(self._head, memoryview(self._payload))
         self._payload = bytearray()
         return [message]
-
-
-def address_of(url: str) -> tuple[int, Any]:
-    """Family and address of the system's own socket at a URL.
-
-    >>> address_of("ipc:///run/worker-0")[1], address_of("tcp://[::1]:4255")[1]
-    ('/run/worker-0', ('::1', 4255))
-    """
-    scheme, _, place = url.partition("://")
-    if scheme == "ipc":
-        return AF_UNIX, place
-    host, _, port = place.rpartition(":")
-    return (AF_INET6 if host.startswith("[") else AF_INET), (host.strip("[]"), int(port))

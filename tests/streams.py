@@ -7,8 +7,9 @@ from collections import deque
 from select import select
 from typing import Any
 
+from holdall.address import address_of
 from holdall.protocol import FRAME_BYTES_MAX
-from holdall.stream import Reader, Received, address_of, pack
+from holdall.stream import Reader, Received, pack
 
 
 class StreamClient:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from socket import AF_UNIX, IPPROTO_TCP, TCP_NODELAY
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol
@@ -59,6 +60,8 @@ class Peer:
 
     def __init__(self, peers: Peers, accepted: socket, name: bytes, watch: Watch) -> None:
         accepted.setblocking(False)
+        if accepted.family != AF_UNIX:
+            accepted.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         self._peers = peers
         self._socket: Any = accepted
         self._descriptor = accepted.fileno()

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdall.address import address_of
 from holdall.errors import ProtocolError
 from holdall.protocol import FRAME_BYTES_MAX
-from holdall.stream import HEAD_BYTES_MAX, Reader, Received, address_of, pack
+from holdall.stream import HEAD_BYTES_MAX, Reader, Received, pack
 
 
 @pytest.fixture

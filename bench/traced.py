@@ -1,0 +1,57 @@
+"""A worker that notes when each of its turns began, was decided, and was answered: `python -m holdall.bench.traced SETTINGS`.
+
+The notes go to the file that HOLDALL_TRACE names, when the worker ends: four 64-bit times of the monotonic clock for each turn.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from time import perf_counter_ns
+from typing import Any
+
+from holdall.service.child import Child, run_supervised
+from holdall.service.settings import WorkerSettings
+from holdall.worker import loop
+
+
+class TracedLoop(loop.Loop):
+    """Notes only turns that had something to answer."""
+
+    def __init__(self, *args: Any) -> None:
+        self.times = array("q")
+        super().__init__(*args)
+
+    def run(self) -> None:
+        """As a worker's loop does; then write the notes."""
+        super().run()
+        with open(os.environ["HOLDALL_TRACE"], "wb") as file:
+            self.times.tofile(file)
+
+    def _take(self, sources: list[Any]) -> Any:
+        woken = perf_counter_ns()
+        taken = super()._take(sources)
+        if taken:
+            self.times.extend((woken, perf_counter_ns()))
+        return taken
+
+    def _tick(self, messages: Any) -> Any:
+        answers = super()._tick(messages)
+        self.times.append(perf_counter_ns())
+        return answers
+
+    def _send(self, answers: Any) -> None:
+        super()._send(answers)
+        if answers:
+            self.times.append(perf_counter_ns())
+
+
+def serve(settings: WorkerSettings, child: Child) -> None:
+    """As a worker does."""
+    module: Any = loop
+    module.Loop = TracedLoop
+    loop.serve(settings, child)
+
+
+if __name__ == "__main__":
+    run_supervised(WorkerSettings, serve)

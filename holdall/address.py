@@ -1,0 +1,22 @@
+"""Where streams are: the addresses in a roster, as the system's own sockets take them.
+
+Apart from `holdall.stream` because a client's import need not wait for `socket`, which takes a tenth of it.
+"""
+
+from __future__ import annotations
+
+from socket import AF_INET, AF_INET6, AF_UNIX
+from typing import Any
+
+
+def address_of(url: str) -> tuple[int, Any]:
+    """Family and address of the system's own socket at a URL.
+
+    >>> address_of("ipc:///run/worker-0")[1], address_of("tcp://[::1]:4255")[1]
+    ('/run/worker-0', ('::1', 4255))
+    """
+    scheme, _, place = url.partition("://")
+    if scheme == "ipc":
+        return AF_UNIX, place
+    host, _, port = place.rpartition(":")
+    return (AF_INET6 if host.startswith("[") else AF_INET), (host.strip("[]"), int(port))

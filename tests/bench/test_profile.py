@@ -1,0 +1,22 @@
+"""The profile: every call's steps lie between its beginning and its end, and are told for a get and a put."""
+
+from __future__ import annotations
+
+from click.testing import CliRunner
+
+from holdall.bench.profile import STEPS, steps
+from holdall.command.cli import cli
+
+
+def test_the_steps_of_a_call_are_within_it() -> None:
+    *parts, whole = steps("put", 50, 100, "off")
+    assert len(parts) == len(STEPS) - 1
+    assert all(0 <= part <= whole for part in parts)
+    assert all(part > 0 for part, (where, _what) in zip(parts, STEPS, strict=False) if where != "system")
+
+
+def test_the_command_prints_all_steps() -> None:
+    done = CliRunner().invoke(cli, ["bench", "profile", "--calls", "50", "--sync", "off"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    for _where, what in STEPS:
+        assert what in done.output
