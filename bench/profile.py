@@ -1,7 +1,7 @@
 """Where the microseconds of a get and a put go, hop by hop: one client, one worker, both noting the time at each step.
 
 All processes of a machine read one monotonic clock, so the notes of client and worker can be laid side by side. Each step is
-the median over the calls, so the steps need not add up to the median of the whole. To note the time takes some 0.1 µs each time.
+the median over the calls, so the steps need not add up to the median of the whole. To note the time takes 0.1 µs each time.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,12 @@ from typing import Any
 import pytest
 
 from holdall import Client, Dict, LocalService
-from holdall.settings import runtime_directory
+from holdall.service import process
+from holdall.service.address import make_private
+from holdall.service.child import READY
+from holdall.service.settings import BrokerSettings, WorkerSettings
+from holdall.settings import runtime_directory, service_url
+from holdall.worker.directory import DataDirectory
 from tests.processes import process_ids, until
 
 WORKERS = 2
@@ -139,3 +146,36 @@ def test_pipelined_writes_happen_once_and_in_order_though_workers_die(service: L
             assert await d.len.aio() == 20 * 300
 
     asyncio.run(calls())
+
+
+@contextmanager
+def child(module: str, settings: BrokerSettings | WorkerSettings) -> Iterator[int]:
+    """A process of a service that is put together by hand; its id."""
+    argv = process.command(module, settings)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=process.environment(), text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline().strip() == READY
+        yield running.pid
+        running.communicate()
+
+
+def test_a_worker_that_has_a_tcp_address_is_reached_straight_there(data: Path) -> None:
+    directory = DataDirectory(data)
+    lock = directory.lock()
+    directory.prepare(1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    runtime = make_private(runtime_directory(data))
+    url, backend = service_url(data), f"ipc://{runtime}/workers"
+    with (
+        child("holdall.broker", BrokerSettings([url], backend)) as broker,
+        child("holdall.worker", WorkerSettings(str(data), 0, backend, address, "off")),
+        Client(url, timeout=5) as client,
+    ):
+        d = Dict.from_name("kv", create_if_missing=True, client=client)
+        fill(d)
+        with stopped(broker):
+            assert [d[key] for key in KEYS] == [str(key) for key in KEYS]
+            d["large"] = bytes(5_000_000)
+            assert d["large"] == bytes(5_000_000)
+    lock.release()
