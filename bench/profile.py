@@ -108,8 +108,14 @@ def _medians(calls: list[tuple[int, int, int, int, int]], turns: list[tuple[int,
 @contextmanager
 def _traced(trace: Trace) -> Generator[None, None, None]:
     way: Any = straight.Straight
-    way.put = lambda self, message: trace.put(self, message)
-    way.read = lambda self, *, wait: trace.read(self, wait=wait)
+
+    def put(self: Any, message: Any) -> bool:
+        return trace.put(self, message)
+
+    def read(self: Any, *, wait: bool) -> Any:
+        return trace.read(self, wait=wait)
+
+    way.put, way.read = put, read
     try:
         yield
     finally:
