@@ -100,7 +100,7 @@ class Worker:
         self._sync = sync
         self._transaction = Transaction(store, sync=sync, files=files)
         self._asker = Message(None, b"", b"")
-        self._sealing: dict[bytes, set[tuple[Any, bytes, int]]] = {}
+        self._sealing: dict[bytes, dict[tuple[Any, bytes, int], None]] = {}
         self._snapshots = Snapshots(store)
         self._sweeper = Sweeper(store, self._transaction)
 
@@ -277,8 +277,8 @@ class Worker:
             return Reply(refused.status, request.sequence, 0, refused.text.encode())
         if reply is None:
             asker = self._asker
-            askers = self._sealing.setdefault(reference_of(request.value).id, set())
-            askers.add((asker.origin, asker.route, request.sequence))
+            askers = self._sealing.setdefault(reference_of(request.value).id, {})
+            askers[asker.origin, asker.route, request.sequence] = None
         return reply
 
     def _handle(self, request: Request) -> Reply:
