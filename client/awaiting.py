@@ -30,7 +30,7 @@ TRANSFERS_MAX = 4
 """Large values of which chunks are on their way at once, for all tasks of a loop; the others take turns."""
 
 
-TOGETHER_MAX = 256
+TOGETHER_MAX = 50
 """Requests that are sent together: of more in one tick, the first are being answered while the others are made."""
 
 
@@ -158,10 +158,6 @@ class AwaitingLine(Line):
         self._sharing.pop(id(shared.of), None)
         if not done.cancelled():
             done.exception()  # taken note of, should nobody wait any more
-
-    def now(self) -> float:
-        """The time by which deadlines are."""
-        return monotonic()
 
     def send(self, ask: Ask, deadline: float, answer: Any) -> Waiting:
         """Have this asked before the loop waits, and `answer` told of it."""

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from holdall.client.ask import Ask, Operation, R
@@ -25,27 +27,28 @@ if TYPE_CHECKING:
 class Call(asyncio.Future[R]):
     """An operation that is awaited on the loop of this line. `timeout` counts from its beginning."""
 
+    _begun = False
+    _deadline = 0.0
+    _waiting: Waiting | None = None
+    _task: asyncio.Task[R] | None = None
+    _awaited: Generator[Any, None, R] | None = None
+
     def __init__(self, line: AwaitingLine, operation: Operation[R], timeout: float) -> None:
         super().__init__(loop=line.loop)
         self._line = line
         self._operation = operation
         self._timeout = timeout
-        self._deadline = 0.0
-        self._begun = False
-        self._waiting: Waiting | None = None
-        self._task: asyncio.Task[R] | None = None
-        self._awaited: Generator[Any, None, R] | None = None
 
     def __await__(self) -> Generator[Any, None, R]:
         if not self._begun:
             self._begin()
         return super().__await__()
 
-    def add_done_callback(self, *args: Any, **kwargs: Any) -> None:
+    def add_done_callback(self, fn: Callable[[Any], object], /, *, context: Context | None = None) -> None:
         """As of any future; it begins now."""
         if not self._begun:
             self._begin()
-        super().add_done_callback(*args, **kwargs)
+        super().add_done_callback(fn, context=context)
 
     def cancel(self, msg: Any = None) -> bool:
         """As of any future: nobody waits for the answer any more."""
@@ -88,7 +91,7 @@ class Call(asyncio.Future[R]):
 
     def _begin(self) -> None:
         self._begun = True
-        self._deadline = self._line.now() + self._timeout
+        self._deadline = monotonic() + self._timeout
         self._go_on(None)
 
     def _go_on(self, reply: Reply | None) -> None:
