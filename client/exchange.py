@@ -29,6 +29,11 @@ def about_key(
     hash_ = key_hash(handle.crc, data)
     ask = Ask(opcode, hash_, verb, handle.label, dict_id=dict_id, data=data, value=value, flags=flags, key=key)
     reply: Reply = yield ask
+    return reply if reply.status <= protocol.EXISTS else (yield from settled(handle, ask, reply))
+
+
+def settled(handle: Handle, ask: Ask, reply: Reply) -> Operation[Reply]:
+    """The reply to a request that was refused at first: an answer, or UNKNOWN_BLOB, or else the error that it is is raised."""
     while reply.status > protocol.EXISTS and reply.status != protocol.UNKNOWN_BLOB:
         yield from _recover(handle, ask, reply)
         reply = yield ask
@@ -39,9 +44,8 @@ def all_of(handle: Handle, asks: list[Ask]) -> Operation[list[Reply]]:
     """The replies to these requests, all of them answers; or UNKNOWN_BLOB, to those that bring some."""
     replies: list[Reply] = yield asks
     for position, ask in enumerate(asks):
-        while replies[position].status > protocol.EXISTS and replies[position].status != protocol.UNKNOWN_BLOB:
-            yield from _recover(handle, ask, replies[position])
-            replies[position] = yield ask
+        if replies[position].status > protocol.EXISTS:
+            replies[position] = yield from settled(handle, ask, replies[position])
     return replies
 
 

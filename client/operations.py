@@ -14,7 +14,7 @@ from holdall.blob import is_reference, reference_of
 from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
 from holdall.client import catalog, transfer
 from holdall.client.ask import Ask, Operation, Tell
-from holdall.client.exchange import about_key, all_of, counts, place_of, to_all
+from holdall.client.exchange import about_key, all_of, counts, place_of, settled, to_all
 from holdall.client.info import DictInfo
 from holdall.client.pieces import Pieces
 from holdall.client.serialization import (
@@ -222,7 +222,11 @@ def _read(
     for _ in range(transfer.TRIES_MAX):
         payload = known
         if payload is None:
-            reply = yield from about_key(handle, protocol.GET, "get", key, data)
+            dict_id = handle.id or (yield from handle.hydration())
+            ask = Ask(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, key=key)
+            reply = yield ask
+            if reply.status > protocol.EXISTS:
+                reply = yield from settled(handle, ask, reply)
             if reply.status == protocol.MISSING:
                 return default
             payload = reply.payload

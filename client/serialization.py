@@ -68,7 +68,7 @@ def encode_value(of: str, key: object, value: object) -> bytes | Pieces:
 def decode_value(of: str, key: object, data: Buffer) -> Any:
     """The value in these bytes. Raises DeserializationError if they cannot be read here."""
     try:
-        return values.load(data)
+        return loads(data) if data[:1] == values.PICKLED else values.load(data)
     except Exception as error:
         raise _unreadable(of, key, error) from error
 
