@@ -383,6 +383,7 @@ def test_a_pass_is_spread_over_a_hundredth_of_the_ttl(monkeypatch: pytest.Monkey
 
 def test_space_is_given_back_in_the_range_of_what_was_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeper, "COMPACT_BYTES", 100_000)
+    monkeypatch.setattr(sweeper, "STEP_ROWS", 200)
     driver = Timed().made()
     for number in range(300):
         driver.ask(protocol.PUT, b"s%03d" % number, bytes(1_000))
