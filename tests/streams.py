@@ -20,7 +20,7 @@ class StreamClient:
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
         self.socket.connect(address)
-        self._reader = Reader(self.socket)
+        self.reader = Reader(self.socket)
         self._received: deque[Received] = deque()
 
     def send_multipart(self, frames: Any) -> None:
@@ -35,7 +35,7 @@ class StreamClient:
     def recv_multipart(self) -> list[Any]:
         """The frames of the next message. Raises what `Reader.receive` raises, or TimeoutError."""
         while not self._received:
-            self._received.extend(self._reader.receive())
+            self._received.extend(self.reader.receive())
         received = self._received.popleft()
         return [received.head] if received.payload is None else [received.head, received.payload]
 

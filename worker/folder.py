@@ -33,12 +33,24 @@ READ_BYTES = 4 * 1024 * 1024
 
 
 class _Scratch:
-    """How far a scratch file was written in order, the CRC of that, and how much of it has still to go to the disk."""
+    """How far a scratch file was written in order, the CRC of that, and how much of it has still to go to the disk.
+
+    Once a piece came in another order, or again, nothing is known of it (a size of -1): it is read before it is sealed.
+    """
 
     def __init__(self) -> None:
         self.size = 0
         self.crc = 0
         self.unsynced = 0
+
+    def take(self, offset: int, data: Buffer) -> None:
+        """A piece was written there."""
+        self.unsynced += len(data)
+        if offset == self.size:
+            self.size += len(data)
+            self.crc = crc32(data, self.crc)
+        else:
+            self.size = -1
 
 
 class Folder:
@@ -68,6 +80,7 @@ class Folder:
     def write(self, blob_id: bytes, offset: int, data: Buffer) -> None:
         if self._queued_bytes - self._written_bytes > QUEUED_BYTES_MAX:
             self._write(blob_id, offset, data)
+            self._do(lambda: self._scratch(blob_id).take(-1, b""))
         else:
             self._queued_bytes += len(data)
             self._do(lambda: self._write_queued(blob_id, offset, data))
@@ -138,14 +151,14 @@ class Folder:
     def _write_queued(self, blob_id: bytes, offset: int, data: Buffer) -> None:
         self._write(blob_id, offset, data)
         self._written_bytes += len(data)
-        scratch = self._scratches.setdefault(blob_id, _Scratch())
-        if offset == scratch.size:
-            scratch.size += len(data)
-            scratch.crc = crc32(data, scratch.crc)
-        scratch.unsynced += len(data)
+        scratch = self._scratch(blob_id)
+        scratch.take(offset, data)
         if self._sync and scratch.unsynced >= SYNC_BYTES:
             scratch.unsynced = 0
             _sync(self._file(blob_id, SCRATCH))
+
+    def _scratch(self, blob_id: bytes) -> _Scratch:
+        return self._scratches.setdefault(blob_id, _Scratch())
 
     def _write(self, blob_id: bytes, offset: int, data: Buffer) -> None:
         """Write a piece, or note why it cannot be written: that is told with the next one, or when the blob is to be sealed."""

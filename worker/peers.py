@@ -110,9 +110,12 @@ class Peer:
         except OSError:
             self._close()
             return
+        if not sent:
+            self._keep(buffers, whole=True)
+            return
         for buffer in buffers:
             if sent < len(buffer):
-                self._keep([memoryview(buffer)[sent:] if sent else buffer], whole=False)
+                self._keep([memoryview(buffer)[sent:]], whole=False)
             sent = max(0, sent - len(buffer))
 
     def _receive(self) -> list[Received]:

@@ -70,9 +70,10 @@ def test_arbitrary_frames_raise_nothing_but_protocol_error(head: bytes, payload:
 def test_arbitrary_bodies_raise_nothing_but_protocol_error(body: bytes) -> None:
     for kind in (bodies.CatalogEntry, bodies.Page, bodies.PageRequest, bodies.Roster, bodies.Hello, list[bytes], int):
         try:
-            bodies.decode(kind, body)
+            decoded = bodies.decode(kind, body)
         except ProtocolError:
             continue
+        assert bodies.decode(kind, bodies.encode(decoded)) == decoded or decoded != decoded
 
 
 @given(st.binary(), st.binary())

@@ -1,0 +1,99 @@
+"""Clients who came straight to a worker: in turns, and what they do not take is bounded."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from holdall import protocol
+from holdall.service.address import listening_socket
+from holdall.service.door import Door
+from holdall.service.watch import Watch
+from holdall.stream import pack
+from holdall.worker import peers
+from holdall.worker.peers import Peers
+from tests.streams import StreamClient
+
+ANSWER = bytes(1_000_000)
+Connect = Callable[[], tuple[StreamClient, Any]]
+
+
+@pytest.fixture
+def connect(tmp_path: Path) -> Iterator[Connect]:
+    """Makes a client, and the peer that it is to the worker."""
+    url = f"ipc://{tmp_path}/worker-0"
+    child: Any = SimpleNamespace(watched=[])
+    watch = Watch(child, Door(url))
+    listening = listening_socket(url)
+    there = Peers(listening, watch)
+    clients: list[StreamClient] = []
+    known: list[Any] = []
+
+    def connected() -> tuple[StreamClient, Any]:
+        client = StreamClient(url, timeout=10)
+        clients.append(client)
+        client.send(b"hello")
+        there.take()
+        [peer] = [each for each in watch.wait(0.0, 0.0) if each is not there and each.take()[0]]
+        known.append(peer)
+        return client, peer
+
+    yield connected
+    for client in clients:
+        client.socket.close()
+    for peer in known:
+        while peer._is_open:  # until it sees that its client is gone
+            peer.take()
+    listening.close()
+
+
+def request(opcode: int) -> bytes:
+    wanted = protocol.Request(opcode, 0, 0, bytes(16), 1, 1, bytes(16), b"k", b"")
+    return bytes(protocol.pack_request(wanted)[0])
+
+
+def test_a_peer_that_asks_for_many_chunks_has_one_in_a_turn(connect: Connect) -> None:
+    client, peer = connect()
+    for _ in range(3):
+        client.send(request(protocol.READ_CHUNK))
+    assert [len(peer.take()[0]) for _ in range(4)] == [1, 1, 1, 0]
+
+
+def test_small_requests_that_wait_are_taken_together(connect: Connect) -> None:
+    client, peer = connect()
+    for _ in range(3):
+        client.send(request(protocol.GET))
+    assert len(peer.take()[0]) == 3
+
+
+@pytest.mark.parametrize("bound", ["CLIENT_BYTES_MAX", "BYTES_MAX"])
+def test_answers_that_are_not_taken_are_dropped_whole_beyond_the_bound(
+    connect: Connect, bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, bound, 3 * len(ANSWER))
+    client, peer = connect()
+    answers = [[b"head %d" % number, ANSWER] for number in range(10)]
+    for answer in answers:
+        peer.send(b"", answer)
+    assert peer._peers.unsent_bytes <= 3 * len(ANSWER)
+    heard: list[bytes] = []
+    client.socket.settimeout(10)
+    while peer._unsent or client.poll(0):
+        heard += [each.head for each in client.reader.receive()]
+        peer.take()
+    assert heard == [b"head %d" % number for number in range(len(heard))]
+    assert 2 <= len(heard) < 10
+
+
+def test_who_takes_nothing_while_all_room_is_used_gets_nothing(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "BYTES_MAX", 0)
+    _client, peer = connect()
+    peer._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    for _ in range(1000):
+        peer.send(b"", [b"x" * 100])
+    assert peer._peers.unsent_bytes <= len(pack([b"x" * 100])[0])
