@@ -40,6 +40,12 @@ class Chunks(list[Ask]):
     """Requests about some chunks of one value. Each such list has the whole time of a call: the value goes on."""
 
 
+class Work(NamedTuple):
+    """A part of a large value to be written or read on this machine, where no loop waits for it. It raises nothing."""
+
+    do: Callable[[], Any]
+
+
 class Tell(NamedTuple):
     """A request whose answer nobody waits for: it may be lost."""
 
@@ -74,7 +80,7 @@ def shown(key: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-Operation: TypeAlias = "Generator[Union[Ask, list[Ask], Shared, Tell], Any, R]"
+Operation: TypeAlias = "Generator[Union[Ask, list[Ask], Work, Shared, Tell], Any, R]"
 """A call as a generator: it yields a request or a list of them, is sent the reply or replies, returns the result."""
 
 Answers = Union[Reply, "list[Reply]"]

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell
+from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell, Work
 from holdall.client.call import Call
 from holdall.client.channel import Waiting
 from holdall.client.line import Line
@@ -101,6 +101,11 @@ class AwaitingLine(Line):
                         deadline = monotonic() + timeout
                         answers = await self._answers(ask, deadline)
                     ask = operation.send(answers)
+                elif isinstance(ask, Work):
+                    async with self._transfers:
+                        done = await self.loop.run_in_executor(None, ask.do)
+                        deadline = monotonic() + timeout
+                    ask = operation.send(done)
                 else:
                     ask = operation.send(await self._answers(ask, deadline))
         except StopIteration as stop:

@@ -10,7 +10,7 @@ from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell
+from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell, Work
 from holdall.client.channel import Waiting
 from holdall.client.line import Line
 from holdall.client.route import Route
@@ -40,9 +40,12 @@ class BlockingLine(Line):
         try:
             ask = next(operation)
             while True:
-                if isinstance(ask, Chunks):
+                if isinstance(ask, Ask):
+                    ask = operation.send(self._one(ask, deadline))
+                    continue
+                if isinstance(ask, (Chunks, Work)):
                     deadline = monotonic() + timeout
-                ask = operation.send(self._one(ask, deadline) if isinstance(ask, Ask) else self._others(ask, deadline))
+                ask = operation.send(ask.do() if isinstance(ask, Work) else self._others(ask, deadline))
         except StopIteration as stop:
             result: R = stop.value
             return result

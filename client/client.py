@@ -18,6 +18,7 @@ from holdall.bodies import Roster, RosterWorker, decode
 from holdall.client.ask import Ask, Operation, R
 from holdall.client.blocking import BlockingLine
 from holdall.client.channel import Channel
+from holdall.client.near import Near
 from holdall.errors import ConnectionError, InvalidError
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Client:
         self._data: Path | None = None if url else settings.data_directory()
         self.is_closed = False
         """Whether it was closed."""
+        self.near = Near(is_possible=self._url is None or self._url.startswith("ipc://"))
+        """The files of workers on this machine."""
         self._roster: Roster | None = None
         self._reset()
         _clients.add(self)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def place_of(handle: Handle, verb: str, key: object, data: bytes) -> Place:
     """What a transfer of the value of this key needs to know."""
-    return Place(key_hash(handle.crc, data), handle.id or b"", verb, handle.label, key)
+    return Place(key_hash(handle.crc, data), handle.id or b"", verb, handle.label, key, handle.connected().near)
 
 
 def about_key(

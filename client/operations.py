@@ -255,7 +255,7 @@ def _taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
     if found is None:
         asked = place.ask(protocol.POP, b"-")
         raise StorageError(f"cannot {asked}: it was removed, and blob {reference.id.hex()}, its value, is lost: a power cut?")
-    yield Tell(transfer.release(place, reference))
+    yield Tell(transfer.release(place, reference.id))
     return found
 
 

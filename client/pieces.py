@@ -24,6 +24,11 @@ class Pieces:
 
     def cut(self, offset: int, size: int) -> Buffer:
         """A part of them: the memory itself, or a copy of as much if it spans several buffers."""
+        found = self.parts(offset, size)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def parts(self, offset: int, size: int) -> list[memoryview]:
+        """A part of them, as the memory itself."""
         first = bisect_right(self._starts, offset) - 1
         found: list[memoryview] = []
         at = offset
@@ -32,4 +37,4 @@ class Pieces:
                 break
             found.append(view[at - start : offset + size - start])
             at = start + len(view)
-        return found[0] if len(found) == 1 else b"".join(found)
+        return found

@@ -53,7 +53,8 @@ def read(client: Client, snapshot_id: bytes, positions: dict[int, Position]) -> 
 
 def read_blob(client: Client, index: int, reference: Reference) -> Operation[bytearray]:
     """A blob that the snapshot's rows own. Raises SnapshotLost: a worker keeps such files while it has a snapshot."""
-    place = Place(client.roster.workers[index].hash, protocol.NO_DICT, "read a blob of", f"worker {index} for a backup", None)
+    hash_, of = client.roster.workers[index].hash, f"worker {index} for a backup"
+    place = Place(hash_, protocol.NO_DICT, "read a blob of", of, None, client.near)
     data = yield from transfer.download(place, reference, None)
     if data is None:
         raise SnapshotLost(f"worker {index} was restarted")

@@ -1,30 +1,40 @@
-"""Blobs to and from a worker, in chunks: at most WINDOW_CHUNKS of one value are on their way.
+"""Blobs to and from a worker: in the worker's own file where this client reaches it, else in chunks.
 
-Chunks are requests like any other: numbered, sent again, by whatever way is open. A worker that was started anew has forgotten
-what was uploaded and not yet stored; then all of it goes again, under another id.
+A worker names the file, and the client writes or reads it, and takes its checksum. Of chunks, at most WINDOW_CHUNKS of one
+value are on their way. Either way these are requests like any other: numbered, sent again, by whatever way is open. A worker
+that was started anew has forgotten what was uploaded and not yet stored; then all of it goes again, under another id.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from functools import partial
+from os import fsdecode, urandom
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from holdall import blob, protocol
 from holdall.blob import Chunk, Reference
+from holdall.bodies import FileToFill, decode
 from holdall.client import catalog
-from holdall.client.ask import Ask, Chunks, Operation
+from holdall.client.ask import Ask, Chunks, Operation, Tell, Work
 from holdall.errors import StorageError, TimeoutError
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from holdall.client.near import File, Near
     from holdall.client.pieces import Pieces
-    from holdall.protocol import Reply
+    from holdall.protocol import Buffer, Reply
 
 WINDOW_CHUNKS = 4
 """A worker is kept busy, and a client that stalls has so many chunks in the queues between."""
+STEP_BYTES = 8 * 1024 * 1024
+"""How much of a file is written, and made durable, or read in one go: so it goes to the disk in small parts, and does not hold
+up others' writes, which wait for the same journal.
+"""
+PIECE_BYTES = 256 * 1024
+"""What is checked and copied while it is in the processor's cache."""
 TRIES_MAX = 10
 """How often a value is transferred again that its worker lost, or that was replaced meanwhile."""
 CHUNK_PATIENCE_SECONDS = 2.0
@@ -37,48 +47,142 @@ Progress: TypeAlias = "Callable[[int, int], object]"
 
 
 class Place(NamedTuple):
-    """Whose value it is: where requests about it go, and how errors call it."""
+    """Whose value it is: where requests about it go, how errors call it, and whether its file may be near."""
 
     hash: int
     dict_id: bytes
     verb: str
     of: str
     key: object
+    near: Near
 
     def ask(self, opcode: int, data: bytes, value: protocol.Buffer = b"", patience: float = 0.0) -> Ask:
         """A request about it."""
-        hash_, dict_id, verb, of, key = self
+        hash_, dict_id, verb, of, key, _near = self
         return Ask(opcode, hash_, verb, of, dict_id=dict_id, data=data, value=value, key=key, patience=patience)
 
 
 def upload(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[bytes]:
     """Bring a value to its worker. Returns the reference to store in its place."""
+    tries_file = True
     for _ in range(TRIES_MAX):
-        blob_id, crc = os.urandom(16), 0
-        for offsets in _windows(len(pieces)):
-            asks = Chunks()
-            for offset in offsets:
-                data = pieces.cut(offset, min(blob.CHUNK_BYTES, len(pieces) - offset))
-                crc = crc32(data, crc)
-                key = Chunk(blob_id, offset, len(pieces)).pack()
-                asks.append(place.ask(protocol.WRITE_CHUNK, key, data, CHUNK_PATIENCE_SECONDS))
-            if not _taken(asks, (yield asks)):
-                break
-            _tell(progress, offsets, len(pieces))
+        blob_id = urandom(16)
+        if tries_file and place.near.is_possible:
+            crc = yield from _write_file(place, blob_id, pieces, progress)
+            tries_file = crc is not None
         else:
-            reference = Reference(blob_id, len(pieces), crc).pack()
-            patience = CHUNK_PATIENCE_SECONDS + len(pieces) / SEAL_BYTES_PER_SECOND
-            asks = Chunks([place.ask(protocol.SEAL, blob_id, reference, patience)])
-            if _taken(asks, (yield asks)):
-                return reference
+            crc = yield from _send_chunks(place, blob_id, pieces, progress)
+        if crc is None:
+            continue
+        reference = Reference(blob_id, len(pieces), crc).pack()
+        patience = CHUNK_PATIENCE_SECONDS + len(pieces) / SEAL_BYTES_PER_SECOND
+        asks = Chunks([place.ask(protocol.SEAL, blob_id, reference, patience)])
+        if _taken(asks, (yield asks)):
+            return reference
     raise lost(place)
 
 
 def download(place: Place, reference: Reference, progress: Progress | None) -> Operation[bytearray | None]:
     """The value that a reference stands for, None if it was removed meanwhile. Raises StorageError if it is damaged."""
     data = bytearray(reference.size)
+    crc = (yield from _read_file(place, reference, data, progress)) if place.near.is_possible else None
+    if crc is None:
+        crc = yield from _fetch_chunks(place, reference, data, progress)
+    if crc is None:
+        return None
+    if crc != reference.crc:
+        raise _damaged(place, reference, "its checksum does not match")
+    return data
+
+
+def _write_file(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress | None) -> Operation[int | None]:
+    """Write a value where its blob is to stand. Returns the CRC of what was written, None if that cannot be done."""
+    size = len(pieces)
+    reply = yield from _ask(place, protocol.MAKE_FILE, Chunk(blob_id, 0, size))
+    if reply is None:
+        return None
+    path, syncs = decode(FileToFill, reply.payload)
+    file = place.near.open(fsdecode(path), writes=True)
+    crc = None if file is None else 0
+    for start in range(0, size, STEP_BYTES):
+        parts = pieces.parts(start, min(STEP_BYTES, size - start))
+        if file is not None and crc is not None:
+            crc = yield Work(partial(_fill, file, parts, crc, syncs))
+        if crc is None:  # this client does not reach it, or the disk is full: the worker knows what to say about that
+            yield Tell(release(place, blob_id))
+            return None
+        _tell(progress, start + STEP_BYTES, size)
+    return crc
+
+
+def _fill(file: File, parts: list[memoryview], crc: int, syncs: bool) -> int | None:
+    """Write these. Returns the CRC, None if they cannot be written."""
+    try:
+        for part in parts:
+            for at in range(0, len(part), PIECE_BYTES):
+                piece: Buffer = part[at : at + PIECE_BYTES]
+                if not part.readonly:  # then it may change between its being checked and its being written
+                    piece = bytes(piece)
+                crc = crc32(piece, crc)
+                while piece:
+                    piece = memoryview(piece)[file.write(piece) :]
+        if syncs:
+            file.sync()
+    except OSError:
+        return None
+    return crc
+
+
+def _send_chunks(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress | None) -> Operation[int | None]:
+    """Send a value. Returns the CRC of what was sent, None if its worker has lost it."""
+    crc = 0
+    for offsets in _windows(len(pieces)):
+        asks = Chunks()
+        for offset in offsets:
+            data = pieces.cut(offset, min(blob.CHUNK_BYTES, len(pieces) - offset))
+            crc = crc32(data, crc)
+            key = Chunk(blob_id, offset, len(pieces)).pack()
+            asks.append(place.ask(protocol.WRITE_CHUNK, key, data, CHUNK_PATIENCE_SECONDS))
+        if not _taken(asks, (yield asks)):
+            return None
+        _tell(progress, offsets[-1] + blob.CHUNK_BYTES, len(pieces))
+    return crc
+
+
+def _read_file(place: Place, reference: Reference, data: bytearray, progress: Progress | None) -> Operation[int | None]:
+    """Read the file of a blob. Returns the CRC of what was read, None if that cannot be done."""
+    reply = yield from _ask(place, protocol.FIND_FILE, Chunk(reference.id, 0, 0))
+    file = reply and place.near.open(fsdecode(bytes(reply.payload)), writes=False)
+    if not file:
+        return None
     view, crc = memoryview(data), 0
-    about = f"blob {reference.id.hex()}"
+    for start in range(0, reference.size, STEP_BYTES):
+        read: int | OSError = yield Work(partial(_read, file, view[start : start + STEP_BYTES], crc))
+        if isinstance(read, OSError):
+            raise _damaged(place, reference, str(read.strerror))
+        crc = read
+        _tell(progress, start + STEP_BYTES, reference.size)
+    return crc
+
+
+def _read(file: File, into: memoryview, crc: int) -> int | OSError:
+    """Read as much. Returns the CRC, or why that cannot be read."""
+    left = into
+    try:
+        while left:
+            read = file.read(left[:PIECE_BYTES])
+            if not read:
+                return OSError(0, f"it ends {len(left):,} bytes too early, or more")
+            crc = crc32(left[:read], crc)
+            left = left[read:]
+    except OSError as error:
+        return error
+    return crc
+
+
+def _fetch_chunks(place: Place, reference: Reference, data: bytearray, progress: Progress | None) -> Operation[int | None]:
+    """Fetch a blob. Returns the CRC of what has come, None if it was removed meanwhile."""
+    view, crc = memoryview(data), 0
     for offsets in _windows(reference.size):
         asks = Chunks()
         for offset in offsets:
@@ -89,19 +193,16 @@ def download(place: Place, reference: Reference, progress: Progress | None) -> O
             return None
         for offset, reply in zip(offsets, replies, strict=True):
             if len(reply.payload) != min(blob.CHUNK_BYTES, reference.size - offset):
-                raise StorageError(f"cannot {asks[0]}: a chunk of {about} has a wrong size")
+                raise _damaged(place, reference, "a chunk has a wrong size")
             view[offset : offset + len(reply.payload)] = reply.payload
             crc = crc32(reply.payload, crc)
-        _tell(progress, offsets, reference.size)
-    if crc != reference.crc:
-        asked = place.ask(protocol.READ_CHUNK, reference.id)
-        raise StorageError(f"cannot {asked}: the file of {about} is damaged: its checksum does not match; restore a backup")
-    return data
+        _tell(progress, offsets[-1] + blob.CHUNK_BYTES, reference.size)
+    return crc
 
 
-def release(place: Place, reference: Reference) -> Ask:
-    """What tells the worker that a popped value has been read."""
-    return place.ask(protocol.DROP_BLOB, Chunk(reference.id, 0, 0).pack())
+def release(place: Place, blob_id: bytes) -> Ask:
+    """What tells the worker that this client needs a blob no longer: it has read what it popped, or gives an upload up."""
+    return place.ask(protocol.DROP_BLOB, Chunk(blob_id, 0, 0).pack())
 
 
 def lost(place: Place) -> TimeoutError:
@@ -116,6 +217,18 @@ def _windows(size: int) -> list[range]:
     return [range(start, min(start + window, size), blob.CHUNK_BYTES) for start in range(0, size, window)]
 
 
+def _ask(place: Place, opcode: int, about: Chunk) -> Operation[Reply | None]:
+    """The answer to one request about a file; None if the worker does not know the blob."""
+    asks = Chunks([place.ask(opcode, about.pack(), patience=CHUNK_PATIENCE_SECONDS)])
+    replies: list[Reply] = yield asks
+    return replies[0] if _taken(asks, replies) else None
+
+
+def _damaged(place: Place, reference: Reference, why: str) -> StorageError:
+    asked = place.ask(protocol.GET, b"-")
+    return StorageError(f"cannot {asked}: the file of blob {reference.id.hex()} is damaged: {why}; restore a backup")
+
+
 def _taken(asks: Chunks, replies: list[Reply]) -> bool:
     """Whether the worker did it; false if it does not know the blob."""
     for ask, reply in zip(asks, replies, strict=True):
@@ -124,6 +237,6 @@ def _taken(asks: Chunks, replies: list[Reply]) -> bool:
     return all(reply.status == protocol.OK for reply in replies)
 
 
-def _tell(progress: Progress | None, offsets: range, size: int) -> None:
+def _tell(progress: Progress | None, done: int, size: int) -> None:
     if progress is not None:
-        progress(min(offsets[-1] + blob.CHUNK_BYTES, size), size)
+        progress(min(done, size), size)

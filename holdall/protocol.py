@@ -51,8 +51,9 @@ TTL_SECONDS_MAX = 100 * 365 * 86_400.0
 # Opcodes. Entries:
 GET, PUT, POP, CONTAINS = 1, 2, 3, 4
 PUT_MANY, GET_MANY, POP_MANY, POP_ANY, SET_DEFAULT = 5, 6, 7, 8, 9
-# The chunks of blobs:
+# Blobs, in chunks; or in files that the client itself writes and reads:
 WRITE_CHUNK, SEAL, READ_CHUNK, DROP_BLOB = 10, 11, 12, 13
+MAKE_FILE, FIND_FILE = 14, 15
 # One worker's part of a Dict:
 LENGTH, CLEAR, PAGE, REGISTER, DROP, RENEW, SET_TTL, STATISTICS = range(16, 24)
 # The catalog; the key is "environment/name":

@@ -14,11 +14,13 @@ is when it begins to read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import takewhile
+from typing import TypeVar
 
 from holdall import blob, protocol
 from holdall.blob import Chunk, Reference
+from holdall.bodies import FileToFill
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer
 from holdall.worker import rows
@@ -43,6 +45,9 @@ HANDED_SECONDS = 3600.0
 """How long a popped blob is kept for its client: as long as the outcome of the pop."""
 COLLECT_MAX = 100
 """Files removed in one step."""
+
+Done = TypeVar("Done")
+Found = TypeVar("Found")
 
 
 class Upload:
@@ -83,26 +88,20 @@ class Blobs:
 
     def write(self, session: bytes, chunk: Chunk, data: Buffer, elapsed: float) -> None:
         """A chunk has come. One that is late, of a blob that is sealed, changes nothing."""
-        if chunk.size > protocol.OBJECT_BYTES_MAX:
-            raise Refused(protocol.TOO_LARGE, f"an entry has at most {protocol.OBJECT_BYTES_MAX:,} bytes")
         if len(data) > blob.CHUNK_BYTES or chunk.offset + len(data) > chunk.size:
             raise ProtocolError("a chunk that is too long, or beyond the end of its blob")
-        upload = self._uploads.get(chunk.id)
-        if upload is None:
-            if self._is_owned(chunk.id):
-                return
-            upload = self._uploads[chunk.id] = self._begun(session, chunk)
-        if upload.reference is not None:
-            return
-        if chunk.size != upload.size:
-            raise ProtocolError("the chunks of a blob disagree about its size")
-        upload.touched = elapsed
-        upload.received = max(upload.received, chunk.offset + len(data))
-        try:
-            self._files.write(chunk.id, chunk.offset, data)
-        except StorageError:
-            self._drop_upload(chunk.id)
-            raise
+        upload = self._uploading(session, chunk, elapsed)
+        if upload is not None:
+            upload.received = max(upload.received, chunk.offset + len(data))
+            self._or_drop(chunk.id, lambda: self._files.write(chunk.id, chunk.offset, data))
+
+    def make_file(self, session: bytes, chunk: Chunk, elapsed: float) -> FileToFill:
+        """A file that the client of a blob shall write. Nothing is made for one that is sealed."""
+        if chunk.offset:
+            raise ProtocolError("a file is made to be filled from its beginning")
+        if self._uploading(session, chunk, elapsed) is None:
+            return FileToFill(b"", False)
+        return self._or_drop(chunk.id, lambda: self._files.make(chunk.id))
 
     def seal(self, reference: Reference) -> bool:
         """All chunks have come. Returns whether the blob is there already; otherwise `sealed` will tell."""
@@ -113,6 +112,7 @@ class Blobs:
             raise Refused(protocol.UNKNOWN_BLOB, "this upload is not known here")
         if upload.reference is None and upload.size == reference.size:
             upload.reference = reference
+            upload.received = upload.size
             self._files.seal(reference)
         elif upload.reference != reference:
             raise Refused(protocol.UNKNOWN_BLOB, "this upload has another size or checksum")
@@ -157,8 +157,11 @@ class Blobs:
         self._handed[blob_id] = elapsed
         self._changes[rows.handed_row(blob_id)] = b""
 
-    def release(self, blob_id: bytes) -> None:
-        """The client that popped this blob has read it."""
+    def release(self, session: bytes, blob_id: bytes) -> None:
+        """The client that popped this blob has read it, or gives its upload up."""
+        upload = self._uploads.get(blob_id)
+        if upload is not None and upload.session == session and upload.reference is None:
+            self._drop_upload(blob_id)
         if blob_id in self._handed:
             self._lent.pop(blob_id, None)
             self.let_go(blob_id)
@@ -175,12 +178,11 @@ class Blobs:
         if chunk.size > blob.CHUNK_BYTES:
             raise ProtocolError(f"a chunk has at most {blob.CHUNK_BYTES:,} bytes")
         data = self._files.read(chunk.id, chunk.offset, chunk.size)
-        if data is None:
-            if self._is_owned(chunk.id):
-                raise StorageError(f"the file of blob {chunk.id.hex()} is missing: restore it from a backup")
-            raise Refused(protocol.UNKNOWN_BLOB, "the blob was removed")
-        self.lend(chunk.id, elapsed)
-        return data
+        return self._lent_if_there(chunk.id, data, elapsed)
+
+    def find_file(self, blob_id: bytes, elapsed: float) -> str:
+        """The path of the file of a blob, which stays for a while. Refused or raises as `read` does."""
+        return self._lent_if_there(blob_id, self._files.path(blob_id), elapsed)
 
     def changes(self) -> dict[bytes, bytes | None]:
         """The rows to write for what happened since the last call."""
@@ -224,6 +226,38 @@ class Blobs:
     def close(self) -> None:
         """Give the files up."""
         self._files.close()
+
+    def _uploading(self, session: bytes, chunk: Chunk, elapsed: float) -> Upload | None:
+        """The upload that a chunk belongs to, which may begin with it; None if that blob is sealed."""
+        if chunk.size > protocol.OBJECT_BYTES_MAX:
+            raise Refused(protocol.TOO_LARGE, f"an entry has at most {protocol.OBJECT_BYTES_MAX:,} bytes")
+        upload = self._uploads.get(chunk.id)
+        if upload is None:
+            if self._is_owned(chunk.id):
+                return None
+            upload = self._uploads[chunk.id] = self._begun(session, chunk)
+        if upload.reference is not None:
+            return None
+        if chunk.size != upload.size:
+            raise ProtocolError("the chunks of a blob disagree about its size")
+        upload.touched = elapsed
+        return upload
+
+    def _or_drop(self, blob_id: bytes, write: Callable[[], Done]) -> Done:
+        """What cannot be written ends an upload."""
+        try:
+            return write()
+        except StorageError:
+            self._drop_upload(blob_id)
+            raise
+
+    def _lent_if_there(self, blob_id: bytes, found: Found | None, elapsed: float) -> Found:
+        if found is None:
+            if self._is_owned(blob_id):
+                raise StorageError(f"the file of blob {blob_id.hex()} is missing: restore it from a backup")
+            raise Refused(protocol.UNKNOWN_BLOB, "the blob was removed")
+        self.lend(blob_id, elapsed)
+        return found
 
     def _begun(self, session: bytes, chunk: Chunk) -> Upload:
         if chunk.offset:

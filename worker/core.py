@@ -43,6 +43,8 @@ HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.WRITE_CHUNK: transfers.write_chunk,
     protocol.READ_CHUNK: transfers.read_chunk,
     protocol.DROP_BLOB: transfers.drop_blob,
+    protocol.MAKE_FILE: transfers.make_file,
+    protocol.FIND_FILE: transfers.find_file,
     protocol.LENGTH: entries.length,
     protocol.CLEAR: entries.clear,
     protocol.PAGE: entries.page,

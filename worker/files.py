@@ -8,10 +8,11 @@ the only user, from one thread.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 from holdall.blob import Reference
+from holdall.bodies import FileToFill
 from holdall.protocol import Buffer
 
 
@@ -28,6 +29,13 @@ class Files(Protocol):
 
     def write(self, blob_id: bytes, offset: int, data: Buffer) -> None:
         """Write a piece of a scratch file, made with the first one. Raises StorageError."""
+
+    def make(self, blob_id: bytes) -> FileToFill:
+        """A scratch file, made if need be, for its client to write, who vouches for the checksum. Raises StorageError."""
+        ...
+
+    def path(self, blob_id: bytes) -> str | None:
+        """The path of a blob, for its client to read from; None if there is no such file."""
 
     def seal(self, reference: Reference) -> None:
         """Begin to make a scratch file this blob."""
@@ -54,8 +62,32 @@ class Files(Protocol):
         """End what was begun. Nothing may be called afterwards."""
 
 
+class MemoryFile:
+    """A file in memory that is open. It stays when its name is removed."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self._at = 0
+
+    def write(self, data: Buffer) -> int:
+        """Write this to it."""
+        self._data[self._at : self._at + len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def read(self, into: memoryview) -> int:
+        """Read from it."""
+        data = self._data[self._at : self._at + len(into)]
+        into[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def sync(self) -> None:
+        """A power cut loses any of it that is not sealed, here."""
+
+
 class MemoryFiles:
-    """Files in memory, for tests and the simulator: `crash` loses what a power cut would."""
+    """Files in memory, for tests and the simulator."""
 
     def __init__(self) -> None:
         self.scratch: dict[bytes, bytearray] = {}
@@ -67,6 +99,21 @@ class MemoryFiles:
         scratch = self.scratch.setdefault(blob_id, bytearray())
         scratch.extend(bytes(max(0, offset - len(scratch))))
         scratch[offset : offset + len(data)] = data
+
+    def make(self, blob_id: bytes) -> FileToFill:
+        self.scratch.setdefault(blob_id, bytearray())
+        return FileToFill(blob_id.hex().encode(), True)
+
+    def path(self, blob_id: bytes) -> str | None:
+        return blob_id.hex() if blob_id in self.blobs else None
+
+    def open(self, path: str, writes: bool) -> MemoryFile:
+        """What a client does with a path."""
+        files: dict[bytes, Any] = self.scratch if writes else self.blobs
+        try:
+            return MemoryFile(files[bytes.fromhex(path)])
+        except KeyError:
+            raise FileNotFoundError(path) from None
 
     def seal(self, reference: Reference) -> None:
         self.begun.append(reference)

@@ -1,12 +1,16 @@
-"""What a worker does with the chunks of blobs, one function per opcode. None of it needs to know the Dict.
+"""What a worker does with blobs, in chunks or in files that its client writes and reads, one function per opcode. None of it
+needs to know the Dict.
 
 All may be repeated: a chunk lands where it landed before, a sealed blob stays sealed.
 """
 
 from __future__ import annotations
 
+import os
+
 from holdall import protocol
 from holdall.blob import chunk_of, reference_of
+from holdall.bodies import encode
 from holdall.protocol import Reply, Request
 from holdall.worker.refused import Refused
 from holdall.worker.transaction import Transaction
@@ -17,6 +21,18 @@ def write_chunk(transaction: Transaction, request: Request) -> Reply:
         raise Refused(protocol.NO_ROOM, transaction.no_room)
     transaction.blobs.write(request.session, chunk_of(request.key), request.value, transaction.elapsed)
     return Reply(protocol.OK, request.sequence, 0, b"")
+
+
+def make_file(transaction: Transaction, request: Request) -> Reply:
+    if transaction.no_room:
+        raise Refused(protocol.NO_ROOM, transaction.no_room)
+    file = transaction.blobs.make_file(request.session, chunk_of(request.key), transaction.elapsed)
+    return Reply(protocol.OK, request.sequence, 0, encode(file))
+
+
+def find_file(transaction: Transaction, request: Request) -> Reply:
+    path = transaction.blobs.find_file(chunk_of(request.key).id, transaction.elapsed)
+    return Reply(protocol.OK, request.sequence, 0, os.fsencode(path))
 
 
 def seal(transaction: Transaction, request: Request) -> Reply | None:
@@ -32,5 +48,5 @@ def read_chunk(transaction: Transaction, request: Request) -> Reply:
 
 
 def drop_blob(transaction: Transaction, request: Request) -> Reply:
-    transaction.blobs.release(chunk_of(request.key).id)
+    transaction.blobs.release(request.session, chunk_of(request.key).id)
     return Reply(protocol.OK, request.sequence, 0, b"")

@@ -13,11 +13,12 @@ import pytest
 import holdall
 from holdall import Dict
 from holdall.blob import CHUNK_BYTES
-from holdall.client.transfer import WINDOW_CHUNKS
+from holdall.client.transfer import STEP_BYTES, WINDOW_CHUNKS
 from tests.processes import children, until
 
-WINDOWS = 3
-VALUE = os.urandom(WINDOWS * WINDOW_CHUNKS * CHUNK_BYTES)
+STEPS = 3
+VALUES = {by_file: os.urandom(STEPS * size) for by_file, size in ((True, STEP_BYTES), (False, WINDOW_CHUNKS * CHUNK_BYTES))}
+"""In files that their client writes and reads, and in chunks."""
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,17 @@ def kill(service: holdall.LocalService, data: Path) -> Callable[[], None]:
     return kill
 
 
+@pytest.fixture(params=[True, False], ids=["in files", "in chunks"])
+def by_file(d: Dict[Any, Any], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(d.connected().near, "is_possible", request.param)
+    return bool(request.param)
+
+
+@pytest.fixture
+def value(by_file: bool) -> bytes:
+    return VALUES[by_file]
+
+
 def at(step: int, do: Callable[[], None]) -> Callable[[int, int], None]:
     """A progress that does this once, when the transfer has come so far."""
     steps = iter(range(100))
@@ -54,47 +66,51 @@ def files(data: Path) -> list[Path]:
     return [*data.glob("worker-0/blobs/*")]
 
 
-@pytest.mark.parametrize("step", range(WINDOWS + 1))
-def test_a_put_outlives_a_kill_at_any_step(d: Dict[Any, Any], kill: Callable[[], None], data: Path, step: int) -> None:
+@pytest.mark.parametrize("step", range(STEPS + 1))
+def test_a_put_outlives_a_kill_at_any_step(
+    d: Dict[Any, Any], value: bytes, kill: Callable[[], None], data: Path, step: int
+) -> None:
     d["key"] = 1
-    d.put("key", VALUE, progress=at(step, kill))
-    assert d["key"] == VALUE
+    d.put("key", value, progress=at(step, kill))
+    assert d["key"] == value
     kill()
-    assert d["key"] == VALUE
+    assert d["key"] == value
     until(lambda: len(files(data)) == 1)
-    assert d.pop("key") == VALUE
+    assert d.pop("key") == value
     until(lambda: not files(data))
 
 
-@pytest.mark.parametrize("step", range(WINDOWS))
-def test_a_get_outlives_a_kill_at_any_step(d: Dict[Any, Any], kill: Callable[[], None], step: int) -> None:
-    d["key"] = VALUE
-    assert d.get("key", progress=at(step, kill)) == VALUE
+@pytest.mark.parametrize("step", range(STEPS))
+def test_a_get_outlives_a_kill_at_any_step(d: Dict[Any, Any], value: bytes, kill: Callable[[], None], step: int) -> None:
+    d["key"] = value
+    assert d.get("key", progress=at(step, kill)) == value
     d.clear()
 
 
 @pytest.mark.parametrize("end", ["replaced", "deleted"])
-def test_a_value_that_goes_while_it_is_read_and_the_worker_is_killed_is_read_anew(
-    d: Dict[Any, Any], kill: Callable[[], None], data: Path, end: str
+def test_a_value_that_goes_while_it_is_read_is_read_on_or_anew_although_the_worker_is_killed(
+    d: Dict[Any, Any], value: bytes, by_file: bool, kill: Callable[[], None], data: Path, end: str
 ) -> None:
-    d["key"] = VALUE
+    d["key"] = value
 
     def change() -> None:
         if end == "replaced":
-            d["key"] = VALUE[::-1]
+            d["key"] = value[::-1]
         else:
             del d["key"]
         kill()
 
-    assert d.get("key", progress=at(1, change)) == (VALUE[::-1] if end == "replaced" else None)
+    anew = value[::-1] if end == "replaced" else None
+    assert d.get("key", progress=at(1, change)) == (value if by_file else anew)
+    assert d.get("key") == anew
     d.clear()
     until(lambda: not files(data))
 
 
 def test_a_popped_value_is_read_although_the_worker_is_killed(
-    d: Dict[Any, Any], kill: Callable[[], None], data: Path, monkeypatch: pytest.MonkeyPatch
+    d: Dict[Any, Any], value: bytes, kill: Callable[[], None], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    d["key"] = VALUE
+    d["key"] = value
     from holdall.client import transfer
 
     download = transfer.download
@@ -104,6 +120,6 @@ def test_a_popped_value_is_read_although_the_worker_is_killed(
         return download(place, reference, progress or at(1, kill))
 
     monkeypatch.setattr(transfer, "download", killing)
-    assert d.pop("key") == VALUE
+    assert d.pop("key") == value
     assert "key" not in d
     until(lambda: not files(data))

@@ -32,11 +32,25 @@ def blob_files(data: Path) -> list[Path]:
     return [*data.glob("worker-*/blobs/*")]
 
 
+@pytest.fixture(params=["in files", "in chunks"])
+def by_file(request: pytest.FixtureRequest) -> bool:
+    """How values travel: a client that reaches the files of its workers sends no chunks."""
+    return bool(request.param == "in files")
+
+
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[tuple[Dict[str, Any], Path]]:
+def d(d: Dict[Any, Any], by_file: bool, monkeypatch: pytest.MonkeyPatch) -> Dict[Any, Any]:
+    monkeypatch.setattr(d.connected().near, "is_possible", by_file)
+    return d
+
+
+@pytest.fixture
+def own(tmp_path: Path, by_file: bool) -> Iterator[tuple[Dict[str, Any], Path]]:
     """A Dict in a service of its own, and that one's data directory."""
     with holdall.LocalService(tmp_path, workers=1, sync="off"):
-        yield Dict.from_name("own", create_if_missing=True).hydrate(), tmp_path
+        d = Dict[str, Any].from_name("own", create_if_missing=True).hydrate()
+        d.connected().near.is_possible = by_file
+        yield d, tmp_path
 
 
 @pytest.mark.parametrize("excess", [-1, 0, 1, CHUNK_BYTES - BLOB_BYTES_MIN, CHUNK_BYTES - BLOB_BYTES_MIN + 1])
@@ -75,6 +89,7 @@ def test_arrays_come_back_as_views_of_one_buffer_that_may_be_written_to(d: Dict[
     assert not found[0].flags.owndata
 
 
+@pytest.mark.parametrize("by_file", [False])
 def test_what_is_sent_is_the_memory_of_the_array(d: Dict[Any, Any]) -> None:
     array = np.arange(1_000_000.0)
     operation = put(d, "key", array, False)
@@ -85,6 +100,7 @@ def test_what_is_sent_is_the_memory_of_the_array(d: Dict[Any, Any]) -> None:
     assert [np.shares_memory(array, each) for each in sent] == [False, True, True, True]  # the first has the pickle before it
 
 
+@pytest.mark.parametrize("by_file", [False])
 def test_large_bytes_are_not_copied_to_be_sent(d: Dict[Any, Any]) -> None:
     value = os.urandom(3 * CHUNK_BYTES)
     asked: Any = next(put(d, "key", value, False))
@@ -195,13 +211,14 @@ def test_values_above_5_mib_give_one_warning_per_process(d: Dict[Any, Any], monk
     assert "best for objects under 5 MiB" in str(caught[0].message)
 
 
-def test_progress_is_told_up_to_the_end(d: Dict[Any, Any]) -> None:
+def test_progress_is_told_up_to_the_end(d: Dict[Any, Any], by_file: bool) -> None:
     size = 9 * CHUNK_BYTES + 5
+    steps = [8 * CHUNK_BYTES] if by_file else [4 * CHUNK_BYTES, 8 * CHUNK_BYTES]
     told: list[tuple[int, int]] = []
     d.put("key", bytes(size), progress=lambda done, total: told.append((done, total)))
     in_all = told[-1][1]
     assert in_all > size
-    assert [done for done, _total in told] == [4 * CHUNK_BYTES, 8 * CHUNK_BYTES, in_all]
+    assert [done for done, _total in told] == [*steps, in_all]
     again: list[tuple[int, int]] = []
     d.get("key", progress=lambda done, total: again.append((done, total)))
     assert again == told
@@ -275,6 +292,7 @@ def test_a_client_that_is_killed_in_the_middle_leaves_nothing_after_a_start(tmp_
         assert len(d) == 0
 
 
+@pytest.mark.parametrize("by_file", [False])
 def test_a_message_of_a_transfer_is_small(d: Dict[Any, Any]) -> None:
     asked: Any = next(put(d, "key", bytes(20 * CHUNK_BYTES), False))
     assert [type(ask) for ask in asked] == [Ask] * 4

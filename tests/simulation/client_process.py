@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, cast
 
 from holdall.bodies import Roster, RosterWorker
 from holdall.client.channel import Channel
 from holdall.client.client import Client
 from holdall.client.dict import Dict
+from holdall.client.near import Near
+from holdall.worker.files import MemoryFile
 from tests.simulation.line import Line
 from tests.simulation.network import Socket
 from tests.simulation.scenario import ClientPlan
@@ -30,6 +33,7 @@ class ClientProcess:
         self._workload = Workload(simulation.random, simulation.scenario, name)
         self.busy_tasks = 0
         self._tasks: list[Task] = []
+        self.near = Near(is_possible=plan.near != "no", opened=self._open)
         self._start()
 
     @property
@@ -85,6 +89,14 @@ class ClientProcess:
         self._start()
         for task in self._tasks:
             task.lose("died with its client")
+
+    def _open(self, path: str, writes: bool) -> MemoryFile:
+        """A file of a machine, if this client is where it sees any."""
+        if self._plan.near == "yes":
+            for machine in self._simulation.machines:
+                with contextlib.suppress(FileNotFoundError):
+                    return machine.disk.files.open(path, writes)
+        raise FileNotFoundError(path)
 
     def _start(self) -> None:
         self.known_roster: Roster | None = None

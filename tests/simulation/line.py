@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import holdall.client.line
-from holdall.client.ask import Ask, Chunks, Operation, Shared, Tell
+from holdall.client.ask import Ask, Chunks, Operation, Shared, Tell, Work
 from holdall.client.awaiting import LOOK_SECONDS
 from holdall.client.channel import Waiting
 from holdall.client.client import Client
@@ -125,11 +125,20 @@ class Line(holdall.client.line.Line):
                 self._channel.abandon(self._send(run, asked.ask))
                 self._advance(run, None)
                 return
+            if isinstance(asked, Work):
+                run.sent = []
+                run.deadline = self._simulation.clock.now + run.timeout
+                self._simulation.clock.call_in(0, self._work, run, asked)
+                return
             if isinstance(asked, Chunks):
                 run.deadline = self._simulation.clock.now + run.timeout
             run.single = isinstance(asked, Ask)
             run.replies.clear()
             run.sent = [self._send(run, ask) for ask in ([asked] if isinstance(asked, Ask) else asked)]
+
+    def _work(self, run: Run, work: Work) -> None:
+        if run in self._runs:
+            self._advance(run, work.do())
 
     def _send(self, run: Run, ask: Ask) -> Waiting:
         clock = self._simulation.clock
