@@ -30,6 +30,7 @@ class Driver:
 
     def __init__(self, files: Files, store: MemoryStore | None = None, *, sync: bool = True) -> None:
         self.files = files
+        self.sync = sync
         self.store = store or MemoryStore()
         if store is None:
             format_store(self.store)
@@ -97,6 +98,8 @@ class Driver:
             self.now += STEP_SECONDS_MAX
             while self.worker.sweep(self.now):
                 pass
+            if self.sync:
+                self.worker.flush()
 
     def owned(self) -> list[bytes]:
         return [row[1:] for row, _data in self.store.scan(rows.BLOB_PREFIX) if row[:1] == rows.BLOB_PREFIX]

@@ -165,7 +165,7 @@ class Worker:
                 return self.resumes
         more = self._sweeper.step()
         collecting = transaction.blobs.collect(transaction.elapsed, keep=bool(self._snapshots.held))
-        transaction.commit()
+        transaction.write_behind()
         return more or collecting
 
     def rest_seconds(self, took_seconds: float) -> float:

@@ -62,7 +62,6 @@ class Transaction:
         self._counter = 0
         self._clock = 0.0
         self._wall_at_commit = 0.0
-        self._clock_ms_at_commit = 0
         self._expired_ms = 0
         self.is_unflushed = False
         """Whether something was written that does not survive a power cut yet."""
@@ -73,6 +72,8 @@ class Transaction:
         """Uses of entries that were noted in touch rows, so far."""
         self.clock_ms = 0
         """The store's own clock, by which entries age."""
+        self.durable_clock_ms = 0
+        """What it will be at least after a power cut."""
         self.elapsed = 0.0
         """Seconds for which this store has been in use, whatever the clock did: what horizons and leases are counted in."""
         self.dicts = Dicts()
@@ -164,21 +165,32 @@ class Transaction:
 
         Touches alone are written without a sync, and flushed soon: a power cut may forget the reads of about the last second.
         """
-        changes = self._changes
-        changes.update(self.sessions.changes())
-        changes.update(self.dicts.changes())
-        changes.update(self.blobs.changes())
-        decided = bool(changes) or self._expired_ms > self._clock_ms_at_commit
-        if self._touches and not self.no_room:
-            changes.update(self._touches)
-            self._touches = {}
-        if changes or decided:
-            self._write(changes, self._sync and decided)
-        self._changes = {}
+        changes = self._take_changes()
+        decided = bool(changes) or self._expired_ms > self.durable_clock_ms
+        self._write_with_touches(changes, sync=self._sync and decided, needed=decided)
+
+    def write_behind(self) -> None:
+        """Write what was decided, but no power cut need leave it: nobody was told of it. Raises CommitFailed."""
+        changes = self._take_changes()
+        self._write_with_touches(changes, sync=False, needed=bool(changes))
 
     def flush(self) -> None:
         """Make everything written so far survive a power cut. Raises CommitFailed."""
         self._write({}, True)
+
+    def _take_changes(self) -> dict[bytes, bytes | None]:
+        changes, self._changes = self._changes, {}
+        changes.update(self.sessions.changes())
+        changes.update(self.dicts.changes())
+        changes.update(self.blobs.changes())
+        return changes
+
+    def _write_with_touches(self, changes: dict[bytes, bytes | None], *, sync: bool, needed: bool) -> None:
+        if self._touches and not self.no_room:
+            changes.update(self._touches)
+            self._touches = {}
+        if changes or needed:
+            self._write(changes, sync)
 
     def _write(self, changes: dict[bytes, bytes | None], sync: bool) -> None:
         changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.now or self._wall_at_commit)
@@ -188,7 +200,7 @@ class Transaction:
             raise CommitFailed(str(error)) from error
         self.is_unflushed = not sync
         if sync or not self._sync:
-            self._clock_ms_at_commit = self.clock_ms
+            self.durable_clock_ms = self.clock_ms
         self.blobs.committed(durable=sync)
 
     def _load(self) -> None:
@@ -206,7 +218,7 @@ class Transaction:
             counter = self._store.get(rows.COUNTER_ROW)
             if counter:
                 self._counter, self.elapsed, self._clock, self._wall_at_commit = COUNTERS.unpack(counter)
-            self.clock_ms = self._clock_ms_at_commit = int(self._clock * 1000)
+            self.clock_ms = self.durable_clock_ms = int(self._clock * 1000)
             self.dicts.load(self._table(rows.DICT_PREFIX), self.elapsed)
             self.sessions.load(self._table(rows.SESSION_PREFIX))
             self.blobs.load((blob_id for blob_id, _data in self._table(rows.HANDED_PREFIX)), self.elapsed)
