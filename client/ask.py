@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, Union
 
 import msgspec
@@ -38,6 +38,18 @@ class Ask(msgspec.Struct, eq=False, gc=False):
 
 class Chunks(list[Ask]):
     """Requests about some chunks of one value. Each such list has the whole time of a call: the value goes on."""
+
+
+class Flow(NamedTuple):
+    """Requests one after the other, FLOW_MAX of them on their way at once; `take` is told which one has which reply, in order,
+    while others are on their way.
+    """
+
+    asks: Iterator[Ask]
+    take: Callable[[int, Reply], None]
+
+
+FLOW_MAX = 8
 
 
 class Work(NamedTuple):
@@ -80,7 +92,7 @@ def shown(key: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-Operation: TypeAlias = "Generator[Union[Ask, list[Ask], Work, Shared, Tell], Any, R]"
+Operation: TypeAlias = "Generator[Union[Ask, list[Ask], Flow, Work, Shared, Tell], Any, R]"
 """A call as a generator: it yields a request or a list of them, is sent the reply or replies, returns the result."""
 
 Answers = Union[Reply, "list[Reply]"]

@@ -7,11 +7,12 @@ read until nothing is left after every wake-up and after every send.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Coroutine, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell, Work
+from holdall.client.ask import FLOW_MAX, Answers, Ask, Chunks, Flow, Operation, R, Shared, Tell, Work
 from holdall.client.call import Call
 from holdall.client.channel import Waiting
 from holdall.client.line import Line
@@ -101,6 +102,9 @@ class AwaitingLine(Line):
                         deadline = monotonic() + timeout
                         answers = await self._answers(ask, deadline)
                     ask = operation.send(answers)
+                elif isinstance(ask, Flow):
+                    await self._flow(ask, deadline)
+                    ask = operation.send(None)
                 elif isinstance(ask, Work):
                     async with self._transfers:
                         done = await self.loop.run_in_executor(None, ask.do)
@@ -145,11 +149,31 @@ class AwaitingLine(Line):
                 return reply
             return [await waiting.answer.future for waiting in sent]
         finally:
-            for waiting in sent:
-                self._channel.abandon(waiting)
-                future = waiting.answer.future
-                if not future.cancel() and not future.cancelled():
-                    future.exception()  # taken note of: asyncio reports errors that nobody looked at
+            self._forget(sent)
+
+    async def _flow(self, flow: Flow, deadline: float) -> None:
+        sent: deque[Waiting] = deque()
+        taken = 0
+        try:
+            for ask in flow.asks:
+                sent.append(self.send(ask, deadline, _Answer(self.loop)))
+                self._flush()  # its worker may begin, while the next one is made
+                if len(sent) == FLOW_MAX:
+                    flow.take(taken, await sent[0].answer.future)
+                    taken += 1
+                    sent.popleft()
+            for number, waiting in enumerate(sent, taken):
+                flow.take(number, await waiting.answer.future)
+        finally:
+            self._forget(sent)
+
+    def _forget(self, sent: Iterable[Waiting]) -> None:
+        """Nobody waits for these any more."""
+        for waiting in sent:
+            self._channel.abandon(waiting)
+            future = waiting.answer.future
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # taken note of: asyncio reports errors that nobody looked at
 
     async def _share(self, shared: Shared, deadline: float) -> None:
         """Wait for the one task that carries it out: cancelling one of those who wait leaves the others alone."""

@@ -6,11 +6,12 @@ they come from; a program with one thread always uses the same one.
 
 from __future__ import annotations
 
+from collections import deque
 from threading import TIMEOUT_MAX
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from holdall.client.ask import Answers, Ask, Chunks, Operation, R, Shared, Tell, Work
+from holdall.client.ask import FLOW_MAX, Answers, Ask, Chunks, Flow, Operation, R, Shared, Tell, Work
 from holdall.client.channel import Waiting
 from holdall.client.line import Line
 from holdall.client.route import Route
@@ -75,9 +76,12 @@ class BlockingLine(Line):
     def _one(self, ask: Ask, deadline: float) -> Reply:
         return self._answer(self._send(ask, deadline))
 
-    def _others(self, asked: list[Ask] | Shared | Tell, deadline: float) -> Answers | None:
+    def _others(self, asked: list[Ask] | Flow | Shared | Tell, deadline: float) -> Answers | None:
         if isinstance(asked, list):
             return self._many(asked, deadline)
+        if isinstance(asked, Flow):
+            self._flow(asked, deadline)
+            return None
         if isinstance(asked, Tell):
             self._channel.abandon(self._send(asked.ask, deadline))
             return None
@@ -94,6 +98,17 @@ class BlockingLine(Line):
     def _many(self, asks: list[Ask], deadline: float) -> Answers:
         sent = [self._send(ask, deadline) for ask in asks]
         return [self._answer(waiting) for waiting in sent]
+
+    def _flow(self, flow: Flow, deadline: float) -> None:
+        sent: deque[Waiting] = deque()
+        taken = 0
+        for ask in flow.asks:
+            sent.append(self._send(ask, deadline))
+            if len(sent) == FLOW_MAX:
+                flow.take(taken, self._answer(sent.popleft()))
+                taken += 1
+        for number, waiting in enumerate(sent, taken):
+            flow.take(number, self._answer(waiting))
 
     def _send(self, ask: Ask, deadline: float) -> Waiting:
         now = monotonic()

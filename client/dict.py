@@ -6,7 +6,7 @@ from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, Union
 
 from holdall import keys, protocol, settings
-from holdall.client import operations, update
+from holdall.client import many, operations, update
 from holdall.client.ask import Operation
 from holdall.client.client import Client
 from holdall.client.ephemeral import Ephemeral
@@ -280,7 +280,7 @@ class Dict(Operators[K, V]):
         >>> d.get_many(["a", "b"])
         {'a': 1}
         """
-        return operations.get_many(self, keys)
+        return many.get_many(self, keys)
 
     @twin
     def pop_many(self, keys: Iterable[K]) -> Operation[dict[K, V]]:
@@ -295,7 +295,7 @@ class Dict(Operators[K, V]):
         >>> d.pop_many(["a", "b"]), len(d)
         ({'a': 1}, 0)
         """
-        return operations.pop_many(self, keys)
+        return many.pop_many(self, keys)
 
     @twin
     def put_many(

@@ -5,9 +5,8 @@ Written once; the drivers in `blocking` and `awaiting` run them. A handle is hyd
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from random import randrange
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from holdall import protocol
 from holdall.blob import is_reference, reference_of
@@ -21,7 +20,6 @@ from holdall.client.serialization import (
     check_size,
     decode_key,
     decode_value,
-    decode_values,
     encode_key,
     encode_value,
     key_data,
@@ -30,14 +28,13 @@ from holdall.client.serialization import (
 from holdall.client.transfer import Place, Progress
 from holdall.errors import NotFoundError, StorageError
 from holdall.protocol import Buffer, Reply, join_key_object
-from holdall.slots import SLOT_SHIFT, key_hash
+from holdall.slots import key_hash
 
 if TYPE_CHECKING:
     from holdall.client.handle import Handle
 
 PAGE_ENTRIES = 1_000
-KEYS_PER_MESSAGE = 10_000
-_ABSENT: Any = object()
+ABSENT: Any = object()
 
 
 class Position(NamedTuple):
@@ -50,15 +47,8 @@ class Position(NamedTuple):
 START = Position(0, b"")
 
 
-class Wanted(NamedTuple):
-    """Keys of one worker whose values have not come yet, and their encodings."""
-
-    keys: list[object]
-    data: list[bytes]
-
-
 def get(handle: Handle, key: object, default: Any, progress: Progress | None = None) -> Operation[Any]:
-    return _read(handle, key, key_data(handle.label, key), default, progress)
+    return read_whole(handle, key, key_data(handle.label, key), default, progress)
 
 
 def put(handle: Handle, key: object, value: object, skip_if_exists: bool, progress: Progress | None = None) -> Operation[bool]:
@@ -84,7 +74,7 @@ def pop(handle: Handle, key: object, default: Any) -> Operation[Any]:
     reply = yield from about_key(handle, protocol.POP, "pop", key, data)
     if reply.status == protocol.MISSING:
         return default
-    return decode_value(handle.label, key, (yield from _taken_over(place_of(handle, "pop", key, data), reply.payload)))
+    return decode_value(handle.label, key, (yield from taken_over(place_of(handle, "pop", key, data), reply.payload)))
 
 
 def remove(handle: Handle, key: object) -> Operation[bool]:
@@ -108,52 +98,9 @@ def pop_any(handle: Handle) -> Operation[tuple[Any, Any]]:
         if reply.status == protocol.OK:
             entry = decode(PageEntry, reply.payload)
             key = decode_key(handle.label, entry.key, entry.key_object)
-            value = yield from _taken_over(place_of(handle, "pop", key, entry.key), entry.value or b"")
+            value = yield from taken_over(place_of(handle, "pop", key, entry.key), entry.value or b"")
             return key, decode_value(handle.label, key, value)
     raise KeyError("popitem(): the Dict is empty")
-
-
-def get_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
-    return _many(handle, protocol.GET_MANY, "get many of", keys)
-
-
-def pop_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
-    return _many(handle, protocol.POP_MANY, "pop many of", keys)
-
-
-def _many(handle: Handle, opcode: int, verb: str, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
-    """The values of these keys. Each worker is asked for as many as fit a message, until none is left."""
-    dict_id = handle.id or (yield from handle.hydration())
-    left: dict[int, Wanted] = {}
-    parts, crc = handle.connected().roster.part_of_slot(), handle.crc
-    for key in keys:
-        data = key_data(handle.label, key)
-        part = parts[key_hash(crc, data) >> SLOT_SHIFT]
-        wanted = left.get(part)
-        if wanted is None:
-            wanted = left[part] = Wanted([], [])
-        wanted.keys.append(key)
-        wanted.data.append(data)
-    found: dict[Any, Any] = {}
-    while left:
-        bodies = {part: encode(wanted.data[:KEYS_PER_MESSAGE]) for part, wanted in left.items()}
-        asks = [Ask(opcode, part, verb, handle.label, dict_id=dict_id, value=body) for part, body in bodies.items()]
-        for part, reply in zip(bodies, (yield from all_of(handle, asks)), strict=True):
-            wanted = left[part]
-            values = decode(list[Union[bytes, None]], reply.payload)
-            blobs = decode_values(handle.label, zip(wanted.keys, values, strict=False), found)
-            for at in blobs:
-                value: Any = values[at]
-                if opcode == protocol.POP_MANY:
-                    whole = yield from _taken_over(place_of(handle, verb, wanted.keys[at], wanted.data[at]), value)
-                    found[wanted.keys[at]] = decode_value(handle.label, wanted.keys[at], whole)
-                else:
-                    read = yield from _read(handle, wanted.keys[at], wanted.data[at], _ABSENT, None, value)
-                    if read is not _ABSENT:
-                        found[wanted.keys[at]] = read
-            left[part] = Wanted(wanted.keys[len(values) :], wanted.data[len(values) :])
-        left = {part: wanted for part, wanted in left.items() if wanted.keys}
-    return found
 
 
 def copy(handle: Handle) -> Operation[dict[Any, Any]]:
@@ -207,15 +154,15 @@ def page(handle: Handle, position: Position, with_values: bool) -> Operation[tup
         elif not is_reference(value or b""):
             items.append((key, decode_value(handle.label, key, value or b"")))
         else:
-            read = yield from _read(handle, key, data, _ABSENT, None, value)
-            if read is not _ABSENT:  # it was removed meanwhile
+            read = yield from read_whole(handle, key, data, ABSENT, None, value)
+            if read is not ABSENT:  # it was removed meanwhile
                 items.append((key, read))
     if found.more:
         return items, Position(number, found.more)
     return items, Position(number + 1, b"") if number + 1 < len(workers) else None
 
 
-def _read(
+def read_whole(
     handle: Handle, key: object, data: bytes, default: Any, progress: Progress | None, known: Buffer | None = None
 ) -> Operation[Any]:
     """The value of a key; of a blob that is removed while it is read, the one after it. `known`: what the key had just now."""
@@ -246,7 +193,7 @@ def _whole(place: Place, payload: Buffer, progress: Progress | None = None) -> O
     return (yield from transfer.download(place, reference_of(payload), progress))
 
 
-def _taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
+def taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
     """The bytes of a value that was popped: of a blob, its worker is told when they have been read."""
     if not is_reference(payload):
         return payload

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
-from pickle import loads
+from pickle import dumps, loads
 from typing import Any
 
 from holdall import blob, keys, values
@@ -16,6 +15,7 @@ from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, Buffer
 
 WARNING_BYTES = 5 * 1024 * 1024
 """What the documentation recommends to stay under."""
+_SMALL = frozenset((int, float, bool, type(None)))
 _warned = False
 
 
@@ -36,6 +36,14 @@ def key_data(of: str, key: object) -> bytes:
         return encode_key(of, key).data  # which raises that error by its name
 
 
+def keys_data(of: str, some: list[object]) -> list[bytes]:
+    """The bytes of the encodings of these keys. Raises what `encode_key` raises."""
+    try:
+        return keys.data_of_all(some)
+    except Exception:
+        return [key_data(of, key) for key in some]  # which names the key
+
+
 def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:
     """What to send along so that iteration gives back this very key; None if its encoding does that alone."""
     if encoded.exact:
@@ -54,6 +62,11 @@ def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:
 
 def encode_value(of: str, key: object, value: object) -> bytes | Pieces:
     """The bytes of a value; those of a blob in pieces. Raises SerializationError if it cannot be pickled."""
+    kind = type(value)
+    if kind in _SMALL or ((kind is str or kind is bytes) and len(value) <= values.OUT_OF_BAND_BYTES_MIN):  # type: ignore[arg-type]
+        data = dumps(value, values.PROTOCOL)
+        if len(data) <= blob.BLOB_BYTES_MIN:
+            return data
     try:
         parts = values.parts(value)
     except Exception as error:
@@ -73,15 +86,22 @@ def decode_value(of: str, key: object, data: Buffer) -> Any:
         raise _unreadable(of, key, error) from error
 
 
-def decode_values(of: str, items: Iterable[tuple[object, bytes | None]], found: dict[Any, Any]) -> list[int]:
-    """Put values that have come into `found`, by key; None came for a key that is missing. Returns which ones are blobs.
+def decode_values(of: str, some: list[object], data_of: list[bytes | None], found: dict[Any, Any]) -> list[int]:
+    """Put the values of these keys into `found`, as many as have come; None came for one that is missing. Returns which ones
+    are blobs.
 
     Raises DeserializationError if one cannot be read here.
     """
     blobs: list[int] = []
     key: object = None
     try:
-        for at, (key, data) in enumerate(items):
+        if {data[:1] if data is not None else b"" for data in data_of} == {values.PICKLED}:
+            found.update(zip(some, [loads(data) for data in data_of if data is not None], strict=False))
+            return blobs
+    except Exception:
+        pass  # met again below, where its key is known
+    try:
+        for at, (key, data) in enumerate(zip(some, data_of, strict=False)):
             if data is None:
                 continue
             first = data[:1]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Union
-
-import msgspec
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Union
 
 from holdall import protocol
 from holdall.bodies import decode, encode
@@ -13,31 +12,29 @@ from holdall.client import transfer
 from holdall.client.ask import Ask, Operation
 from holdall.client.exchange import all_of, place_of
 from holdall.client.pieces import Pieces
-from holdall.client.serialization import check_size, encode_key, encode_value, key_object
+from holdall.client.serialization import WARNING_BYTES, check_size, encode_key, encode_value, key_object
 from holdall.errors import Error, RequestSizeError
-from holdall.protocol import Buffer
-from holdall.slots import key_hash, slot_of
+from holdall.protocol import KEY_BYTES_MAX
+from holdall.slots import key_hash, owners, slot_of
 
 if TYPE_CHECKING:
     from holdall.client.handle import Handle
 
 UPDATE_ROUND_BYTES = 4 * protocol.UPDATE_BYTES_MAX
 """The messages of an update that are on their way at once."""
+SHORT_KEY_CHARACTERS = KEY_BYTES_MAX // 4
+SMALL_VALUE_BYTES = WARNING_BYTES // 2
+"""An entry with a smaller value has no size that matters."""
 
 
-class _Entry(msgspec.Struct):
-    """An entry of an update: encoded key, key object if need be, value, the key for messages; its size with all of a blob."""
-
-    data: bytes
-    key_object: Union[bytes, None]
-    field: Union[bytes, Pieces]
-    key: object
-    size: int
+Entry = tuple[bytes, Union[bytes, None], Union[bytes, Pieces]]
+"""Of an update: encoded key, key object if need be, value."""
 
 
 def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
     """Store these items, those that came before the iterator raised too. Returns how many were stored."""
-    entries: dict[bytes, _Entry] = {}  # by key: of two for one key the last counts, in whatever order messages arrive
+    entries: dict[bytes, Entry] = {}  # by key: of two for one key the last counts, in whatever order messages arrive
+    large: dict[bytes, object] = {}
     failure: Exception | None = None
     try:
         for count, (key, value) in enumerate(items):
@@ -46,18 +43,14 @@ def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exi
                     f"an update of {handle.label} has at most {protocol.UPDATE_ENTRIES_MAX:,} entries; nothing was stored: "
                     "divide it into several"
                 )
-            encoded = encode_key(handle.label, key)
-            shown_as = None if encoded.exact else key_object(handle.label, key, encoded)
-            field = encode_value(handle.label, key, value)
-            size = len(encoded.data) + len(field) + (0 if shown_as is None else len(shown_as))
-            check_size(handle.label, key, size)
-            entry = _Entry(encoded.data, shown_as, field, key, size)
-            earlier = entries.get(encoded.data)
-            if earlier is None:
-                entries[encoded.data] = entry
+            entry = _encoded(handle.label, key, value)
+            data = entry[0]
+            if type(entry[2]) is Pieces:
+                large[data] = key
+            if data not in entries:
+                entries[data] = entry
             elif not skip_if_exists:
-                entry.key_object = earlier.key_object  # as with dict, the key that came first stays
-                entries[encoded.data] = entry
+                entries[data] = data, entries[data][1], entry[2]  # as with dict, the key that came first stays
     except Error:
         raise
     except Exception as error:  # of the caller's iterator, or a key's __hash__: as with dict, what came before it is stored
@@ -65,28 +58,44 @@ def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exi
     dict_id = handle.id or (yield from handle.hydration())
     flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
     stored = 0
-    for groups in _rounds(_by_worker(handle, entries.values())):
-        stored += yield from _put_groups(handle, dict_id, groups, flags)
+    for groups in _rounds(_by_worker(handle, list(entries.values()))):
+        stored += yield from _put_groups(handle, dict_id, groups, flags, large)
     if failure is not None:
         raise failure
     return stored
 
 
-def _put_groups(handle: Handle, dict_id: bytes, groups: list[list[_Entry]], flags: int) -> Operation[int]:
+def _encoded(of: str, key: object, value: object) -> Entry:
+    """An entry. Short strings and small values take no detour."""
+    if type(key) is str and len(key) < SHORT_KEY_CHARACTERS and key.isascii():
+        data, shown_as = b"s" + key.encode(), None
+    else:
+        encoded = encode_key(of, key)
+        data, shown_as = encoded.data, None if encoded.exact else key_object(of, key, encoded)
+    field = encode_value(of, key, value)
+    if len(field) > SMALL_VALUE_BYTES:
+        check_size(of, key, _size((data, shown_as, field)))
+    return data, shown_as, field
+
+
+def _put_groups(
+    handle: Handle, dict_id: bytes, groups: list[list[Entry]], flags: int, large: dict[bytes, object]
+) -> Operation[int]:
     """Store groups of entries, each of them in one message; those again whose blobs a worker has lost."""
     stored = 0
     for _ in range(transfer.TRIES_MAX):
         asks: list[Ask] = []
         for group in groups:
-            body: list[tuple[bytes, bytes | None, Buffer]] = []
-            for entry in group:
-                field = entry.field
-                if isinstance(field, Pieces):
-                    field = yield from transfer.upload(place_of(handle, "update", entry.key, entry.data), field, None)
-                body.append((entry.data, entry.key_object, field))
-            part = handle.connected().roster.part_of_slot()[slot_of(key_hash(handle.crc, group[0].data))]
+            body: list[Any] = group
+            if large:
+                body = []
+                for data, shown_as, field in group:
+                    if isinstance(field, Pieces):
+                        field = yield from transfer.upload(place_of(handle, "update", large[data], data), field, None)
+                    body.append((data, shown_as, field))
+            part = handle.connected().roster.part_of_slot()[slot_of(key_hash(handle.crc, group[0][0]))]
             asks.append(Ask(protocol.PUT_MANY, part, "update", handle.label, dict_id=dict_id, value=encode(body), flags=flags))
-        left: list[list[_Entry]] = []
+        left: list[list[Entry]] = []
         for group, reply in zip(groups, (yield from all_of(handle, asks)), strict=True):
             if reply.status == protocol.UNKNOWN_BLOB:
                 left.append(group)
@@ -98,31 +107,52 @@ def _put_groups(handle: Handle, dict_id: bytes, groups: list[list[_Entry]], flag
     raise transfer.lost(place_of(handle, "update", None, b""))
 
 
-def _by_worker(handle: Handle, entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
-    """The entries in groups of bounded size, each for one worker."""
-    parts, crc = handle.connected().roster.part_of_slot(), handle.crc
-    groups: dict[int, list[_Entry]] = {}
-    sizes: dict[int, int] = {}
-    for entry in entries:
-        part = parts[slot_of(key_hash(crc, entry.data))]
-        if part in groups and sizes[part] + entry.size > protocol.UPDATE_BYTES_MAX:
-            yield groups.pop(part)
-        if part not in groups:
-            groups[part], sizes[part] = [], 0
-        groups[part].append(entry)
-        sizes[part] += entry.size
-    yield from groups.values()
+def _by_worker(handle: Handle, entries: list[Entry]) -> list[list[Entry]]:
+    """The entries in groups, one for each worker that has some."""
+    roster = handle.connected().roster
+    if len(roster.workers) == 1:
+        return [entries] if entries else []
+    groups: dict[int, list[Entry]] = {}
+    of = owners(handle.crc, [entry[0] for entry in entries], roster.part_of_slot())
+    for part, entry in zip(of, entries, strict=True):
+        groups.setdefault(part, []).append(entry)
+    return list(groups.values())
 
 
-def _rounds(groups: Iterable[list[_Entry]]) -> Iterator[list[list[_Entry]]]:
-    """As many groups together as may be on their way at once."""
-    together: list[list[_Entry]] = []
+def _cut(group: list[Entry]) -> Iterator[list[Entry]]:
+    """As many of these together as a message may carry."""
+    together: list[Entry] = []
     size = 0
-    for group in groups:
+    for entry in group:
+        if together and size + _size(entry) > protocol.UPDATE_BYTES_MAX:
+            yield together
+            together, size = [], 0
+        together.append(entry)
+        size += _size(entry)
+    if together:
+        yield together
+
+
+def _rounds(groups: list[list[Entry]]) -> Iterator[list[list[Entry]]]:
+    """Groups of bounded size, as many together as may be on their way at once."""
+    if not groups:
+        return
+    if sum([_size(entry) for group in groups for entry in group]) <= protocol.UPDATE_BYTES_MAX:
+        yield groups
+        return
+    together: list[list[Entry]] = []
+    size = 0
+    for group in chain.from_iterable(map(_cut, groups)):
         together.append(group)
-        size += sum(entry.size for entry in group)
+        size += sum(map(_size, group))
         if size >= UPDATE_ROUND_BYTES:
             yield together
             together, size = [], 0
     if together:
         yield together
+
+
+def _size(entry: Entry) -> int:
+    """Its bytes, with all of a blob."""
+    data, shown_as, field = entry
+    return len(data) + len(field) + (0 if shown_as is None else len(shown_as))

@@ -84,6 +84,15 @@ def data_of(key: object) -> bytes:
     return encode(key).data
 
 
+def data_of_all(keys: list[object]) -> list[bytes]:
+    """The bytes of each of their encodings. Short strings take no call."""
+    short = KEY_BYTES_MAX // 4
+    try:
+        return [b"s" + key.encode() if type(key) is str and len(key) < short else encode(key).data for key in keys]
+    except UnicodeEncodeError:
+        return [data_of(key) for key in keys]
+
+
 def decode(data: bytes) -> Any:
     """The key in an exact encoding.
 

@@ -185,10 +185,11 @@ class DataDirectory:
         Raises StorageError if the store is damaged, or has lost writes since it was closed.
         LevelDB takes a log that is missing, or a MANIFEST that is cut short, for the end of what was written.
         """
+        from holdall.worker.cached import CachedStore
         from holdall.worker.core import Worker
         from holdall.worker.folder import Folder
 
-        store = self.open_store(index)
+        store = CachedStore(self.open_store(index))
         try:
             folder = Folder(self.part(index) / "blobs", sync=sync != "off", wake=wake)
             layout_id = bytes.fromhex(layout.id)

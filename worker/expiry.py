@@ -22,7 +22,11 @@ from holdall.worker.transaction import Transaction
 
 def use(transaction: Transaction, held: OpenDict, row: bytes) -> Record | None:
     """The entry in this row, if it is there: it is used."""
-    data = transaction.get(row)
+    return used(transaction, held, row, transaction.get(row))
+
+
+def used(transaction: Transaction, held: OpenDict, row: bytes, data: bytes | None) -> Record | None:
+    """The entry that this is, read from this row, if it is there: it is used."""
     if data is None:
         return None
     record = parse_record(row, data)

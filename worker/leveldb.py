@@ -17,7 +17,7 @@ from holdall.errors import StorageError
 from holdall.worker.store import Changes, Snapshot
 
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
-CACHE_BYTES = 64 * 1024 * 1024
+CACHE_BYTES = 32 * 1024 * 1024
 BLOOM_BITS = 10
 """Bits per key of the filter that spares a put of a new key the disk read: 1 % false positives."""
 
@@ -51,6 +51,13 @@ class LevelDBStore:
         except plyvel.Error as error:
             raise self._translated("be read", error) from None
         return found
+
+    def get_all(self, rows: list[bytes]) -> list[bytes | None]:
+        get = self._db.get
+        try:
+            return [get(row, verify_checksums=True) for row in rows]
+        except plyvel.Error as error:
+            raise self._translated("be read", error) from None
 
     def write(self, changes: Changes, sync: bool) -> None:
         try:

@@ -37,7 +37,7 @@ from zlib import crc32
 
 import msgspec
 
-from holdall.blob import Reference, is_reference, reference_of
+from holdall.blob import MARK, Reference, is_reference, reference_of
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer
 
@@ -148,6 +148,16 @@ def pack_record(record: Record) -> bytes:
     return _CRC.pack(crc32(body)) + body
 
 
+def pack_plain_records(time: int, version: int, values: list[Buffer]) -> list[bytes]:
+    """Records of these values, without a key object, with versions from this one on. One loop, without a call for each."""
+    head_of, crc_of, pack_crc = _BODY.pack, crc32, _CRC.pack
+    records: list[bytes] = []
+    for each, value in enumerate(values, version):
+        body = head_of(FORMAT, 0, time, each) + value
+        records.append(pack_crc(crc_of(body)) + body)
+    return records
+
+
 def parse_record(row: bytes, data: bytes) -> Record:
     """The record in these bytes. Raises StorageError, naming the row, if they are damaged."""
     if len(data) < _HEAD_BYTES:
@@ -159,6 +169,29 @@ def parse_record(row: bytes, data: bytes) -> Record:
         return Record(time, version, None, data[_HEAD_BYTES:])
     key_object = key_object_of(row, data)
     return Record(time, version, key_object, data[_HEAD_BYTES + 4 + len(key_object or b"") :])
+
+
+def plain_values(found: list[bytes | None], fresh_from: float) -> tuple[list[Buffer | None], list[int]]:
+    """The values in these records, None where there is none; and the places of those that must be looked at one by one: large
+    ones, not written since `fresh_from`, with a key object, referring to a blob, or damaged. One loop, without a call for each.
+    """
+    values: list[Buffer | None] = []
+    others: list[int] = []
+    add, head_of, crc_of, head_bytes = values.append, _HEAD.unpack_from, crc32, _HEAD_BYTES
+    for data in found:
+        if data is None:
+            add(None)
+        elif head_bytes <= len(data) <= _COPIED_BYTES_MAX:
+            crc, _format, flags, time, _version = head_of(data)
+            value = data[head_bytes:]
+            plain = time >= fresh_from and not flags & _HAS_KEY_OBJECT and value[:1] != MARK and crc == crc_of(data[4:])
+            if not plain:
+                others.append(len(values))
+            add(value)
+        else:
+            others.append(len(values))
+            add(None)
+    return values, others
 
 
 def time_of(row: bytes, data: bytes) -> int:

@@ -20,6 +20,10 @@ class Store(Protocol):
     def get(self, row: bytes) -> bytes | None:
         """The value of a row, or None."""
 
+    def get_all(self, rows: list[bytes]) -> list[bytes | None]:
+        """The values of these rows."""
+        ...
+
     def write(self, changes: Changes, sync: bool) -> None:
         """Make all of these changes, or none. Raises StorageError."""
 
@@ -60,6 +64,9 @@ class MemoryStore:
 
     def get(self, row: bytes) -> bytes | None:
         return self._rows.get(row)
+
+    def get_all(self, rows: list[bytes]) -> list[bytes | None]:
+        return [self._rows.get(row) for row in rows]
 
     def write(self, changes: Changes, sync: bool) -> None:
         undo = {row: self._rows.get(row) for row in changes}

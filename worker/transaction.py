@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from struct import Struct
 
 import msgspec
@@ -101,9 +101,9 @@ class Transaction:
             return self._changes[row]
         return self._store.get(row)
 
-    def reader(self) -> Callable[[bytes], bytes | None]:
-        """What reads rows as `get` does; for many rows, as long as nothing is written."""
-        return self.get if self._changes else self._store.get
+    def get_all(self, rows: list[bytes]) -> list[bytes | None]:
+        """The values of these rows as they will be after this tick."""
+        return [self.get(row) for row in rows] if self._changes else self._store.get_all(rows)
 
     def put(self, row: bytes, value: bytes) -> None:
         """Write a row."""
@@ -140,10 +140,14 @@ class Transaction:
         """
         self._expired_ms = max(self._expired_ms, deadline_ms)
 
-    def next_version(self) -> int:
-        """The next version: it orders this worker's writes."""
-        self._counter += 1
-        return self._counter
+    def put_all(self, changes: dict[bytes, bytes]) -> None:
+        """Write these rows."""
+        self._changes.update(changes)
+
+    def next_version(self, count: int = 1) -> int:
+        """The next version, or the first of so many: it orders this worker's writes."""
+        self._counter += count
+        return self._counter - count + 1
 
     @property
     def version(self) -> int:

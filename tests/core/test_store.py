@@ -1,4 +1,4 @@
-"""Stores: both kinds behave alike, and what is damaged is refused rather than believed."""
+"""Stores: all kinds behave alike, and what is damaged is refused rather than believed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from holdall.errors import StorageError
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker import rows
+from holdall.worker.cached import ROW_BYTES, CachedStore
 from holdall.worker.core import Message, Worker
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.rows import Record, key_object_of, pack_record, parse_record
@@ -41,16 +42,22 @@ def memory() -> Iterator[Store]:
 
 
 @contextmanager
+def cached() -> Iterator[Store]:
+    """So little that rows are forgotten all the time."""
+    yield CachedStore(MemoryStore(), generation_bytes=2 * ROW_BYTES)
+
+
+@contextmanager
 def leveldb() -> Iterator[Store]:
     with tempfile.TemporaryDirectory() as directory, closing(LevelDBStore(Path(directory) / "store", create=True)) as store:
         yield store
 
 
 Opened = Callable[[], AbstractContextManager[Store]]
-both_kinds = pytest.mark.parametrize("opened", [memory, leveldb])
+all_kinds = pytest.mark.parametrize("opened", [memory, cached, leveldb])
 
 
-@pytest.fixture(params=[memory, leveldb])
+@pytest.fixture(params=[memory, cached, leveldb])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store, one of each kind."""
     with request.param() as opened:
@@ -61,7 +68,7 @@ names = st.sampled_from([b"a", b"a\x00", b"aa", b"b", b"\x00", b"\xff", b"\xff\x
 changes = st.dictionaries(names, st.none() | st.binary(max_size=8), max_size=5)
 
 
-@both_kinds
+@all_kinds
 @settings(max_examples=25)
 @given(st.lists(changes, max_size=8), st.binary(max_size=2))
 def test_a_store_holds_what_a_plain_dict_holds_and_scans_it_in_order(opened: Opened, batches: Any, start: bytes) -> None:
@@ -71,6 +78,8 @@ def test_a_store_holds_what_a_plain_dict_holds_and_scans_it_in_order(opened: Ope
             store.write(changes, False)
             model = changed(model, changes)
             assert {row: store.get(row) for row in changes} == {row: model.get(row) for row in changes}
+            names = [*model, *changes, b"nobody"]
+            assert store.get_all(names) == [model.get(row) for row in names]
         assert list(store.scan(start)) == sorted((row, value) for row, value in model.items() if row >= start)
 
 

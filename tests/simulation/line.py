@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import holdall.client.line
-from holdall.client.ask import Ask, Chunks, Operation, Shared, Tell, Work
+from holdall.client.ask import Ask, Chunks, Flow, Operation, Shared, Tell, Work
 from holdall.client.awaiting import LOOK_SECONDS
 from holdall.client.channel import Waiting
 from holdall.client.client import Client
@@ -37,6 +37,7 @@ class Run:
         self.deadline = now + timeout
         self.done = done
         self.single = True
+        self.flow: Flow | None = None
         self.sent: list[Waiting] = []
         self.replies: dict[int, Reply] = {}
 
@@ -133,8 +134,28 @@ class Line(holdall.client.line.Line):
             if isinstance(asked, Chunks):
                 run.deadline = self._simulation.clock.now + run.timeout
             run.single = isinstance(asked, Ask)
+            run.flow = asked if isinstance(asked, Flow) else None
             run.replies.clear()
-            run.sent = [self._send(run, ask) for ask in ([asked] if isinstance(asked, Ask) else asked)]
+            asks = [asked] if isinstance(asked, Ask) else list(asked.asks) if isinstance(asked, Flow) else asked
+            run.sent = [self._send(run, ask) for ask in asks]
+            if not asks:
+                self._simulation.clock.call_in(0, self._answered, run)
+
+    def _answered(self, run: Run) -> None:
+        """All that was asked has its answer."""
+        if run not in self._runs:
+            return
+        answers = [run.replies[each.sequence] for each in run.sent]
+        self._give_up(run)
+        try:
+            for at, reply in enumerate(answers if run.flow else ()):
+                assert run.flow is not None
+                run.flow.take(at, reply)
+        except Error as error:
+            self._end(run)
+            run.done(None, error)
+            return
+        self._advance(run, None if run.flow else answers[0] if run.single else answers)
 
     def _work(self, run: Run, work: Work) -> None:
         if run in self._runs:
@@ -186,9 +207,7 @@ class Line(holdall.client.line.Line):
             run: Run = waiting.answer
             run.replies[waiting.sequence] = reply
             if len(run.replies) == len(run.sent):
-                answers = [run.replies[each.sequence] for each in run.sent]
-                self._give_up(run)
-                self._advance(run, answers[0] if run.single else answers)
+                self._answered(run)
 
     def _look(self) -> None:
         """Look for overdue answers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, NamedTuple
 
-from holdall.client import operations, update
+from holdall.client import many, operations, update
 from holdall.client.ask import Operation
 from holdall.client.dict import Dict
 from holdall.client.operations import Position
@@ -55,8 +55,8 @@ class Wish(NamedTuple):
             PAGE: _pages(handle, self.page),
             PUT_MANY: update.put_many(handle, zip(self.keys, self.values, strict=False), False),
             ADD_MANY: update.put_many(handle, zip(self.keys, self.values, strict=False), True),
-            GET_MANY: operations.get_many(handle, self.keys),
-            POP_MANY: operations.pop_many(handle, self.keys),
+            GET_MANY: many.get_many(handle, self.keys),
+            POP_MANY: many.pop_many(handle, self.keys),
             POP_ANY: _popped(handle),
         }
         return made.get(self.kind) or self._on_one_key(handle, self.keys[0])
