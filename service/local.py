@@ -59,7 +59,7 @@ class LocalService:
     """A private service for as long as a `with` block lasts, and the default one inside it.
 
     `directory` is its data directory (a temporary one by default, removed at the end), `workers` the number of its
-    workers (as the directory was made; a new one: the CPUs, at most 4), `sync` when writes are durable ("always",
+    workers (as the directory was made; a new one: half the CPUs, at most 4), `sync` when writes are durable ("always",
     "interval" or "off"). Processes started inside the block use it too: it sets HOLDALL_URL. Raises InvalidError or
     StorageError if it cannot start.
 

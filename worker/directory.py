@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 LAYOUT_FORMAT = 1
 WORKERS_MAX = 64
+DEFAULT_WORKERS_MAX = 4
 """More would leave each less than 16 slots."""
 
 
@@ -74,6 +75,16 @@ class LayoutFormat(msgspec.Struct):
     format: int
 
 
+def default_workers() -> int:
+    """How many workers a new data directory is for: half the CPUs, 1 to DEFAULT_WORKERS_MAX.
+
+    A client at work needs as much of a CPU as the worker it talks to, and two workers that share one take turns: on two CPUs one
+    worker serves four clients 1.1 to 1.3 times as fast as two.
+    """
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cpus // 2, 1), DEFAULT_WORKERS_MAX)
+
+
 class DataDirectory:
     """The directory at `path`, by its real path."""
 
@@ -81,7 +92,7 @@ class DataDirectory:
         self.path = Path(os.path.realpath(path))
 
     def prepare(self, workers: int | None) -> Layout:
-        """The layout, made now if there is none: with `workers` workers, or as many as there are CPUs but at most 4.
+        """The layout, made now if there is none: with `workers` workers, or `default_workers`.
 
         Only for whoever holds the lock. Raises StorageError if the directory cannot be used, InvalidError if it was made for
         another number of workers.
@@ -93,7 +104,7 @@ class DataDirectory:
                 self._refuse_half_restored()
                 if any(self.path.glob("worker-*/store")):
                     raise StorageError(f"{self.path} holds data but no layout.json: restore that file from a backup")
-                count = workers or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
+                count = workers or default_workers()
                 self.make_parts(count)
                 self._write_layout(Layout.new(count))
         except OSError as error:

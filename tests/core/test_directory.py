@@ -56,12 +56,12 @@ def test_a_directory_is_private(directory: DataDirectory) -> None:
     assert directory.path.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("cpus", [1, 3, 64])
-def test_a_new_directory_has_a_worker_per_cpu_but_at_most_four(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int
+@pytest.mark.parametrize(("cpus", "workers"), [(1, 1), (2, 1), (3, 1), (4, 2), (64, 4)])
+def test_a_new_directory_has_a_worker_for_every_other_cpu_but_at_most_four(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int, workers: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cpus)), raising=False)
-    assert DataDirectory(tmp_path).prepare(None).workers == min(cpus, 4)
+    assert DataDirectory(tmp_path).prepare(None).workers == workers
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3, WORKERS_MAX + 1])
