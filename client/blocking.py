@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from threading import TIMEOUT_MAX
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from holdall.client.ask import FLOW_MAX, Answers, Ask, Chunks, Flow, Operation, R, Shared, Tell, Work
 from holdall.client.channel import Waiting
@@ -26,6 +26,32 @@ WAKE_MILLISECONDS = 250
 """How often a waiting call looks whether an answer is overdue."""
 
 
+class Begun(Generic[R]):
+    """An operation whose first requests are on their way, and the line that it has to itself."""
+
+    def __init__(self, line: BlockingLine, operation: Operation[R], sent: list[Waiting]) -> None:
+        self.line = line
+        self._operation = operation
+        self._sent = sent
+
+    def end(self, timeout: float) -> R:
+        """Wait for their answers, for so long from now on, and go on to the end."""
+        deadline = monotonic() + timeout
+        for waiting in self._sent:
+            waiting.deadline = deadline
+        try:
+            answers = self.line.answers(self._sent)
+        except BaseException:
+            self.leave()
+            raise
+        return self.line.go_on(self._operation, answers, deadline, timeout)
+
+    def leave(self) -> None:
+        """Nobody wants its result any more."""
+        self.line.abandon_all()
+        self._operation.close()
+
+
 class BlockingLine(Line):
     """A line for one call at a time."""
 
@@ -37,9 +63,12 @@ class BlockingLine(Line):
         """Carry out an operation: ask what it yields, send it the answers, return its result."""
         if not self._knows_workers:
             self._meet()
-        deadline = monotonic() + timeout
+        return self.go_on(operation, None, monotonic() + timeout, timeout)
+
+    def go_on(self, operation: Operation[R], answer: Any, deadline: float, timeout: float) -> R:
+        """Carry out the rest of an operation, which waits for this answer."""
         try:
-            ask = next(operation)
+            ask = operation.send(answer)
             while True:
                 if isinstance(ask, Ask):
                     ask = operation.send(self._one(ask, deadline))
@@ -51,8 +80,23 @@ class BlockingLine(Line):
             result: R = stop.value
             return result
         except BaseException:
-            self._channel.abandon_all()
+            self.abandon_all()
             raise
+
+    def begin(self, operation: Operation[R], timeout: float) -> Begun[R]:
+        """Send what an operation asks first, a list of requests, and wait for nothing."""
+        if not self._knows_workers:
+            self._meet()
+        deadline = monotonic() + timeout
+        return Begun(self, operation, [self._send(ask, deadline) for ask in cast("list[Ask]", next(operation))])
+
+    def answers(self, sent: list[Waiting]) -> list[Reply]:
+        """The answers to these requests."""
+        return [self._answer(waiting) for waiting in sent]
+
+    def abandon_all(self) -> None:
+        """Nobody waits for any answer any more."""
+        self._channel.abandon_all()
 
     def close(self) -> None:
         """Close the sockets."""
@@ -96,8 +140,7 @@ class BlockingLine(Line):
         return None
 
     def _many(self, asks: list[Ask], deadline: float) -> Answers:
-        sent = [self._send(ask, deadline) for ask in asks]
-        return [self._answer(waiting) for waiting in sent]
+        return self.answers([self._send(ask, deadline) for ask in asks])
 
     def _flow(self, flow: Flow, deadline: float) -> None:
         sent: deque[Waiting] = deque()

@@ -112,19 +112,27 @@ class Client:
 
     def run(self, operation: Operation[R]) -> R:
         """Carry out an operation on this thread."""
-        try:
-            line = self._idle.pop()
-        except IndexError:
-            line = self._new_line()
+        line = self.take_line()
         try:
             if self._roster is None:
                 self._roster = line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
             return line.run(operation, self.timeout)
         finally:
-            if self.is_closed or len(self._idle) >= LINES_IDLE_MAX:
-                self._give_up(line)
-            else:
-                self._idle.append(line)
+            self.put_back(line)
+
+    def take_line(self) -> BlockingLine:
+        """A line for one call at a time, until it is put back."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._new_line()
+
+    def put_back(self, line: BlockingLine) -> None:
+        """This line is for others again."""
+        if self.is_closed or len(self._idle) >= LINES_IDLE_MAX:
+            self._give_up(line)
+        else:
+            self._idle.append(line)
 
     def call(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
         """An operation to be awaited, on any loop."""

@@ -6,7 +6,7 @@ Written once; the drivers in `blocking` and `awaiting` run them. A handle is hyd
 from __future__ import annotations
 
 from random import randrange
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from holdall import protocol
 from holdall.blob import is_reference, reference_of
@@ -31,20 +31,16 @@ from holdall.protocol import Buffer, Reply, join_key_object
 from holdall.slots import key_hash
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from holdall.client.handle import Handle
 
 PAGE_ENTRIES = 1_000
 ABSENT: Any = object()
 
 
-class Position(NamedTuple):
-    """Where an iteration stands: the how manieth worker, and the key there after which it goes on."""
-
-    worker: int
-    after: bytes
-
-
-START = Position(0, b"")
+After: TypeAlias = "dict[int, bytes]"
+"""Where an iteration stands: for each worker that has more, by its place in the roster, the key after which it goes on."""
 
 
 def get(handle: Handle, key: object, default: Any, progress: Progress | None = None) -> Operation[Any]:
@@ -105,10 +101,10 @@ def pop_any(handle: Handle) -> Operation[tuple[Any, Any]]:
 
 def copy(handle: Handle) -> Operation[dict[Any, Any]]:
     """All items, in a plain dict."""
-    found: dict[Any, Any] = {}
-    position: Position | None = START
-    while position is not None:
-        items, position = yield from page(handle, position, True)
+    items, after = yield from pages(handle, None, True)
+    found = dict(items)
+    while after:
+        items, after = yield from pages(handle, after, True)
         found.update(items)
     return found
 
@@ -136,18 +132,31 @@ def clear(handle: Handle) -> Operation[None]:
     yield from all_of(handle, (yield from to_all(handle, protocol.CLEAR, "clear")))
 
 
-def page(handle: Handle, position: Position, with_values: bool) -> Operation[tuple[list[Any], Position | None]]:
-    """Some items (keys alone, or pairs) from this position on, and the position after them; None at the end."""
+def pages(handle: Handle, after: After | None, with_values: bool) -> Operation[tuple[list[Any], After]]:
+    """Some items (keys alone, or pairs) of each worker that has more, and where it goes on; it begins at None."""
     dict_id = handle.id or (yield from handle.hydration())
-    number, after = position
     workers = handle.connected().roster.workers
+    if after is None:
+        after = dict.fromkeys(range(len(workers)), b"")
     flags = protocol.WITH_VALUES if with_values else 0
-    body = encode(PageRequest(after, PAGE_ENTRIES))
-    hash_ = workers[number].hash
-    ask = Ask(protocol.PAGE, hash_, "iterate over", handle.label, dict_id=dict_id, value=body, flags=flags)
-    found = decode(Page, (yield from all_of(handle, [ask]))[0].payload)
+    asks: list[Ask] = []
+    for number, key in after.items():
+        body = encode(PageRequest(key, PAGE_ENTRIES))
+        hash_ = workers[number].hash
+        asks.append(Ask(protocol.PAGE, hash_, "iterate over", handle.label, dict_id=dict_id, value=body, flags=flags))
     items: list[Any] = []
-    for data, shown_as, value in found.entries:
+    left: After = {}
+    for number, reply in zip(after, (yield from all_of(handle, asks)), strict=True):
+        found = decode(Page, reply.payload)
+        items += yield from _items(handle, found.entries, with_values)
+        if found.more:
+            left[number] = found.more
+    return items, left
+
+
+def _items(handle: Handle, entries: list[PageEntry], with_values: bool) -> Operation[list[Any]]:
+    items: list[Any] = []
+    for data, shown_as, value in entries:
         key = decode_key(handle.label, data, shown_as)
         if not with_values:
             items.append(key)
@@ -157,9 +166,7 @@ def page(handle: Handle, position: Position, with_values: bool) -> Operation[tup
             read = yield from read_whole(handle, key, data, ABSENT, None, value)
             if read is not ABSENT:  # it was removed meanwhile
                 items.append((key, read))
-    if found.more:
-        return items, Position(number, found.more)
-    return items, Position(number + 1, b"") if number + 1 < len(workers) else None
+    return items
 
 
 def read_whole(

@@ -78,8 +78,8 @@ class LayoutFormat(msgspec.Struct):
 def default_workers() -> int:
     """How many workers a new data directory is for: half the CPUs, 1 to DEFAULT_WORKERS_MAX.
 
-    A client at work needs as much of a CPU as the worker it talks to, and two workers that share one take turns: on two CPUs one
-    worker serves four clients 1.1 to 1.3 times as fast as two.
+    A client at work needs as much of a CPU as the worker it talks to, and two workers that share one take turns: on two CPUs
+    one worker serves four clients 1.1 to 1.3 times as fast as two.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(max(cpus // 2, 1), DEFAULT_WORKERS_MAX)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from holdall.client import many, operations, update
 from holdall.client.ask import Operation
 from holdall.client.dict import Dict
-from holdall.client.operations import Position
 from tests.simulation.history import ADD_MANY, CLEAR, GET_MANY, LENGTH, PAGE, POP_ANY, POP_MANY, PUT_MANY, SET_DEFAULT
 from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, PUT, REMOVE
 from tests.simulation.scenario import Scenario
@@ -103,9 +102,9 @@ class Workload:
 def _pages(handle: Dict[Any, Any], worker: int) -> Operation[list[Any]]:
     """All items at one worker."""
     found: list[Any] = []
-    position: Position | None = Position(worker, b"")
-    while position is not None and position.worker == worker:
-        items, position = yield from operations.page(handle, position, True)
+    after = {worker: b""}
+    while after:
+        items, after = yield from operations.pages(handle, after, True)
         found += items
     return found
 
