@@ -77,7 +77,9 @@ INTERNAL = {
     *(
         "run",
         "run_awaiting",
+        "put_back",
         "revive",
+        "take_line",
         "roster",
         "knows_workers",
         "straight_address",

@@ -49,10 +49,12 @@ COMPACT_SECONDS = 10.0
 """How long such small ones are apart."""
 CLOCK_LAG_MS = 1_000
 """An entry is removed when it will still have expired after a power cut; the clock is made durable if it lags by more."""
-LATE_SECONDS = 30.0
+LATE_SECONDS = 10.0
 """By how much a pass may fall behind its pace before it gets a larger share of a busy worker's time."""
 BUSY_REST, LATE_REST = 49.0, 19.0
-"""How often the time of a step passes before the next one while there are requests: it takes 2 % of the time, late 5 %."""
+"""How often the time of a step passes before the next one while there are requests: it takes 2 % of the time, late 5 %.
+With 10 % the p99 of small gets beside it was 5.6 times that of quiet, with 5 % at most 4.6 times.
+"""
 REST_SECONDS_MAX = 0.05
 """The longest rest: on a machine where all is slow, steps are too."""
 
