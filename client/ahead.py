@@ -23,7 +23,7 @@ FRESH_SECONDS = 60.0
 class Ahead(Generic[R]):
     """An operation of this client, which `make` makes; it changes nothing, and may be carried out twice.
 
-    It has a line of the client to itself until its result is taken, or it is left.
+    It has a line of the client to itself until its result is taken, or it is left; so of many at once only some are begun.
     """
 
     def __init__(self, client: Client, make: Callable[[], Operation[R]]) -> None:
@@ -32,15 +32,14 @@ class Ahead(Generic[R]):
         self._pid = os.getpid()
         self._begun_at = monotonic()
         self._begun: Begun[R] | None = None
-        try:
-            line = client.take_line()
+        if client.may_read_ahead():
             try:
-                self._begun = line.begin(make(), client.timeout)
+                self._begin()
+            except Error:
+                client.reads_ahead_no_more()  # the error is met again when the result is wanted
             except BaseException:
-                client.put_back(line)
+                client.reads_ahead_no_more()
                 raise
-        except Error:
-            pass  # it is met again when the result is wanted
 
     def __enter__(self) -> Ahead[R]:
         return self
@@ -49,7 +48,7 @@ class Ahead(Generic[R]):
         begun = self._taken()
         if begun is not None:
             begun.leave()
-            self._client.put_back(begun.line)
+            self._give_back(begun)
 
     def result(self) -> R:
         """Wait for the answers, and go on to the end."""
@@ -61,8 +60,20 @@ class Ahead(Generic[R]):
                 return begun.end(self._client.timeout)
             begun.leave()
         finally:
-            self._client.put_back(begun.line)
+            self._give_back(begun)
         return self._client.run(self._make())
+
+    def _begin(self) -> None:
+        line = self._client.take_line()
+        try:
+            self._begun = line.begin(self._make(), self._client.timeout)
+        except BaseException:
+            self._client.put_back(line)
+            raise
+
+    def _give_back(self, begun: Begun[R]) -> None:
+        self._client.put_back(begun.line)
+        self._client.reads_ahead_no_more()
 
     def _taken(self) -> Begun[R] | None:
         """What was begun, once; nothing in a forked child, whose parent goes on with it."""

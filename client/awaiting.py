@@ -172,7 +172,7 @@ class AwaitingLine(Line):
         for waiting in sent:
             self._channel.abandon(waiting)
             future = waiting.answer.future
-            if not future.cancel() and not future.cancelled():
+            if not self.loop.is_closed() and not future.cancel() and not future.cancelled():
                 future.exception()  # taken note of: asyncio reports errors that nobody looked at
 
     async def _share(self, shared: Shared, deadline: float) -> None:

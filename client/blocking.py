@@ -88,7 +88,12 @@ class BlockingLine(Line):
         if not self._knows_workers:
             self._meet()
         deadline = monotonic() + timeout
-        return Begun(self, operation, [self._send(ask, deadline) for ask in cast("list[Ask]", next(operation))])
+        try:
+            return Begun(self, operation, [self._send(ask, deadline) for ask in cast("list[Ask]", next(operation))])
+        except BaseException:
+            self.abandon_all()
+            operation.close()
+            raise
 
     def answers(self, sent: list[Waiting]) -> list[Reply]:
         """The answers to these requests."""

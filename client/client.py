@@ -35,6 +35,8 @@ CONNECT_SECONDS = 5.0
 LINES_IDLE_MAX = 64
 """Lines kept for later calls; threads beyond that make and close their own."""
 
+AHEAD_MAX = 8
+"""Lines lent to iterations that read ahead; those beyond do not. One left half-way has its line until it is collected."""
 STRAIGHT_SOCKETS_MAX = 64
 """A line that begins while so many streams are open is relayed: each takes a file descriptor here and at a worker."""
 
@@ -126,6 +128,18 @@ class Client:
             return self._idle.pop()
         except IndexError:
             return self._new_line()
+
+    def may_read_ahead(self) -> bool:
+        """Whether one more line may be lent to an operation that is begun before its result is wanted."""
+        try:
+            self._ahead.pop()
+        except IndexError:
+            return False
+        return True
+
+    def reads_ahead_no_more(self) -> None:
+        """One that was lent is back."""
+        self._ahead.append(None)
 
     def put_back(self, line: BlockingLine) -> None:
         """This line is for others again."""
@@ -255,6 +269,7 @@ class Client:
         self._open: set[Any] = set()
         self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._idle: deque[BlockingLine] = deque()
+        self._ahead: deque[None] = deque([None] * AHEAD_MAX)
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingLine] = {}
         self._running_loop: Callable[[], Any] | None = None  # that of asyncio, once it is needed
 

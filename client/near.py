@@ -74,8 +74,9 @@ class Near:
         """
         try:
             file = self._opened(path, writes)
-        except OSError:
-            self.is_possible = self._is_proved
+        except OSError as error:
+            if path and isinstance(error, (FileNotFoundError, PermissionError)):
+                self.is_possible = self._is_proved
             return None
         self._is_proved = True
         return file

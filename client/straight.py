@@ -28,7 +28,10 @@ BUFFERS_MAX = 64
 def connected(address: str) -> socket.socket | None:
     """A stream to the worker at this address, if one listens there."""
     family, place = address_of(address)
-    stream = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        stream = socket.socket(family, socket.SOCK_STREAM)
+    except OSError:  # no descriptor is left
+        return None
     try:
         stream.connect(place)
     except OSError:

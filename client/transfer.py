@@ -79,6 +79,7 @@ def upload(place: Place, pieces: Pieces, progress: Progress | None) -> Operation
         asks = Chunks([place.ask(protocol.SEAL, blob_id, reference, patience)])
         if _taken(asks, (yield asks)):
             return reference
+        tries_file = False
     raise lost(place)
 
 
@@ -112,6 +113,9 @@ def _write_file(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress
             yield Tell(release(place, blob_id))
             return None
         _tell(progress, start + STEP_BYTES, size)
+        filled = start + STEP_BYTES
+        if filled < size and (yield from _ask(place, protocol.MAKE_FILE, Chunk(blob_id, filled, size))) is None:
+            return None
     return crc
 
 
@@ -121,7 +125,7 @@ def _fill(file: File, parts: list[memoryview], crc: int, syncs: bool) -> int | N
         for part in parts:
             for at in range(0, len(part), PIECE_BYTES):
                 piece: Buffer = part[at : at + PIECE_BYTES]
-                if not part.readonly:  # then it may change between its being checked and its being written
+                if type(part.obj) is not bytes:  # then it may change between its being checked and its being written
                     piece = bytes(piece)
                 crc = crc32(piece, crc)
                 while piece:

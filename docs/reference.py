@@ -77,7 +77,9 @@ INTERNAL = {
     *(
         "run",
         "run_awaiting",
+        "may_read_ahead",
         "put_back",
+        "reads_ahead_no_more",
         "revive",
         "take_line",
         "roster",

@@ -96,11 +96,15 @@ class Blobs:
             self._or_drop(chunk.id, lambda: self._files.write(chunk.id, chunk.offset, data))
 
     def make_file(self, session: bytes, chunk: Chunk, elapsed: float) -> FileToFill:
-        """A file that the client of a blob shall write. Nothing is made for one that is sealed."""
-        if chunk.offset:
-            raise ProtocolError("a file is made to be filled from its beginning")
-        if self._uploading(session, chunk, elapsed) is None:
+        """A file that the client of a blob shall write, or has filled up to this offset. Nothing is made for one that is
+        sealed.
+        """
+        if chunk.offset > chunk.size:
+            raise ProtocolError("a file that is filled beyond the end of its blob")
+        upload = self._uploading(session, chunk, elapsed)
+        if upload is None:
             return FileToFill(b"", False)
+        upload.received = max(upload.received, chunk.offset)
         return self._or_drop(chunk.id, lambda: self._files.make(chunk.id))
 
     def seal(self, reference: Reference) -> bool:

@@ -87,8 +87,27 @@ def test_a_file_that_nobody_goes_on_with_goes(driver: Driver) -> None:
     until(lambda: not path.exists())
 
 
+def test_a_file_that_is_filled_slowly_stays(driver: Driver) -> None:
+    path = made(driver)
+    for filled in range(1, 4):
+        driver.wait(blobs.UPLOAD_IDLE_SECONDS * 0.8)
+        assert driver.ask(protocol.MAKE_FILE, Chunk(ID, filled, len(VALUE)).pack()).status == protocol.OK
+    path.write_bytes(VALUE)
+    assert sealed(driver).status == protocol.OK
+
+
+def test_a_client_tells_how_far_it_has_filled_a_file_and_goes_on_in_chunks_if_it_was_dropped(driver: Driver) -> None:
+    def drop() -> None:
+        driver.wait(blobs.UPLOAD_IDLE_SECONDS)
+
+    near = Near(is_possible=True, opened=lambda path, writes: Wrapped(path, writes, drop))
+    reference = carried_out(driver, upload(place(near), Pieces([LARGE]), None))
+    until(lambda: driver.files.names() == [reference[1:17]])
+
+
 def test_no_file_is_made_without_room_or_from_its_middle(driver: Driver, tmp_path: Path) -> None:
-    assert driver.ask(protocol.MAKE_FILE, Chunk(ID, 1, 10).pack()).status == protocol.MALFORMED
+    assert driver.ask(protocol.MAKE_FILE, Chunk(ID, 1, 10).pack()).status == protocol.UNKNOWN_BLOB
+    assert driver.ask(protocol.MAKE_FILE, Chunk(ID, 11, 10).pack()).status == protocol.MALFORMED
     assert driver.ask(protocol.MAKE_FILE, Chunk(ID, 0, protocol.OBJECT_BYTES_MAX + 1).pack()).status == protocol.TOO_LARGE
     driver.worker.refuse_values("the disk is full")
     assert driver.ask(protocol.MAKE_FILE, ALL).status == protocol.NO_ROOM
@@ -207,15 +226,17 @@ def test_what_no_disk_takes_is_left_to_the_worker_and_its_file_goes(driver: Driv
     until(lambda: driver.files.names() == [reference[1:17]])
 
 
-def test_what_its_caller_changes_while_it_is_written_is_stored_as_it_was_written(driver: Driver) -> None:
+@pytest.mark.parametrize("seen_as", [bytearray, lambda memory: memoryview(memory).toreadonly()])
+def test_what_its_caller_changes_while_it_is_written_is_stored_as_it_was_written(driver: Driver, seen_as: Any) -> None:
     value = bytearray(3_000_000)
+    shown = value if seen_as is bytearray else seen_as(value)
 
     def change() -> None:
         for at in range(0, len(value), 1_000):
             value[at] ^= 0xFF
 
     near = Near(is_possible=True, opened=lambda path, writes: Wrapped(path, writes, change))
-    reference = carried_out(driver, upload(place(near), Pieces([value]), None))
+    reference = carried_out(driver, upload(place(near), Pieces([shown]), None))
     assert driver.ask(protocol.PUT, KEY, reference).status == protocol.OK
     of = Reference(reference[1:17], len(value), int.from_bytes(reference[25:], "little"))
     assert len(carried_out(driver, download(place(near), of, None))) == len(value)

@@ -16,6 +16,7 @@ from holdall import Dict
 from holdall.client import ahead, operations
 from holdall.client.ahead import Ahead
 from holdall.client.blocking import BlockingLine
+from holdall.client.client import AHEAD_MAX
 
 ENTRIES = 100
 PAGE = 20
@@ -118,6 +119,38 @@ def test_a_client_may_be_closed_while_pages_are_on_their_way(full: Dict[Any, Any
     del items
     gc.collect()
     assert client._context.closed
+
+
+def test_of_many_iterations_at_once_some_read_ahead(full: Dict[Any, Any]) -> None:
+    client = full.connected()
+    iterations = [iter(full) for _ in range(AHEAD_MAX + 5)]
+    keys = [{next(each)} for each in iterations]
+    assert len(client._ahead) == 0
+    for seen, each in zip(keys, iterations, strict=True):
+        assert seen | set(each) == set(range(ENTRIES))
+    assert len(client._ahead) == AHEAD_MAX
+
+
+def test_one_that_is_interrupted_when_it_begins_leaves_nothing_behind(
+    full: Dict[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = BlockingLine._send
+    sent: list[Any] = []
+
+    def interrupted(line: BlockingLine, ask: Any, deadline: float) -> Any:
+        sent.append(ask)
+        if len(sent) == 4:
+            raise KeyboardInterrupt
+        return send(line, ask, deadline)
+
+    monkeypatch.setattr(BlockingLine, "_send", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(iter(full))
+    monkeypatch.setattr(BlockingLine, "_send", send)
+    client = full.connected()
+    assert [len(line._channel.waiting) for line in client._idle] == [0] * len(client._idle)
+    assert len(client._ahead) == AHEAD_MAX
+    assert set(full) == set(range(ENTRIES))
 
 
 def test_awaited_iteration_reads_ahead_and_may_be_left(full: Dict[Any, Any]) -> None:
