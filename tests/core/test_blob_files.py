@@ -12,7 +12,7 @@ from zlib import crc32
 import pytest
 
 from holdall import protocol
-from holdall.blob import Chunk, Reference
+from holdall.blob import Chunk, Reference, chunk_of
 from holdall.bodies import FileToFill, decode
 from holdall.client.near import Near, _opened
 from holdall.client.pieces import Pieces
@@ -96,7 +96,20 @@ def test_a_file_that_is_filled_slowly_stays(driver: Driver) -> None:
     assert sealed(driver).status == protocol.OK
 
 
-def test_a_client_tells_how_far_it_has_filled_a_file_and_goes_on_in_chunks_if_it_was_dropped(driver: Driver) -> None:
+def test_a_client_tells_how_far_it_has_filled_a_file(driver: Driver) -> None:
+    uploading = upload(place(Near(is_possible=True)), Pieces([LARGE]), None)
+    told: list[int] = []
+    asked: Any = next(uploading)
+    while len(told) < 2:
+        if isinstance(asked, list):
+            told += [chunk_of(ask.data).offset for ask in asked if ask.opcode == protocol.MAKE_FILE]
+            asked = uploading.send([driver.ask(ask.opcode, ask.data, ask.value) for ask in asked])
+        else:
+            asked = uploading.send(asked.do())
+    assert told == [0, STEP_BYTES]
+
+
+def test_a_client_goes_on_in_chunks_if_its_file_was_dropped(driver: Driver) -> None:
     def drop() -> None:
         driver.wait(blobs.UPLOAD_IDLE_SECONDS)
 
