@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Generic
 
@@ -34,12 +35,11 @@ class Ahead(Generic[R]):
         self._begun: Begun[R] | None = None
         if client.may_read_ahead():
             try:
-                self._begin()
-            except Error:
-                client.reads_ahead_no_more()  # the error is met again when the result is wanted
-            except BaseException:
-                client.reads_ahead_no_more()
-                raise
+                with suppress(Error):  # it is met again when the result is wanted
+                    self._begin()
+            finally:
+                if self._begun is None:
+                    client.reads_ahead_no_more()
 
     def __enter__(self) -> Ahead[R]:
         return self

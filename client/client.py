@@ -129,6 +129,13 @@ class Client:
         except IndexError:
             return self._new_line()
 
+    def put_back(self, line: BlockingLine) -> None:
+        """This line is for others again."""
+        if self.is_closed or len(self._idle) >= LINES_IDLE_MAX:
+            self._give_up(line)
+        else:
+            self._idle.append(line)
+
     def may_read_ahead(self) -> bool:
         """Whether one more line may be lent to an operation that is begun before its result is wanted."""
         try:
@@ -140,13 +147,6 @@ class Client:
     def reads_ahead_no_more(self) -> None:
         """One that was lent is back."""
         self._ahead.append(None)
-
-    def put_back(self, line: BlockingLine) -> None:
-        """This line is for others again."""
-        if self.is_closed or len(self._idle) >= LINES_IDLE_MAX:
-            self._give_up(line)
-        else:
-            self._idle.append(line)
 
     def call(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
         """An operation to be awaited, on any loop."""

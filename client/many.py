@@ -69,15 +69,12 @@ class _Many:
         self._sent: list[tuple[_Group, Ask]] = []
         self._left: list[_Group] = []
         self._refused: list[tuple[_Group, Ask, Reply]] = []
-        self._popped: list[tuple[_Group, Reply]] = []
 
     def ask(self, groups: Iterable[_Group]) -> Operation[None]:
         """Ask for these keys, until there is an answer for each."""
         while groups:
-            self._left, self._sent, self._refused, self._popped = [], [], [], []
+            self._left, self._sent, self._refused = [], [], []
             yield Flow(self._asks(groups), self._take)
-            for group, reply in self._popped:
-                self._keep(group, reply)
             for group, ask, reply in self._refused:
                 self._keep(group, (yield from settled(self._handle, ask, reply)))
             groups = self._left
@@ -93,8 +90,6 @@ class _Many:
         group, ask = self._sent[at]
         if reply.status > protocol.EXISTS:
             self._refused.append((group, ask, reply))
-        elif self._opcode == protocol.POP_MANY:  # one that cannot be read must not keep others, which are gone, from coming
-            self._popped.append((group, reply))
         else:
             self._keep(group, reply)
 

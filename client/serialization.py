@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from pickle import dumps, loads
+from pickle import loads
 from typing import Any
 
 from holdall import blob, keys, values
@@ -15,7 +15,6 @@ from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, Buffer
 
 WARNING_BYTES = 5 * 1024 * 1024
 """What the documentation recommends to stay under."""
-_SMALL = frozenset((int, float, bool, type(None)))
 _warned = False
 
 
@@ -62,11 +61,6 @@ def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:
 
 def encode_value(of: str, key: object, value: object) -> bytes | Pieces:
     """The bytes of a value; those of a blob in pieces. Raises SerializationError if it cannot be pickled."""
-    kind = type(value)
-    if kind in _SMALL or ((kind is str or kind is bytes) and len(value) <= values.OUT_OF_BAND_BYTES_MIN):  # type: ignore[arg-type]
-        data = dumps(value, values.PROTOCOL)
-        if len(data) <= blob.BLOB_BYTES_MIN:
-            return data
     try:
         parts = values.parts(value)
     except Exception as error:
@@ -74,7 +68,8 @@ def encode_value(of: str, key: object, value: object) -> bytes | Pieces:
             f"the value of {shown(key)} for {of} cannot be pickled: {_reason(error)}; nothing was sent"
         ) from error
     if len(parts) == 1 and len(parts[0]) <= blob.BLOB_BYTES_MIN:
-        return bytes(parts[0])
+        only = parts[0]
+        return only if type(only) is bytes else bytes(only)
     return Pieces(parts) if sum(map(len, parts)) > blob.BLOB_BYTES_MIN else values.join(parts)
 
 

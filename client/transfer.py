@@ -104,17 +104,19 @@ def _write_file(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress
         return None
     path, syncs = decode(FileToFill, reply.payload)
     file = place.near.open(fsdecode(path), writes=True)
-    crc = None if file is None else 0
+    if file is None:
+        yield Tell(release(place, blob_id))
+        return None
+    crc = 0
     for start in range(0, size, STEP_BYTES):
-        parts = pieces.parts(start, min(STEP_BYTES, size - start))
-        if file is not None and crc is not None:
-            crc = yield Work(partial(_fill, file, parts, crc, syncs))
-        if crc is None:  # this client does not reach it, or the disk is full: the worker knows what to say about that
+        end = min(start + STEP_BYTES, size)
+        written: int | None = yield Work(partial(_fill, file, pieces.parts(start, end - start), crc, syncs))
+        if written is None:  # the disk is full, for example: the worker knows what to say about that
             yield Tell(release(place, blob_id))
             return None
-        _tell(progress, start + STEP_BYTES, size)
-        filled = start + STEP_BYTES
-        if filled < size and (yield from _ask(place, protocol.MAKE_FILE, Chunk(blob_id, filled, size))) is None:
+        crc = written
+        _tell(progress, end, size)
+        if end < size and (yield from _ask(place, protocol.MAKE_FILE, Chunk(blob_id, end, size))) is None:
             return None
     return crc
 

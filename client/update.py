@@ -12,9 +12,8 @@ from holdall.client import transfer
 from holdall.client.ask import Ask, Operation
 from holdall.client.exchange import all_of, place_of
 from holdall.client.pieces import Pieces
-from holdall.client.serialization import WARNING_BYTES, check_size, encode_key, encode_value, key_object
+from holdall.client.serialization import check_size, encode_key, encode_value, key_object
 from holdall.errors import Error, RequestSizeError
-from holdall.protocol import KEY_BYTES_MAX
 from holdall.slots import key_hash, owners, slot_of
 
 if TYPE_CHECKING:
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 UPDATE_ROUND_BYTES = 4 * protocol.UPDATE_BYTES_MAX
 """The messages of an update that are on their way at once."""
-SHORT_KEY_CHARACTERS = KEY_BYTES_MAX // 4
-SMALL_VALUE_BYTES = WARNING_BYTES // 2
-"""An entry with a smaller value has no size that matters."""
 
 
 Entry = tuple[bytes, Union[bytes, None], Union[bytes, Pieces]]
@@ -66,16 +62,10 @@ def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exi
 
 
 def _encoded(of: str, key: object, value: object) -> Entry:
-    """An entry. Short strings and small values take no detour."""
-    if type(key) is str and len(key) < SHORT_KEY_CHARACTERS and key.isascii():
-        data, shown_as = b"s" + key.encode(), None
-    else:
-        encoded = encode_key(of, key)
-        data, shown_as = encoded.data, None if encoded.exact else key_object(of, key, encoded)
-    field = encode_value(of, key, value)
-    if len(field) > SMALL_VALUE_BYTES:
-        check_size(of, key, _size((data, shown_as, field)))
-    return data, shown_as, field
+    encoded = encode_key(of, key)
+    entry = encoded.data, None if encoded.exact else key_object(of, key, encoded), encode_value(of, key, value)
+    check_size(of, key, _size(entry))
+    return entry
 
 
 def _put_groups(

@@ -85,6 +85,7 @@ def test_a_file_that_nobody_goes_on_with_goes(driver: Driver) -> None:
     path = made(driver)
     driver.wait(blobs.UPLOAD_IDLE_SECONDS)
     until(lambda: not path.exists())
+    assert sealed(driver).status == protocol.UNKNOWN_BLOB
 
 
 def test_a_file_that_is_filled_slowly_stays(driver: Driver) -> None:
@@ -116,6 +117,7 @@ def test_a_client_goes_on_in_chunks_if_its_file_was_dropped(driver: Driver) -> N
     near = Near(is_possible=True, opened=lambda path, writes: Wrapped(path, writes, drop))
     reference = carried_out(driver, upload(place(near), Pieces([LARGE]), None))
     until(lambda: driver.files.names() == [reference[1:17]])
+    assert driver.read(reference[1:17], len(LARGE)) == LARGE
 
 
 def test_no_file_is_made_without_room_or_from_its_middle(driver: Driver, tmp_path: Path) -> None:
