@@ -270,7 +270,7 @@ class Dict(Operators[K, V]):
 
     @twin
     def get_many(self, keys: Iterable[K]) -> Operation[dict[K, V]]:
-        """The values of many keys: those that are there. One message to each worker, for any number of keys of usual size.
+        """The values of many keys: those that are there, in the order of `keys`. While workers read some, others are decoded.
 
         Raises:
             DeserializationError: a value cannot be read in this process.
@@ -284,11 +284,13 @@ class Dict(Operators[K, V]):
 
     @twin
     def pop_many(self, keys: Iterable[K]) -> Operation[dict[K, V]]:
-        """Remove many keys and return the values of those that were there. Each value goes to exactly one caller.
+        """Remove many keys and return the values of those that were there, in the order of `keys`. Each value goes to exactly
+        one caller.
 
         Raises:
-            DeserializationError: a value cannot be read in this process; all the keys' values are removed all the same.
-            TimeoutError: some worker did not answer; the message says how many did.
+            DeserializationError: a value cannot be read in this process; it and those that were asked for along with it, some
+                hundreds to thousands of keys, are removed all the same.
+            TimeoutError: some worker did not answer; what others have removed is lost with the call.
 
         >>> d = Dict.from_name("kv", create_if_missing=True)
         >>> d["a"] = 1

@@ -38,22 +38,24 @@ class _Blob(NamedTuple):
 
 
 def get_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
+    asked = list(keys)
     many = _Many(handle, protocol.GET_MANY, "get many of", handle.id or (yield from handle.hydration()))
-    yield from many.ask(_grouped(handle, list(keys)))
+    yield from many.ask(_grouped(handle, asked))
     for key, data, reference in many.blobs:
         value = yield from read_whole(handle, key, data, ABSENT, None, reference)
         if value is not ABSENT:
             many.found[key] = value
-    return many.found
+    return many.in_order_of(asked)
 
 
 def pop_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
+    asked = list(keys)
     many = _Many(handle, protocol.POP_MANY, "pop many of", handle.id or (yield from handle.hydration()))
-    yield from many.ask(list(_grouped(handle, list(keys))))  # nothing is removed before all keys are known to be good
+    yield from many.ask(list(_grouped(handle, asked)))  # nothing is removed before all keys are known to be good
     for key, data, reference in many.blobs:
         whole = yield from taken_over(place_of(handle, many.verb, key, data), reference)
         many.found[key] = decode_value(handle.label, key, whole)
-    return many.found
+    return many.in_order_of(asked)
 
 
 class _Many:
@@ -78,6 +80,11 @@ class _Many:
             for group, ask, reply in self._refused:
                 self._keep(group, (yield from settled(self._handle, ask, reply)))
             groups = self._left
+
+    def in_order_of(self, keys: list[object]) -> dict[Any, Any]:
+        """What was found, in this order, whichever worker answered first."""
+        found = self.found
+        return {key: found[key] for key in keys if key in found}
 
     def _asks(self, groups: Iterable[_Group]) -> Iterator[Ask]:
         for group in groups:

@@ -36,6 +36,14 @@ def test_get_many_finds_what_is_there(d: Dict[Any, Any]) -> None:
     assert d.get_many(["x", 1.0, True, 1]) == {1: "1"}
 
 
+def test_many_come_in_the_order_in_which_they_are_asked_for(d: Dict[Any, Any]) -> None:
+    d.update({number: "x" * (300_000 if number == 7 else 1) for number in range(1000)})
+    wanted = [*range(999, -1, -3), "missing", *range(0, 999, 3)]
+    there = list(dict.fromkeys(key for key in wanted if key != "missing"))
+    assert list(d.get_many(wanted)) == there
+    assert list(d.pop_many(wanted)) == there
+
+
 def test_get_many_of_more_than_fits_an_answer(d: Dict[Any, Any]) -> None:
     d.put_many((number, bytes([number]) * 300_000) for number in range(40))
     assert d.get_many(range(40)) == {number: bytes([number]) * 300_000 for number in range(40)}
