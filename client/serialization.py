@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pickle import loads
 from typing import Any
@@ -135,8 +136,16 @@ def check_size(of: str, key: object, size: int) -> None:
             f"{shown(key)} and its value have {size:,} bytes as pickled, and {of} is best for objects under "
             f"{WARNING_BYTES >> 20} MiB: keep a file and store its path",
             LargeValueWarning,
-            stacklevel=2,
+            stacklevel=_frames_of_ours(),
         )
+
+
+def _frames_of_ours() -> int:
+    """How far up its caller is called from outside this package, as `warnings.warn` counts; in an event loop, from asyncio."""
+    frame, depth = sys._getframe(1), 1  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def _unreadable(of: str, key: object, error: Exception) -> DeserializationError:

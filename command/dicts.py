@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.text import Text
 from holdall import Dict, protocol, settings
 from holdall.client.ask import shown
 from holdall.client.client import Client
+from holdall.client.transfer import Progress as Progressed
 from holdall.errors import Error, InvalidError, NotFoundError
 from holdall.service.address import is_listening
 
@@ -139,39 +141,55 @@ def ttl(name: str, seconds: float | None, environment: str | None) -> None:
 @dict_group.command()
 @_name_argument
 @click.argument("key")
+@click.option("--output", "-o", type=click.File("wb", lazy=True), help="Write it, bytes or text, to this file; '-': as it is.")
 @_literal
 @_environment
 @_json
-def get(name: str, key: str, literal: bool, environment: str | None, as_json: bool) -> None:
+def get(name: str, key: str, output: IO[bytes] | None, literal: bool, environment: str | None, as_json: bool) -> None:
     """Print the value of a key."""
     d = _existing(name, environment)
     wanted = _key(key, literal)
-    console, columns = Console(stderr=True), (DownloadColumn(), BarColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        bar = bars.add_task("", visible=False)  # a small value shows none
-
-        def progressed(done: int, total: int) -> None:
-            bars.update(bar, completed=done, total=total, visible=True)
-
+    with _bar() as progressed:
         value: Any = d.get(wanted, _MISSING, progress=progressed)
     if value is _MISSING:
         raise NotFoundError(f"there is no key {shown(wanted)} in Dict {name!r}")
-    if as_json:
+    if output is not None:
+        content = _content(value)  # before the file is opened, which empties it
+        output.write(content)
+    elif as_json:
         _print_json(value)
     else:
-        click.echo(value.encode("utf-8", "backslashreplace") if isinstance(value, str) else repr(value))
+        click.echo(_content(value) if isinstance(value, str) else repr(value))
 
 
 @dict_group.command()
 @_name_argument
 @click.argument("key")
-@click.argument("value")
+@click.argument("value", required=False)
+@click.option("--input", "-i", "file", type=click.File("rb"), help="Store the bytes of this file; '-': of standard input.")
 @click.option("--skip-if-exists", is_flag=True, help="Store it only if the key is missing; exit status 1 if it is not.")
 @_literal
 @_environment
-def put(name: str, key: str, value: str, skip_if_exists: bool, literal: bool, environment: str | None) -> None:
-    """Store a value."""
-    stored = _existing(name, environment).put(_key(key, literal), _read(value, literal), skip_if_exists=skip_if_exists)
+def put(
+    name: str,
+    key: str,
+    value: str | None,
+    file: IO[bytes] | None,
+    skip_if_exists: bool,
+    literal: bool,
+    environment: str | None,
+) -> None:
+    """Store a value: VALUE, or the bytes of a file."""
+    if value is not None and file is None:
+        content = _read(value, literal)
+    elif file is not None and value is None:
+        content = file.read(protocol.OBJECT_BYTES_MAX + 1)  # one byte more than may be is enough to be told so
+    else:
+        raise click.UsageError("give either a VALUE or a file with --input")
+    d = _existing(name, environment)
+    wanted = _key(key, literal)
+    with _bar() as progressed:
+        stored = d.put(wanted, content, skip_if_exists=skip_if_exists, progress=progressed)
     if not stored:
         raise click.ClickException(f"the key {key!r} exists")
 
@@ -222,6 +240,24 @@ def delete(name: str, allow_missing: bool, yes: bool, environment: str | None) -
     """Delete a Dict and all that is in it."""
     _confirm(f"Delete Dict {name!r} and all that is in it?", yes)
     Dict.objects.delete(name, allow_missing=allow_missing, environment_name=environment)
+
+
+@contextmanager
+def _bar() -> Generator[Progressed, None, None]:
+    """What shows people how far the value is, if it is a large one."""
+    console, columns = Console(stderr=True), (DownloadColumn(), BarColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("", visible=False)
+        yield lambda done, total: bars.update(bar, completed=done, total=total, visible=True)
+
+
+def _content(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace")
+    try:
+        return bytes(memoryview(value))
+    except TypeError:
+        raise InvalidError(f"only bytes and strings can be written to a file, the value is {shown(value)}") from None
 
 
 def _duration(seconds: float | None) -> str:

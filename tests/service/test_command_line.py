@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,27 @@ def test_keys_are_strings_and_on_request_literals(d: Dict[Any, Any], name: str) 
     assert "literal" in failed("get", name, "-l", "no literal")
     assert "exists" in failed("put", name, "1", "other", "--skip-if-exists")
     assert d["1"] == "text"
+
+
+def test_a_file_is_stored_and_written_whatever_its_size(d: Dict[Any, Any], name: str, tmp_path: Path) -> None:
+    stored, written = tmp_path / "stored", tmp_path / "written"
+    stored.write_bytes(random.Random(1).randbytes(3 * 1024 * 1024))
+    done("put", name, "file", "--input", str(stored))
+    assert d["file"] == stored.read_bytes()
+    done("get", name, "file", "--output", str(written))
+    assert written.read_bytes() == stored.read_bytes()
+    done("put", name, "piped", "-i", "-", answer="text")
+    assert (d["piped"], done("get", name, "piped", "-o", "-")) == (b"text", "text")
+
+
+def test_what_is_no_content_of_a_file_is_refused(d: Dict[Any, Any], name: str, tmp_path: Path) -> None:
+    d["number"] = 1
+    assert "bytes and strings" in failed("get", name, "number", "-o", str(tmp_path / "written"))
+    assert not (tmp_path / "written").exists()
+    for arguments in ((), ("value", "--input", __file__)):
+        result = call("put", name, "key", *arguments)
+        assert (result.exit_code, "either" in result.stderr) == (2, True)
+    assert "key" not in d
 
 
 def test_items_come_as_a_table_as_lines_and_as_json(d: Dict[Any, Any], name: str) -> None:

@@ -209,6 +209,7 @@ def test_values_above_5_mib_give_one_warning_per_process(d: Dict[Any, Any], monk
         d["key"] = bytes(serialization.WARNING_BYTES)
     assert [each.category for each in caught] == [LargeValueWarning]
     assert "best for objects under 5 MiB" in str(caught[0].message)
+    assert caught[0].filename == __file__  # the caller's line, not one of holdall's
 
 
 def test_progress_is_told_up_to_the_end(d: Dict[Any, Any], by_file: bool) -> None:
