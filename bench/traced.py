@@ -35,8 +35,8 @@ class TracedLoop(loop.Loop):
             self.times.extend((woken, perf_counter_ns()))
         return taken
 
-    def _tick(self, messages: Any) -> Any:
-        answers = super()._tick(messages)
+    def _tick(self, messages: Any, *, behind: bool) -> Any:
+        answers = super()._tick(messages, behind=behind)
         self.times.append(perf_counter_ns())
         return answers
 

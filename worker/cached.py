@@ -7,7 +7,7 @@ A row that is known to be missing is kept too, as None. The worker is the only o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from holdall.worker.store import Changes, Snapshot, Store
@@ -54,8 +54,11 @@ class CachedStore:
         return found
 
     def write(self, changes: Changes, sync: bool) -> None:
-        self._store.write(changes, sync)
+        self.prepare(changes, sync)()
+
+    def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
         self._keep(changes)
+        return self._store.prepare(changes, sync)
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._store.scan(start)

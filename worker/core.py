@@ -2,6 +2,9 @@
 
 A tick takes what was found waiting, decides each request in order, writes everything in one batch, and only then gives
 out the answers: nothing is answered before it is as durable as promised.
+
+Who only reads waits neither for that nor for the disk: before a tick, and while its batch is being written, `read` answers
+what tells of nothing that is not written yet, and was not sent behind something that has to wait.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from holdall.worker.refused import Refused
 from holdall.worker.snapshots import Snapshots
 from holdall.worker.store import Store
 from holdall.worker.sweeper import Sweeper
-from holdall.worker.transaction import Transaction
+from holdall.worker.transaction import Transaction, Unwritten
 
 BATCH_REQUESTS_MAX = 1_000
 """Requests in one BATCH message."""
@@ -60,6 +63,13 @@ HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.FIND: catalog.find,
     protocol.CHANGE_TTL: catalog.change_ttl,
 }
+_READS = frozenset(bytes([opcode]) for opcode in (protocol.GET, protocol.GET_MANY, protocol.CONTAINS))
+"""Opcodes that `read` carries out."""
+_WRITTEN_MEANWHILE = _READS.union(
+    bytes([opcode]) for opcode in (protocol.PUT, protocol.PUT_MANY, protocol.SET_DEFAULT, protocol.POP, protocol.POP_MANY)
+)
+"""Opcodes that change entries one by one, and nothing else that a read looks at."""
+_WRITES = frozenset(bytes([opcode]) for opcode in protocol.WRITES)
 _NOT_REMEMBERED = frozenset((protocol.UNAVAILABLE, protocol.MALFORMED))
 """Statuses after which the same numbers may be decided anew. UNKNOWN_DICT is none of them: its client asks again with new
 numbers, and a second copy of the old request that is still on its way must not be carried out besides.
@@ -102,27 +112,62 @@ class Worker:
         self._sync = sync
         self._transaction = Transaction(store, sync=sync, files=files)
         self._asker = Message(None, b"", b"")
+        self._decided: list[Answer] = []
         self._sealing: dict[bytes, dict[tuple[Any, bytes, int], None]] = {}
         self._snapshots = Snapshots(store)
         self._sweeper = Sweeper(store, self._transaction)
 
+    def read(self, messages: list[Message], now: float) -> tuple[list[Answer], list[Message]]:
+        """Carry out those that only read. Returns their answers, and the messages that are left for a tick: all others, what
+        the same client sent behind them, and reads that must wait for what is being written, or write themselves.
+        """
+        transaction = self._transaction
+        transaction.advance(now)
+        transaction.only_reads = True
+        answers: list[Answer] = []
+        left: list[Message] = []
+        waiting: set[tuple[Any, bytes]] = set()
+        for message in messages:
+            heads = _heads(message.head, message.payload)
+            reads = {head[1:2] for head in heads} <= _READS if len(heads) > 1 else message.head[1:2] in _READS
+            if reads and not (waiting and (message.origin, message.route) in waiting):
+                try:
+                    answers += self._answers(message, heads)
+                    continue
+                except Unwritten:
+                    pass
+            left.append(message)
+            waiting.add((message.origin, message.route))
+        transaction.only_reads = False
+        return answers, left
+
     def tick(self, messages: Iterable[Message], now: float) -> list[Answer]:
         """Carry out these requests. Raises CommitFailed when the store fails: then only `refuse` may be called."""
+        write = self.begin(messages, now)
+        if write is not None:
+            write()
+        return self.end()
+
+    def begin(self, messages: Iterable[Message], now: float) -> Callable[[], None] | None:
+        """Decide these requests. Returns what writes that, to be called once and followed by `end`. It raises CommitFailed."""
         self._transaction.advance(now)
         if self._snapshots.held:
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
-        answers: list[Answer] = []
         for message in messages:
             self._asker = message
-            if _is_batch(message.head):
-                replies = self._batch(message.head, message.payload)
-                answers.extend(Answer(message.origin, message.route, each) for each in replies)
-                continue
-            reply = self._reply(message.head, message.payload)
-            if reply is not None:
-                answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
-        self._transaction.commit()
+            self._decided += self._answers(message, _heads(message.head, message.payload))
+        return self._transaction.begin_commit()
+
+    def end(self) -> list[Answer]:
+        """What `begin` has decided is written. Returns the answers."""
+        if self._transaction.is_in_flight:
+            self._transaction.end_commit()
+        answers, self._decided = self._decided, []
         return answers
+
+    def may_read_meanwhile(self, messages: list[Message]) -> bool:
+        """Whether what these messages write can be written while others are read, by `read` alone."""
+        return not self._snapshots.held and all(_opcodes(message) <= _WRITTEN_MEANWHILE for message in messages)
 
     def sealed(self) -> list[Answer]:
         """The answers that waited for blobs to be sealed, and can be given now."""
@@ -221,13 +266,27 @@ class Worker:
         """Make everything answered so far survive a power cut."""
         self._transaction.flush()
 
-    def _batch(self, head: bytes, payload: Buffer | None) -> list[list[Buffer]]:
-        """The replies to the requests in a BATCH: in messages of bounded size, large payloads in messages of their own."""
+    def _answers(self, message: Message, heads: list[bytes]) -> list[Answer]:
+        """The answers to a message with these heads."""
+        self.handled += len(heads)
+        if not _is_batch(message.head):
+            reply = self._reply(message.head, message.payload)
+            return [] if reply is None else [Answer(message.origin, message.route, protocol.pack_reply(reply))]
+        replies = self._batch(heads) if heads else self._no_batch(message)
+        return [Answer(message.origin, message.route, each) for each in replies]
+
+    def _no_batch(self, message: Message) -> list[list[Buffer]]:
+        """The reply to a BATCH without any heads, which is malformed, or empty."""
         try:
-            heads = _batched_heads(head, payload)
+            _batched_heads(message.head, message.payload)
         except ProtocolError as error:
             self.malformed += 1
-            return [protocol.pack_reply(Reply(protocol.MALFORMED, protocol.sequence_of(head), 0, str(error).encode()))]
+            sequence = protocol.sequence_of(message.head)
+            return [protocol.pack_reply(Reply(protocol.MALFORMED, sequence, 0, str(error).encode()))]
+        return []
+
+    def _batch(self, heads: list[bytes]) -> list[list[Buffer]]:
+        """The replies to the requests in a BATCH: in messages of bounded size, large payloads in messages of their own."""
         messages: list[list[Buffer]] = []
         together: list[Buffer] = []
         size = 0
@@ -250,7 +309,6 @@ class Worker:
 
     def _reply(self, head: bytes, payload: Buffer | None) -> Reply | None:
         """The reply to this request; None if `sealed` gives it out."""
-        self.handled += 1
         try:
             request = protocol.parse_request(head, payload)
             if request.opcode == protocol.SEAL:
@@ -307,7 +365,12 @@ def _is_batch(head: bytes) -> bool:
 
 
 def _writes(message: Message) -> bool:
-    return any(len(head) > 1 and head[1] in protocol.WRITES for head in _heads(message.head, message.payload))
+    return not _opcodes(message).isdisjoint(_WRITES)
+
+
+def _opcodes(message: Message) -> set[bytes]:
+    """The opcodes in a message; of one that is malformed, none."""
+    return {head[1:2] for head in _heads(message.head, message.payload)}
 
 
 def _heads(head: bytes, payload: Buffer | None) -> list[bytes]:

@@ -60,15 +60,23 @@ class LevelDBStore:
             raise self._translated("be read", error) from None
 
     def write(self, changes: Changes, sync: bool) -> None:
-        try:
-            with self._db.write_batch(transaction=True, sync=sync) as batch:
-                for row, value in changes.items():
-                    if value is None:
-                        batch.delete(row)
-                    else:
-                        batch.put(row, value)
-        except plyvel.Error as error:
-            raise self._translated("be written", error) from None
+        self.prepare(changes, sync)()
+
+    def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
+        batch = self._db.write_batch(sync=sync)
+        for row, value in changes.items():
+            if value is None:
+                batch.delete(row)
+            else:
+                batch.put(row, value)
+
+        def write() -> None:
+            try:
+                batch.write()
+            except plyvel.Error as error:
+                raise self._translated("be written", error) from None
+
+        return write
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._scan(self._db, start)

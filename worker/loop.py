@@ -29,6 +29,7 @@ from holdall.worker.peers import Peers
 from holdall.worker.relay import Relay
 from holdall.worker.space import Space
 from holdall.worker.transaction import CommitFailed
+from holdall.worker.writer import Writer
 
 BYTES_PER_TICK = 8 * 1024 * 1024
 """Bounds a tick's time and memory, its answers with chunks of blobs included; what is left waits for the next one."""
@@ -41,6 +42,8 @@ LOCK_SECONDS = 5.0
 """How long a worker waits for its predecessor, whose service was killed, to write what it has and end."""
 FLUSH_SECONDS = 1.0
 """How often what was written without a sync is made to survive a power cut: by `--sync interval`, and touches in any mode."""
+SHARED_SECONDS = 1.0
+"""How long after two clients asked in turns it is worth a thread's wake-up that one reads while the other's batch is synced."""
 
 if TYPE_CHECKING:
     from socket import socket
@@ -80,6 +83,12 @@ class Loop:
         self._instance = secrets.token_bytes(16)
         self._watch = Watch(child, Door(settings.address))
         self._wake = self._watch.waker()
+        self._writer = Writer(self._wake)
+        self._writing: list[Message] = []
+        self._waiting: list[Message] = []
+        self._waiting_bytes = 0
+        self._asker: tuple[Any, bytes] | None = None
+        self._shared_until = 0.0
         self._relay = Relay(dealer, self._watch, lambda relay, frames: self._worker.malformed_message(relay, frames))
         self._peers = Peers(listening, self._watch)
         self._space = Space(directory.part(settings.index))
@@ -95,14 +104,38 @@ class Loop:
         now = time.monotonic()
         while not self._watch.is_over:
             messages = self._take(self._watch.wait(now, self._due))
-            if messages or self._worker.resumes:
-                self._send(self._tick(messages))
+            if self._writer.has_ended:
+                self._send(self._written())
+            if messages or self._waiting or self._worker.resumes:
+                self._turn(messages, now)
                 self._is_busy = True
             self._send(self._worker.sealed())
             now = time.monotonic()
             if now >= self._due:
                 self._between_ticks(now)
         self._close()
+
+    def _turn(self, messages: list[Message], now: float) -> None:
+        """Answer those who only read; the others by a tick, when the one before is written."""
+        if self._settings.sync == "always":
+            self._note_askers(messages, now)
+        answers, left = self._worker.read(self._waiting + messages if self._waiting else messages, time.time())
+        self._send(answers)
+        self._waiting = left
+        if not left:
+            self._waiting_bytes = 0
+        if self._writer.is_busy and self._waiting_bytes >= BYTES_PER_TICK:
+            self._send(self._written())
+        if not self._writer.is_busy and (left or self._worker.resumes):
+            self._waiting, self._waiting_bytes = [], 0
+            self._send(self._tick(left, behind=now < self._shared_until))
+
+    def _note_askers(self, messages: list[Message], now: float) -> None:
+        for message in messages:
+            if self._asker != (message.origin, message.route):
+                if self._asker is not None:
+                    self._shared_until = now + SHARED_SECONDS
+                self._asker = (message.origin, message.route)
 
     def _take(self, sources: list[Any]) -> list[Message]:
         messages: list[Message] = []
@@ -115,16 +148,37 @@ class Loop:
                 self._watch.put_back(sources[number:])
                 break
         self._unlooked_bytes += size
+        self._waiting_bytes += size
         if self._unlooked_bytes >= LOOK_BYTES:
             self._look_for_room()
         return messages
 
-    def _tick(self, messages: list[Message]) -> list[Answer]:
-        """Carry these out; if that cannot be written, once more over the store opened anew: nothing remembered is repeated."""
+    def _tick(self, messages: list[Message], *, behind: bool) -> list[Answer]:
+        """Carry these out. Returns the answers; none if a thread writes what was decided."""
         try:
-            return self._worker.tick(messages, time.time())
+            write = self._worker.begin(messages, time.time())
+            if write is not None and behind and self._worker.may_read_meanwhile(messages):
+                self._writing = messages
+                self._writer.begin(write)
+                return []
+            if write is not None:
+                write()
+            return self._worker.end()
         except CommitFailed as error:
-            self._recover(error)
+            return self._again(messages, error)
+
+    def _written(self) -> list[Answer]:
+        """The answers to those whose batch a thread has written."""
+        messages, self._writing = self._writing, []
+        try:
+            self._writer.end()
+            return self._worker.end()
+        except CommitFailed as error:
+            return self._again(messages, error)
+
+    def _again(self, messages: list[Message], error: CommitFailed) -> list[Answer]:
+        """What could not be written, once more over the store opened anew: nothing remembered is repeated."""
+        self._recover(error)
         try:
             return self._worker.tick(messages, time.time())
         except CommitFailed as error:
@@ -148,6 +202,9 @@ class Loop:
             self._look_for_room()
             if not self._relay.tell(self._hello()):
                 self._hello_due = now + HELLO_AGAIN_SECONDS
+        if self._writer.is_busy:
+            self._due = self._hello_due
+            return
         flushes = self._worker.needs_flush or (self._worker.is_unflushed and self._settings.sync != "off")
         if flushes and now >= self._flush_due:
             self._flush_due = now + FLUSH_SECONDS
@@ -189,6 +246,8 @@ class Loop:
         self._look_for_room()
 
     def _close(self) -> None:
+        if self._writer.is_busy:
+            self._send(self._written())
         try:
             self._directory.close_worker(self._settings.index, self._worker)
         except (CommitFailed, OSError) as error:

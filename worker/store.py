@@ -1,13 +1,14 @@
 """What a worker needs of a store, and a store in memory that can crash.
 
 A store maps bytes to bytes, in order. `write` is atomic; with `sync` it returns only when everything written so far
-survives a power cut. The worker is its only user, from one thread.
+survives a power cut. The worker is its only user, from one thread, and from another one that carries out what was prepared.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Protocol
 
 Changes = Mapping[bytes, "bytes | None"]
@@ -26,6 +27,12 @@ class Store(Protocol):
 
     def write(self, changes: Changes, sync: bool) -> None:
         """Make all of these changes, or none. Raises StorageError."""
+
+    def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
+        """What makes them as `write` does, when it is called: once, on any thread, and nothing else is written meanwhile. Rows
+        that are read meanwhile may be as they were, or as they will be.
+        """
+        ...
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows in order from `start` on, as they were when the scan began."""
@@ -74,6 +81,9 @@ class MemoryStore:
         self._unsynced.append(undo)
         if sync:
             self._unsynced.clear()
+
+    def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
+        return partial(self.write, changes, sync)
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         rows = self._order[bisect_left(self._order, start) :]

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from struct import Struct
 
 import msgspec
@@ -46,6 +47,10 @@ class CommitFailed(Exception):
     """A batch could not be written. Memory and store may differ now: only a new Transaction may go on."""
 
 
+class Unwritten(Exception):
+    """A read would tell of what is not written yet, or leave something to be written."""
+
+
 def format_store(store: Store) -> None:
     """Write the rows that every store has."""
     store.write({rows.FIRST_ROW: rows.SENTINEL, rows.LAST_ROW: rows.SENTINEL}, sync=True)
@@ -58,11 +63,16 @@ class Transaction:
         self._store = store
         self._sync = sync
         self._changes: dict[bytes, bytes | None] = {}
+        self._in_flight: dict[bytes, bytes | None] = {}
+        self._in_flight_synced = False
+        self._in_flight_clock_ms = 0
         self._touches: dict[bytes, bytes] = {}
         self._counter = 0
         self._clock = 0.0
         self._wall_at_commit = 0.0
         self._expired_ms = 0
+        self.only_reads = False
+        """Whether what reads raises Unwritten rather than tell of what is not written yet, or leave something to be written."""
         self.is_unflushed = False
         """Whether something was written that does not survive a power cut yet."""
         self.no_room = ""
@@ -99,11 +109,13 @@ class Transaction:
         """The value of a row as it will be after this tick."""
         if row in self._changes:
             return self._changes[row]
+        if row in self._in_flight:
+            raise Unwritten
         return self._store.get(row)
 
     def get_all(self, rows: list[bytes]) -> list[bytes | None]:
         """The values of these rows as they will be after this tick."""
-        return [self.get(row) for row in rows] if self._changes else self._store.get_all(rows)
+        return [self.get(row) for row in rows] if self._changes or self._in_flight else self._store.get_all(rows)
 
     def put(self, row: bytes, value: bytes) -> None:
         """Write a row."""
@@ -115,6 +127,8 @@ class Transaction:
 
     def touch(self, row: bytes) -> None:
         """Note in this touch row that its entry is used now. Nobody waits for that to be on disk: see `commit`."""
+        if self.only_reads and not self.no_room:
+            raise Unwritten
         if not self.no_room or len(self._touches) < TOUCHES_KEPT_MAX:
             self._touches[row] = rows.pack_touch(self.clock_ms)
             self.touches += 1
@@ -138,6 +152,8 @@ class Transaction:
         """Somebody is told that an entry with this deadline is missing. With this tick the clock is written if need be, lest a
         power cut set it back and the entry be there again.
         """
+        if self.only_reads and deadline_ms > self.durable_clock_ms:
+            raise Unwritten
         self._expired_ms = max(self._expired_ms, deadline_ms)
 
     def put_all(self, changes: dict[bytes, bytes]) -> None:
@@ -165,22 +181,41 @@ class Transaction:
         raise StorageError(f"the store ends before its last row, in a scan from {start!r}: a table of it is damaged")
 
     def commit(self) -> None:
-        """Make everything decided so far durable, as the sync mode demands. Raises CommitFailed.
+        """Make everything decided so far durable, as the sync mode demands. Raises CommitFailed."""
+        self._carry_out(self.begin_commit())
+
+    def begin_commit(self) -> Callable[[], None] | None:
+        """What does that, if there is something to do: to be called once, on any thread, and nothing is to be decided before
+        `end_commit`. It raises CommitFailed.
 
         Touches alone are written without a sync, and flushed soon: a power cut may forget the reads of about the last second.
         """
         changes = self._take_changes()
         decided = bool(changes) or self._expired_ms > self.durable_clock_ms
-        self._write_with_touches(changes, sync=self._sync and decided, needed=decided)
+        return self._prepared(changes, sync=self._sync and decided, needed=decided)
+
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether a commit was begun, and is to be ended."""
+        return bool(self._in_flight)
+
+    def end_commit(self) -> None:
+        """It has been called, and has raised nothing."""
+        synced = self._in_flight_synced
+        self._in_flight = {}
+        self.is_unflushed = not synced
+        if synced or not self._sync:
+            self.durable_clock_ms = self._in_flight_clock_ms
+        self.blobs.committed(durable=synced)
 
     def write_behind(self) -> None:
         """Write what was decided, but no power cut need leave it: nobody was told of it. Raises CommitFailed."""
         changes = self._take_changes()
-        self._write_with_touches(changes, sync=False, needed=bool(changes))
+        self._carry_out(self._prepared(changes, sync=False, needed=bool(changes)))
 
     def flush(self) -> None:
         """Make everything written so far survive a power cut. Raises CommitFailed."""
-        self._write({}, True)
+        self._carry_out(self._prepared({}, sync=True, needed=True))
 
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
@@ -189,23 +224,20 @@ class Transaction:
         changes.update(self.blobs.changes())
         return changes
 
-    def _write_with_touches(self, changes: dict[bytes, bytes | None], *, sync: bool, needed: bool) -> None:
+    def _prepared(self, changes: dict[bytes, bytes | None], *, sync: bool, needed: bool) -> Callable[[], None] | None:
         if self._touches and not self.no_room:
             changes.update(self._touches)
             self._touches = {}
-        if changes or needed:
-            self._write(changes, sync)
-
-    def _write(self, changes: dict[bytes, bytes | None], sync: bool) -> None:
+        if not changes and not needed:
+            return None
         changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.now or self._wall_at_commit)
-        try:
-            self._store.write(changes, sync)
-        except StorageError as error:
-            raise CommitFailed(str(error)) from error
-        self.is_unflushed = not sync
-        if sync or not self._sync:
-            self.durable_clock_ms = self.clock_ms
-        self.blobs.committed(durable=sync)
+        self._in_flight, self._in_flight_synced, self._in_flight_clock_ms = changes, sync, self.clock_ms
+        return partial(_write, self._store.prepare(changes, sync))
+
+    def _carry_out(self, write: Callable[[], None] | None) -> None:
+        if write is not None:
+            write()
+            self.end_commit()
 
     def _load(self) -> None:
         for sentinel in (rows.FIRST_ROW, rows.LAST_ROW):
@@ -231,3 +263,10 @@ class Transaction:
 
     def _table(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return ((row[1:], data) for row, data in self.scan(prefix, prefix))
+
+
+def _write(prepared: Callable[[], None]) -> None:
+    try:
+        prepared()
+    except StorageError as error:
+        raise CommitFailed(str(error)) from error

@@ -1,4 +1,4 @@
-"""Workers that die, or spin, at a certain step of their work, once, when they are told to: by a file.
+"""Workers that die, spin, or wait, at a certain step of their work, once, when they are told to: by a file.
 
 PYTHONPATH makes every process of a service read `sitecustomize.py` first; there the step is put around the real one.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _PROGRAM = """
-import os, pathlib, signal
+import os, pathlib, signal, time
 from holdall.worker.core import Worker
 from holdall.worker.transaction import Transaction
 
@@ -23,26 +23,37 @@ def due(step):
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-commit, tick = Transaction.commit, Worker.tick
+begin_commit, begin, end = Transaction.begin_commit, Worker.begin, Worker.end
 
-def deadly_commit(self):
-    writes = bool(self._changes)
-    if writes and due("killed before the write"):
-        die()
-    commit(self)
-    if writes and due("killed after the write"):
-        die()
+def deadly_begin_commit(self):
+    decided = bool(self._changes)
+    write = begin_commit(self)
 
-def deadly_tick(self, messages, now):
+    def deadly_write():
+        while due("waiting for the disk"):
+            while not armed.exists():
+                time.sleep(0.001)
+        if due("killed before the write"):
+            die()
+        write()
+        if due("killed after the write"):
+            die()
+
+    return deadly_write if decided else write
+
+def deadly_begin(self, messages, now):
     while due("busy"):
         while True:
             pass
-    answers = tick(self, messages, now)
+    return begin(self, messages, now)
+
+def deadly_end(self):
+    answers = end(self)
     if due("killed before the reply"):
         die()
     return answers
 
-Transaction.commit, Worker.tick = deadly_commit, deadly_tick
+Transaction.begin_commit, Worker.begin, Worker.end = deadly_begin_commit, deadly_begin, deadly_end
 """
 STEPS = ("killed before the write", "killed after the write", "killed before the reply", "busy")
 
@@ -57,7 +68,7 @@ class Deadly:
         (self.path / "sitecustomize.py").write_text(_PROGRAM.format(armed=str(self._armed)))
 
     def arm(self, step: str) -> None:
-        """Have the next worker that comes to this step die there."""
+        """Have the next worker that comes to this step die there; let go one that is waiting for the disk."""
         scratch = self._armed.with_suffix(".new")
         scratch.write_text(step)
         scratch.rename(self._armed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from holdall import Client, Dict
 from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url
 from tests.faults.deadly import STEPS, Deadly
-from tests.processes import children, service_process
+from tests.processes import children, service_process, until
 
 STUCK_SECONDS = 2.5
 CALLS: dict[str, tuple[Callable[[Dict[Any, Any]], object], object, dict[str, int]]] = {
@@ -39,6 +41,29 @@ def service(deadly: Deadly, tmp_path: Path) -> Iterator[int]:
         yield pid
 
 
+@pytest.fixture
+def beside_a_reader(request: pytest.FixtureRequest, service: int, tmp_path: Path) -> Iterator[None]:
+    """Whether another client reads without pause: then a thread of the worker writes its batches."""
+    if not request.param:
+        yield
+        return
+    over = threading.Event()
+
+    def read() -> None:
+        with Client(service_url(tmp_path / "data")) as client:
+            d: Dict[Any, Any] = Dict.from_name("read", create_if_missing=True, client=client)
+            while not over.is_set():
+                assert d.get("nothing") is None
+
+    with ThreadPoolExecutor() as threads:
+        reader = threads.submit(read)
+        yield
+        over.set()
+        reader.result()
+
+
+@pytest.mark.usefixtures("beside_a_reader")
+@pytest.mark.parametrize("beside_a_reader", [False, True], indirect=True, ids=["alone", "beside a reader"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_write_happens_once_though_its_worker_is(service: int, deadly: Deadly, tmp_path: Path, step: str) -> None:
     with Client(service_url(tmp_path / "data")) as client:
@@ -56,3 +81,24 @@ def test_a_write_happens_once_though_its_worker_is(service: int, deadly: Deadly,
             assert len(d) == len(left)
             if step == "busy":  # to be noticed takes a while, whatever the call
                 return
+
+
+def test_readers_are_answered_while_a_writer_waits_for_the_disk(service: int, deadly: Deadly, tmp_path: Path) -> None:
+    url = service_url(tmp_path / "data")
+    with Client(url) as writing, Client(url) as reading, ThreadPoolExecutor() as threads:
+        d: Dict[str, int] = Dict.from_name("kv", create_if_missing=True, client=writing)
+        seen: Dict[str, int] = Dict.from_name("kv", client=reading)
+        d.update(written=1, other=1)
+        assert seen["other"] == 1
+        deadly.arm("waiting for the disk")
+        put = threads.submit(d.put, "written", 2)
+        until(lambda: deadly.has_struck)
+        assert [seen.get(key) for key in ("other", "nothing")] * 50 == [1, None] * 50
+        assert seen.get_many(["other", "nothing"]) == {"other": 1}
+        got = threads.submit(seen.get, "written")
+        later = threads.submit(d.put, "other", 3)
+        assert [seen.get("other") for _ in range(50)] == [1] * 50
+        assert [each.done() for each in (put, got, later)] == [False, False, False]
+        deadly.arm("go on")
+        assert (put.result(), got.result(), later.result()) == (True, 2, True)
+        assert dict(seen) == {"written": 2, "other": 3}

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from holdall import protocol
 from holdall.client.channel import Channel
 from holdall.protocol import Reply, Request
-from holdall.worker.core import Answer, Worker
+from holdall.worker.core import Worker
 from holdall.worker.store import Changes
 from tests.simulation.disk import Disk
 from tests.simulation.simulation import Cores, Simulation
@@ -64,24 +64,35 @@ class NeverTouches(Worker):
 class ExpiresEarly(Worker):
     """Entries live for nine tenths of their time."""
 
-    def tick(self, messages: Any, now: float) -> list[Answer]:
+    def read(self, messages: Any, now: float) -> Any:
         for held in self._transaction.dicts._held.values():
             held.life_ms = held.row.ttl * 900 if held.row.ttl is not None else held.life_ms
-        return super().tick(messages, now)
+        return super().read(messages, now)
 
 
 class AnswersFirst(Worker):
     """A tick is written at the beginning of the next one."""
 
-    def tick(self, messages: Any, now: float) -> list[Answer]:
+    def begin(self, messages: Any, now: float) -> None:
         transaction = self._transaction
-        commit = transaction.commit
-        commit()
-        transaction.commit = lambda: None  # type: ignore[method-assign]
-        try:
-            return super().tick(messages, now)
-        finally:
-            transaction.commit = commit  # type: ignore[method-assign]
+        transaction.commit()
+        transaction.begin_commit, begin_commit = lambda: None, transaction.begin_commit  # type: ignore[method-assign]
+        super().begin(messages, now)
+        transaction.begin_commit = begin_commit  # type: ignore[method-assign]
+
+
+class TellsOfWhatIsBeingWritten(Worker):
+    """Who only reads is told of what a kill may still undo."""
+
+    def __init__(self, *numbers: Any, **settings: Any) -> None:
+        super().__init__(*numbers, **settings)
+        transaction = self._transaction
+
+        def get(row: bytes) -> bytes | None:
+            pending = {**transaction._in_flight, **transaction._changes}
+            return pending[row] if row in pending else transaction._store.get(row)
+
+        transaction.get = get  # type: ignore[method-assign]
 
 
 class TakesAnyAnswer(Channel):
@@ -135,6 +146,7 @@ SAFEGUARDS = {
     "the touches": (Cores(worker=NeverTouches), 33),
     "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 266),
     "the order of write and answer": (Cores(worker=AnswersFirst), 5),
+    "the wait of reads for what is being written": (Cores(worker=TellsOfWhatIsBeingWritten), 452),
     "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
     "the transaction flag": (Cores(disk=TearsBatches), 2),
     "the lock that fences a woken worker": (Cores(disk=NeverLocks), 3),

@@ -1,14 +1,15 @@
 """A worker as a process: the loop of holdall.worker.loop on the virtual network.
 
-One turn is a generator that yields between any two of its steps; there the process may be killed or stopped. The machine it
-runs on has the disk, and starts another process after one has died: never before, because of the lock on the disk.
+One turn is a generator that yields between any two of its steps; there the process may be killed or stopped, and it goes on
+after as many seconds as were yielded. The machine it runs on has the disk, and starts another process after one has died: never
+before, because of the lock on the disk.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ EPOCH = 1_700_000_000.0
 """The wall clock at the beginning, seconds since 1970."""
 WAKE_SECONDS = 0.002
 """How long a worker takes at most to notice a message: others gather meanwhile."""
+WRITE_SECONDS = 0.02
+"""How long it takes at most until others are looked at again, while a batch is being written."""
 LAYOUT = b"the layout's id."
 LOCK_SECONDS = 0.3
 """How long a process that finds the disk locked waits before the next one is started."""
@@ -101,7 +104,7 @@ class WorkerProcess:
         self._alive = False
         self._stopped = False
         self._inbox: deque[Message] = deque()
-        self._turn: Iterator[None] | None = None
+        self._turn: Iterator[float] | None = None
         self._wake_at = inf
         self._hello_due = self._flush_due = 0.0
         self._sweeping = True
@@ -171,9 +174,12 @@ class WorkerProcess:
         machine, faults = self._machine, self._simulation.faults
         turn = self._turn = self._turn or self._steps()
         try:
-            for _ in turn:
+            for seconds in turn:
                 faults.strike_worker(machine)
                 if not self.runs:
+                    return
+                if seconds:
+                    self._simulation.clock.call_in(seconds, self._resume, turn)
                     return
         except Killed:
             faults.kill_worker(machine, " in the middle of a write")
@@ -185,23 +191,47 @@ class WorkerProcess:
         else:
             self._sleep(max(0.0, self._hello_due - self._simulation.clock.now))
 
-    def _steps(self) -> Iterator[None]:
-        messages = [self._inbox.popleft() for _ in range(min(len(self._inbox), MESSAGES_PER_TURN))]
-        if messages:
-            yield
-            answers = self._tick(messages)
-            yield
+    def _resume(self, turn: Iterator[float]) -> None:
+        if self.runs and self._turn is turn:
+            self._go_on()
+
+    def _steps(self) -> Iterator[float]:
+        left = yield from self._read()
+        if left:
+            yield 0.0
+            answers = yield from self._tick(left)
+            yield 0.0
             for answer in answers:
                 self._send(answer)
-                yield
+                yield 0.0
         for answer in self._worker.sealed():
-            yield
+            yield 0.0
             self._send(answer)
         self._between_ticks()
 
-    def _tick(self, messages: list[Message]) -> list[Answer]:
+    def _read(self) -> Generator[float, None, list[Message]]:
+        """Answer those who only read, among some of those who wait. Returns the messages that are left."""
+        messages = [self._inbox.popleft() for _ in range(min(len(self._inbox), MESSAGES_PER_TURN))]
+        if not messages:
+            return []
+        yield 0.0
+        answers, left = self._worker.read(messages, self._wall_clock())
+        for answer in answers:
+            yield 0.0
+            self._send(answer)
+        return left
+
+    def _tick(self, messages: list[Message]) -> Generator[float, None, list[Answer]]:
         try:
-            answers = self._worker.tick(messages, self._wall_clock())
+            write = self._worker.begin(messages, self._wall_clock())
+            if write is not None:
+                behind = self._worker.may_read_meanwhile(messages)
+                if behind:
+                    yield from self._meanwhile()
+                write()
+                if behind:
+                    yield from self._meanwhile()
+            answers = self._worker.end()
         except CommitFailed:
             self._recover()
             try:
@@ -211,6 +241,15 @@ class WorkerProcess:
                 answers = self._worker.refuse(messages, str(error))
         self._check()
         return answers
+
+    def _meanwhile(self) -> Iterator[float]:
+        """A batch is being written: those who only read are answered."""
+        left: list[Message] = []
+        while self._simulation.random.random() < 0.75:
+            yield self._simulation.random.random() * WRITE_SECONDS
+            self._inbox.extendleft(reversed(left))
+            left = yield from self._read()
+        self._inbox.extendleft(reversed(left))
 
     def _recover(self) -> None:
         self._simulation.history.note(self._machine.name, "cannot write, and opens its store again")
