@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Union
 
 import msgspec
 
@@ -40,7 +40,7 @@ class Chunks(list[Ask]):
     """Requests about some chunks of one value. Each such list has the whole time of a call: the value goes on."""
 
 
-class Flow(NamedTuple):
+class Flow(msgspec.Struct, frozen=True):
     """Requests one after the other, FLOW_MAX of them on their way at once; `take` is told which one has which reply, in order,
     while others are on their way.
     """
@@ -52,13 +52,13 @@ class Flow(NamedTuple):
 FLOW_MAX = 8
 
 
-class Work(NamedTuple):
+class Work(msgspec.Struct, frozen=True):
     """A part of a large value to be written or read on this machine, where no loop waits for it. It raises nothing."""
 
     do: Callable[[], Any]
 
 
-class Tell(NamedTuple):
+class Tell(msgspec.Struct, frozen=True):
     """A request whose answer nobody waits for: it may be lost."""
 
     ask: Ask
@@ -76,7 +76,7 @@ class Sharing(Protocol):
         ...
 
 
-class Shared(NamedTuple):
+class Shared(msgspec.Struct, frozen=True):
     """An operation that callers at once share: one carries it out, the others wait for it."""
 
     of: Sharing

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdall import protocol
 from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifetime, Registration, decode, encode
 from holdall.client.ask import Ask, Operation
-from holdall.client.client import Client
 from holdall.errors import (
     AlreadyExistsError,
     ConnectionError,
@@ -22,6 +21,9 @@ from holdall.errors import (
     TimeoutError,
 )
 from holdall.protocol import Reply
+
+if TYPE_CHECKING:
+    from holdall.client.client import Client
 from holdall.slots import key_hash
 
 _ERRORS: dict[int, type[Error]] = {

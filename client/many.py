@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Union
+
+import msgspec
 
 from holdall import protocol
 from holdall.bodies import decode, encode
@@ -21,7 +23,7 @@ KEYS_PER_MESSAGE = 250
 """About as many: a message costs as much as the reading of some 20 keys, and the first and the last are waited for."""
 
 
-class _Group(NamedTuple):
+class _Group(msgspec.Struct, frozen=True):
     """Keys of one worker's part, and their encodings."""
 
     part: int
@@ -29,7 +31,7 @@ class _Group(NamedTuple):
     data: list[bytes]
 
 
-class _Blob(NamedTuple):
+class _Blob(msgspec.Struct, frozen=True):
     """A key whose value is a blob, its encoding, and the reference to it."""
 
     key: object
@@ -41,10 +43,10 @@ def get_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]
     asked = list(keys)
     many = _Many(handle, protocol.GET_MANY, "get many of", handle.id or (yield from handle.hydration()))
     yield from many.ask(_grouped(handle, asked))
-    for key, data, reference in many.blobs:
-        value = yield from read_whole(handle, key, data, ABSENT, None, reference)
+    for each in many.blobs:
+        value = yield from read_whole(handle, each.key, each.data, ABSENT, None, each.reference)
         if value is not ABSENT:
-            many.found[key] = value
+            many.found[each.key] = value
     return many.in_order_of(asked)
 
 
@@ -52,9 +54,9 @@ def pop_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]
     asked = list(keys)
     many = _Many(handle, protocol.POP_MANY, "pop many of", handle.id or (yield from handle.hydration()))
     yield from many.ask(list(_grouped(handle, asked)))  # nothing is removed before all keys are known to be good
-    for key, data, reference in many.blobs:
-        whole = yield from taken_over(place_of(handle, many.verb, key, data), reference)
-        many.found[key] = decode_value(handle.label, key, whole)
+    for each in many.blobs:
+        whole = yield from taken_over(place_of(handle, many.verb, each.key, each.data), each.reference)
+        many.found[each.key] = decode_value(handle.label, each.key, whole)
     return many.in_order_of(asked)
 
 

@@ -15,7 +15,8 @@ def pairs_of(other: Any, more: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
             yield key, other[key]
     else:
         for position, pair in enumerate(other):
-            yield _pair(position, pair)
+            is_pair = type(pair) is tuple and len(pair) == 2  # pyright: ignore[reportUnknownArgumentType]
+            yield pair if is_pair else _pair(position, pair)
     yield from more.items()
 
 

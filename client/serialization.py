@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from pickle import loads
+from pickle import dumps, loads
 from typing import Any
 
 from holdall import blob, keys, values
@@ -17,6 +17,9 @@ from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, Buffer
 WARNING_BYTES = 5 * 1024 * 1024
 """What the documentation recommends to stay under."""
 _warned = False
+SMALL = 4096
+"""Characters or bytes."""
+SMALL_INT = 1 << 64
 
 
 def encode_key(of: str, key: object) -> EncodedKey:
@@ -62,6 +65,9 @@ def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:
 
 def encode_value(of: str, key: object, value: object) -> bytes | Pieces:
     """The bytes of a value; those of a blob in pieces. Raises SerializationError if it cannot be pickled."""
+    small = small_value(value)
+    if small is not None:
+        return small
     try:
         parts = values.parts(value)
     except Exception as error:
@@ -72,6 +78,16 @@ def encode_value(of: str, key: object, value: object) -> bytes | Pieces:
         only = parts[0]
         return only if type(only) is bytes else bytes(only)
     return Pieces(parts) if sum(map(len, parts)) > blob.BLOB_BYTES_MIN else values.join(parts)
+
+
+def small_value(value: object) -> bytes | None:
+    """The bytes of a small value of an exact builtin type, with few calls; None for any other, which is for `encode_value`."""
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return dumps(value, values.PROTOCOL) if len(value) <= SMALL else None  # type: ignore[arg-type]
+    if kind is float or kind is bool or value is None or (kind is int and -SMALL_INT < value < SMALL_INT):  # type: ignore[operator]
+        return dumps(value, values.PROTOCOL)
+    return None
 
 
 def decode_value(of: str, key: object, data: Buffer) -> Any:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from os import fsdecode, urandom
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from zlib import crc32
+
+import msgspec
 
 from holdall import blob, protocol
 from holdall.blob import Chunk, Reference
@@ -46,7 +48,7 @@ Progress: TypeAlias = "Callable[[int, int], object]"
 """What is called with the bytes that have been transferred, and with all there are."""
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True):
     """Whose value it is: where requests about it go, how errors call it, and whether its file may be near."""
 
     hash: int
@@ -58,8 +60,9 @@ class Place(NamedTuple):
 
     def ask(self, opcode: int, data: bytes, value: protocol.Buffer = b"", patience: float = 0.0) -> Ask:
         """A request about it."""
-        hash_, dict_id, verb, of, key, _near = self
-        return Ask(opcode, hash_, verb, of, dict_id=dict_id, data=data, value=value, key=key, patience=patience)
+        return Ask(
+            opcode, self.hash, self.verb, self.of, dict_id=self.dict_id, data=data, value=value, key=self.key, patience=patience
+        )
 
 
 def upload(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[bytes]:

@@ -12,8 +12,9 @@ from holdall.client import transfer
 from holdall.client.ask import Ask, Operation
 from holdall.client.exchange import all_of, place_of
 from holdall.client.pieces import Pieces
-from holdall.client.serialization import check_size, encode_key, encode_value, key_object
+from holdall.client.serialization import check_size, encode_key, encode_value, key_data, key_object, small_value
 from holdall.errors import Error, RequestSizeError
+from holdall.keys import SHORT
 from holdall.slots import key_hash, owners, slot_of
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exi
 
 
 def _encoded(of: str, key: object, value: object) -> Entry:
+    if type(key) is str and len(key) <= SHORT and (small := small_value(value)) is not None:
+        return key_data(of, key), None, small
     encoded = encode_key(of, key)
     entry = encoded.data, None if encoded.exact else key_object(of, key, encoded), encode_value(of, key, value)
     check_size(of, key, _size(entry))
@@ -127,7 +130,8 @@ def _rounds(groups: list[list[Entry]]) -> Iterator[list[list[Entry]]]:
     """Groups of bounded size, as many together as may be on their way at once."""
     if not groups:
         return
-    if sum([_size(entry) for group in groups for entry in group]) <= protocol.UPDATE_BYTES_MAX:
+    sizes = [len(data) + len(field) for group in groups for data, shown_as, field in group if shown_as is None]
+    if len(sizes) == sum(map(len, groups)) and sum(sizes) <= protocol.UPDATE_BYTES_MAX:  # which is quickly said of most
         yield groups
         return
     together: list[list[Entry]] = []

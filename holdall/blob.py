@@ -11,7 +11,8 @@ with 0x02: the formats of `holdall.values` begin otherwise.
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple
+
+import msgspec
 
 from holdall.errors import ProtocolError
 from holdall.protocol import Buffer
@@ -27,7 +28,7 @@ _CHUNK = Struct("<16sQQ")
 REFERENCE_BYTES = _REFERENCE.size
 
 
-class Reference(NamedTuple):
+class Reference(msgspec.Struct, frozen=True):
     """A blob: its id, its size in bytes, the CRC-32 of all of it."""
 
     id: bytes
@@ -36,10 +37,10 @@ class Reference(NamedTuple):
 
     def pack(self) -> bytes:
         """What stands in place of the value."""
-        return _REFERENCE.pack(MARK, *self)
+        return _REFERENCE.pack(MARK, self.id, self.size, self.crc)
 
 
-class Chunk(NamedTuple):
+class Chunk(msgspec.Struct, frozen=True):
     """A part of a blob, from `offset` on; the size of the whole where it is written, of the part where it is read."""
 
     id: bytes
@@ -48,7 +49,7 @@ class Chunk(NamedTuple):
 
     def pack(self) -> bytes:
         """The key of a request about it."""
-        return _CHUNK.pack(*self)
+        return _CHUNK.pack(self.id, self.offset, self.size)
 
 
 def is_reference(value: Buffer) -> bool:

@@ -42,6 +42,8 @@ from holdall.protocol import KEY_BYTES_MAX
 
 DECIMAL_EXPONENT_MAX = 10_000
 """Of a Decimal key: what equals it is an int or a fraction of so many digits, and one of 100,000,000 takes minutes to make."""
+SHORT = KEY_BYTES_MAX // 4 - 1
+"""A string of so many characters is surely encoded as itself, and that gives it back."""
 _F64 = Struct("<d")
 _COMPLEX = Struct("<dd")
 _NAN = _F64.pack(float("nan"))
@@ -76,7 +78,7 @@ def encode(key: object) -> EncodedKey:
 
 def data_of(key: object) -> bytes:
     """The bytes of the encoding alone: all that a reader needs. Short strings take no detour."""
-    if type(key) is str and len(key) < KEY_BYTES_MAX // 4:
+    if type(key) is str and len(key) <= SHORT:
         try:
             return b"s" + key.encode()
         except UnicodeEncodeError:
@@ -86,9 +88,9 @@ def data_of(key: object) -> bytes:
 
 def data_of_all(keys: list[object]) -> list[bytes]:
     """The bytes of each of their encodings. Short strings take no call."""
-    short = KEY_BYTES_MAX // 4
+    short = SHORT
     try:
-        return [b"s" + key.encode() if type(key) is str and len(key) < short else encode(key).data for key in keys]
+        return [b"s" + key.encode() if type(key) is str and len(key) <= short else encode(key).data for key in keys]
     except UnicodeEncodeError:
         return [data_of(key) for key in keys]
 

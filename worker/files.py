@@ -123,7 +123,7 @@ class MemoryFiles:
         ended: list[Sealed] = []
         for reference in begun:
             data = bytes(self.scratch.pop(reference.id, b""))
-            torn = (len(data), crc32(data)) != reference[1:]
+            torn = (len(data), crc32(data)) != (reference.size, reference.crc)
             if not torn:
                 self.blobs[reference.id] = data
             ended.append(Sealed(reference.id, torn))

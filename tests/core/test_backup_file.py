@@ -9,6 +9,7 @@ from zlib import crc32
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from holdall import StorageError, backup
 from holdall.backup import End, Head, Tally
@@ -110,7 +111,7 @@ def test_a_blob_comes_back_and_a_damaged_one_is_refused() -> None:
     for damage, counted in ((0, 1), (1, 1), (0, 0)):
         file = BytesIO()
         backup.write_head(file, HEAD)
-        backup.write_blob(file, 1, reference._replace(crc=reference.crc ^ damage), data)
+        backup.write_blob(file, 1, replace(reference, crc=reference.crc ^ damage), data)
         backup.write_end(file, End([Tally(), Tally(0, 0, counted)]))
         file.seek(0)
         head = backup.read_head(file, "kv.backup")

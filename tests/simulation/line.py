@@ -131,6 +131,7 @@ class Line(holdall.client.line.Line):
                 run.deadline = self._simulation.clock.now + run.timeout
                 self._simulation.clock.call_in(0, self._work, run, asked)
                 return
+            assert not isinstance(asked, Shared)
             if isinstance(asked, Chunks):
                 run.deadline = self._simulation.clock.now + run.timeout
             run.single = isinstance(asked, Ask)
