@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from holdall.client.ask import FLOW_MAX, Answers, Ask, Chunks, Flow, Operation, R, Shared, Tell, Work
 from holdall.client.call import Call
@@ -75,7 +75,7 @@ class AwaitingLine(Line):
 
     def call(self, operation: Operation[R], timeout: float) -> Coroutine[Any, Any, R]:
         """An operation to be awaited on this loop."""
-        return cast("Coroutine[Any, Any, R]", Call(self, operation, timeout))
+        return Call(self, operation, timeout)  # pyright: ignore[reportReturnType] - it is registered as one
 
     async def run(self, operation: Operation[R], timeout: float) -> R:
         """Carry out an operation: ask what it yields, send it the answers, return its result."""

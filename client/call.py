@@ -27,17 +27,18 @@ if TYPE_CHECKING:
 class Call(asyncio.Future[R]):
     """An operation that is awaited on the loop of this line. `timeout` counts from its beginning."""
 
-    _begun = False
-    _deadline = 0.0
-    _waiting: Waiting | None = None
-    _task: asyncio.Task[R] | None = None
-    _awaited: Generator[Any, None, R] | None = None
+    __slots__ = ("_awaited", "_begun", "_deadline", "_line", "_operation", "_task", "_timeout", "_waiting")
 
     def __init__(self, line: AwaitingLine, operation: Operation[R], timeout: float) -> None:
         super().__init__(loop=line.loop)
         self._line = line
         self._operation = operation
         self._timeout = timeout
+        self._begun = False
+        self._deadline = 0.0
+        self._waiting: Waiting | None = None
+        self._task: asyncio.Task[R] | None = None
+        self._awaited: Generator[Any, None, R] | None = None
 
     def __await__(self) -> Generator[Any, None, R]:
         if not self._begun:

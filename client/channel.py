@@ -79,9 +79,11 @@ class Channel:
         sequence = self._next
         self._next = sequence + 1
         lowest = next(iter(self.waiting)) if self.waiting else sequence
-        request = Request(ask.opcode, ask.flags, ask.hash, self._session, sequence, lowest, ask.dict_id, ask.data, ask.value)
-        interval = RESEND_SECONDS[0] + ask.patience + len(ask.value) / RESEND_BYTES_PER_SECOND
-        frames = protocol.pack_request(request)
+        value = ask.value
+        frames = protocol.pack_fields(
+            ask.opcode, ask.flags, ask.hash, self._session, sequence, lowest, ask.dict_id, ask.data, value
+        )
+        interval = RESEND_SECONDS[0] + ask.patience + len(value) / RESEND_BYTES_PER_SECOND
         waiting = Waiting(sequence, ask, route, frames, now, deadline, interval, now + interval)
         self.waiting[sequence] = waiting
         return waiting

@@ -84,10 +84,13 @@ def small_value(value: object) -> bytes | None:
     """The bytes of a small value of an exact builtin type, with few calls; None for any other, which is for `encode_value`."""
     kind = type(value)
     if kind is str or kind is bytes:
-        return dumps(value, values.PROTOCOL) if len(value) <= SMALL else None  # type: ignore[arg-type]
-    if kind is float or kind is bool or value is None or (kind is int and -SMALL_INT < value < SMALL_INT):  # type: ignore[operator]
-        return dumps(value, values.PROTOCOL)
-    return None
+        is_small = len(value) <= SMALL  # type: ignore[arg-type]
+    else:
+        is_small = kind is float or kind is bool or value is None or (kind is int and -SMALL_INT < value < SMALL_INT)  # type: ignore[operator]
+    if not is_small:
+        return None
+    data = dumps(value, values.PROTOCOL)
+    return data if len(data) <= blob.BLOB_BYTES_MIN else None
 
 
 def decode_value(of: str, key: object, data: Buffer) -> Any:

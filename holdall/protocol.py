@@ -131,20 +131,27 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 def pack_request(request: Request) -> list[Buffer]:
     """The frames of a request: one, or two when the value is large."""
-    key, value = request.key, request.value
-    is_large = len(value) > PAYLOAD_INLINE_BYTES_MAX
-    head = REQUEST.pack(
-        VERSION,
+    return pack_fields(
         request.opcode,
-        request.flags | PAYLOAD if is_large else request.flags,
+        request.flags,
         request.hash,
         request.session,
         request.sequence,
         request.lowest,
         request.dict_id,
-        len(key),
+        request.key,
+        request.value,
     )
-    return [head + key, value] if is_large else [b"".join((head, key, value))]
+
+
+def pack_fields(
+    opcode: int, flags: int, hash_: int, session: bytes, sequence: int, lowest: int, dict_id: bytes, key: bytes, value: Buffer
+) -> list[Buffer]:
+    """The frames of the request with these fields."""
+    if len(value) > PAYLOAD_INLINE_BYTES_MAX:
+        head = REQUEST.pack(VERSION, opcode, flags | PAYLOAD, hash_, session, sequence, lowest, dict_id, len(key))
+        return [head + key, value]
+    return [REQUEST.pack(VERSION, opcode, flags, hash_, session, sequence, lowest, dict_id, len(key)) + key + value]
 
 
 def parse_request(head: bytes, payload: Buffer | None = None) -> Request:
