@@ -121,6 +121,8 @@ class Worker:
         """Carry out those that only read. Returns their answers, and the messages that are left for a tick: all others, what
         the same client sent behind them, and reads that must wait for what is being written, or write themselves.
         """
+        if len(messages) == 1 and messages[0].head[1:2] not in _READS and not _is_batch(messages[0].head):
+            return [], messages
         transaction = self._transaction
         transaction.advance(now)
         transaction.only_reads = True
