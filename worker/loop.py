@@ -97,6 +97,7 @@ class Loop:
         self._sweeping = True
         self._unlooked_bytes = 0
         self._is_busy = False
+        self._is_put_off = False
 
     def run(self) -> None:
         """Until the process is to end."""
@@ -106,6 +107,8 @@ class Loop:
             messages = self._take(self._watch.wait(now, self._due))
             if self._writer.has_ended:
                 self._send(self._written())
+                if self._is_put_off:  # now, or else a service that always writes would never sweep
+                    self._between_ticks(time.monotonic())
             if messages or self._waiting or self._worker.resumes:
                 self._turn(messages, now)
                 self._is_busy = True
@@ -202,7 +205,8 @@ class Loop:
             self._look_for_room()
             if not self._relay.tell(self._hello()):
                 self._hello_due = now + HELLO_AGAIN_SECONDS
-        if self._writer.is_busy:
+        self._is_put_off = self._writer.is_busy
+        if self._is_put_off:
             self._due = self._hello_due
             return
         flushes = self._worker.needs_flush or (self._worker.is_unflushed and self._settings.sync != "off")

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from holdall import Client, Dict, LocalService
+from holdall.client import statistics
+from tests.processes import until
 
 ENTRIES = int(os.environ.get("HOLDALL_TEST_ENTRIES", "40000"))
 GROWTH_MIB_MAX = 24
@@ -71,3 +74,29 @@ def test_the_space_of_a_cleared_dict_is_given_back(tmp_path: Path) -> None:
         while disk_bytes() > ENTRIES * 60:
             assert time.monotonic() < deadline, f"{disk_bytes():,} bytes are not given back"
             time.sleep(0.1)
+
+
+def test_a_cleared_dict_is_swept_though_somebody_always_writes(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def write(url: str, key: int) -> None:
+        with Client(url) as client:
+            d: Dict[int, int] = Dict.from_name("written", create_if_missing=True, client=client)
+            while not stop.is_set():
+                d[key] = d.get(key, 0) + 1
+
+    def swept_rows() -> int:
+        return sum(each["swept_rows"] for each in client.run(statistics.statistics(client)))
+
+    with LocalService(tmp_path / "data", workers=1, sync="always") as service, Client(service.url) as client:
+        d: Dict[int, int] = Dict.from_name("cleared", create_if_missing=True, client=client)
+        d.update(dict.fromkeys(range(5_000), 0))
+        with ThreadPoolExecutor() as threads:
+            writers = [threads.submit(write, service.url, key) for key in range(3)]
+            try:
+                d.clear()
+                until(lambda: swept_rows() >= 5_000)
+            finally:
+                stop.set()
+            for each in writers:
+                each.result()
