@@ -31,7 +31,7 @@ TRANSFERS_MAX = 4
 """Large values of which chunks are on their way at once, for all tasks of a loop; the others take turns."""
 
 
-TOGETHER_MAX = 50
+TOGETHER_MAX = 40
 """Requests that are sent together: of more in one tick, the first are being answered while the others are made."""
 
 
