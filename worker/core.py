@@ -117,24 +117,31 @@ class Worker:
         self._snapshots = Snapshots(store)
         self._sweeper = Sweeper(store, self._transaction)
 
-    def read(self, messages: list[Message], now: float) -> tuple[list[Answer], list[Message]]:
+    def read(
+        self, messages: list[Message], now: float, waiting: set[tuple[Any, bytes]] | None = None
+    ) -> tuple[list[Answer], list[Message]]:
         """Carry out those that only read. Returns their answers, and the messages that are left for a tick: all others, what
         the same client sent behind them, and reads that must wait for what is being written, or write themselves.
+
+        `waiting` has the origins and routes of the messages that were left before, and gets those of what is left now.
         """
+        if waiting is None:
+            waiting = set()
         if len(messages) == 1 and messages[0].head[1:2] not in _READS and not _is_batch(messages[0].head):
+            waiting.add((messages[0].origin, messages[0].route))
             return [], messages
         transaction = self._transaction
         transaction.advance(now)
         transaction.only_reads = True
         answers: list[Answer] = []
         left: list[Message] = []
-        waiting: set[tuple[Any, bytes]] = set()
         for message in messages:
             heads = _heads(message.head, message.payload)
             reads = {head[1:2] for head in heads} <= _READS if len(heads) > 1 else message.head[1:2] in _READS
             if reads and not (waiting and (message.origin, message.route) in waiting):
                 try:
                     answers += self._answers(message, heads)
+                    self.handled += len(heads)
                     continue
                 except Unwritten:
                     pass
@@ -157,7 +164,9 @@ class Worker:
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         for message in messages:
             self._asker = message
-            self._decided += self._answers(message, _heads(message.head, message.payload))
+            heads = _heads(message.head, message.payload)
+            self._decided += self._answers(message, heads)
+            self.handled += len(heads)
         return self._transaction.begin_commit()
 
     def end(self) -> list[Answer]:
@@ -270,7 +279,6 @@ class Worker:
 
     def _answers(self, message: Message, heads: list[bytes]) -> list[Answer]:
         """The answers to a message with these heads."""
-        self.handled += len(heads)
         if not _is_batch(message.head):
             reply = self._reply(message.head, message.payload)
             return [] if reply is None else [Answer(message.origin, message.route, protocol.pack_reply(reply))]

@@ -42,6 +42,8 @@ LOCK_SECONDS = 5.0
 """How long a worker waits for its predecessor, whose service was killed, to write what it has and end."""
 FLUSH_SECONDS = 1.0
 """How often what was written without a sync is made to survive a power cut: by `--sync interval`, and touches in any mode."""
+WAITING_MAX = 10_000
+"""Messages that wait while a thread writes a batch; beyond it, or BYTES_PER_TICK, nothing more is read before it is written."""
 SHARED_SECONDS = 1.0
 """How long after two clients asked in turns it is worth a thread's wake-up that one reads while the other's batch is synced."""
 
@@ -86,6 +88,7 @@ class Loop:
         self._writer = Writer(self._wake)
         self._writing: list[Message] = []
         self._waiting: list[Message] = []
+        self._waiting_askers: set[tuple[Any, bytes]] = set()
         self._waiting_bytes = 0
         self._asker: tuple[Any, bytes] | None = None
         self._shared_until = 0.0
@@ -122,16 +125,25 @@ class Loop:
         """Answer those who only read; the others by a tick, when the one before is written."""
         if self._settings.sync == "always":
             self._note_askers(messages, now)
-        answers, left = self._worker.read(self._waiting + messages if self._waiting else messages, time.time())
+        if not self._writer.is_busy:
+            messages = self._no_longer_waiting() + messages
+        answers, left = self._worker.read(messages, time.time(), self._waiting_askers)
         self._send(answers)
-        self._waiting = left
-        if not left:
-            self._waiting_bytes = 0
-        if self._writer.is_busy and self._waiting_bytes >= BYTES_PER_TICK:
+        if self._writer.is_busy:
+            self._waiting += left
+            self._waiting_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
+            if len(self._waiting) < WAITING_MAX and self._waiting_bytes < BYTES_PER_TICK:
+                return
             self._send(self._written())
-        if not self._writer.is_busy and (left or self._worker.resumes):
-            self._waiting, self._waiting_bytes = [], 0
+            left = self._no_longer_waiting()
+        self._waiting_askers.clear()
+        if left or self._worker.resumes:
             self._send(self._tick(left, behind=now < self._shared_until))
+
+    def _no_longer_waiting(self) -> list[Message]:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._waiting_askers.clear()
+        return waiting
 
     def _note_askers(self, messages: list[Message], now: float) -> None:
         for message in messages:
@@ -151,7 +163,6 @@ class Loop:
                 self._watch.put_back(sources[number:])
                 break
         self._unlooked_bytes += size
-        self._waiting_bytes += size
         if self._unlooked_bytes >= LOOK_BYTES:
             self._look_for_room()
         return messages
@@ -199,16 +210,17 @@ class Loop:
             answer.origin.send(answer.route, answer.frames)
 
     def _between_ticks(self, now: float) -> None:
+        """Say HELLO, flush, sweep; nothing while a thread writes: a worker whose write does not end is to fall silent."""
+        self._is_put_off = self._writer.is_busy
+        if self._is_put_off:
+            self._due = now + HELLO_SECONDS
+            return
         if now >= self._hello_due:
             self._hello_due = now + HELLO_SECONDS
             self._sweeping = True
             self._look_for_room()
             if not self._relay.tell(self._hello()):
                 self._hello_due = now + HELLO_AGAIN_SECONDS
-        self._is_put_off = self._writer.is_busy
-        if self._is_put_off:
-            self._due = self._hello_due
-            return
         flushes = self._worker.needs_flush or (self._worker.is_unflushed and self._settings.sync != "off")
         if flushes and now >= self._flush_due:
             self._flush_due = now + FLUSH_SECONDS
@@ -252,6 +264,8 @@ class Loop:
     def _close(self) -> None:
         if self._writer.is_busy:
             self._send(self._written())
+        if self._waiting:
+            self._send(self._tick(self._no_longer_waiting(), behind=False))
         try:
             self._directory.close_worker(self._settings.index, self._worker)
         except (CommitFailed, OSError) as error:

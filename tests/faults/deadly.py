@@ -55,7 +55,9 @@ def deadly_end(self):
 
 Transaction.begin_commit, Worker.begin, Worker.end = deadly_begin_commit, deadly_begin, deadly_end
 """
-STEPS = ("killed before the write", "killed after the write", "killed before the reply", "busy")
+STUCK = ("busy", "waiting for the disk")
+"""Steps that end only when somebody notices."""
+STEPS = ("killed before the write", "killed after the write", "killed before the reply", *STUCK)
 
 
 class Deadly:

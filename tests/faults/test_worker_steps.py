@@ -13,7 +13,8 @@ import pytest
 from holdall import Client, Dict
 from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url
-from tests.faults.deadly import STEPS, Deadly
+from holdall.worker.loop import BYTES_PER_TICK
+from tests.faults.deadly import STEPS, STUCK, Deadly
 from tests.processes import children, service_process, until
 
 STUCK_SECONDS = 2.5
@@ -79,7 +80,7 @@ def test_a_write_happens_once_though_its_worker_is(service: int, deadly: Deadly,
             assert after["broker"] == before["broker"]
             assert dict(d) == left
             assert len(d) == len(left)
-            if step == "busy":  # to be noticed takes a while, whatever the call
+            if step in STUCK:  # to be noticed takes a while, whatever the call
                 return
 
 
@@ -98,6 +99,8 @@ def test_readers_are_answered_while_a_writer_waits_for_the_disk(service: int, de
         got = threads.submit(seen.get, "written")
         later = threads.submit(d.put, "other", 3)
         assert [seen.get("other") for _ in range(50)] == [1] * 50
+        asked = [f"{number:0250}" for number in range(1_000)]
+        assert all(seen.get_many(asked) == {} for _ in range(BYTES_PER_TICK // 250_000 + 1))
         assert [each.done() for each in (put, got, later)] == [False, False, False]
         deadly.arm("go on")
         assert (put.result(), got.result(), later.result()) == (True, 2, True)
