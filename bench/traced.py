@@ -35,12 +35,9 @@ class TracedLoop(loop.Loop):
             self.times.extend((woken, perf_counter_ns()))
         return taken
 
-    def _tick(self, messages: Any, *, behind: bool) -> Any:
-        answers = super()._tick(messages, behind=behind)
-        self.times.append(perf_counter_ns())
-        return answers
-
     def _send(self, answers: Any) -> None:
+        if answers:
+            self.times.append(perf_counter_ns())
         super()._send(answers)
         if answers:
             self.times.append(perf_counter_ns())

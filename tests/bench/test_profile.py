@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from click.testing import CliRunner
 
 from holdall.bench.profile import STEPS, steps
 from holdall.command.cli import cli
 
 
-def test_the_steps_of_a_call_are_within_it() -> None:
-    *parts, whole = steps("put", 50, 100, "off")
+@pytest.mark.parametrize("operation", ["get", "put"])
+def test_the_steps_of_a_call_are_within_it(operation: str) -> None:
+    *parts, whole = steps(operation, 50, 100, "off")
     assert len(parts) == len(STEPS) - 1
     assert all(0 <= part <= whole for part in parts)
     assert all(part > 0 for part, (where, _what) in zip(parts, STEPS, strict=False) if where != "system")
