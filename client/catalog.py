@@ -21,10 +21,10 @@ from holdall.errors import (
     TimeoutError,
 )
 from holdall.protocol import Reply
+from holdall.slots import key_hash
 
 if TYPE_CHECKING:
     from holdall.client.client import Client
-from holdall.slots import key_hash
 
 _ERRORS: dict[int, type[Error]] = {
     protocol.DICT_NOT_FOUND: NotFoundError,

@@ -147,6 +147,8 @@ def ttl(name: str, seconds: float | None, environment: str | None) -> None:
 @_json
 def get(name: str, key: str, output: IO[bytes] | None, literal: bool, environment: str | None, as_json: bool) -> None:
     """Print the value of a key."""
+    if output is not None and as_json:
+        raise click.UsageError("give either --output or --json")
     d = _existing(name, environment)
     wanted = _key(key, literal)
     with _bar() as progressed:

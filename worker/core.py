@@ -127,9 +127,6 @@ class Worker:
         """
         if waiting is None:
             waiting = set()
-        if len(messages) == 1 and messages[0].head[1:2] not in _READS and not _is_batch(messages[0].head):
-            waiting.add((messages[0].origin, messages[0].route))
-            return [], messages
         transaction = self._transaction
         transaction.advance(now)
         transaction.only_reads = True

@@ -81,6 +81,7 @@ def test_what_is_no_content_of_a_file_is_refused(d: Dict[Any, Any], name: str, t
         result = call("put", name, "key", *arguments)
         assert (result.exit_code, "either" in result.stderr) == (2, True)
     assert "key" not in d
+    assert call("get", name, "number", "--json", "-o", "-").exit_code == 2
 
 
 def test_items_come_as_a_table_as_lines_and_as_json(d: Dict[Any, Any], name: str) -> None:

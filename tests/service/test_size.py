@@ -79,11 +79,14 @@ def test_the_space_of_a_cleared_dict_is_given_back(tmp_path: Path) -> None:
 def test_a_cleared_dict_is_swept_though_somebody_always_writes(tmp_path: Path) -> None:
     stop = threading.Event()
 
-    def write(url: str, key: int) -> None:
+    def write(url: str, key: int) -> int:
         with Client(url) as client:
             d: Dict[int, int] = Dict.from_name("written", create_if_missing=True, client=client)
+            written = 0
             while not stop.is_set():
-                d[key] = d.get(key, 0) + 1
+                written += 1
+                d[key] = written
+            return written
 
     def swept_rows() -> int:
         return sum(each["swept_rows"] for each in client.run(statistics.statistics(client)))
@@ -98,5 +101,6 @@ def test_a_cleared_dict_is_swept_though_somebody_always_writes(tmp_path: Path) -
                 until(lambda: swept_rows() >= 5_000)
             finally:
                 stop.set()
-            for each in writers:
-                each.result()
+            last = [each.result() for each in writers]
+        assert dict(Dict.from_name("written", client=client)) == dict(enumerate(last))
+        assert len(d) == 0
