@@ -18,7 +18,7 @@ from typing import Any
 
 import holdall
 from holdall.bench.peers.server import folder
-from holdall.client import straight
+from holdall.client.stream import Stream
 from holdall.service.address import make_private
 from holdall.service.child import READY
 from holdall.service.process import command, environment
@@ -62,7 +62,7 @@ class Trace:
         return heard
 
 
-_put, _read = straight.Straight.put, straight.Straight.read
+_put, _read = Stream.put, Stream.read
 
 
 def steps(operation: str, calls: int, value_bytes: int, sync: Sync) -> list[float]:
@@ -107,7 +107,7 @@ def _medians(calls: list[tuple[int, int, int, int, int]], turns: list[tuple[int,
 
 @contextmanager
 def _traced(trace: Trace) -> Generator[None, None, None]:
-    way: Any = straight.Straight
+    way: Any = Stream
 
     def put(self: Any, message: Any) -> bool:
         return trace.put(self, message)

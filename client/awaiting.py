@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING, Any
 from holdall.client.ask import FLOW_MAX, Answers, Ask, Chunks, Flow, Operation, R, Shared, Tell, Work
 from holdall.client.call import Call
 from holdall.client.channel import Waiting
-from holdall.client.line import Line
+from holdall.client.line import BROKER_SECONDS, Line
 from holdall.client.route import Route
-from holdall.client.straight import AwaitingStraight
-from holdall.client.way import Relayed, Way
+from holdall.client.stream import AwaitingStream
 from holdall.errors import ConnectionError
 from holdall.protocol import Reply
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from holdall.client.client import Client
+    from holdall.client.way import Way
 
 LOOK_SECONDS = 0.25
 """How often a waiting line looks whether answers are overdue."""
@@ -69,6 +71,7 @@ class AwaitingLine(Line):
         self._outbox: list[Waiting] = []
         self._sharing: dict[int, asyncio.Task[None]] = {}
         self._looking: asyncio.TimerHandle | None = None
+        self._reaching: asyncio.TimerHandle | None = None
         self._reviving: asyncio.Future[None] | None = None
         self._transfers = asyncio.Semaphore(TRANSFERS_MAX)
         super().__init__(client)
@@ -120,26 +123,45 @@ class AwaitingLine(Line):
         """Close the sockets; calls that still wait get ConnectionError."""
         if not self.loop.is_closed():
             self.loop.remove_reader(self._relay.fileno())
-            if self._looking is not None:
-                self._looking.cancel()
+            for timer in (self._looking, self._reaching):
+                if timer is not None:
+                    timer.cancel()
             closed = f"this client of {self._client.address} is closed: make another one"
             for waiting in list(self._channel.waiting.values()):
                 waiting.answer.failed(ConnectionError(closed))
         for way in self.ways:
             way.close()
 
-    def _open_relay(self) -> Way:
-        relay = Relayed(self._client.new_socket(self._client.address))
+    def _open_relay(self) -> Way | None:
+        client = self._client
+        if client.is_near:
+            return self._open_stream(client.new_stream(client.address), None)
+        from holdall.client.dealer import Dealer
+
+        relay = Dealer(client.new_socket(client.address))
         self.loop.add_reader(relay.fileno(), self._drain, relay, None)
         return relay
 
     def _open_straight(self, address: str, route: Route) -> Way | None:
-        stream = self._client.new_stream(address)
+        return self._open_stream(self._client.new_straight_stream(address), route)
+
+    def _open_stream(self, stream: socket | None, route: Route | None) -> Way | None:
         if stream is None:
             return None
-        way = AwaitingStraight(stream, self.loop)
+        way = AwaitingStream(stream, self.loop)
         self.loop.add_reader(way.fileno(), self._drain, way, route)
         return way
+
+    def _reach_broker(self) -> bool:
+        reached = super()._reach_broker()
+        if not reached and self._reaching is None:
+            self._reaching = self.loop.call_later(BROKER_SECONDS, self._reach_broker_again)
+        return reached
+
+    def _reach_broker_again(self) -> None:
+        self._reaching = None
+        if self._channel.waiting:
+            self._reach_broker()
 
     async def _answers(self, asked: Ask | list[Ask], deadline: float) -> Answers:
         sent = [self.send(ask, deadline, _Answer(self.loop)) for ask in ([asked] if isinstance(asked, Ask) else asked)]
@@ -226,6 +248,8 @@ class AwaitingLine(Line):
             answered, more = self._read(way, route, wait=False)
             for waiting, reply in answered:
                 waiting.answer.answered(reply)
+        if way is self._relay and way.is_broken and self._channel.waiting:
+            self._reach_broker()
 
     def _look_for_overdue(self) -> None:
         now = monotonic()

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 from collections import deque
 from threading import TIMEOUT_MAX
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from holdall.client.ask import FLOW_MAX, Answers, Ask, Chunks, Flow, Operation, R, Shared, Tell, Work
 from holdall.client.channel import Waiting
-from holdall.client.line import Line
+from holdall.client.line import BROKER_SECONDS, Line
 from holdall.client.route import Route
-from holdall.client.way import Relayed, Way
 from holdall.errors import TimeoutError
 from holdall.protocol import Reply
 
 if TYPE_CHECKING:
-    from holdall.client.client import Client
+    from socket import socket
 
-WAKE_MILLISECONDS = 250
-"""How often a waiting call looks whether an answer is overdue."""
+    from holdall.client.client import Client
+    from holdall.client.way import Way
+
+WAKE_SECONDS = 0.25
+"""How often a waiting call looks whether an answer is overdue; a worker that takes nothing for so long is given up."""
+SEND_SECONDS = 5.0
+"""A broker that takes nothing for so long is given up."""
 
 
 class Begun(Generic[R]):
@@ -56,7 +60,7 @@ class BlockingLine(Line):
     """A line for one call at a time."""
 
     def __init__(self, client: Client) -> None:
-        self._wake_milliseconds = max(1, min(WAKE_MILLISECONDS, int(min(client.timeout, 1.0) * 1000)))
+        self._wake_seconds = max(0.001, min(WAKE_SECONDS, client.timeout))
         super().__init__(client)
 
     def run(self, operation: Operation[R], timeout: float) -> R:
@@ -108,19 +112,24 @@ class BlockingLine(Line):
         for way in self.ways:
             way.close()
 
-    def _open_relay(self) -> Way:
-        dealer = self._client.new_socket(self._client.address)
-        dealer.rcvtimeo = self._wake_milliseconds
-        return Relayed(dealer)
+    def _open_relay(self) -> Way | None:
+        client = self._client
+        if client.is_near:
+            return self._open_stream(client.new_stream(client.address), SEND_SECONDS)
+        from holdall.client.dealer import Dealer
+
+        return Dealer(client.new_socket(client.address), int(self._wake_seconds * 1000))
 
     def _open_straight(self, address: str, route: Route) -> Way | None:
-        stream = self._client.new_stream(address)
+        return self._open_stream(self._client.new_straight_stream(address), self._wake_seconds)
+
+    def _open_stream(self, stream: socket | None, send_seconds: float) -> Way | None:
         if stream is None:
             return None
-        from holdall.client.straight import Straight, wait_at_most
+        from holdall.client.stream import Stream, wait_at_most
 
-        wait_at_most(stream, self._wake_milliseconds)
-        return Straight(stream)
+        wait_at_most(stream, receive_seconds=self._wake_seconds, send_seconds=send_seconds)
+        return Stream(stream)
 
     def _one(self, ask: Ask, deadline: float) -> Reply:
         return self._answer(self._send(ask, deadline))
@@ -174,8 +183,11 @@ class BlockingLine(Line):
             route = waiting.route
             if route.is_direct and route.way is not None:
                 answered, _ = self._read(route.way, route, wait=True)
-            else:
+            elif self._reach_broker():
                 answered, _ = self._read(self._relay, None, wait=True)
+            else:
+                answered = []
+                sleep(BROKER_SECONDS)
             if not answered:  # late ones, of calls that were given up, must not keep this one from its deadline
                 self._look_for_overdue()
             for each, reply in answered:

@@ -74,6 +74,10 @@ class Channel:
         """The route goes another way than before: what waits for its worker, to be sent again on the new way."""
         return [self._again(waiting) for waiting in self.waiting.values() if waiting.route is route]
 
+    def relayed(self) -> list[Waiting]:
+        """The broker is another one than before: what waits there, to be sent again."""
+        return [self._again(waiting) for waiting in self.waiting.values() if not waiting.route.is_direct]
+
     def send(self, ask: Ask, route: Route, now: float, deadline: float) -> Waiting:
         """Number a request to the worker of this route. Its frames are to be sent now."""
         sequence = self._next

@@ -8,12 +8,12 @@ import sys
 import threading
 import weakref
 from collections import deque
+from errno import EMFILE, ENFILE
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import zmq
-
 from holdall import protocol, settings
+from holdall.address import connected
 from holdall.bodies import Roster, RosterWorker, decode
 from holdall.client.ask import Ask, Operation, R
 from holdall.client.blocking import BlockingLine
@@ -37,7 +37,7 @@ LINES_IDLE_MAX = 64
 
 AHEAD_MAX = 8
 """Lines lent to iterations that read ahead; those beyond do not. One left half-way has its line until it is collected."""
-STRAIGHT_SOCKETS_MAX = 64
+STREAMS_MAX = 128
 """A line that begins while so many streams are open is relayed: each takes a file descriptor here and at a worker."""
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -74,9 +74,12 @@ class Client:
         self._data: Path | None = None if url else settings.data_directory()
         self.is_closed = False
         """Whether it was closed."""
-        self.near = Near(is_possible=self._url is None or self._url.startswith("ipc://"))
+        self.is_near = self._url is None or self._url.startswith("ipc://")
+        """Whether its service is on this machine."""
+        self.near = Near(is_possible=self.is_near)
         """The files of workers on this machine."""
         self._roster: Roster | None = None
+        self._context: Any = None  # of ZeroMQ, once it is needed
         self._reset()
         _clients.add(self)
 
@@ -183,7 +186,7 @@ class Client:
 
     def straight_address(self, worker: RosterWorker) -> str | None:
         """Where this worker may be reached without the broker, if anywhere: whether it is that worker is still to be asked."""
-        if len(self._streams) >= STRAIGHT_SOCKETS_MAX:
+        if len(self._streams) >= STREAMS_MAX:
             return None
         for address in worker.addresses:
             if not address.startswith("ipc://") or os.path.exists(address[len("ipc://") :]):
@@ -196,9 +199,12 @@ class Client:
 
     def new_socket(self, address: str) -> Any:
         """A ZeroMQ socket that is connected to this address, or will be."""
+        import zmq  # only who has a service on another machine needs it
+
         with self._lock:
-            if self.is_closed:
-                raise ConnectionError(f"this client of {self.address} is closed: make another one")
+            self._refuse_if_closed()
+            if self._context is None:
+                self._context = zmq.Context()
             try:
                 dealer: Any = self._context.socket(zmq.DEALER)
             except zmq.ZMQError as error:
@@ -216,16 +222,29 @@ class Client:
         return dealer
 
     def new_stream(self, address: str) -> socket.socket | None:
-        """A stream to the worker at this address, if one listens there."""
+        """A stream to who listens at this address, if anybody does. Raises ConnectionError if that cannot be known."""
         with self._lock:
-            if self.is_closed:
+            self._refuse_if_closed()
+            try:
+                stream = connected(address)
+            except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, TimeoutError):
                 return None
-            from holdall.client.straight import connected  # it takes time that a client may never need
-
-            stream = connected(address)
-            if stream is not None:
-                self._streams.add(stream)
+            except OSError as error:
+                advice = "raise the limit (ulimit -n)" if error.errno in (EMFILE, ENFILE) else "correct HOLDALL_URL"
+                raise ConnectionError(f"cannot connect to {address}: {error.strerror or error}; {advice}") from None
+            self._streams.add(stream)
         return stream
+
+    def new_straight_stream(self, address: str) -> socket.socket | None:
+        """A stream to the worker at this address, if one can be reached there: the broker can in any case."""
+        try:
+            return self.new_stream(address)
+        except ConnectionError:
+            return None
+
+    def _refuse_if_closed(self) -> None:
+        if self.is_closed:
+            raise ConnectionError(f"this client of {self.address} is closed: make another one")
 
     def close(self) -> None:
         """Close all connections. A call that is under way in another thread ends first; later ones raise ConnectionError.
@@ -265,7 +284,7 @@ class Client:
     def _reset(self) -> None:
         """No line, no socket: at the start, and in a forked child."""
         self._lock = threading.RLock()  # a signal handler may call while its own thread is in here
-        self._context = zmq.Context()
+        self._context = None
         self._open: set[Any] = set()
         self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._idle: deque[BlockingLine] = deque()
@@ -315,7 +334,7 @@ class Client:
     def _end_context(self) -> None:
         """End the context when its last socket is closed: before that, `term` would wait for it."""
         with self._lock:
-            if not self._open and not self._context.closed:
+            if self._context is not None and not self._open and not self._context.closed:
                 self._context.term()
 
 

@@ -1,6 +1,7 @@
 """A line: a channel and its ways. What both drivers have in common: which way a message goes, and whose answer came.
 
-Each has a way through the broker; a straight one is opened when its worker is first asked something.
+Each has a way through the broker, and another one when that is broken; a straight one is opened when its worker is first asked
+something.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ from typing import TYPE_CHECKING
 
 from holdall.client.channel import Channel, Waiting
 from holdall.client.route import Route
+from holdall.client.way import Nowhere
 from holdall.protocol import Buffer, Reply
 from holdall.stream import Received
 
 if TYPE_CHECKING:
     from holdall.client.client import Client
     from holdall.client.way import Way
+
+BROKER_SECONDS = 0.02
+"""How soon a broker that was not there is looked for again."""
 
 Answered = list[tuple[Waiting, Reply]]
 
@@ -26,7 +31,8 @@ class Line:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._channel: Channel = client.new_channel()
-        self._relay = self._open_relay()
+        self._relay: Way = self._open_relay() or Nowhere()
+        self._broker_at = 0.0
         self._knows_workers = False
         self.straight: list[Route] = []
         """The routes that have had a straight way."""
@@ -39,8 +45,8 @@ class Line:
     def _now(self) -> float:
         return monotonic()
 
-    def _open_relay(self) -> Way:
-        """The way through the broker."""
+    def _open_relay(self) -> Way | None:
+        """A way through the broker, if there is one."""
         raise NotImplementedError
 
     def _open_straight(self, address: str, route: Route) -> Way | None:
@@ -68,7 +74,7 @@ class Line:
     def _transmit(self, route: Route, message: list[Buffer]) -> None:
         """Send what is for this worker. What finds no way goes again when it is overdue."""
         if not route.is_direct or route.way is None:
-            self._relay.put(message)
+            self._put_relayed(message)
         elif not route.way.put(message):
             self._lose(route)
 
@@ -76,7 +82,28 @@ class Line:
         """The straight way is gone: all that waits for this worker goes through the broker."""
         route.lose(self._now())
         for waiting in self._channel.moved(route):
+            self._put_relayed(waiting.frames)
+
+    def _put_relayed(self, message: list[Buffer]) -> None:
+        """Send, through the broker, what carries requests that wait."""
+        if not self._relay.is_broken:
+            self._relay.put(message)
+        else:
+            self._reach_broker()
+
+    def _reach_broker(self) -> bool:
+        """Look now and then for the broker, if the way there is broken. A new way takes all that waits there."""
+        if not self._relay.is_broken:
+            return True
+        if self._now() < self._broker_at:
+            return False
+        self._broker_at = self._now() + BROKER_SECONDS
+        self._relay = self._open_relay() or self._relay
+        if self._relay.is_broken:
+            return False
+        for waiting in self._channel.relayed():
             self._relay.put(waiting.frames)
+        return True
 
     def _read(self, way: Way, route: Route | None, *, wait: bool) -> tuple[Answered, bool]:
         """The answers in what comes next this way, a straight one of `route`; and whether anything came."""

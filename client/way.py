@@ -1,17 +1,16 @@
-"""The ways a line's messages go: through the broker, or straight to a worker (`holdall.client.straight`)."""
+"""The ways a line's messages go, straight to a worker or through the broker.
+
+On one machine both are streams (`holdall.client.stream`); a broker of another machine is reached through ZeroMQ
+(`holdall.client.dealer`).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
-
-import zmq
-
-from holdall import frames
-from holdall.protocol import has_payload_frame
-from holdall.stream import Received
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from holdall.protocol import Buffer
+    from holdall.stream import Received
 
 
 class Way(Protocol):
@@ -37,34 +36,22 @@ class Way(Protocol):
         ...
 
 
-class Relayed:
-    """Through the broker. ZeroMQ connects again by itself, so this way never breaks."""
+class Nowhere:
+    """No way: nobody listens at the other end."""
 
-    is_broken = False
-
-    def __init__(self, dealer: Any) -> None:
-        self._dealer = dealer
+    is_broken = True
 
     def put(self, message: list[Buffer]) -> bool:
-        """Send a message."""
-        try:
-            frames.send(self._dealer, message)
-        except zmq.ZMQError:  # its queue is full, or it was closed meanwhile
-            return False
-        return True
+        """It does not go."""
+        return False
 
     def read(self, *, wait: bool) -> list[Received]:
-        """What comes next, or is there."""
-        try:
-            head = self._dealer.recv(0 if wait else zmq.DONTWAIT)
-            return [Received(head, self._dealer.recv(copy=False).buffer if has_payload_frame(head) else None)]
-        except zmq.Again:
-            return []
+        """Nothing comes."""
+        return []
 
     def fileno(self) -> int:
-        """Its descriptor."""
-        return int(self._dealer.fd)
+        """None."""
+        return -1
 
     def close(self) -> None:
-        """Give it up."""
-        self._dealer.close(0)
+        """There is nothing to give up."""

@@ -5,6 +5,7 @@ Apart from `holdall.stream` because a client's import need not wait for `socket`
 
 from __future__ import annotations
 
+import socket
 from socket import AF_INET, AF_INET6, AF_UNIX
 from typing import Any
 
@@ -20,3 +21,17 @@ def address_of(url: str) -> tuple[int, Any]:
         return AF_UNIX, place
     host, _, port = place.rpartition(":")
     return (AF_INET6 if host.startswith("[") else AF_INET), (host.strip("[]"), int(port))
+
+
+def connected(url: str) -> socket.socket:
+    """A stream to who listens at this URL. Raises OSError if nobody does."""
+    family, place = address_of(url)
+    stream = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        stream.connect(place)
+        if family != AF_UNIX:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        stream.close()
+        raise
+    return stream

@@ -201,13 +201,6 @@ class Worker:
                 answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
         return answers
 
-    def malformed_message(self, origin: Any, frames: list[Any]) -> list[Answer]:
-        """The answer to what has a route but the wrong number of frames, and a sequence number if there is one to be seen."""
-        self.malformed += 1
-        sequence = protocol.sequence_of(frames[1]) if len(frames) > 1 else 0
-        reply = Reply(protocol.MALFORMED, sequence, 0, f"a request has one or two frames, this one {len(frames) - 1}".encode())
-        return [Answer(origin, frames[0], protocol.pack_reply(reply))]
-
     def sweep(self, now: float) -> bool:
         """One small step of what can wait: see `Sweeper`. Returns whether more is to do right now."""
         transaction = self._transaction

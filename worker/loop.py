@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import zmq
-
 from holdall import protocol
 from holdall.bodies import Hello, RosterWorker, encode
 from holdall.errors import InvalidError, StorageError
@@ -21,11 +19,11 @@ from holdall.protocol import Request
 from holdall.service.address import listening_socket
 from holdall.service.child import Child
 from holdall.service.door import Door
+from holdall.service.peers import Peers
 from holdall.service.settings import WorkerSettings
 from holdall.service.watch import Watch
 from holdall.worker.core import Answer, Message
 from holdall.worker.directory import DataDirectory, Layout
-from holdall.worker.peers import Peers
 from holdall.worker.relay import Relay
 from holdall.worker.space import Space
 from holdall.worker.transaction import CommitFailed
@@ -62,13 +60,8 @@ def serve(settings: WorkerSettings, child: Child) -> None:
     if not 0 <= settings.index < layout.workers:
         raise InvalidError(f"{directory.path} has the workers 0 to {layout.workers - 1}, not {settings.index}")
     lock = directory.lock_worker(settings.index, LOCK_SECONDS)
-    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer, listening_socket(settings.address) as listening:
-        dealer.linger = 500
-        dealer.maxmsgsize = protocol.FRAME_BYTES_MAX
-        dealer.zap_domain = b"holdall"
-        dealer.immediate = True
-        dealer.connect(settings.broker)
-        Loop(settings, directory, layout, child, dealer, listening).run()
+    with listening_socket(settings.address) as listening:
+        Loop(settings, directory, layout, child, listening).run()
     lock.release()
 
 
@@ -76,7 +69,7 @@ class Loop:
     """The worker's loop. A tick: take what has come, decide, write, answer."""
 
     def __init__(
-        self, settings: WorkerSettings, directory: DataDirectory, layout: Layout, child: Child, dealer: Any, listening: socket
+        self, settings: WorkerSettings, directory: DataDirectory, layout: Layout, child: Child, listening: socket
     ) -> None:
         self._settings = settings
         self._directory = directory
@@ -92,8 +85,8 @@ class Loop:
         self._waiting_bytes = 0
         self._asker: tuple[Any, bytes] | None = None
         self._shared_until = 0.0
-        self._relay = Relay(dealer, self._watch, lambda relay, frames: self._worker.malformed_message(relay, frames))
-        self._peers = Peers(listening, self._watch)
+        self._relay = Relay(settings.broker, self._watch, self._is_cut_off)
+        self._peers = Peers([listening], self._watch, Message)
         self._space = Space(directory.part(settings.index))
         self._open()
         self._hello_due = self._flush_due = self._sweep_due = self._due = 0.0
@@ -208,6 +201,10 @@ class Loop:
     def _send(self, answers: list[Answer]) -> None:
         for answer in answers:
             answer.origin.send(answer.route, answer.frames)
+
+    def _is_cut_off(self) -> None:
+        """The broker has gone: say HELLO to the next one as soon as it is there."""
+        self._hello_due = self._due = 0.0
 
     def _between_ticks(self, now: float) -> None:
         """Say HELLO, flush, sweep; nothing while a thread writes: a worker whose write does not end is to fall silent."""

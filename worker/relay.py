@@ -1,15 +1,13 @@
-"""The worker's socket to its broker: what is relayed comes in and goes out here."""
+"""The worker's stream to its broker: what is relayed comes in and goes out here."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import zmq
-
-from holdall import frames, protocol
-from holdall.blob import CHUNK_BYTES
-from holdall.service.unsent import Unsent
-from holdall.worker.core import Answer, Message
+from holdall.address import connected
+from holdall.service.peers import Backlog, Peer
+from holdall.stream import with_route, without_route
+from holdall.worker.core import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,52 +15,39 @@ if TYPE_CHECKING:
     from holdall.protocol import Buffer
     from holdall.service.watch import Watch
 
-MESSAGES_PER_TURN = 500
-BYTES_PER_TURN = 8 * 1024 * 1024
-"""Of many clients at once, the chunks they ask for included."""
-
 
 class Relay:
-    """A DEALER that is connected to the broker. `refuse` answers what is no request, given as [route, frames…]."""
+    """To the broker at this URL, connected whenever there is something to tell it. `lost` is called when it has gone."""
 
-    def __init__(self, dealer: Any, watch: Watch, refuse: Callable[[Relay, list[Any]], list[Answer]]) -> None:
-        self._dealer = dealer
+    def __init__(self, url: str, watch: Watch, lost: Callable[[], None]) -> None:
+        self._url = url
         self._watch = watch
-        self._refuse = refuse
-        self._unsent = Unsent()
-        watch.add(dealer.fd, self)
-        watch.touch(self)
-
-    def take(self) -> tuple[list[Message], int]:
-        """What has been relayed, and how much work in bytes that is."""
-        messages: list[Message] = []
-        size = 0
-        while len(messages) < MESSAGES_PER_TURN and size < BYTES_PER_TURN:
-            if not frames.waits(self._dealer):
-                return messages, size
-            parts = frames.receive(self._dealer, 2)
-            if 2 <= len(parts) <= 3:
-                messages.append(Message(self, *parts))
-                size += sum(map(len, parts)) + (CHUNK_BYTES if protocol.reads_chunk(parts[1]) else 0)
-            else:
-                for answer in self._refuse(self, parts):
-                    self.send(answer.route, answer.frames)
-        self._watch.touch(self)  # there may be more
-        return messages, size
-
-    def send(self, route: bytes, message: list[Buffer]) -> None:
-        """Send an answer. If its client does not read, it will ask again."""
-        self._watch.touch(self)
-        try:
-            self._unsent.send(self._dealer, [route, *message])
-        except zmq.ZMQError:  # the broker is gone, or does not read
-            pass
+        self._lost = lost
+        self._broker: _Broker | None = None
 
     def tell(self, said: bytes) -> bool:
         """Tell the broker itself something. Returns whether it is on its way."""
-        self._watch.touch(self)
-        try:
-            frames.send(self._dealer, [b"", said])
-        except zmq.ZMQError:
-            return False
-        return True
+        if self._broker is None:
+            try:
+                stream = connected(self._url)
+            except OSError:
+                return False
+            self._broker = _Broker(stream, b"broker", self._watch, _message, Backlog(), self._leave)
+        return self._broker.send(b"", [said])
+
+    def _leave(self, _broker: Peer[Message]) -> None:
+        self._broker = None
+        self._lost()
+
+
+class _Broker(Peer[Message]):
+    """A broker, as long as it lives."""
+
+    def send(self, route: bytes, frames: list[Buffer]) -> bool:
+        """Send the client of this route an answer, or what goes of it, and the rest when there is room."""
+        return super().send(route, with_route(route, frames))
+
+
+def _message(broker: Peer[Message], _name: bytes, head: bytes, payload: Buffer | None) -> Message:
+    route, head = without_route(head)
+    return Message(broker, route, head, payload)

@@ -17,8 +17,12 @@ import holdall
 from holdall import Dict, protocol
 from holdall.bodies import Hello, Registration, Roster, RosterWorker, decode, encode
 from holdall.protocol import Reply, Request
+from holdall.service.settings import ServiceSettings
+from holdall.settings import service_url
 from holdall.slots import SLOTS, part_hash, slot_range
-from tests.processes import process_ids
+from holdall.stream import with_route
+from tests.fuzz.strangers import connected
+from tests.processes import process_ids, service_process
 from tests.streams import OVERSIZED, StreamClient
 
 SEQUENCE = 7
@@ -29,7 +33,7 @@ READY = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
 
 @contextlib.contextmanager
 def dealer(url: str, routing_id: bytes | None = None) -> Iterator[Any]:
-    """A socket that can send anything."""
+    """A ZeroMQ socket that can send anything."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as opened:
         opened.linger = 0
         opened.rcvtimeo = 5000
@@ -54,8 +58,8 @@ def received(opened: Any) -> Reply:
 
 @contextlib.contextmanager
 def client(url: str) -> Iterator[Any]:
-    """What can send anything to the broker, or to a worker."""
-    if "/worker-" in url:
+    """What can send anything to this URL."""
+    if url.startswith("ipc://"):
         with StreamClient(url, timeout=5) as opened:
             yield opened
     else:
@@ -69,7 +73,7 @@ def asked(opened: Any, *frames: bytes) -> Reply:
 
 
 def roster(url: str) -> Roster:
-    with dealer(url) as opened:
+    with client(url) as opened:
         return decode(Roster, asked(opened, request(protocol.ROSTER)).payload)
 
 
@@ -79,33 +83,34 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(data: Path) -> Iterator[holdall.LocalService]:
-    with holdall.LocalService(data, workers=2, sync="off") as running:
-        with dealer(running.url) as opened:  # worker 0 knows the Dict of `request`, so that its bodies are looked at
+def urls(data: Path) -> Iterator[dict[str, str]]:
+    """Where clients may knock: at the broker, near and from afar, and at worker 0; and where they have no business: where
+    workers register.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        far = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    with service_process(ServiceSettings(str(data), listen=far, workers=2, sync="off")):
+        near = service_url(data)
+        with client(near) as opened:  # worker 0 knows the Dict of `request`, so that its bodies are looked at
             assert asked(opened, request(protocol.REGISTER, value=encode(Registration()), sequence=1)).status == protocol.OK
-        yield running
+        worker = roster(near).workers[0].addresses[0]
+        yield {"broker": near, "far broker": far, "worker": worker, "workers": near.rpartition("/")[0] + "/workers"}
 
 
 @pytest.fixture(scope="module")
-def urls(service: holdall.LocalService) -> dict[str, str]:
-    """Where clients may knock: at the broker, at worker 0; and where they have no business: where workers register."""
-    worker = roster(service.url).workers[0].addresses[0]
-    return {"broker": service.url, "worker": worker, "workers": service.url.rpartition("/")[0] + "/workers"}
-
-
-@pytest.fixture(scope="module")
-def old(service: holdall.LocalService) -> Dict[Any, Any]:
-    return Dict.from_name("served", create_if_missing=True).hydrate()
+def old(urls: dict[str, str]) -> Iterator[Dict[Any, Any]]:
+    with holdall.Client(urls["broker"]) as client:
+        yield Dict.from_name("served", create_if_missing=True, client=client).hydrate()
 
 
 @pytest.fixture(autouse=True)
-def _others_are_served(service: holdall.LocalService, data: Path, old: Dict[Any, Any]) -> Iterator[None]:
+def _others_are_served(urls: dict[str, str], data: Path, old: Dict[Any, Any]) -> Iterator[None]:
     """Before and after each test, an old client and a new one; and no process of the service has died meanwhile."""
     before = process_ids(data)
     old.update({number: number for number in range(4)})
     yield
     assert [old.pop(number) for number in range(4)] == list(range(4))
-    with holdall.Client(service.url, timeout=5) as client:
+    with holdall.Client(urls["far broker"], timeout=5) as client:
         new: Dict[Any, Any] = Dict.from_name("served", client=client)
         assert [new.put(number, number, skip_if_exists=True) for number in range(4)] == [True] * 4
     assert process_ids(data) == before
@@ -133,7 +138,7 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("at", ["broker", "worker"])
+@pytest.mark.parametrize("at", ["broker", "far broker", "worker"])
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 def test_a_request_that_breaks_the_protocol_is_answered_with_malformed(urls: dict[str, str], at: str, head: bytes) -> None:
     with client(urls[at]) as opened:
@@ -144,7 +149,7 @@ def test_a_request_that_breaks_the_protocol_is_answered_with_malformed(urls: dic
         assert asked(opened, request(protocol.LENGTH, sequence=SEQUENCE + 1)).sequence == SEQUENCE + 1
 
 
-@pytest.mark.parametrize("at", ["broker", "worker"])
+@pytest.mark.parametrize("at", ["broker", "far broker", "worker"])
 @pytest.mark.parametrize("head", [GOOD, request(protocol.PUT, key=b"sk", value=b"and a value", flags=protocol.PAYLOAD)])
 def test_a_payload_frame_that_the_head_does_not_allow_is_malformed(urls: dict[str, str], at: str, head: bytes) -> None:
     with client(urls[at]) as opened:
@@ -154,12 +159,12 @@ def test_a_payload_frame_that_the_head_does_not_allow_is_malformed(urls: dict[st
 
 @pytest.mark.parametrize("count", [3, 8, 5000])
 def test_too_many_frames_are_malformed(urls: dict[str, str], count: int) -> None:
-    with dealer(urls["broker"]) as opened:
+    with dealer(urls["far broker"]) as opened:
         reply = asked(opened, GOOD, *[b"more"] * (count - 1))
         assert (reply.status, reply.sequence) == (protocol.MALFORMED, SEQUENCE)
 
 
-@pytest.mark.parametrize(("at", "frames_max"), [("broker", 4), ("worker", 2)])
+@pytest.mark.parametrize(("at", "frames_max"), [("broker", 2), ("far broker", 4), ("worker", 2)])
 def test_random_messages_are_answered_one_by_one(urls: dict[str, str], at: str, frames_max: int) -> None:
     random = Random(at)
     messages: list[list[bytes]] = []
@@ -174,7 +179,7 @@ def test_random_messages_are_answered_one_by_one(urls: dict[str, str], at: str, 
     assert {protocol.MALFORMED, protocol.UNKNOWN_DICT} <= statuses
 
 
-@pytest.mark.parametrize("at", ["broker", "worker", "workers"])
+@pytest.mark.parametrize("at", ["broker", "far broker", "worker", "workers"])
 @pytest.mark.parametrize(
     "said",
     [
@@ -186,9 +191,8 @@ def test_random_messages_are_answered_one_by_one(urls: dict[str, str], at: str, 
 )
 def test_who_does_not_shake_hands_gets_no_answer_and_is_cut_off(urls: dict[str, str], at: str, said: bytes) -> None:
     heard = b""
-    with socket.socket(socket.AF_UNIX) as raw:
+    with connected(urls[at]) as raw:
         raw.settimeout(5)
-        raw.connect(urls[at].removeprefix("ipc://"))
         with contextlib.suppress(ConnectionError):  # cut off with bytes on their way
             raw.sendall(said)
             while more := raw.recv(1000):
@@ -196,11 +200,9 @@ def test_who_does_not_shake_hands_gets_no_answer_and_is_cut_off(urls: dict[str, 
     assert len(heard) <= len(SIGNATURE)
 
 
-@pytest.mark.parametrize("at", ["broker", "workers"])
-def test_a_frame_declared_larger_than_any_may_be_is_not_waited_for(urls: dict[str, str], at: str) -> None:
-    with socket.socket(socket.AF_UNIX) as raw:
+def test_a_frame_declared_larger_than_any_may_be_is_not_waited_for(urls: dict[str, str]) -> None:
+    with connected(urls["far broker"]) as raw:
         raw.settimeout(5)
-        raw.connect(urls[at].removeprefix("ipc://"))
         with raw.makefile("rb") as heard:
             raw.sendall(GREETING)
             assert heard.read(len(GREETING)).startswith(SIGNATURE[:1])
@@ -211,17 +213,18 @@ def test_a_frame_declared_larger_than_any_may_be_is_not_waited_for(urls: dict[st
             assert heard.read() == b""
 
 
+@pytest.mark.parametrize("at", ["broker", "worker", "workers"])
 @pytest.mark.parametrize("declared", [OVERSIZED + bytes(4), bytes(4) + OVERSIZED, b"\xff" * 8])
-def test_a_worker_cuts_off_who_declares_more_than_may_be(urls: dict[str, str], declared: bytes) -> None:
-    with StreamClient(urls["worker"], timeout=5) as opened:
+def test_who_declares_more_than_may_be_is_cut_off(urls: dict[str, str], at: str, declared: bytes) -> None:
+    with StreamClient(urls[at], timeout=5) as opened:
         opened.socket.sendall(declared)
         assert opened.socket.recv(1) == b""
 
 
 def test_a_second_client_with_the_same_routing_id_gets_none_of_the_firsts_answers(urls: dict[str, str]) -> None:
-    with dealer(urls["broker"], b"twin") as first:
+    with dealer(urls["far broker"], b"twin") as first:
         assert asked(first, request(protocol.LENGTH)).sequence == SEQUENCE
-        with dealer(urls["broker"], b"twin") as second:
+        with dealer(urls["far broker"], b"twin") as second:
             for sequence in range(100, 150):
                 second.send(request(protocol.LENGTH, sequence=sequence + 1000))
                 assert asked(first, request(protocol.LENGTH, sequence=sequence)).sequence == sequence
@@ -247,8 +250,7 @@ def impostors(layout_id: bytes) -> dict[str, list[bytes]]:
         "a worker too many": [b"", hello(layout_id, index=2, first=682, end=SLOTS, workers=3)],
         "no hello": [b"", GOOD],
         "garbage": [b"", b"garbage"],
-        "one frame": [b""],
-        "many frames": [b""] * 5000,
+        "nothing": [b"", b""],
         "an answer to a client": [b"victim", *map(bytes, protocol.pack_reply(Reply(protocol.OK, 101, 0, b"forged")))],
         "an answer to nobody": [b"nobody", b"x"],
     }
@@ -257,10 +259,18 @@ def impostors(layout_id: bytes) -> dict[str, list[bytes]]:
 @pytest.mark.parametrize("impostor", impostors(b""))
 def test_a_client_that_poses_as_a_worker_is_ignored(urls: dict[str, str], impostor: str) -> None:
     answers = roster(urls["broker"])
-    with dealer(urls["broker"], b"victim") as victim, dealer(urls["workers"]) as posing:
+    with dealer(urls["far broker"], b"victim") as victim, StreamClient(urls["workers"]) as posing:
         asked(victim, request(protocol.ROSTER))
-        posing.send_multipart(impostors(answers.layout_id)[impostor])
+        route, *frames = impostors(answers.layout_id)[impostor]
+        posing.send_multipart(with_route(route, [*frames]))
         for sequence in range(100, 150):
             reply = asked(victim, request((protocol.LENGTH, protocol.ROSTER)[sequence % 2], sequence=sequence))
             assert (reply.status, reply.sequence) == (protocol.OK, sequence)
             assert sequence % 2 == 0 or decode(Roster, reply.payload) == answers
+
+
+@pytest.mark.parametrize("said", [b"", b"abcd\x05"], ids=["nothing", "half a route"])
+def test_who_says_no_route_where_workers_register_is_cut_off(urls: dict[str, str], said: bytes) -> None:
+    with StreamClient(urls["workers"], timeout=5) as opened:
+        opened.send(said)
+        assert opened.socket.recv(1) == b""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zmq
 
 from holdall import Client, Dict, LocalService, protocol
 from holdall import keys as encoding
@@ -56,14 +55,7 @@ def chunks_of_large(d: Dict[Any, Any], data: Path) -> list[bytes]:
 def reader(request: pytest.FixtureRequest, service: LocalService) -> Iterator[Any]:
     """It is connected to one of these sockets, and never receives."""
     url = f"{service.url.rpartition('/')[0]}/{request.param}"
-    if request.param == "worker-0":
-        with StreamClient(url) as straight:
-            yield straight
-        return
-    with zmq.Context() as context, context.socket(zmq.DEALER) as opened:
-        opened.linger = 0
-        opened.rcvhwm = 1
-        opened.connect(url)
+    with StreamClient(url) as opened:
         yield opened
 
 

@@ -119,12 +119,13 @@ class _Flood:
         self._strangers.leave()
 
     def _dealer(self, context: Any, number: int) -> Any:
-        if self._at == "worker":
-            return StreamDealer(self._urls[number % len(self._urls)])
+        url = self._urls[number % len(self._urls)]
+        if url.startswith("ipc://"):
+            return StreamDealer(url, has_routes=self._at == "workers")
         dealer = context.socket(zmq.DEALER)
-        if number == 0:  # an id of its own choice; one that is taken would not be read at all
+        if number == 1:  # an id of its own choice; one that is taken would not be read at all
             dealer.routing_id = b"\xff" + os.urandom(20)
-        dealer.connect(self._urls[number % len(self._urls)])
+        dealer.connect(url)
         return dealer
 
     def _send(self, dealers: list[Any], made: list[list[bytes]], waiting: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""Clients who came straight to a worker: in turns, and what they do not take is bounded."""
+"""Who is connected by a stream: in turns, and what they do not take is bounded."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from holdall import protocol
+from holdall.service import peers
 from holdall.service.address import listening_socket
 from holdall.service.door import Door
+from holdall.service.peers import Peers
 from holdall.service.watch import Watch
 from holdall.stream import pack
-from holdall.worker import peers
-from holdall.worker.peers import Peers
+from holdall.worker.core import Message
 from tests.streams import StreamClient
 
 ANSWER = bytes(1_000_000)
@@ -30,7 +31,7 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
     child: Any = SimpleNamespace(watched=[])
     watch = Watch(child, Door(url))
     listening = listening_socket(url)
-    there = Peers(listening, watch)
+    there = Peers([listening], watch, Message)
     clients: list[StreamClient] = []
     known: list[Any] = []
 
@@ -47,7 +48,7 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
     for client in clients:
         client.socket.close()
     for peer in known:
-        while peer._is_open:  # until it sees that its client is gone
+        while peer.is_open:  # until it sees that its client is gone
             peer.take()
     listening.close()
 
@@ -80,7 +81,7 @@ def test_answers_that_are_not_taken_are_dropped_whole_beyond_the_bound(
     answers = [[b"head %d" % number, ANSWER] for number in range(10)]
     for answer in answers:
         peer.send(b"", answer)
-    assert peer._peers.unsent_bytes <= 3 * len(ANSWER)
+    assert peer._backlog.bytes <= 3 * len(ANSWER)
     heard: list[bytes] = []
     client.socket.settimeout(10)
     while peer._unsent or client.poll(0):
@@ -96,4 +97,4 @@ def test_who_takes_nothing_while_all_room_is_used_gets_nothing(connect: Connect,
     peer._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     for _ in range(1000):
         peer.send(b"", [b"x" * 100])
-    assert peer._peers.unsent_bytes <= len(pack([b"x" * 100])[0])
+    assert peer._backlog.bytes <= len(pack([b"x" * 100])[0])

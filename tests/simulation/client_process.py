@@ -60,10 +60,10 @@ class ClientProcess:
         """A new session."""
         return self._simulation.cores.channel(self._simulation.random.randbytes(16), self._simulation.random)
 
-    def new_socket(self, _address: str) -> Socket:
-        """A socket to the broker."""
-        simulation = self._simulation
-        return Socket(simulation.network, self.name, simulation.broker.front, lambda frames: None, patient=True)
+    def new_broker_socket(self) -> Socket:
+        """A socket to the broker: a stream for those on its machine, for others one that connects again by itself."""
+        network, front, is_near = self._simulation.network, self._simulation.broker.front, self._plan.near != "no"
+        return Socket(network, self.name, front, lambda frames: None, patient=True, is_stream=is_near)
 
     def new_stream(self, address: str) -> Socket:
         """A stream to the worker of this address."""

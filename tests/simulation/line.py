@@ -14,6 +14,7 @@ from holdall.client.ask import Ask, Chunks, Flow, Operation, Shared, Tell, Work
 from holdall.client.awaiting import LOOK_SECONDS
 from holdall.client.channel import Waiting
 from holdall.client.client import Client
+from holdall.client.line import BROKER_SECONDS
 from holdall.client.route import Route
 from holdall.errors import Error
 from holdall.protocol import Reply, has_payload_frame
@@ -52,7 +53,7 @@ class Line(holdall.client.line.Line):
         self._runs: list[Run] = []
         self._outbox: list[Waiting] = []
         self._unread: list[tuple[Route | None, Frames]] = []
-        self._looks = False
+        self._looks = self._reaches = False
         self._heard_at = 0.0
         super().__init__(cast(Client, client))
 
@@ -91,7 +92,20 @@ class Line(holdall.client.line.Line):
         return [cast(Way, way).socket for way in self.ways]
 
     def _open_relay(self) -> Way:
-        return Way(self._process.new_socket(self._process.address), lambda frames: self._receive(None, frames))
+        socket = self._process.new_broker_socket()
+        return Way(socket, lambda frames: self._receive(None, frames), self._reach_broker)
+
+    def _reach_broker(self) -> bool:
+        reached = super()._reach_broker()
+        if not reached and not self._reaches:
+            self._reaches = True
+            self._simulation.clock.call_in(BROKER_SECONDS, self._reach_broker_again)
+        return reached
+
+    def _reach_broker_again(self) -> None:
+        self._reaches = False
+        if self._channel.waiting:
+            self._reach_broker()
 
     def _open_straight(self, address: str, route: Route) -> Way:
         socket = self._process.new_stream(address)

@@ -1,4 +1,4 @@
-"""The ways of a simulated line: what `holdall.client.way` and `holdall.client.straight` are to the real ones."""
+"""The ways of a simulated line: what `holdall.client.way` and `holdall.client.stream` are to the real ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.simulation.network import Frames, Socket
 class Way:
     """Over a socket. `received` is called with what comes, `broken` when a stream ends."""
 
-    def __init__(self, socket: Socket, received: Callable[[Frames], None], broken: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, socket: Socket, received: Callable[[Frames], None], broken: Callable[[], object]) -> None:
         self.is_broken = False
         self.socket = socket
         self._broken = broken

@@ -19,7 +19,6 @@ from holdall.protocol import Request
 from holdall.worker import sessions
 from holdall.worker.core import Answer, Message
 from holdall.worker.loop import FLUSH_SECONDS, HELLO_SECONDS
-from holdall.worker.relay import MESSAGES_PER_TURN
 from holdall.worker.transaction import CommitFailed
 from tests.simulation.broker_process import with_memoryview
 from tests.simulation.disk import Killed
@@ -34,6 +33,7 @@ WAKE_SECONDS = 0.002
 """How long a worker takes at most to notice a message: others gather meanwhile."""
 WRITE_SECONDS = 0.02
 """How long it takes at most until others are looked at again, while a batch is being written."""
+MESSAGES_PER_TURN = 500
 LAYOUT = b"the layout's id."
 LOCK_SECONDS = 0.3
 """How long a process that finds the disk locked waits before the next one is started."""

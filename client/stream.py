@@ -1,7 +1,8 @@
-"""Straight ways to a worker: streams, for a thread that waits and for an event loop.
+"""Ways on streams, straight to a worker or through a broker of this machine: for a thread that waits and for an event loop.
 
-A stream ends with its worker, and tells so at once; nothing is sent on it any more, and another one is opened. Nor does it
-outlive an exception in the middle of a message, from Ctrl-C for example: where in it the next message begins would be unknown.
+A stream ends with the process at its other end, and tells so at once; nothing is sent on it any more, and another one is
+opened. Nor does it outlive an exception in the middle of a message, from Ctrl-C for example: where in it the next message
+begins would be unknown.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from holdall.address import address_of
 from holdall.errors import ProtocolError
 from holdall.stream import Reader, Received, pack
 
@@ -25,32 +25,15 @@ BUFFERS_MAX = 64
 """Given to the system at once."""
 
 
-def connected(address: str) -> socket.socket | None:
-    """A stream to the worker at this address, if one listens there."""
-    family, place = address_of(address)
-    try:
-        stream = socket.socket(family, socket.SOCK_STREAM)
-    except OSError:  # no descriptor is left
-        return None
-    try:
-        stream.connect(place)
-    except OSError:
-        stream.close()
-        return None
-    if family != socket.AF_UNIX:
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return stream
-
-
-def wait_at_most(stream: socket.socket, milliseconds: int) -> None:
+def wait_at_most(stream: socket.socket, *, receive_seconds: float, send_seconds: float) -> None:
     """Bound each wait on it, in the system itself: Python's own timeouts cost a system call more for each message."""
-    timeout = struct.pack("ll", *divmod(milliseconds * 1000, 1_000_000))
-    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+    for option, seconds in ((socket.SO_RCVTIMEO, receive_seconds), (socket.SO_SNDTIMEO, send_seconds)):
+        timeout = struct.pack("ll", *divmod(max(1, int(seconds * 1_000_000)), 1_000_000))
         stream.setsockopt(socket.SOL_SOCKET, option, timeout)
 
 
-class Straight:
-    """To a worker, on a connected stream that the calling thread waits for."""
+class Stream:
+    """On a connected stream that the calling thread waits for."""
 
     def __init__(self, connected: socket.socket) -> None:
         self.is_broken = False
@@ -98,8 +81,8 @@ class Straight:
             self._socket.close()
 
 
-class AwaitingStraight(Straight):
-    """To a worker, on a connected stream that a loop looks after: what cannot be sent at once is sent when there is room."""
+class AwaitingStream(Stream):
+    """On a connected stream that a loop looks after: what cannot be sent at once is sent when there is room."""
 
     def __init__(self, connected: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(connected)
