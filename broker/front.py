@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from holdall import frames, protocol
+from holdall.broker.unsent import Unsent
 from holdall.service.address import listen
-from holdall.service.unsent import Unsent
 
 if TYPE_CHECKING:
     from holdall.broker.core import Decide

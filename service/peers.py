@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
-from holdall.service.unsent import BYTES_MAX, CLIENT_BYTES_MAX
 from holdall.stream import Reader, Received, pack
 
 if TYPE_CHECKING:
@@ -30,6 +29,9 @@ TURN_BYTES = CHUNK_BYTES
 ARRIVALS_PER_TURN = 16
 NAME_MARK = b"\0"
 """Begins a name, and 8 bytes follow: a ZeroMQ socket's routing id that begins so has 4 more."""
+CLIENT_BYTES_MAX = 64 * 1024 * 1024
+BYTES_MAX = 256 * 1024 * 1024
+"""Bounds on what waits to be taken: by one of them, and by all."""
 UNSENT_MAX = 10_000
 """Pieces of messages that one peer has not taken: small ones cost more than their bytes."""
 

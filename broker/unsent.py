@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from holdall import frames
-
-CLIENT_BYTES_MAX = 64 * 1024 * 1024
-BYTES_MAX = 256 * 1024 * 1024
-"""Small frames are not counted: ZeroMQ keeps at most a thousand messages for a client."""
+from holdall.service.peers import BYTES_MAX, CLIENT_BYTES_MAX
 
 
 class Unsent:
-    """The large frames that are on their way out of this process."""
+    """The large frames that are on their way out of this process. Small ones are not counted: ZeroMQ keeps at most a thousand
+    messages for a client.
+    """
 
     def __init__(self) -> None:
         self._bytes = 0
