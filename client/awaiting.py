@@ -122,7 +122,8 @@ class AwaitingLine(Line):
     def close(self) -> None:
         """Close the sockets; calls that still wait get ConnectionError."""
         if not self.loop.is_closed():
-            self.loop.remove_reader(self._relay.fileno())
+            if not self._relay.is_broken:
+                self.loop.remove_reader(self._relay.fileno())
             for timer in (self._looking, self._reaching):
                 if timer is not None:
                     timer.cancel()

@@ -88,6 +88,7 @@ INTERNAL = {
         "new_channel",
         "new_socket",
         "new_stream",
+        "new_straight_stream",
         "call",
         "inherit",
         "is_local",

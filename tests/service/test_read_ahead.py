@@ -115,10 +115,12 @@ def test_a_client_may_be_closed_while_pages_are_on_their_way(full: Dict[Any, Any
     mine = Dict[Any, Any].from_name(full.name or "", client=client)
     items = iter(mine)
     next(items)
+    streams = list(client._streams)
     client.close()
     del items
     gc.collect()
-    assert client._context.closed
+    assert streams
+    assert all(stream.fileno() == -1 for stream in streams)
 
 
 def test_of_many_iterations_at_once_some_read_ahead(full: Dict[Any, Any]) -> None:

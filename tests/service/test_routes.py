@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from holdall import Client, Dict, LocalService
 from holdall.service import process
 from holdall.service.address import make_private
 from holdall.service.child import READY
-from holdall.service.settings import BrokerSettings, WorkerSettings
+from holdall.service.settings import BrokerSettings, ServiceSettings, WorkerSettings
 from holdall.settings import runtime_directory, service_url
 from holdall.worker.directory import DataDirectory
-from tests.processes import process_ids, until
+from tests.processes import process_ids, service_process, until
 
 WORKERS = 2
 KEYS = range(100)
@@ -179,3 +180,70 @@ def test_a_worker_that_has_a_tcp_address_is_reached_straight_there(data: Path) -
             d["large"] = bytes(5_000_000)
             assert d["large"] == bytes(5_000_000)
     lock.release()
+
+
+def cut_off(data: Path) -> None:
+    """Leave no way to a worker but through the broker."""
+    for path in straight(data):
+        path.unlink()
+
+
+def test_blocking_relayed_calls_go_on_with_the_next_broker(service: LocalService, data: Path) -> None:
+    cut_off(data)
+    with Client(service.url) as client:
+        d = Dict.from_name("kv", create_if_missing=True, client=client)
+        for number in range(3):
+            fill(d)
+            os.kill(broker_of(data), signal.SIGKILL)
+            assert d.pop(number) == str(number)
+
+
+def test_awaited_relayed_calls_in_flight_are_answered_by_the_next_broker(service: LocalService, data: Path) -> None:
+    cut_off(data)
+
+    async def calls() -> None:
+        async with Client(service.url) as client:
+            d = Dict.from_name("kv", create_if_missing=True, client=client)
+            for number in range(3):
+                broker = broker_of(data)
+                with stopped(broker):
+                    putting = asyncio.gather(*(d.put.aio((number, key), key, skip_if_exists=True) for key in KEYS))
+                    await asyncio.sleep(0)
+                    os.kill(broker, signal.SIGKILL)
+                assert await putting == [True] * len(KEYS)
+
+    asyncio.run(calls())
+
+
+def test_a_client_finds_a_service_that_is_started_later(tmp_path: Path) -> None:
+    with Client(service_url(tmp_path / "data"), timeout=20) as client:
+        d = Dict.from_name("kv", create_if_missing=True, client=client)
+        with ThreadPoolExecutor() as threads:
+            putting = threads.submit(d.put, "key", "value")
+            until(lambda: putting.running())
+            with LocalService(tmp_path / "data", workers=1, sync="off"):
+                assert putting.result()
+                assert d["key"] == "value"
+
+
+def test_a_client_of_another_machine_is_relayed_through_zeromq(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+
+    async def calls() -> None:
+        async with Client(url) as client:
+            d = Dict.from_name("kv", client=client)
+            assert await asyncio.gather(*(d.get.aio(key) for key in KEYS)) == [str(key) for key in KEYS]
+            os.kill(broker_of(data), signal.SIGKILL)
+            assert await asyncio.gather(*(d.pop.aio(key) for key in KEYS)) == [str(key) for key in KEYS]
+
+    with service_process(ServiceSettings(str(data), listen=url, workers=WORKERS, sync="off")):
+        cut_off(data)
+        with Client(url) as client:
+            d = Dict.from_name("kv", create_if_missing=True, client=client)
+            fill(d)
+            d["large"] = bytes(5_000_000)
+            os.kill(broker_of(data), signal.SIGKILL)
+            assert d["large"] == bytes(5_000_000)
+            asyncio.run(calls())
+            assert len(d) == 1
