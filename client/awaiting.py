@@ -31,6 +31,8 @@ LOOK_SECONDS = 0.25
 """How often a waiting line looks whether answers are overdue."""
 TRANSFERS_MAX = 4
 """Large values of which chunks are on their way at once, for all tasks of a loop; the others take turns."""
+TRANSFERRED_MAX = 32
+"""Calls that have begun to transfer large values: a worker takes no more than 1,024 uploads, nor 4 GiB, of one line."""
 
 
 TOGETHER_MAX = 40
@@ -74,6 +76,7 @@ class AwaitingLine(Line):
         self._reaching: asyncio.TimerHandle | None = None
         self._reviving: asyncio.Future[None] | None = None
         self._transfers = asyncio.Semaphore(TRANSFERS_MAX)
+        self._transferred = asyncio.Semaphore(TRANSFERRED_MAX)
         super().__init__(client)
 
     def call(self, operation: Operation[R], timeout: float) -> Coroutine[Any, Any, R]:
@@ -92,8 +95,11 @@ class AwaitingLine(Line):
     async def go_on(self, operation: Operation[R], asked: Any, deadline: float, timeout: float) -> R:
         """Carry out the rest of an operation, which has asked this."""
         ask = asked
+        transfers = False
         try:
             while True:
+                if isinstance(ask, (Chunks, Work)) and not transfers:
+                    transfers = await self._transferred.acquire()
                 if isinstance(ask, Shared):
                     await self._share(ask, deadline)
                     ask = operation.send(None)
@@ -118,6 +124,9 @@ class AwaitingLine(Line):
         except StopIteration as stop:
             result: R = stop.value
             return result
+        finally:
+            if transfers:
+                self._transferred.release()
 
     def close(self) -> None:
         """Close the sockets; calls that still wait get ConnectionError."""

@@ -23,6 +23,7 @@ from holdall.client import serialization
 from holdall.client.ask import Ask, Chunks
 from holdall.client.operations import put
 from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, WRITE_CHUNK
+from holdall.worker.blobs import SESSION_UPLOADS_MAX
 from tests.processes import until
 
 PICKLED_OVERHEAD = len(pickle.dumps(bytes(BLOB_BYTES_MIN), 5)) - BLOB_BYTES_MIN
@@ -136,6 +137,18 @@ def test_awaitable_twins_carry_large_values_too(d: Dict[Any, Any]) -> None:
 
     asyncio.run(exchange())
     assert len(d) == 0
+
+
+def test_more_large_values_are_put_at_once_than_a_worker_takes_uploads_of_one_line(own: tuple[Dict[str, Any], Path]) -> None:
+    d, data = own
+    value = bytes(BLOB_BYTES_MIN)
+    keys = [str(number) for number in range(SESSION_UPLOADS_MAX + 50)]
+
+    async def exchange() -> None:
+        assert all(await asyncio.gather(*(d.put.aio(key, value) for key in keys)))
+
+    asyncio.run(exchange())
+    assert len(d) == len(blob_files(data)) == len(keys)
 
 
 def test_readers_of_a_value_that_is_replaced_get_one_or_the_other(d: Dict[Any, Any]) -> None:
