@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +25,8 @@ FIGURES = {
     "server MiB": "server MiB",
 }
 """The figures of a turn, and the heads of their columns."""
+WIDTH_IN_A_FILE = 160
+"""Columns, where a report is not printed on a terminal."""
 GOAL_COLUMNS = ("goal", "holdall", "figure", "against", "figure", "ratio", "wanted", "met")
 
 
@@ -69,7 +72,8 @@ def comparison_title(comparison: Comparison) -> str:
 def print_report(console: Console, report: Report) -> None:
     """All tables."""
     if report.goals:
-        _print_table(console, "Goals", GOAL_COLUMNS, [goal_cells(goal) for goal in report.goals])
+        goals = [_narrow(goal_cells(goal)) for goal in report.goals]
+        _print_table(console, "Goals", [name for name in GOAL_COLUMNS if name != "figure"], goals)
     _print_left_out(console, report.left_out)
     for comparison in report.comparisons:
         _print_table(console, comparison_title(comparison), comparison_columns(), comparison_rows(comparison))
@@ -91,16 +95,22 @@ def print_names(console: Console) -> None:
     _print_table(console, "Workloads", ("name", "what it does"), rows, left=2)
 
 
+def _narrow(cells: list[str]) -> list[str]:
+    """A row of the table of goals, each figure above the side whose it is: a terminal may have but 80 columns."""
+    goal, ours, figure, against, peer_figure, *rest = cells
+    return [goal, f"{figure}\n{ours}", f"{peer_figure}\n{against}", *rest]
+
+
 def _print_left_out(console: Console, left_out: dict[str, str]) -> None:
     for name, reason in left_out.items():
         console.print(f"{name} is left out: {reason}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _print_table(console: Console, title: str, columns: Sequence[str], rows: list[list[str]], left: int = 1) -> None:
-    """The first `left` columns are text, the others figures."""
-    table = Table(title=title)
+    """The first `left` columns are text, the others figures. What is no terminal has no width."""
+    table = Table(title=title, box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    console.print(table, width=None if console.is_terminal else max(console.width, WIDTH_IN_A_FILE))
