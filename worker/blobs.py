@@ -188,10 +188,10 @@ class Blobs:
         """The path of the file of a blob, which stays for a while. Refused or raises as `read` does."""
         return self._lent_if_there(blob_id, self._files.path(blob_id), elapsed)
 
-    def changes(self) -> dict[bytes, bytes | None]:
-        """The rows to write for what happened since the last call."""
-        changes, self._changes = self._changes, {}
-        return changes
+    def add_changes(self, changes: dict[bytes, bytes | None]) -> None:
+        """Add the rows to write for what happened since the last call."""
+        changes.update(self._changes)
+        self._changes.clear()
 
     def committed(self, *, durable: bool) -> None:
         """The batch with those rows is written; `durable`: it and all before it survive a power cut."""

@@ -63,6 +63,7 @@ HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.FIND: catalog.find,
     protocol.CHANGE_TTL: catalog.change_ttl,
 }
+_BATCH = bytes([protocol.BATCH])
 _READS = frozenset(bytes([opcode]) for opcode in (protocol.GET, protocol.GET_MANY, protocol.CONTAINS))
 """Opcodes that `read` carries out."""
 _WRITTEN_MEANWHILE = _READS.union(
@@ -133,12 +134,11 @@ class Worker:
         answers: list[Answer] = []
         left: list[Message] = []
         for message in messages:
-            heads = _heads(message.head, message.payload)
-            reads = {head[1:2] for head in heads} <= _READS if len(heads) > 1 else message.head[1:2] in _READS
+            heads = _batch_heads(message)
+            reads = message.head[1:2] in _READS if heads is None else {head[1:2] for head in heads} <= _READS
             if reads and not (waiting and (message.origin, message.route) in waiting):
                 try:
                     answers += self._answers(message, heads)
-                    self.handled += len(heads)
                     continue
                 except Unwritten:
                     pass
@@ -161,9 +161,7 @@ class Worker:
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         for message in messages:
             self._asker = message
-            heads = _heads(message.head, message.payload)
-            self._decided += self._answers(message, heads)
-            self.handled += len(heads)
+            self._decided += self._answers(message, _batch_heads(message))
         return self._transaction.begin_commit()
 
     def end(self) -> list[Answer]:
@@ -196,7 +194,7 @@ class Worker:
         """Answer all of these with a storage error: their tick could not be written."""
         answers: list[Answer] = []
         for message in messages:
-            for each in _heads(message.head, message.payload):
+            for each in _heads(message):
                 reply = Reply(protocol.STORAGE, protocol.sequence_of(each), 0, reason.encode())
                 answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
         return answers
@@ -267,12 +265,14 @@ class Worker:
         """Make everything answered so far survive a power cut."""
         self._transaction.flush()
 
-    def _answers(self, message: Message, heads: list[bytes]) -> list[Answer]:
-        """The answers to a message with these heads."""
-        if not _is_batch(message.head):
+    def _answers(self, message: Message, heads: list[bytes] | None) -> list[Answer]:
+        """The answers to a message: to a batch with these heads, or else to a request."""
+        if heads is None:
             reply = self._reply(message.head, message.payload)
+            self.handled += 1
             return [] if reply is None else [Answer(message.origin, message.route, protocol.pack_reply(reply))]
         replies = self._batch(heads) if heads else self._no_batch(message)
+        self.handled += len(heads)
         return [Answer(message.origin, message.route, each) for each in replies]
 
     def _no_batch(self, message: Message) -> list[list[Buffer]]:
@@ -360,23 +360,27 @@ class Worker:
             return Reply(protocol.STORAGE, request.sequence, 0, str(error).encode())
 
 
-def _is_batch(head: bytes) -> bool:
-    return len(head) > 1 and head[1] == protocol.BATCH
-
-
 def _writes(message: Message) -> bool:
     return not _opcodes(message).isdisjoint(_WRITES)
 
 
 def _opcodes(message: Message) -> set[bytes]:
     """The opcodes in a message; of one that is malformed, none."""
-    return {head[1:2] for head in _heads(message.head, message.payload)}
+    return {head[1:2] for head in _heads(message)}
 
 
-def _heads(head: bytes, payload: Buffer | None) -> list[bytes]:
+def _heads(message: Message) -> list[bytes]:
     """The heads in a message, or none if it is malformed."""
+    heads = _batch_heads(message)
+    return [message.head] if heads is None else heads
+
+
+def _batch_heads(message: Message) -> list[bytes] | None:
+    """The heads in a batch, or none if it is malformed; None for what is no batch."""
+    if message.head[1:2] != _BATCH:
+        return None
     try:
-        return _batched_heads(head, payload) if _is_batch(head) else [head]
+        return _batched_heads(message.head, message.payload)
     except ProtocolError:
         return []
 

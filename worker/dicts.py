@@ -7,7 +7,7 @@ use: a clock that jumps ends no lease, and after a restart each has its full tim
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from math import ceil, inf
 
 import msgspec
@@ -171,12 +171,12 @@ class Dicts:
         """How many entries all of them have."""
         return sum(held.row.length for held in self._held.values())
 
-    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """The rows to write for what changed since the last call."""
+    def add_changes(self, changes: dict[bytes, bytes | None]) -> None:
+        """Add the rows to write for what changed since the last call."""
         for dict_id in self._changed:
-            yield rows.DICT_PREFIX + dict_id, _encode(self._held[dict_id].row)
+            changes[rows.DICT_PREFIX + dict_id] = _encode(self._held[dict_id].row)
         for dict_id in self._gone:
-            yield rows.DICT_PREFIX + dict_id, None
+            changes[rows.DICT_PREFIX + dict_id] = None
         self._changed.clear()
         self._gone.clear()
 

@@ -120,7 +120,8 @@ class Loop:
             self._note_askers(messages, now)
         if not self._writer.is_busy:
             messages = self._no_longer_waiting() + messages
-        answers, left = self._worker.read(messages, time.time(), self._waiting_askers)
+        wall = time.time()
+        answers, left = self._worker.read(messages, wall, self._waiting_askers)
         self._send(answers)
         if self._writer.is_busy:
             self._waiting += left
@@ -131,7 +132,7 @@ class Loop:
             left = self._no_longer_waiting()
         self._waiting_askers.clear()
         if left or self._worker.resumes:
-            self._send(self._tick(left, behind=now < self._shared_until))
+            self._send(self._tick(left, wall, behind=now < self._shared_until))
 
     def _no_longer_waiting(self) -> list[Message]:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
@@ -160,10 +161,10 @@ class Loop:
             self._look_for_room()
         return messages
 
-    def _tick(self, messages: list[Message], *, behind: bool) -> list[Answer]:
+    def _tick(self, messages: list[Message], wall: float, *, behind: bool) -> list[Answer]:
         """Carry these out. Returns the answers; none if a thread writes what was decided."""
         try:
-            write = self._worker.begin(messages, time.time())
+            write = self._worker.begin(messages, wall)
             if write is not None and behind and self._worker.may_read_meanwhile(messages):
                 self._writing = messages
                 self._writer.begin(write)
@@ -262,7 +263,7 @@ class Loop:
         if self._writer.is_busy:
             self._send(self._written())
         if self._waiting:
-            self._send(self._tick(self._no_longer_waiting(), behind=False))
+            self._send(self._tick(self._no_longer_waiting(), time.time(), behind=False))
         try:
             self._directory.close_worker(self._settings.index, self._worker)
         except (CommitFailed, OSError) as error:

@@ -117,16 +117,17 @@ class Sessions:
             self._touched.discard(session)
             self._changes[SESSION_PREFIX + session] = None
 
-    def changes(self) -> dict[bytes, bytes | None]:
-        """The rows to write for what was remembered since the last call."""
-        changes, self._changes = self._changes, {}
-        self._unwritten.clear()
+    def add_changes(self, changes: dict[bytes, bytes | None]) -> None:
+        """Add the rows to write for what was remembered since the last call."""
+        if self._changes:
+            changes.update(self._changes)
+            self._changes.clear()
+            self._unwritten.clear()
         for session in self._touched:
             row = self._rows.pop(session)
             self._rows[session] = row  # to the end: `forget` looks at the front
             changes[SESSION_PREFIX + session] = _encode(row)
         self._touched.clear()
-        return changes
 
     def _payload(self, session: bytes, sequence: int, outcome: Outcome) -> Buffer:
         if outcome.payload is not None:

@@ -93,6 +93,8 @@ class Transaction:
 
     def advance(self, now: float) -> None:
         """The clock reads `now`."""
+        if now == self.now:
+            return
         if self.now:
             step = now - self.now
             if not -JUMP_SECONDS < step < JUMP_SECONDS:
@@ -219,9 +221,9 @@ class Transaction:
 
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
-        changes.update(self.sessions.changes())
-        changes.update(self.dicts.changes())
-        changes.update(self.blobs.changes())
+        self.sessions.add_changes(changes)
+        self.dicts.add_changes(changes)
+        self.blobs.add_changes(changes)
         return changes
 
     def _prepared(self, changes: dict[bytes, bytes | None], *, sync: bool, needed: bool) -> Callable[[], None] | None:
