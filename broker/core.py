@@ -21,6 +21,7 @@ from holdall.errors import ProtocolError
 from holdall.protocol import Reply
 from holdall.service.settings import STUCK_SECONDS
 from holdall.slots import SLOTS, slot_of, slot_range
+from holdall.stream import HEAD_BYTES_MAX
 
 SILENT_SECONDS = 3.0
 """A worker that says nothing for so long is taken for dead: six HELLOs."""
@@ -86,6 +87,7 @@ class Broker:
         self._parked: deque[Parked] = deque()
         self._parked_bytes = 0
         self._complaint_due = 0.0
+        self._expired_at = 0.0
 
     def from_client(self, frames: list[Any], now: float) -> list[Send]:
         """A message from a client."""
@@ -93,6 +95,8 @@ class Broker:
         try:
             if not 2 <= len(frames) <= 3:
                 raise ProtocolError(f"a request has one or two frames, this one {len(frames) - 1}")
+            if len(frames[1]) > HEAD_BYTES_MAX:
+                raise ProtocolError(f"the head of a request has at most {HEAD_BYTES_MAX:,} bytes, this one {len(frames[1]):,}")
             slot = slot_of(protocol.routing_hash(frames[1]))
         except ProtocolError as error:
             return self._refuse(frames, protocol.MALFORMED, str(error))
@@ -126,7 +130,11 @@ class Broker:
 
     def expire(self, now: float) -> list[Send]:
         """What the passing of time demands: drop silent workers, refuse what was parked for too long."""
+        stopped = now - self._expired_at > SILENT_SECONDS
+        self._expired_at = now
         for line in self._lines.values():
+            if stopped:  # this process itself: what they said meanwhile is still to be read
+                line.heard = now
             if line.present and line.heard + SILENT_SECONDS < now:
                 self._drop(line, f"has said nothing for {SILENT_SECONDS:g} s")
             if line.heard + self._stuck_seconds < now:

@@ -47,7 +47,7 @@ class Loop:
         self._watch = watch = Watch(child, Door(*settings.listen))
         near = [url for url in settings.listen if url.startswith("ipc://")]
         far = [url for url in settings.listen if url not in near]
-        self._workers = Peers([listening_socket(settings.workers_listen)], watch, self._from_worker)
+        self._workers = Peers([listening_socket(settings.workers_listen)], watch, self._from_worker, always=True)
         self._clients = Peers([listening_socket(url) for url in near], watch, self._from_client)
         self._front = self._front_at(far) if far else None
 

@@ -1,7 +1,7 @@
 """The awaiting driver: one line per event loop, on that loop's own thread.
 
-Whatever is asked in one tick of the loop leaves as one message per worker. ZeroMQ's descriptor is edge-triggered: the relay is
-read until nothing is left after every wake-up and after every send.
+Whatever is asked in one tick of the loop leaves as one message per worker. ZeroMQ's descriptor is edge-triggered: a relay
+through it is read until nothing is left after every wake-up and after every send.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class AwaitingLine(Line):
             for timer in (self._looking, self._reaching):
                 if timer is not None:
                     timer.cancel()
+            self._outbox.clear()
             closed = f"this client of {self._client.address} is closed: make another one"
             for waiting in list(self._channel.waiting.values()):
                 waiting.answer.failed(ConnectionError(closed))
@@ -266,6 +267,8 @@ class AwaitingLine(Line):
         again, failed = self._channel.overdue(now)
         for waiting in failed:
             waiting.answer.failed(self._channel.failure(waiting, self._client.address, now))
+        waits = bool(self._channel.waiting)
+        self._looking = self.loop.call_later(LOOK_SECONDS, self._look_for_overdue) if waits else None
         if again:
             self._revive()
         for waiting in again:
@@ -273,8 +276,6 @@ class AwaitingLine(Line):
                 self._approach(waiting.route, now)
             self._transmit(waiting.route, waiting.frames)
         self._drain(self._relay, None)
-        waits = bool(self._channel.waiting)
-        self._looking = self.loop.call_later(LOOK_SECONDS, self._look_for_overdue) if waits else None
 
     def _revive(self) -> None:
         if self._client.is_local and (self._reviving is None or self._reviving.done()):

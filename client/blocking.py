@@ -15,6 +15,7 @@ from holdall.client.ask import FLOW_MAX, Answers, Ask, Chunks, Flow, Operation, 
 from holdall.client.channel import Waiting
 from holdall.client.line import BROKER_SECONDS, Line
 from holdall.client.route import Route
+from holdall.client.stream import Stream
 from holdall.errors import TimeoutError
 from holdall.protocol import Reply
 
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
     from holdall.client.way import Way
 
 WAKE_SECONDS = 0.25
-"""How often a waiting call looks whether an answer is overdue; a worker that takes nothing for so long is given up."""
-SEND_SECONDS = 5.0
-"""A broker that takes nothing for so long is given up."""
+"""How often a waiting call looks whether an answer is overdue."""
 
 
 class Begun(Generic[R]):
@@ -115,21 +114,16 @@ class BlockingLine(Line):
     def _open_relay(self) -> Way | None:
         client = self._client
         if client.is_near:
-            return self._open_stream(client.new_stream(client.address), SEND_SECONDS)
+            return self._open_stream(client.new_stream(client.address))
         from holdall.client.dealer import Dealer
 
         return Dealer(client.new_socket(client.address), int(self._wake_seconds * 1000))
 
     def _open_straight(self, address: str, route: Route) -> Way | None:
-        return self._open_stream(self._client.new_straight_stream(address), self._wake_seconds)
+        return self._open_stream(self._client.new_straight_stream(address))
 
-    def _open_stream(self, stream: socket | None, send_seconds: float) -> Way | None:
-        if stream is None:
-            return None
-        from holdall.client.stream import Stream, wait_at_most
-
-        wait_at_most(stream, receive_seconds=self._wake_seconds, send_seconds=send_seconds)
-        return Stream(stream)
+    def _open_stream(self, stream: socket | None) -> Way | None:
+        return None if stream is None else Stream(stream, self._wake_seconds)
 
     def _one(self, ask: Ask, deadline: float) -> Reply:
         return self._answer(self._send(ask, deadline))

@@ -223,15 +223,19 @@ class Client:
 
     def new_stream(self, address: str) -> socket.socket | None:
         """A stream to who listens at this address, if anybody does. Raises ConnectionError if that cannot be known."""
+        try:
+            stream = connected(address)
+        except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BlockingIOError, TimeoutError):
+            return None
+        except PermissionError as error:
+            raise ConnectionError(f"cannot connect to {address}: {error.strerror}; it is another user's") from None
+        except OSError as error:
+            advice = "raise the limit (ulimit -n)" if error.errno in (EMFILE, ENFILE) else "correct HOLDALL_URL"
+            raise ConnectionError(f"cannot connect to {address}: {error.strerror or error}; {advice}") from None
         with self._lock:
+            if self.is_closed:
+                stream.close()
             self._refuse_if_closed()
-            try:
-                stream = connected(address)
-            except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, TimeoutError):
-                return None
-            except OSError as error:
-                advice = "raise the limit (ulimit -n)" if error.errno in (EMFILE, ENFILE) else "correct HOLDALL_URL"
-                raise ConnectionError(f"cannot connect to {address}: {error.strerror or error}; {advice}") from None
             self._streams.add(stream)
         return stream
 

@@ -6,12 +6,14 @@ something.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from holdall.client.channel import Channel, Waiting
 from holdall.client.route import Route
 from holdall.client.way import Nowhere
+from holdall.errors import ConnectionError
 from holdall.protocol import Buffer, Reply
 from holdall.stream import Received
 
@@ -98,12 +100,12 @@ class Line:
         if self._now() < self._broker_at:
             return False
         self._broker_at = self._now() + BROKER_SECONDS
-        self._relay = self._open_relay() or self._relay
-        if self._relay.is_broken:
-            return False
-        for waiting in self._channel.relayed():
-            self._relay.put(waiting.frames)
-        return True
+        with suppress(ConnectionError):  # no descriptor is left, for example: what waits has its own time to say so
+            self._relay = self._open_relay() or self._relay
+        if not self._relay.is_broken:
+            for waiting in self._channel.relayed():
+                self._relay.put(waiting.frames)
+        return not self._relay.is_broken
 
     def _read(self, way: Way, route: Route | None, *, wait: bool) -> tuple[Answered, bool]:
         """The answers in what comes next this way, a straight one of `route`; and whether anything came."""

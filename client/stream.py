@@ -7,6 +7,7 @@ begins would be unknown.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from collections import deque
@@ -25,38 +26,36 @@ BUFFERS_MAX = 64
 """Given to the system at once."""
 
 
-def wait_at_most(stream: socket.socket, *, receive_seconds: float, send_seconds: float) -> None:
-    """Bound each wait on it, in the system itself: Python's own timeouts cost a system call more for each message."""
-    for option, seconds in ((socket.SO_RCVTIMEO, receive_seconds), (socket.SO_SNDTIMEO, send_seconds)):
-        timeout = struct.pack("ll", *divmod(max(1, int(seconds * 1_000_000)), 1_000_000))
-        stream.setsockopt(socket.SOL_SOCKET, option, timeout)
-
-
 class Stream:
-    """On a connected stream that the calling thread waits for."""
+    """On a connected stream that the calling thread waits for, in `read` alone: what cannot be sent at once is sent then."""
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, wait_seconds: float = 0.0) -> None:
         self.is_broken = False
         self._socket: Any = connected
         self._reader = Reader(connected)
+        self._unsent: deque[Buffer] = deque()
+        self._wait_milliseconds = wait_seconds * 1000
+        if wait_seconds:  # in the system itself: Python's own timeouts cost a system call more for each message
+            timeout = struct.pack("ll", *divmod(max(1, int(wait_seconds * 1_000_000)), 1_000_000))
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
 
     def put(self, message: list[Buffer]) -> bool:
         """Send a message."""
         if self.is_broken:
             return False
-        try:
-            for each in pack(message):
-                self._socket.sendall(each)
-        except OSError:
-            self.close()
-            return False
-        except BaseException:
-            self.close()
-            raise
-        return True
+        waits = bool(self._unsent)
+        self._unsent.extend(pack(message))
+        if not waits:
+            self._flush()
+        return not self.is_broken
 
     def read(self, *, wait: bool) -> list[Received]:
         """What comes next, or is there."""
+        if self._unsent and not self.is_broken:
+            if wait:
+                self._wait_for_either()
+                wait = False
+            self._flush()
         if self.is_broken:
             return []
         try:
@@ -77,48 +76,23 @@ class Stream:
     def close(self) -> None:
         """Give it up."""
         self.is_broken = True
+        self._unsent.clear()
         with suppress(OSError):
             self._socket.close()
 
-
-class AwaitingStream(Stream):
-    """On a connected stream that a loop looks after: what cannot be sent at once is sent when there is room."""
-
-    def __init__(self, connected: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(connected)
-        connected.setblocking(False)
-        self._loop = loop
-        self._unsent: deque[Buffer] = deque()
-
-    def put(self, message: list[Buffer]) -> bool:
-        """Send a message."""
-        if self.is_broken:
-            return False
-        waits = bool(self._unsent)
-        self._unsent.extend(pack(message))
-        if not waits:
-            self._flush()
-            if self._unsent:
-                self._loop.add_writer(self.fileno(), self._go_on)
-        return not self.is_broken
-
-    def close(self) -> None:
-        """Give it up."""
-        if not self.is_broken and not self._loop.is_closed():
-            self._loop.remove_reader(self.fileno())
-            self._loop.remove_writer(self.fileno())
-        self._unsent.clear()
-        super().close()
-
-    def _go_on(self) -> None:
-        self._flush()
-        if not self._unsent and not self.is_broken:
-            self._loop.remove_writer(self.fileno())
+    def _wait_for_either(self) -> None:
+        """Until there is something to read, or room for what is to be sent, or it is time to look for something else."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN | select.POLLOUT)
+        poll.poll(self._wait_milliseconds)
 
     def _flush(self) -> None:
         try:
             while self._unsent:
-                self._sent(self._socket.sendmsg([*self._unsent][:BUFFERS_MAX]))
+                if len(self._unsent) == 1:  # which costs less
+                    self._sent(self._socket.send(self._unsent[0], socket.MSG_DONTWAIT))
+                else:
+                    self._sent(self._socket.sendmsg([*self._unsent][:BUFFERS_MAX], (), socket.MSG_DONTWAIT))
         except BlockingIOError:
             pass
         except OSError:
@@ -132,3 +106,34 @@ class AwaitingStream(Stream):
             count -= len(self._unsent.popleft())
         if count:
             self._unsent[0] = memoryview(self._unsent[0])[count:]
+
+
+class AwaitingStream(Stream):
+    """On a connected stream that a loop looks after: what cannot be sent at once is sent when there is room."""
+
+    def __init__(self, connected: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(connected)
+        connected.setblocking(False)
+        self._loop = loop
+        self._is_writing = False
+
+    def put(self, message: list[Buffer]) -> bool:
+        """Send a message."""
+        done = super().put(message)
+        if self._unsent and not self._is_writing:
+            self._is_writing = True
+            self._loop.add_writer(self.fileno(), self._go_on)
+        return done
+
+    def close(self) -> None:
+        """Give it up."""
+        if not self.is_broken and not self._loop.is_closed():
+            self._loop.remove_reader(self.fileno())
+            self._loop.remove_writer(self.fileno())
+        super().close()
+
+    def _go_on(self) -> None:
+        self._flush()
+        if not self._unsent and not self.is_broken:
+            self._is_writing = False
+            self._loop.remove_writer(self.fileno())

@@ -23,12 +23,18 @@ def address_of(url: str) -> tuple[int, Any]:
     return (AF_INET6 if host.startswith("[") else AF_INET), (host.strip("[]"), int(port))
 
 
+CONNECT_SECONDS = 0.25
+"""Who does not answer a call within this time is not there: an event loop may be waiting."""
+
+
 def connected(url: str) -> socket.socket:
-    """A stream to who listens at this URL. Raises OSError if nobody does."""
+    """A stream to who listens at this URL. Raises OSError if nobody does, or takes no more: a stopped process, for example."""
     family, place = address_of(url)
     stream = socket.socket(family, socket.SOCK_STREAM)
     try:
+        stream.settimeout(CONNECT_SECONDS)
         stream.connect(place)
+        stream.settimeout(None)
         if family != AF_UNIX:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:

@@ -30,6 +30,8 @@ READ_BYTES = 64 * 1024
 """Received at once; more of a payload, whose size is known."""
 HEAD_BYTES_MAX = 128 * 1024
 """A head has at most PAYLOAD_INLINE_BYTES_MAX bytes of value, a key, and its fields."""
+ROUTED_BYTES_MAX = HEAD_BYTES_MAX + 256
+"""A head with a route."""
 _PREFIX = Struct("<II")
 
 
@@ -92,7 +94,7 @@ class Reader:
         start, end = 0, len(data)
         while start + _PREFIX.size <= end:
             head_length, payload_length = _PREFIX.unpack_from(data, start)
-            if head_length > HEAD_BYTES_MAX or payload_length > FRAME_BYTES_MAX:
+            if head_length > ROUTED_BYTES_MAX or payload_length > FRAME_BYTES_MAX:
                 raise ProtocolError(f"a message with {head_length:,} and {payload_length:,} bytes is larger than any may be")
             head_end = start + _PREFIX.size + head_length
             if head_end > end:

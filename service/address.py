@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from holdall.address import address_of
+from holdall.address import address_of, connected
 from holdall.errors import AuthError, ConnectionError
 
 BACKLOG = 1_000
@@ -18,12 +18,12 @@ BACKLOG = 1_000
 
 def is_listening(url: str) -> bool:
     """Whether a process listens at this ipc URL. A file that a dead one left is no sign of life: only an answer is."""
-    family, address = address_of(url)
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(address)
-        except OSError:
-            return False
+    try:
+        connected(url).close()
+    except BlockingIOError:  # so many wait to be let in
+        return True
+    except OSError:
+        return False
     return True
 
 

@@ -1,12 +1,12 @@
 """Lets no more clients in than there are file descriptors for.
 
-Each connection takes one. When there is none left, libzmq 4.3.5 ends the process if a client comes through a unix socket
-(`zmq_assert` in ipc_listener.cpp), and spins if it comes through tcp; and LevelDB, which opens files now and then, can write no
-more. So a process that serves takes as many descriptors as it may have, and keeps some: when only those are left it
-renames its unix socket. Whoever is connected stays, whoever comes finds nobody and tries again until the name is back.
+Each connection takes one. When there is none left, LevelDB, which opens files now and then, can write no more, nor would a loop
+hear of anything but of those it cannot let in. So a process that serves takes as many descriptors as it may have, and keeps
+some: when only those are left it takes in nobody (see `Watch`), and renames its unix socket. Whoever is connected stays,
+whoever comes finds nobody and tries again until the name is back.
 
-To unbind instead would cut off all who are connected. A tcp address has no name to take away, and the broker's socket for
-workers keeps its own, so that a worker that was started again gets in: see the known limits in docs/reliability.md.
+The broker's socket for workers keeps its name and stays watched, so that a worker that was started again gets in. The one for
+clients of other machines is ZeroMQ's, and not ours to close: see the known limits in docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import resource
 
 DESCRIPTORS_MAX = 1 << 20
 """Taken where the system sets no limit."""
-BACKLOG = 100
-"""Connections that the system has accepted for a socket (ZeroMQ's default): they come in though the door is closed."""
+LATE_MAX = 100
+"""Connections that come in between two looks, though there is no room for them any more."""
 LEVELDB_SHARE = 4
 """LevelDB keeps up to a fifth of all descriptors for its tables; we keep a fourth."""
 ARRIVALS_PER_SECOND_MAX = 20_000
@@ -56,20 +56,21 @@ class Door:
                 os.unlink(closed)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._limit = DESCRIPTORS_MAX if limit == resource.RLIM_INFINITY else limit
-        self._kept = min(self._limit // LEVELDB_SHARE + BACKLOG, self._limit // 2)
-        self._is_open = True
+        self._kept = min(self._limit // LEVELDB_SHARE + LATE_MAX, self._limit // 2)
+        self.is_open = True
+        """Whether there is room for more."""
         self._complaint_due = 0.0
 
     def look(self, now: float) -> float:
         """Close or open it as there is room. Returns when to look again, by the same clock."""
         room = self._limit - self._kept - self._taken()
-        if self._is_open and room <= 0:
+        if self.is_open and room <= 0:
             self._close(now)
-        elif not self._is_open and room > self._kept // 4:
+        elif not self.is_open and room > self._kept // 4:
             self._move({closed: path for path, closed in self._paths.items()})
-            self._is_open = True
+            self.is_open = True
         shortest, longest = LOOK_SECONDS
-        return now + (min(max(room / ARRIVALS_PER_SECOND_MAX, shortest), longest) if self._is_open else longest / 5)
+        return now + (min(max(room / ARRIVALS_PER_SECOND_MAX, shortest), longest) if self.is_open else longest / 5)
 
     def _taken(self) -> int:
         try:
@@ -79,7 +80,7 @@ class Door:
 
     def _close(self, now: float) -> None:
         self._move(self._paths)
-        self._is_open = False
+        self.is_open = False
         if now >= self._complaint_due:
             self._complaint_due = now + COMPLAINT_SECONDS
             log.warning(

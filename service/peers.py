@@ -47,9 +47,11 @@ class Backlog:
 
 
 class Peers(Generic[M]):
-    """Takes in who comes to these listening sockets; `made` makes messages of what they say."""
+    """Takes in who comes to these listening sockets, while the door is open or `always`; `made` makes messages of what they
+    say.
+    """
 
-    def __init__(self, listening: list[socket], watch: Watch, made: Made[M]) -> None:
+    def __init__(self, listening: list[socket], watch: Watch, made: Made[M], *, always: bool = False) -> None:
         self._listening = listening
         self._watch = watch
         self._made = made
@@ -57,7 +59,7 @@ class Peers(Generic[M]):
         self._count = 0
         self._by_name: dict[bytes, Peer[M]] = {}
         for each in listening:
-            watch.add(each.fileno(), self)
+            watch.add(each.fileno(), self, entrance=not always)
 
     def named(self, name: bytes) -> Peer[M] | None:
         """The one of this name, if it is still connected."""
@@ -131,7 +133,7 @@ class Peer(Generic[M]):
                 size += CHUNK_BYTES
             if size >= TURN_BYTES:
                 break
-        self._received = received[len(messages) :]
+        self._received = received[len(messages) :] if self.is_open else []
         if self._received:
             self._watch.touch(self)
         return messages, size
@@ -202,9 +204,12 @@ class Peer(Generic[M]):
 
     def _close(self) -> None:
         """It is gone, or speaks another language."""
+        if not self.is_open:
+            return
         self.is_open = False
         self._count(-self._unsent_bytes)
         self._unsent.clear()
+        self._received = []
         self._watch.remove(self._descriptor)
         with contextlib.suppress(OSError):
             self._socket.close()

@@ -30,6 +30,8 @@ class Watch:
         """Whether this process is to end."""
         self._door = door
         self._door_due = 0.0
+        self._entrances: list[int] = []
+        self._is_entered = True
         self._poll: Any = select.epoll() if _HAS_EPOLL else select.poll()
         self._woken = -1
         self._sources: dict[int, Any] = {}
@@ -40,10 +42,15 @@ class Watch:
             except PermissionError:  # a file, or /dev/null, which epoll does not watch: it is at its end
                 self.is_over = True
 
-    def add(self, descriptor: int, source: object) -> None:
-        """Tell when this source can be read. One that is ZeroMQ's must be touched, now and whenever it has been used."""
+    def add(self, descriptor: int, source: object, *, entrance: bool = False) -> None:
+        """Tell when this source can be read. One that is ZeroMQ's must be touched, now and whenever it has been used. Nobody
+        comes to an entrance while the door is closed.
+        """
         self._sources[descriptor] = source
-        self._poll.register(descriptor, select.POLLIN)
+        if entrance:
+            self._entrances.append(descriptor)
+        if not entrance or self._is_entered:
+            self._poll.register(descriptor, select.POLLIN)
 
     def expect(self, descriptor: int, *, room: bool) -> None:
         """Tell when it can be written to as well, or not any more."""
@@ -81,6 +88,8 @@ class Watch:
         """
         if now >= self._door_due:
             self._door_due = self._door.look(now)
+            if self._door.is_open != self._is_entered:
+                self._let_in(is_entered=self._door.is_open)
         ready, self._touched = self._touched, {}
         for descriptor, _event in self._polled(0.0 if ready else max(0.0, min(until, self._door_due) - now)):
             if descriptor in self._sources:
@@ -90,6 +99,14 @@ class Watch:
             else:
                 self.is_over = True
         return list(ready)
+
+    def _let_in(self, *, is_entered: bool) -> None:
+        self._is_entered = is_entered
+        for descriptor in self._entrances:
+            if is_entered:
+                self._poll.register(descriptor, select.POLLIN)
+            else:
+                self._poll.unregister(descriptor)
 
     def _polled(self, seconds: float) -> Any:
         return self._poll.poll(seconds, READY_MAX) if _HAS_EPOLL else self._poll.poll(ceil(seconds * 1000))

@@ -13,7 +13,9 @@ from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.broker.core import PARKED_BYTES_MAX, PARKED_REQUESTS_MAX, PARKED_SECONDS, SILENT_SECONDS, Broker, Send
 from holdall.frames import FRAMES_MAX
 from holdall.protocol import Reply, Request
+from holdall.service.settings import STUCK_SECONDS
 from holdall.slots import SLOTS, part_hash, slot_of, slot_range
+from holdall.stream import HEAD_BYTES_MAX
 
 LAYOUT = b"L" * 16
 WORKERS = 2
@@ -95,6 +97,7 @@ def test_what_waited_is_sent_in_its_order_and_before_what_comes_later() -> None:
 
 def test_a_silent_worker_is_dropped_and_its_requests_wait_until_it_speaks_again() -> None:
     broker, frames = registered(0, 1), request()
+    broker.expire(1.0)
     broker.from_worker(hello(1), SILENT_SECONDS)
     assert broker.expire(SILENT_SECONDS + 0.1) == []
     assert broker.from_client(frames, 3.2) == []
@@ -107,10 +110,24 @@ def test_a_silent_worker_is_dropped_and_its_requests_wait_until_it_speaks_again(
 def test_a_worker_that_says_anything_is_not_silent(sign_of_life: list[Any]) -> None:
     broker = registered(0)
     broker.from_worker(sign_of_life, SILENT_SECONDS)
-    broker.expire(2 * SILENT_SECONDS)
+    for seconds in range(1, int(2 * SILENT_SECONDS) + 1):
+        broker.expire(seconds)
     assert broker.from_client(request(), 2 * SILENT_SECONDS) == [to_worker(request())]
     broker.expire(2 * SILENT_SECONDS + 0.1)
     assert broker.from_client(request(), 2 * SILENT_SECONDS + 0.1) == []
+
+
+def test_a_broker_that_was_stopped_itself_takes_nobody_for_silent() -> None:
+    broker = registered(0)
+    broker.expire(1.0)
+    broker.expire(1.0 + 2 * STUCK_SECONDS)
+    assert not broker.stuck
+    assert broker.from_client(request(), 2 * STUCK_SECONDS) == [to_worker(request())]
+
+
+def test_a_head_that_no_worker_takes_is_malformed() -> None:
+    frames = [b"client", request()[1] + bytes(HEAD_BYTES_MAX)]
+    assert statuses(registered(0).from_client(frames, 1.0)) == [(protocol.MALFORMED, 7)]
 
 
 def test_a_worker_that_cannot_be_reached_is_dropped_and_the_request_waits_for_it() -> None:

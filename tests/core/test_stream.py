@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from holdall.address import address_of
 from holdall.errors import ProtocolError
 from holdall.protocol import FRAME_BYTES_MAX
-from holdall.stream import HEAD_BYTES_MAX, Reader, Received, pack
+from holdall.stream import ROUTED_BYTES_MAX, Reader, Received, pack
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_large_payload_comes_in_pieces_and_is_not_copied_again(pair: tuple[soc
     assert isinstance(heard[0].payload, memoryview)
 
 
-@pytest.mark.parametrize("lengths", [(HEAD_BYTES_MAX + 1, 0), (0, FRAME_BYTES_MAX + 1), (2**32 - 1, 2**32 - 1)])
+@pytest.mark.parametrize("lengths", [(ROUTED_BYTES_MAX + 1, 0), (0, FRAME_BYTES_MAX + 1), (2**32 - 1, 2**32 - 1)])
 def test_more_than_may_be_is_refused_when_it_is_declared(
     pair: tuple[socket.socket, socket.socket], lengths: tuple[int, int]
 ) -> None:

@@ -98,3 +98,14 @@ def test_who_takes_nothing_while_all_room_is_used_gets_nothing(connect: Connect,
     for _ in range(1000):
         peer.send(b"", [b"x" * 100])
     assert peer._backlog.bytes <= len(pack([b"x" * 100])[0])
+
+
+def test_a_peer_that_is_gone_says_nothing_more(connect: Connect) -> None:
+    client, peer = connect()
+    for opcode in (protocol.READ_CHUNK, protocol.READ_CHUNK, protocol.GET):
+        client.send(request(opcode))
+    assert len(peer.take()[0]) == 1
+    client.socket.close()
+    while peer.is_open:
+        peer.send(b"", [ANSWER])
+    assert peer.take() == ([], 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import holdall
 from holdall import Client, Dict, LocalService
 from holdall.service import process
 from holdall.service.address import make_private
@@ -211,6 +213,40 @@ def test_awaited_relayed_calls_in_flight_are_answered_by_the_next_broker(service
                     await asyncio.sleep(0)
                     os.kill(broker, signal.SIGKILL)
                 assert await putting == [True] * len(KEYS)
+
+    asyncio.run(calls())
+
+
+def test_a_call_ends_in_time_though_the_broker_takes_nothing(service: LocalService, data: Path) -> None:
+    cut_off(data)
+    with Client(service.url, timeout=1) as client:
+        d = Dict.from_name("kv", create_if_missing=True, client=client)
+        fill(d)
+        with stopped(broker_of(data)), ThreadPoolExecutor() as threads:
+            updating = threads.submit(d.update, {key: bytes(200_000) for key in KEYS})
+            with pytest.raises(holdall.TimeoutError, match="no answer"):
+                updating.result(5)
+        until(lambda: d.put("key", "value"))
+
+
+def test_awaited_calls_go_on_though_there_was_no_descriptor_for_the_next_broker(
+    service: LocalService, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(data)
+
+    def none_is_left(_address: str) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def calls() -> None:
+        async with Client(service.url, timeout=3) as client:
+            d = Dict.from_name("kv", create_if_missing=True, client=client)
+            await d.put.aio("key", "value")
+            monkeypatch.setattr("holdall.client.client.connected", none_is_left)
+            os.kill(broker_of(data), signal.SIGKILL)
+            with pytest.raises(holdall.TimeoutError):
+                await d.get.aio("key")
+            monkeypatch.undo()
+            assert await d.get.aio("key") == "value"
 
     asyncio.run(calls())
 
