@@ -237,7 +237,10 @@ def test_awaited_calls_go_on_though_there_was_no_descriptor_for_the_next_broker(
     def none_is_left(_address: str) -> socket.socket:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
+    complaints: list[Any] = []
+
     async def calls() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
         async with Client(service.url, timeout=3) as client:
             d = Dict.from_name("kv", create_if_missing=True, client=client)
             await d.put.aio("key", "value")
@@ -249,6 +252,7 @@ def test_awaited_calls_go_on_though_there_was_no_descriptor_for_the_next_broker(
             assert await d.get.aio("key") == "value"
 
     asyncio.run(calls())
+    assert not complaints
 
 
 def test_a_client_finds_a_service_that_is_started_later(tmp_path: Path) -> None:
