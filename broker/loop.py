@@ -92,12 +92,13 @@ class Loop:
 
     def _send(self, sends: list[Send], now: float) -> None:
         """Send these messages. One that its worker does not take is decided upon again."""
-        for to_worker, (name, *frames) in sends:
+        for to_worker, frames in sends:
+            name = frames[0]
             if not to_worker:
                 client = self._clients.named(name) or self._front
-                if client is None or not client.send(name, frames):
+                if client is None or not client.send(name, frames[1:]):
                     self._broker.counts["answers to clients that are gone or do not read"] += 1
                 continue
             worker = self._workers.named(name)
-            if worker is None or not worker.send(name, with_route(frames[0], frames[1:])):
-                self._send(self._broker.unreachable([name, *frames], now), now)
+            if worker is None or not worker.send(name, with_route(frames[1], frames[2:])):
+                self._send(self._broker.unreachable(frames, now), now)

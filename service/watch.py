@@ -91,9 +91,13 @@ class Watch:
             if self._door.is_open != self._is_entered:
                 self._let_in(is_entered=self._door.is_open)
         ready, self._touched = self._touched, {}
-        for descriptor, _event in self._polled(0.0 if ready else max(0.0, min(until, self._door_due) - now)):
-            if descriptor in self._sources:
-                ready[self._sources[descriptor]] = None
+        sources = self._sources
+        events = self._polled(0.0 if ready else max(0.0, min(until, self._door_due) - now))
+        if len(events) == 1 and not ready and events[0][0] in sources:  # as mostly, while one client calls
+            return [sources[events[0][0]]]
+        for descriptor, _event in events:
+            if descriptor in sources:
+                ready[sources[descriptor]] = None
             elif descriptor == self._woken:
                 os.read(descriptor, 4096)
             else:
