@@ -113,4 +113,6 @@ def _print_table(console: Console, title: str, columns: Sequence[str], rows: lis
         table.add_column(column, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.print(table, width=None if console.is_terminal else max(console.width, WIDTH_IN_A_FILE))
+    if not console.is_terminal:
+        console = Console(file=console.file, width=WIDTH_IN_A_FILE)
+    console.print(table)

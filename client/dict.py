@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Union
 from holdall import keys, protocol, settings
 from holdall.client import many, operations, update
 from holdall.client.ask import Operation
-from holdall.client.client import Client
+from holdall.client.default import default_client
 from holdall.client.ephemeral import Ephemeral
 from holdall.client.info import DictInfo
 from holdall.client.objects import DictObjects
@@ -21,6 +21,8 @@ from holdall.client.views import Items, Keys, Values, ViewTwin
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # type checkers have them; nothing is installed for it
+
+    from holdall.client.client import Client
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
@@ -123,7 +125,7 @@ class Dict(Operators[K, V]):
         ...     len(d)
         1
         """
-        return Ephemeral(client or Client.from_env(), settings.environment(environment_name), cls)
+        return Ephemeral(client or default_client(), settings.environment(environment_name), cls)
 
     @twin
     def hydrate(self, *, client: Client | None = None) -> Operation[Dict[K, V]]:

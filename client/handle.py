@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from holdall import protocol
 from holdall.client import catalog
 from holdall.client.ask import Operation, Shared
-from holdall.client.client import Client
+from holdall.client.default import default_client
 from holdall.errors import InvalidError, NotFoundError
 from holdall.slots import dict_crc
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from holdall.bodies import CatalogEntry
+    from holdall.client.client import Client
 
 _OBJECT_ID = r"di-([0-9a-f]{32})"
 
@@ -135,7 +136,7 @@ class Handle:
         if given is not None and given is not self._client:
             self._use(given, is_default=False)
         elif self._client is None or (self._is_default and self._client.is_closed):
-            self._use(Client.from_env(self._url), is_default=True)
+            self._use(default_client(self._url), is_default=True)
         assert self._client is not None
         return self._client
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from holdall import protocol, settings
 from holdall.client import catalog
 from holdall.client.ask import Operation
-from holdall.client.client import Client
+from holdall.client.default import default_client
 from holdall.client.twin import twin
 from holdall.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from holdall.client.client import Client
     from holdall.client.dict import Dict
 
 
@@ -22,7 +23,7 @@ class DictObjects:
 
     def connected(self, given: Client | None = None) -> Client:
         """The client to use."""
-        return given or Client.from_env()
+        return given or default_client()
 
     @twin
     def create(

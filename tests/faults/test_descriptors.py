@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,24 @@ def test_no_file_descriptors_left(tmp_path: Path, at: str) -> None:
         with Client(url) as newcomer:
             assert Dict.from_name("kv", client=newcomer)["key"] == 100
         assert children(service) == processes
+
+
+def test_a_worker_that_was_started_again_gets_in_though_more_clients_wait_than_there_is_room_for(tmp_path: Path) -> None:
+    url = service_url(tmp_path)
+    with limited(tmp_path, SOFT, HARD) as service, Client(url) as client, Crowd() as crowd:
+        d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+        d["key"] = "value"
+        broker, worker = children(service)["broker"], children(service)["worker 0"]
+        os.kill(broker, signal.SIGSTOP)  # all come before it can look whether there is room
+        while len(crowd) < 2 * HARD:
+            assert crowd.come(url)
+        os.kill(broker, signal.SIGCONT)
+        os.kill(worker, signal.SIGKILL)
+        assert d.pop("key") == "value"
+        before = cpu_ticks(broker)
+        time.sleep(1)  # the time over which a process must not spin
+        assert cpu_ticks(broker) - before < os.sysconf("SC_CLK_TCK") // 2
+        assert children(service)["broker"] == broker
 
 
 @pytest.mark.parametrize("at", ["service", "worker-0", "workers"])
