@@ -59,11 +59,13 @@ class Door:
         self._kept = min(self._limit // LEVELDB_SHARE + LATE_MAX, self._limit // 2)
         self.is_open = True
         """Whether there is room for more."""
+        self.room = LATE_MAX
+        """For how many there is still, as far as is known since it was looked last."""
         self._complaint_due = 0.0
 
     def look(self, now: float) -> float:
         """Close or open it as there is room. Returns when to look again, by the same clock."""
-        room = self._limit - self._kept - self._taken()
+        room = self.room = self._limit - self._kept - self._taken()
         if self.is_open and room <= 0:
             self._close(now)
         elif not self.is_open and room > self._kept // 4:

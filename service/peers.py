@@ -53,6 +53,7 @@ class Peers(Generic[M]):
 
     def __init__(self, listening: list[socket], watch: Watch, made: Made[M], *, always: bool = False) -> None:
         self._listening = listening
+        self._always = always
         self._watch = watch
         self._made = made
         self._backlog = Backlog()
@@ -69,6 +70,8 @@ class Peers(Generic[M]):
         """Whoever comes."""
         for listening in self._listening:
             for _ in range(ARRIVALS_PER_TURN):
+                if not (self._always or self._watch.lets_in()):
+                    break
                 try:
                     accepted, _address = listening.accept()
                 except OSError:  # nobody is left, or gone again, or there is no descriptor: then the door is closed soon

@@ -74,6 +74,13 @@ class Watch:
 
         return call
 
+    def lets_in(self) -> bool:
+        """Whether one more may come to an entrance, who then does."""
+        self._door.room -= 1
+        if self._door.room < 0:
+            self._door_due = 0.0  # it is looked again, and closed, before the next wait
+        return self._door.room >= 0
+
     def touch(self, source: object) -> None:
         """There may be more to read here, whatever its descriptor says."""
         self._touched[source] = None
