@@ -19,7 +19,7 @@ import resource
 DESCRIPTORS_MAX = 1 << 20
 """Taken where the system sets no limit."""
 LATE_MAX = 100
-"""Connections that come in between two looks, though there is no room for them any more."""
+"""Connections that ZeroMQ lets in between two looks, though there is no room for them any more; we count those we let in."""
 LEVELDB_SHARE = 4
 """LevelDB keeps up to a fifth of all descriptors for its tables; we keep a fourth."""
 ARRIVALS_PER_SECOND_MAX = 20_000
