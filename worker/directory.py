@@ -28,6 +28,7 @@ from zlib import crc32
 import msgspec
 
 from holdall.errors import InvalidError, StorageError
+from holdall.service import processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,8 +82,7 @@ def default_workers() -> int:
     A client at work needs as much of a CPU as the worker it talks to, and two workers that share one take turns: on two CPUs
     one worker serves four clients 1.1 to 1.3 times as fast as two.
     """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cpus // 2, 1), DEFAULT_WORKERS_MAX)
+    return min(max(processors.usable() // 2, 1), DEFAULT_WORKERS_MAX)
 
 
 class DataDirectory:
