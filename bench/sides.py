@@ -9,7 +9,7 @@ from statistics import median
 from time import monotonic
 
 from holdall.bench import latencies
-from holdall.bench.beginnings import import_milliseconds, start_milliseconds
+from holdall.bench.beginnings import client_install, import_milliseconds, start_milliseconds
 from holdall.bench.client_process import Failed
 from holdall.bench.fleet import fleet
 from holdall.bench.peers.peer import Peer
@@ -58,30 +58,37 @@ def throughput(peer: Peer, workload: Workload) -> Side:
 
 
 def importing(statement: str) -> Side:
-    """How long a new interpreter takes for this statement."""
-    return _beginning(statement, lambda: import_milliseconds(statement))
+    """How long a new interpreter takes for this statement, in a client's own install."""
+
+    @contextmanager
+    def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
+        with client_install() as folder:
+            yield _repeated(lambda: import_milliseconds(statement, folder), seconds)
+
+    return Side(statement, "ms", measured)
 
 
 def starting() -> Side:
     """How long a private service takes from nothing to its first answer."""
-    return _beginning("LocalService", start_milliseconds)
-
-
-def _beginning(label: str, milliseconds: Callable[[], float]) -> Side:
-    """What happens once in a process: the median of as many as a turn has time for."""
 
     @contextmanager
     def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
-        def turn() -> float:
-            ends = monotonic() + seconds
-            taken = [milliseconds()]
-            while monotonic() < ends:
-                taken.append(milliseconds())
-            return median(taken)
+        yield _repeated(start_milliseconds, seconds)
 
-        yield turn
+    return Side("LocalService", "ms", measured)
 
-    return Side(label, "ms", measured)
+
+def _repeated(milliseconds: Callable[[], float], seconds: float) -> Callable[[], float]:
+    """What happens once in a process: the median of as many as a turn has time for."""
+
+    def turn() -> float:
+        ends = monotonic() + seconds
+        taken = [milliseconds()]
+        while monotonic() < ends:
+            taken.append(milliseconds())
+        return median(taken)
+
+    return turn
 
 
 def _side(peer: Peer, workload: Workload, unit: str, figure: Callable[[Turn], float]) -> Side:
