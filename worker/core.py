@@ -268,9 +268,9 @@ class Worker:
     def _answers(self, message: Message, heads: list[bytes] | None) -> list[Answer]:
         """The answers to a message: to a batch with these heads, or else to a request."""
         if heads is None:
-            reply = self._reply(message.head, message.payload)
+            frames = self._frames(message.head, message.payload)
             self.handled += 1
-            return [] if reply is None else [Answer(message.origin, message.route, protocol.pack_reply(reply))]
+            return [] if frames is None else [Answer(message.origin, message.route, frames)]
         replies = self._batch(heads) if heads else self._no_batch(message)
         self.handled += len(heads)
         return [Answer(message.origin, message.route, each) for each in replies]
@@ -291,10 +291,9 @@ class Worker:
         together: list[Buffer] = []
         size = 0
         for each in heads:
-            reply = self._reply(each, None)
-            if reply is None:
+            frames = self._frames(each, None)
+            if frames is None:
                 continue
-            frames = protocol.pack_reply(reply)
             if len(frames) > 1:
                 messages.append(frames)
                 continue
@@ -306,6 +305,17 @@ class Worker:
         if together:
             messages.append(protocol.pack_batch_reply(encode(together)))
         return messages
+
+    def _frames(self, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
+        """The frames of the reply to this request; None if `sealed` gives it out."""
+        asked = protocol.plain_get(head)
+        if asked is not None and payload is None:
+            hash_, sequence, dict_id, key = asked
+            frames = entries.get_fresh(self._transaction, sequence, dict_id, key)
+            if frames is not None and self._first_hash <= hash_ < self._end_hash:
+                return frames
+        reply = self._reply(head, payload)
+        return None if reply is None else protocol.pack_reply(reply)
 
     def _reply(self, head: bytes, payload: Buffer | None) -> Reply | None:
         """The reply to this request; None if `sealed` gives it out."""

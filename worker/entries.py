@@ -6,6 +6,7 @@ Rule: a handler checks everything before its first write, so that a refusal leav
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from holdall import blob, protocol
 from holdall.blob import Reference, is_reference, reference_of
@@ -14,7 +15,18 @@ from holdall.protocol import Buffer, Reply, Request
 from holdall.worker import expiry
 from holdall.worker.dicts import OpenDict
 from holdall.worker.refused import Refused
-from holdall.worker.rows import DictRow, Record, pack_plain_records, pack_record, parse_record, plain_values, time_of, touch_row
+from holdall.worker.rows import (
+    DictRow,
+    Record,
+    pack_plain_records,
+    pack_record,
+    parse_record,
+    plain_values,
+    time_of,
+    touch_row,
+    values_of_plain,
+    version_and_value,
+)
 from holdall.worker.transaction import Transaction
 
 PAGE_ENTRIES_MAX = 1_000
@@ -26,11 +38,24 @@ EXPIRED_ROWS_MAX = 10_000
 """Rows of expired entries passed over for one request, about 50 ms; the sweeper leaves far fewer as a rule."""
 
 
+def get_fresh(transaction: Transaction, sequence: int, dict_id: bytes, key: bytes) -> list[Buffer] | None:
+    """The frames that answer a GET without flags, if there is nothing to decide; else None."""
+    held = transaction.dicts.get(dict_id)
+    if held is None:
+        return None
+    data = transaction.fresh.get(held.prefix + key)
+    return None if data is None else protocol.pack_found(sequence, version_and_value(data))
+
+
 def get(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    record = expiry.use(transaction, held, held.prefix + request.key)
-    if record is None:
+    row = held.prefix + request.key
+    data = transaction.get(row)
+    record = expiry.used(transaction, held, row, data)
+    if data is None or record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
+    if _is_plain(record.key_object, record.value) and _is_fresh(transaction, held, record.time):
+        transaction.keep_fresh({row: data})
     return Reply(protocol.OK, request.sequence, record.version, _lent(transaction, record.value))
 
 
@@ -116,25 +141,15 @@ def set_default(transaction: Transaction, request: Request) -> Reply:
 
 def get_many(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    prefix, fresh_from = held.prefix, expiry.fresh_from(transaction, held)
+    prefix = held.prefix
     keys = decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]
     values: list[Buffer | None] = []
     size = 0
     for start in range(0, len(keys), READ_TOGETHER):
         found = [prefix + key for key in keys[start : start + READ_TOGETHER]]
-        data = transaction.get_all(found)
-        together, others = plain_values(data, fresh_from)
-        for at in others:
-            record = expiry.used(transaction, held, found[at], data[at])
-            if record is None:
-                together[at] = None
-                continue
-            together[at] = _lent(transaction, record.value)
-            size += _size(record.value)
-            if size > PAGE_BYTES_MAX:
-                return Reply(protocol.OK, request.sequence, 0, encode(values + together[: at + 1]))
+        together, bytes_together = _values_of(transaction, held, found, PAGE_BYTES_MAX - size)
         values += together
-        size += sum([len(value) for value in together if value is not None])
+        size += bytes_together
         if size > PAGE_BYTES_MAX:
             break
     return Reply(protocol.OK, request.sequence, 0, encode(values))
@@ -224,6 +239,7 @@ def set_ttl(transaction: Transaction, request: Request) -> Reply:
     wanted = decode(Lifetime, request.value)
     _check_ttl(wanted.ttl)
     transaction.dicts.set_ttl(request.dict_id, wanted.ttl, wanted.ttl_version, transaction.clock_ms)
+    transaction.forget_fresh()
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
@@ -275,6 +291,27 @@ def _checked(transaction: Transaction, entries: Sequence[tuple[bytes, bytes | No
     return references
 
 
+def _values_of(transaction: Transaction, held: OpenDict, found: list[bytes], room: int) -> tuple[Sequence[Buffer | None], int]:
+    """The values in these rows, up to the one with which they have more bytes than there is room for; and their bytes."""
+    fresh: list[Any] = list(map(transaction.fresh.get, found))
+    if None not in fresh:
+        told = values_of_plain(fresh)
+        return told, sum(map(len, told))
+    data = transaction.get_all(found)
+    values, others = plain_values(data, expiry.fresh_throughout(transaction, held))
+    size = sum([len(value) for value in values if value is not None])
+    kept = {row: record for row, record in zip(found, data, strict=True) if record is not None}
+    for at in others:
+        kept.pop(found[at], None)
+        record = expiry.used(transaction, held, found[at], data[at])
+        values[at] = None if record is None else _lent(transaction, record.value)
+        size += 0 if record is None else _size(record.value)
+        if size > room:
+            return values[: at + 1], size
+    transaction.keep_fresh(kept)
+    return values, size
+
+
 def _size(value: Buffer) -> int:
     """The bytes of a value, here or in its file."""
     return reference_of(value).size if is_reference(value) else len(value)
@@ -309,17 +346,21 @@ def _store_plainly(transaction: Transaction, held: OpenDict, entries: Sequence[t
     if transaction.no_room:
         return False
     found = [held.prefix + key for key, _key_object, _value in entries]
-    old = transaction.get_all(found)
-    _values, others = plain_values(old, transaction.clock_ms - held.touchless_ms)
-    if others or len(set(found)) < len(found):
+    if len(set(found)) < len(found):
         return False
-    length = old.count(None)
-    if length:
-        held.row.length += length
+    missing = 0
+    if None in map(transaction.fresh.get, found):
+        old = transaction.get_all(found)
+        _values, others = plain_values(old, transaction.clock_ms - held.touchless_ms)
+        if others:
+            return False
+        missing = old.count(None)
+    if missing:
+        held.row.length += missing
         transaction.dicts.changed(held.dict_id)
     version = transaction.next_version(len(entries))
     records = pack_plain_records(transaction.clock_ms, version, [value for _key, _key_object, value in entries])
-    transaction.put_all(dict(zip(found, records, strict=True)))
+    transaction.put_records(dict(zip(found, records, strict=True)), fresh=_is_fresh(transaction, held, transaction.clock_ms))
     return True
 
 
@@ -328,20 +369,37 @@ def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes |
         raise Refused(protocol.NO_ROOM, transaction.no_room)
     key, key_object, value = entry
     row = held.prefix + key
+    key_object = None if row in transaction.fresh else _replaced(transaction, held, row, key_object)
+    if is_reference(value):
+        transaction.blobs.claim(reference_of(value))
+    version = transaction.next_version()
+    record = pack_record(Record(transaction.clock_ms, version, key_object, value))
+    fresh = _is_plain(key_object, value) and _is_fresh(transaction, held, transaction.clock_ms)
+    transaction.put_records({row: record}, fresh=fresh)
+    return version
+
+
+def _replaced(transaction: Transaction, held: OpenDict, row: bytes, key_object: bytes | None) -> bytes | None:
+    """Let go of what is in this row, if something is, for an entry that brings this key object. Returns the one to store."""
     data = transaction.get(row)
     if data is None:
         held.row.length += 1
         transaction.dicts.changed(held.dict_id)
-    else:
-        old = parse_record(row, data)
-        if key_object != old.key_object and expiry.is_live(transaction, held, row, old.time):
-            key_object = old.key_object  # as with dict, the key that was stored first stays
-        if held.has_touch(transaction.clock_ms - old.time):
-            transaction.forget_touch(touch_row(row))
-        if is_reference(old.value):
-            let_go(transaction, old.value)
-    if is_reference(value):
-        transaction.blobs.claim(reference_of(value))
-    version = transaction.next_version()
-    transaction.put(row, pack_record(Record(transaction.clock_ms, version, key_object, value)))
-    return version
+        return key_object
+    old = parse_record(row, data)
+    if key_object != old.key_object and expiry.is_live(transaction, held, row, old.time):
+        key_object = old.key_object  # as with dict, the key that was stored first stays
+    if held.has_touch(transaction.clock_ms - old.time):
+        transaction.forget_touch(touch_row(row))
+    if is_reference(old.value):
+        let_go(transaction, old.value)
+    return key_object
+
+
+def _is_plain(key_object: bytes | None, value: Buffer) -> bool:
+    return key_object is None and not is_reference(value)
+
+
+def _is_fresh(transaction: Transaction, held: OpenDict, time: int) -> bool:
+    """Whether an entry last written at this time is fresh for the rest of the present span."""
+    return time >= expiry.fresh_throughout(transaction, held)

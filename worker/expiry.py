@@ -56,6 +56,11 @@ def fresh_from(transaction: Transaction, held: OpenDict) -> float:
     return max(transaction.clock_ms - held.fresh_ms, held.row.dead_before)
 
 
+def fresh_throughout(transaction: Transaction, held: OpenDict) -> float:
+    """The same for the rest of the present span: see `fresh.py`."""
+    return max(transaction.fresh.until_ms - held.touchless_ms, held.row.dead_before)
+
+
 def last_use(transaction: Transaction, held: OpenDict, row: bytes, time: int, dead_before: int) -> int:
     """When the entry in this row, last written at this time, was last used; or a time from `dead_before` on, by when it was."""
     return _last_use(transaction, held, row, time) if time < dead_before else time

@@ -64,6 +64,7 @@ _HEAD_BYTES = _HEAD.size
 _COPIED_BYTES_MAX = 4096
 """Up to here a copy is cheaper than a view."""
 _HAS_KEY_OBJECT = 1
+_VERSION_OFFSET = 14
 
 
 class DictRow(msgspec.Struct, array_like=True):
@@ -158,6 +159,16 @@ def pack_plain_records(time: int, version: int, values: list[Buffer]) -> list[by
     return records
 
 
+def values_of_plain(records: list[bytes]) -> list[bytes]:
+    """The values in records without key objects."""
+    return [data[_HEAD_BYTES:] for data in records]
+
+
+def version_and_value(data: bytes) -> bytes:
+    """The version and the value in a record without a key object, one after the other as they stand in a reply."""
+    return data[_VERSION_OFFSET:]
+
+
 def parse_record(row: bytes, data: bytes) -> Record:
     """The record in these bytes. Raises StorageError, naming the row, if they are damaged."""
     if len(data) < _HEAD_BYTES:
@@ -172,8 +183,9 @@ def parse_record(row: bytes, data: bytes) -> Record:
 
 
 def plain_values(found: list[bytes | None], fresh_from: float) -> tuple[list[Buffer | None], list[int]]:
-    """The values in these records, None where there is none; and the places of those that must be looked at one by one: large
-    ones, not written since `fresh_from`, with a key object, referring to a blob, or damaged. One loop, without a call for each.
+    """The values in these records, None where there is none, and at the places that come with them: of those that must be
+    looked at one by one, which are large, not written since `fresh_from`, damaged, with a key object, or refer to a blob. One
+    loop, without a call for each.
     """
     values: list[Buffer | None] = []
     others: list[int] = []
@@ -184,10 +196,11 @@ def plain_values(found: list[bytes | None], fresh_from: float) -> tuple[list[Buf
         elif head_bytes <= len(data) <= _COPIED_BYTES_MAX:
             crc, _format, flags, time, _version = head_of(data)
             value = data[head_bytes:]
-            plain = time >= fresh_from and not flags & _HAS_KEY_OBJECT and value[:1] != MARK and crc == crc_of(data[4:])
-            if not plain:
-                others.append(len(values))
-            add(value)
+            if time >= fresh_from and not flags & _HAS_KEY_OBJECT and value[:1] != MARK and crc == crc_of(data[4:]):
+                add(value)
+                continue
+            others.append(len(values))
+            add(None)
         else:
             others.append(len(values))
             add(None)

@@ -26,6 +26,7 @@ from holdall.worker import rows
 from holdall.worker.blobs import Blobs
 from holdall.worker.dicts import Dicts
 from holdall.worker.files import Files, MemoryFiles
+from holdall.worker.fresh import FreshRecords
 from holdall.worker.sessions import Sessions
 from holdall.worker.store import Store
 
@@ -66,6 +67,8 @@ class Transaction:
         self._in_flight: dict[bytes, bytes | None] = {}
         self._in_flight_synced = False
         self._in_flight_clock_ms = 0
+        self._plain: dict[bytes, bytes] = {}
+        self._plain_in_flight: dict[bytes, bytes] = {}
         self._touches: dict[bytes, bytes] = {}
         self._counter = 0
         self._clock = 0.0
@@ -84,6 +87,8 @@ class Transaction:
         """The store's own clock, by which entries age."""
         self.durable_clock_ms = 0
         """What it will be at least after a power cut."""
+        self.fresh = FreshRecords()
+        """Records that are written, and may be told as they are."""
         self.elapsed = 0.0
         """Seconds for which this store has been in use, whatever the clock did: what horizons and leases are counted in."""
         self.dicts = Dicts()
@@ -105,6 +110,7 @@ class Transaction:
             step = min(max(now - self._wall_at_commit, 0.0), DOWNTIME_SECONDS_MAX) if self._wall_at_commit else 0.0
         self._clock += step
         self.clock_ms = int(self._clock * 1000)
+        self.fresh.advance(self.clock_ms)
         self.now = now
 
     def get(self, row: bytes) -> bytes | None:
@@ -122,10 +128,30 @@ class Transaction:
     def put(self, row: bytes, value: bytes) -> None:
         """Write a row."""
         self._changes[row] = value
+        self._not_fresh(row)
 
     def delete(self, row: bytes) -> None:
         """Delete a row."""
         self._changes[row] = None
+        self._not_fresh(row)
+
+    def put_records(self, records: dict[bytes, bytes], *, fresh: bool) -> None:
+        """Write these rows of entries. If they are fresh, they may be told as they are once that is done."""
+        self._changes.update(records)
+        for row in records:
+            self._not_fresh(row)
+        if fresh:
+            self._plain.update(records)
+
+    def keep_fresh(self, records: dict[bytes, bytes]) -> None:
+        """These records, which have been read, may be told as they are; not those that are to be written yet."""
+        if not self._changes:
+            self.fresh.keep(records)
+
+    def forget_fresh(self) -> None:
+        """Nothing may be told as it is any more: entries expire at another time than before."""
+        self.fresh.clear()
+        self._plain.clear()
 
     def touch(self, row: bytes) -> None:
         """Note in this touch row that its entry is used now. Nobody waits for that to be on disk: see `commit`."""
@@ -157,10 +183,6 @@ class Transaction:
         if self.only_reads and deadline_ms > self.durable_clock_ms:
             raise Unwritten
         self._expired_ms = max(self._expired_ms, deadline_ms)
-
-    def put_all(self, changes: dict[bytes, bytes]) -> None:
-        """Write these rows."""
-        self._changes.update(changes)
 
     def next_version(self, count: int = 1) -> int:
         """The next version, or the first of so many: it orders this worker's writes."""
@@ -205,6 +227,8 @@ class Transaction:
         """It has been called, and has raised nothing."""
         synced = self._in_flight_synced
         self._in_flight = {}
+        self.fresh.keep(self._plain_in_flight)
+        self._plain_in_flight = {}
         self.is_unflushed = not synced
         if synced or not self._sync:
             self.durable_clock_ms = self._in_flight_clock_ms
@@ -221,6 +245,7 @@ class Transaction:
 
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
+        self._plain_in_flight, self._plain = self._plain, {}
         self.sessions.add_changes(changes)
         self.dicts.add_changes(changes)
         self.blobs.add_changes(changes)
@@ -235,6 +260,11 @@ class Transaction:
         changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.now or self._wall_at_commit)
         self._in_flight, self._in_flight_synced, self._in_flight_clock_ms = changes, sync, self.clock_ms
         return partial(_write, self._store.prepare(changes, sync))
+
+    def _not_fresh(self, row: bytes) -> None:
+        self.fresh.pop(row, None)
+        if self._plain:
+            self._plain.pop(row, None)
 
     def _carry_out(self, write: Callable[[], None] | None) -> None:
         if write is not None:
