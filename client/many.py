@@ -86,6 +86,8 @@ class _Many:
     def in_order_of(self, keys: list[object]) -> dict[Any, Any]:
         """What was found, in this order, whichever worker answered first."""
         found = self.found
+        if list(found) == keys:
+            return found
         return {key: found[key] for key in keys if key in found}
 
     def _asks(self, groups: Iterable[_Group]) -> Iterator[Ask]:

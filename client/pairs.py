@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+_DICT_ITEMS: Any = type(dict[str, str]().items())
 
-def pairs_of(other: Any, more: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """The pairs of a mapping, an object with `keys()`, or an iterable of pairs; then those of `more`."""
+
+class Together(list[tuple[Any, Any]]):
+    """Pairs that are all here: none of the caller's code runs between two of them."""
+
+
+def pairs_of(other: Any, more: dict[str, Any]) -> Iterable[tuple[Any, Any]]:
+    """The pairs of a mapping, an object with `keys()`, or an iterable of pairs; then those of `more`. Those of a plain dict
+    alone are together.
+    """
+    items: Any = other.items() if type(other) is dict else other  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return Together(items) if type(items) is _DICT_ITEMS and not more else _one_by_one(other, more)
+
+
+def _one_by_one(other: Any, more: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     if isinstance(other, Mapping):
         yield from other.items()
     elif hasattr(other, "keys"):

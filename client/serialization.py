@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
+from operator import itemgetter
 from pickle import dumps, loads
-from typing import Any
+from typing import Any, cast
 
 from holdall import blob, keys, values
 from holdall.client.ask import shown
@@ -13,6 +15,7 @@ from holdall.client.pieces import Pieces
 from holdall.errors import DeserializationError, LargeValueWarning, RequestSizeError, SerializationError
 from holdall.keys import EncodedKey
 from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, Buffer
+from holdall.values import PROTOCOL
 
 WARNING_BYTES = 5 * 1024 * 1024
 """What the documentation recommends to stay under."""
@@ -20,6 +23,9 @@ _warned = False
 SMALL = 4096
 """Characters or bytes."""
 SMALL_INT = 1 << 64
+_SIZELESS = frozenset((float, bool, type(None)))
+_FIRST_PICKLED = {values.PICKLED[0]}
+_first = itemgetter(0)
 
 
 def encode_key(of: str, key: object) -> EncodedKey:
@@ -89,8 +95,22 @@ def small_value(value: object) -> bytes | None:
         is_small = kind is float or kind is bool or value is None or (kind is int and -SMALL_INT < value < SMALL_INT)  # type: ignore[operator]
     if not is_small:
         return None
-    data = dumps(value, values.PROTOCOL)
+    data = dumps(value, PROTOCOL)
     return data if len(data) <= blob.BLOB_BYTES_MIN else None
+
+
+def small_values(values: Sequence[Any]) -> list[bytes]:
+    """The bytes of each of these values, without a call of ours for each; none if they are not all small and of one type that
+    `small_value` knows.
+    """
+    kinds = set(map(type, values))
+    if kinds == {str} or kinds == {bytes}:
+        are_small = max(map(len, values)) <= SMALL
+    elif kinds == {int}:
+        are_small = min(values) > -SMALL_INT and max(values) < SMALL_INT
+    else:
+        are_small = bool(kinds) and kinds <= _SIZELESS
+    return [dumps(value, PROTOCOL) for value in values] if are_small else []
 
 
 def decode_value(of: str, key: object, data: Buffer) -> Any:
@@ -110,8 +130,8 @@ def decode_values(of: str, some: list[object], data_of: list[bytes | None], foun
     blobs: list[int] = []
     key: object = None
     try:
-        if {data[:1] if data is not None else b"" for data in data_of} == {values.PICKLED}:
-            found.update(zip(some, [loads(data) for data in data_of if data is not None], strict=False))
+        if set(map(_first, cast("list[bytes]", data_of))) == _FIRST_PICKLED:
+            found.update(zip(some, map(loads, cast("list[bytes]", data_of)), strict=False))
             return blobs
     except Exception:
         pass  # met again below, where its key is known

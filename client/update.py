@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, Union
 
 from holdall import protocol
@@ -11,10 +11,11 @@ from holdall.bodies import decode, encode
 from holdall.client import transfer
 from holdall.client.ask import Ask, Operation
 from holdall.client.exchange import all_of, place_of
+from holdall.client.pairs import Together
 from holdall.client.pieces import Pieces
-from holdall.client.serialization import check_size, encode_key, encode_value, key_data, key_object, small_value
+from holdall.client.serialization import check_size, encode_key, encode_value, key_data, key_object, small_value, small_values
 from holdall.errors import Error, RequestSizeError
-from holdall.keys import SHORT
+from holdall.keys import SHORT, data_of_strings
 from holdall.slots import key_hash, owners, slot_of
 
 if TYPE_CHECKING:
@@ -30,17 +31,41 @@ Entry = tuple[bytes, Union[bytes, None], Union[bytes, Pieces]]
 
 def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
     """Store these items, those that came before the iterator raised too. Returns how many were stored."""
-    entries: dict[bytes, Entry] = {}  # by key: of two for one key the last counts, in whatever order messages arrive
     large: dict[bytes, object] = {}
     failure: Exception | None = None
+    entries = _plain(items) if isinstance(items, Together) else {}
+    if not entries:
+        failure = _encode_each(handle.label, items, skip_if_exists, entries, large)
+    dict_id = handle.id or (yield from handle.hydration())
+    flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
+    stored = 0
+    for groups in _rounds(_by_worker(handle, list(entries.values()))):
+        stored += yield from _put_groups(handle, dict_id, groups, flags, large)
+    if failure is not None:
+        raise failure
+    return stored
+
+
+def _encode_each(
+    of: str,
+    items: Iterable[tuple[object, object]],
+    skip_if_exists: bool,
+    entries: dict[bytes, Entry],
+    large: dict[bytes, object],
+) -> Exception | None:
+    """Put these items into `entries`, by key: of two for one key the last counts, in whatever order messages arrive; and the
+    keys of those that are blobs into `large`.
+
+    Returns what the iterator, or a key's __hash__, has raised: as with dict, what came before it is stored.
+    """
     try:
         for count, (key, value) in enumerate(items):
             if count == protocol.UPDATE_ENTRIES_MAX:
                 raise RequestSizeError(
-                    f"an update of {handle.label} has at most {protocol.UPDATE_ENTRIES_MAX:,} entries; nothing was stored: "
+                    f"an update of {of} has at most {protocol.UPDATE_ENTRIES_MAX:,} entries; nothing was stored: "
                     "divide it into several"
                 )
-            entry = _encoded(handle.label, key, value)
+            entry = _encoded(of, key, value)
             data = entry[0]
             if type(entry[2]) is Pieces:
                 large[data] = key
@@ -50,16 +75,18 @@ def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exi
                 entries[data] = data, entries[data][1], entry[2]  # as with dict, the key that came first stays
     except Error:
         raise
-    except Exception as error:  # of the caller's iterator, or a key's __hash__: as with dict, what came before it is stored
-        failure = error
-    dict_id = handle.id or (yield from handle.hydration())
-    flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
-    stored = 0
-    for groups in _rounds(_by_worker(handle, list(entries.values()))):
-        stored += yield from _put_groups(handle, dict_id, groups, flags, large)
-    if failure is not None:
-        raise failure
-    return stored
+    except Exception as error:
+        return error
+    return None
+
+
+def _plain(pairs: Together) -> dict[bytes, Entry]:
+    """The entries, by key, if the keys of these pairs are short strings, and the values small and of one type; else none."""
+    if not 0 < len(pairs) <= protocol.UPDATE_ENTRIES_MAX:
+        return {}
+    some, stored = zip(*pairs, strict=True)
+    data, fields = data_of_strings(some), small_values(stored)
+    return dict(zip(data, zip(data, repeat(None), fields), strict=True)) if data and fields else {}
 
 
 def _encoded(of: str, key: object, value: object) -> Entry:
@@ -130,8 +157,7 @@ def _rounds(groups: list[list[Entry]]) -> Iterator[list[list[Entry]]]:
     """Groups of bounded size, as many together as may be on their way at once."""
     if not groups:
         return
-    sizes = [len(data) + len(field) for group in groups for data, shown_as, field in group if shown_as is None]
-    if len(sizes) == sum(map(len, groups)) and sum(sizes) <= protocol.UPDATE_BYTES_MAX:  # which is quickly said of most
+    if sum(map(_bytes_of, groups)) <= protocol.UPDATE_BYTES_MAX:  # which is quickly said of most
         yield groups
         return
     together: list[list[Entry]] = []
@@ -144,6 +170,11 @@ def _rounds(groups: list[list[Entry]]) -> Iterator[list[list[Entry]]]:
             together, size = [], 0
     if together:
         yield together
+
+
+def _bytes_of(group: list[Entry]) -> int:
+    data, shown_as, fields = zip(*group, strict=True)
+    return sum(map(len, data)) + sum(map(len, fields)) + sum([len(each) for each in shown_as if each is not None])
 
 
 def _size(entry: Entry) -> int:

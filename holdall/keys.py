@@ -29,7 +29,7 @@ another one in each process: keys of such types find nothing elsewhere. Import t
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from numbers import Complex, Number, Real
 from struct import Struct
@@ -86,13 +86,19 @@ def data_of(key: object) -> bytes:
     return encode(key).data
 
 
-def data_of_all(keys: list[object]) -> list[bytes]:
-    """The bytes of each of their encodings. Short strings take no call."""
-    short = SHORT
-    try:
-        return [b"s" + key.encode() if type(key) is str and len(key) <= short else encode(key).data for key in keys]
-    except UnicodeEncodeError:
-        return [data_of(key) for key in keys]
+def data_of_all(keys: Sequence[object]) -> list[bytes]:
+    """The bytes of each of their encodings."""
+    return data_of_strings(keys) or [data_of(key) for key in keys]
+
+
+def data_of_strings(keys: Sequence[Any]) -> list[bytes]:
+    """The bytes of each of their encodings, without a call of ours for each; none if not all are short strings."""
+    if set(map(type, keys)) == {str} and max(map(len, keys)) <= SHORT:
+        try:
+            return [b"s" + encoded for encoded in map(str.encode, keys)]
+        except UnicodeEncodeError:
+            pass
+    return []
 
 
 def decode(data: bytes) -> Any:

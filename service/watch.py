@@ -4,11 +4,7 @@ One system call looks at everything; `zmq.Poller` makes six for two sockets. Zer
 what came since the socket was last read or written to, so a socket that was is looked at once more before its descriptor is
 believed again. It looks after the door too, when that is due.
 
-A loop that was asked something a moment ago looks again and again for LOOK_SECONDS before it sleeps, and between two looks
-gives way to whoever else wants the processor. To fall asleep and be woken takes longer than a small request does, above all on
-a virtual machine, which leaves its processor and gets it back: on two of its CPUs a get took 78 µs, and 28 so. Without giving
-way a relayed get, which passes three processes, took 180 µs, and 55 to 80 with it. Who waited for longer the last time sleeps
-at once, so a service that is idle, or asked now and then, uses no processor for this.
+Who was asked something a moment ago looks again and again before it sleeps: see `patience.py`.
 """
 
 from __future__ import annotations
@@ -24,11 +20,10 @@ from typing import Any
 from holdall.service import processors
 from holdall.service.child import Child
 from holdall.service.door import Door
+from holdall.service.patience import Patience
 
 _HAS_EPOLL = hasattr(select, "epoll")
 _GIVES_WAY = hasattr(os, "sched_yield") and processors.usable() > 1
-LOOK_SECONDS = 0.0001
-"""About as long as one client takes from an answer to its next request. It is lost when none comes."""
 READY_MAX = 64
 """Sources that are read in one turn, where the system takes turns between them (epoll does)."""
 
@@ -45,7 +40,7 @@ class Watch:
         self._is_entered = True
         self._poll: Any = select.epoll() if _HAS_EPOLL else select.poll()
         self._woken = -1
-        self._waited_briefly = False
+        self._patience = Patience() if _GIVES_WAY else None
         self._sources: dict[int, Any] = {}
         self._touched: dict[Any, None] = {}
         for descriptor in child.watched:
@@ -133,16 +128,20 @@ class Watch:
 
     def _awaited(self, seconds: float) -> Any:
         """The events that come within so long."""
-        began = time.monotonic()
-        if self._waited_briefly:
-            ends = began + min(seconds, LOOK_SECONDS)
-            while time.monotonic() < ends:
-                events = self._polled(0.0)
-                if events:
-                    return events
-                os.sched_yield()
+        patience = self._patience
+        if patience is None:
+            return self._polled(seconds)
+        now = time.monotonic()
+        ends = now + min(seconds, patience.begins(now))
+        while now < ends:
+            events = self._polled(0.0)
+            now = time.monotonic()
+            if events:
+                patience.ends(now, slept=False)
+                return events
+            os.sched_yield()
         events = self._polled(seconds)
-        self._waited_briefly = _GIVES_WAY and time.monotonic() - began < LOOK_SECONDS
+        patience.ends(time.monotonic(), slept=True)
         return events
 
     def _polled(self, seconds: float) -> Any:

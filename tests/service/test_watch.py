@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from holdall.service import patience
 from holdall.service import watch as watching
 from holdall.service.door import Door
 from holdall.service.watch import Watch
@@ -36,7 +37,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
         give_way()
 
     monkeypatch.setattr(watching, "_GIVES_WAY", True)
-    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(os, "sched_yield", counted)
     return given
 
