@@ -339,13 +339,13 @@ def let_go(transaction: Transaction, value: Buffer) -> None:
 
 def _store_plainly(transaction: Transaction, held: OpenDict, entries: Sequence[tuple[bytes, bytes | None, Buffer]]) -> bool:
     """Store all of these as `_checked` and `_store` do, faster, if all are plain and so is what they replace; else none."""
-    key_max, value_max, mark = protocol.KEY_BYTES_MAX, blob.BLOB_BYTES_MIN, blob.MARK
-    for key, key_object, value in entries:
-        if key_object is not None or value[:1] == mark or len(value) > value_max or not 0 < len(key) <= key_max:
-            return False
-    if transaction.no_room:
+    keys, key_objects, values = zip(*entries, strict=True) if entries else ((), (), ())
+    sizes = list(map(len, keys))
+    is_plain = key_objects.count(None) == len(keys) and 0 < min(sizes, default=0) <= max(sizes) <= protocol.KEY_BYTES_MAX
+    if not is_plain or max(map(len, values)) > blob.BLOB_BYTES_MIN or any(map(is_reference, values)) or transaction.no_room:
         return False
-    found = [held.prefix + key for key, _key_object, _value in entries]
+    prefix = held.prefix
+    found = [prefix + key for key in keys]
     if len(set(found)) < len(found):
         return False
     missing = 0
@@ -359,7 +359,7 @@ def _store_plainly(transaction: Transaction, held: OpenDict, entries: Sequence[t
         held.row.length += missing
         transaction.dicts.changed(held.dict_id)
     version = transaction.next_version(len(entries))
-    records = pack_plain_records(transaction.clock_ms, version, [value for _key, _key_object, value in entries])
+    records = pack_plain_records(transaction.clock_ms, version, values)
     transaction.put_records(dict(zip(found, records, strict=True)), fresh=_is_fresh(transaction, held, transaction.clock_ms))
     return True
 
@@ -369,7 +369,7 @@ def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes |
         raise Refused(protocol.NO_ROOM, transaction.no_room)
     key, key_object, value = entry
     row = held.prefix + key
-    key_object = None if row in transaction.fresh else _replaced(transaction, held, row, key_object)
+    key_object = _replaced(transaction, held, row, key_object) if transaction.fresh.get(row) is None else None
     if is_reference(value):
         transaction.blobs.claim(reference_of(value))
     version = transaction.next_version()

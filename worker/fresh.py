@@ -3,7 +3,7 @@
 What is asked for was mostly read or written a moment ago. Whether it has expired, or is to be touched, need not be decided
 again for each get: a record that is here has no touch and needs none before the span is over, has no key object, refers to no
 blob, was found to be whole, and is written as it is here. So the answer to a get is one look away, and the answers to 1,000
-are one call of `map`. What a tick decides to write goes from here at once, and comes back when it is written.
+are one call of `map`. What a tick decides to write is hidden at once, and seen again when it is written.
 
 All of it is forgotten at the end of a span, and when there is too much: what is asked for again comes back.
 """
@@ -19,8 +19,8 @@ RECORDS_MAX = 16_384
 """Of at most RECORD_BYTES_MAX bytes each: 16 MiB, and to forget them takes less than a millisecond."""
 
 
-class FreshRecords(dict[bytes, bytes]):
-    """By row."""
+class FreshRecords(dict[bytes, "bytes | None"]):
+    """By row; None for one that is being written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,6 +32,10 @@ class FreshRecords(dict[bytes, bytes]):
         if clock_ms >= self.until_ms:
             self.clear()
             self.until_ms = clock_ms + SPAN_MS
+
+    def hide(self, records: Mapping[bytes, bytes]) -> None:
+        """What these rows hold here is not what they will: tell nothing of them until they are kept."""
+        self.update(dict.fromkeys(records))
 
     def keep(self, records: Mapping[bytes, bytes]) -> None:
         """Have these as well."""

@@ -31,6 +31,7 @@ Changing the format: 1. raise FORMAT; 2. let `open` convert the old one, in one 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from struct import Struct
 from typing import Union
 from zlib import crc32
@@ -149,7 +150,7 @@ def pack_record(record: Record) -> bytes:
     return _CRC.pack(crc32(body)) + body
 
 
-def pack_plain_records(time: int, version: int, values: list[Buffer]) -> list[bytes]:
+def pack_plain_records(time: int, version: int, values: Iterable[Buffer]) -> list[bytes]:
     """Records of these values, without a key object, with versions from this one on. One loop, without a call for each."""
     head_of, crc_of, pack_crc = _BODY.pack, crc32, _CRC.pack
     records: list[bytes] = []

@@ -138,10 +138,12 @@ class Transaction:
     def put_records(self, records: dict[bytes, bytes], *, fresh: bool) -> None:
         """Write these rows of entries. If they are fresh, they may be told as they are once that is done."""
         self._changes.update(records)
-        for row in records:
-            self._not_fresh(row)
         if fresh:
             self._plain.update(records)
+            self.fresh.hide(records)
+        else:
+            for row in records:
+                self._not_fresh(row)
 
     def keep_fresh(self, records: dict[bytes, bytes]) -> None:
         """These records, which have been read, may be told as they are; not those that are to be written yet."""
