@@ -66,6 +66,7 @@ def rows(driver: Timed) -> list[tuple[bytes, bytes]]:
 @given(steps)
 @example([*PUT_GET, 4 * SPAN, PUT_GET[1], 4 * SPAN, PUT_GET[1]])
 @example([*PUT_GET, ("ttl", 2.0), 4.0, PUT_GET[1]])
+@example([*PUT_GET, [(protocol.POP, b"sa", b"", 0)], PUT_GET[1]])
 @example([[*PUT_GET[0], (protocol.POP, b"sa", b"", 0)], PUT_GET[1]])
 @example([PUT_GET[0], [(protocol.PUT, b"sa", b"\x03\x00\x00\x00obj\x80v", protocol.KEY_OBJECT)]])
 def test_what_is_told_at_once_is_what_would_be_decided(plan: list[Any]) -> None:
@@ -75,7 +76,7 @@ def test_what_is_told_at_once_is_what_would_be_decided(plan: list[Any]) -> None:
         answers: list[list[Reply]] = []
         for driver in (tells, decides):
             if isinstance(step, float):
-                driver.wait(step)
+                driver.wait(step, sweeping=False)
             elif isinstance(step, tuple):
                 answers.append([driver.set_ttl(step[1], version)])
             else:

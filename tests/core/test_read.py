@@ -58,6 +58,14 @@ def test_reads_are_answered_while_a_batch_is_written_but_none_of_what_is_in_it(d
     assert left == []
 
 
+def test_what_its_writer_has_read_already_is_told_to_nobody_before_it_is_written(driver: Driver) -> None:
+    worker = driver.worker
+    own = message(A, driver.request(protocol.PUT, b"sa", NEW), driver.request(protocol.GET, b"sa"))
+    assert worker.begin([own], NOW) is not None
+    other = message(B, driver.request(protocol.GET, b"sa"))
+    assert worker.read([other], NOW) == ([], [other])
+
+
 def test_a_client_meets_its_requests_in_order(driver: Driver) -> None:
     put = message(A, driver.request(protocol.PUT, b"sa", NEW))
     get = message(A, driver.request(protocol.GET, b"sa"))
