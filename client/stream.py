@@ -43,10 +43,11 @@ class Stream:
         """Send a message."""
         if self.is_broken:
             return False
-        waits = bool(self._unsent)
-        self._unsent.extend(pack(message))
-        if not waits:
-            self._flush()
+        buffers = pack(message)
+        count = 0 if self._unsent else self._give(buffers)
+        if (len(buffers) > 1 or count < len(buffers[0])) and not self.is_broken:
+            self._unsent.extend(buffers)
+            self._sent(count)
         return not self.is_broken
 
     def read(self, *, wait: bool) -> list[Received]:
@@ -86,20 +87,27 @@ class Stream:
         poll.register(self._socket, select.POLLIN | select.POLLOUT)
         poll.poll(self._wait_milliseconds)
 
-    def _flush(self) -> None:
+    def _give(self, buffers: list[Buffer]) -> int:
+        """Give these to the system. Returns how many bytes it took: 0 if there is no room, or no stream any more."""
         try:
-            while self._unsent:
-                if len(self._unsent) == 1:  # which costs less
-                    self._sent(self._socket.send(self._unsent[0], socket.MSG_DONTWAIT))
-                else:
-                    self._sent(self._socket.sendmsg([*self._unsent][:BUFFERS_MAX], (), socket.MSG_DONTWAIT))
+            if len(buffers) == 1:  # which costs less
+                return int(self._socket.send(buffers[0], socket.MSG_DONTWAIT))
+            return int(self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT))
         except BlockingIOError:
-            pass
+            return 0
         except OSError:
             self.close()
+            return 0
         except BaseException:
             self.close()
             raise
+
+    def _flush(self) -> None:
+        while self._unsent:
+            count = self._give([*self._unsent][:BUFFERS_MAX])
+            if not count:
+                return
+            self._sent(count)
 
     def _sent(self, count: int) -> None:
         while self._unsent and count >= len(self._unsent[0]):

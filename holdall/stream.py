@@ -90,8 +90,14 @@ class Reader:
         return self._split(self._rest + data if self._rest else data)
 
     def _split(self, data: bytes) -> list[Received]:
+        end = len(data)
+        if end >= _PREFIX.size:
+            head_length, payload_length = _PREFIX.unpack_from(data)
+            if head_length == end - _PREFIX.size <= ROUTED_BYTES_MAX and not payload_length:  # one small message, as mostly
+                self._rest = b""
+                return [Received(data[_PREFIX.size :])]
         messages: list[Received] = []
-        start, end = 0, len(data)
+        start = 0
         while start + _PREFIX.size <= end:
             head_length, payload_length = _PREFIX.unpack_from(data, start)
             if head_length > ROUTED_BYTES_MAX or payload_length > FRAME_BYTES_MAX:
