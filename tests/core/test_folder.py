@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
@@ -78,3 +79,52 @@ def test_a_piece_that_cannot_be_written_ends_the_upload(files: Folder, tmp_path:
     monkeypatch.setattr(folder, "QUEUED_BYTES_MAX", -1)
     with pytest.raises(StorageError, match="cannot be written"):
         files.write(ID, 0, VALUE)
+
+
+def given(files: Folder, blob_id: bytes) -> Path:
+    return Path(os.fsdecode(files.make(blob_id).path))
+
+
+def with_spares(files: Folder) -> None:
+    """Have it make spares: one that is asked for is followed by others."""
+    given(files, b"0" * 16)
+    sealed(files, b"")  # and its thread does one thing after the other
+    files.remove([b"0" * 16])
+
+
+def test_who_asks_for_a_file_is_given_one_that_is_ready(files: Folder, tmp_path: Path) -> None:
+    with_spares(files)
+    until(lambda: files.names() == [])
+    path = given(files, ID)
+    assert path.parent == tmp_path / "blobs-ready"
+    assert given(files, ID) == path
+    assert files.names() == [ID]
+    path.write_bytes(VALUE)
+    assert sealed(files) == Sealed(ID)
+    assert files.read(ID, 0, len(VALUE)) == VALUE
+    assert files.names() == [ID]
+
+
+def test_a_file_that_was_ready_and_is_not_wanted_goes(files: Folder) -> None:
+    with_spares(files)
+    path = given(files, ID)
+    files.remove([ID])
+    until(lambda: not path.exists())
+    assert files.names() == []
+
+
+def test_what_is_sent_in_pieces_after_all_is_sealed(files: Folder) -> None:
+    with_spares(files)
+    given(files, ID)
+    files.write(ID, 0, VALUE)
+    assert sealed(files) == Sealed(ID)
+    assert files.read(ID, 0, len(VALUE)) == VALUE
+
+
+def test_files_that_were_ready_go_at_the_next_start(files: Folder, tmp_path: Path) -> None:
+    with_spares(files)
+    path = given(files, ID)
+    assert path.exists()
+    files.close()
+    assert Folder(tmp_path / "blobs", sync=True).names() == []
+    assert not path.exists()
