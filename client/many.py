@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import is_
 from typing import TYPE_CHECKING, Any, Union
 
 import msgspec
@@ -86,7 +87,7 @@ class _Many:
     def in_order_of(self, keys: list[object]) -> dict[Any, Any]:
         """What was found, in this order, whichever worker answered first."""
         found = self.found
-        if list(found) == keys:
+        if len(found) == len(keys) and all(map(is_, found, keys)):
             return found
         return {key: found[key] for key in keys if key in found}
 

@@ -44,10 +44,14 @@ class Stream:
         if self.is_broken:
             return False
         buffers = pack(message)
-        count = 0 if self._unsent else self._give(buffers)
-        if (len(buffers) > 1 or count < len(buffers[0])) and not self.is_broken:
-            self._unsent.extend(buffers)
-            self._sent(count)
+        try:
+            count = 0 if self._unsent else self._give(buffers)
+            if (len(buffers) > 1 or count < len(buffers[0])) and not self.is_broken:
+                self._unsent.extend(buffers)
+                self._sent(count)
+        except BaseException:
+            self.close()
+            raise
         return not self.is_broken
 
     def read(self, *, wait: bool) -> list[Received]:
@@ -98,16 +102,17 @@ class Stream:
         except OSError:
             self.close()
             return 0
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                count = self._give([*self._unsent][:BUFFERS_MAX])
+                if not count:
+                    return
+                self._sent(count)
         except BaseException:
             self.close()
             raise
-
-    def _flush(self) -> None:
-        while self._unsent:
-            count = self._give([*self._unsent][:BUFFERS_MAX])
-            if not count:
-                return
-            self._sent(count)
 
     def _sent(self, count: int) -> None:
         while self._unsent and count >= len(self._unsent[0]):

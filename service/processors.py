@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Of a container: microseconds of processor time, or "max", and in how many. Source: Linux, admin-guide/cgroup-v2."""
 
 
 def usable() -> int:
-    """Those it may run on, or all where the system does not say which."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Those it may run on, or as many as its container may use the time of; all where the system does not say."""
+    runs_on = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = QUOTA.read_text().split()
+        return max(1, min(runs_on, int(quota) // int(period)))
+    except (OSError, ValueError):  # there is none
+        return runs_on

@@ -96,9 +96,10 @@ class Watch:
         """These were not read for lack of time: they come first in the next turn."""
         self._touched = {**dict.fromkeys(sources), **self._touched}
 
-    def wait(self, now: float, until: float) -> list[Any]:
+    def wait(self, now: float, until: float, *, looks: bool = True) -> list[Any]:
         """The sources to read, those first that were touched: they are here at once, others when something comes, or none
-        until this time of the monotonic clock.
+        until this time of the monotonic clock. It does not look, but sleeps at once, while other threads of this process have
+        work: who gives way keeps the interpreter's lock meanwhile.
         """
         if now >= self._door_due:
             self._door_due = self._door.look(now)
@@ -106,7 +107,7 @@ class Watch:
                 self._let_in(is_entered=self._door.is_open)
         ready, self._touched = self._touched, {}
         sources = self._sources
-        events = self._polled(0.0) if ready else self._awaited(max(0.0, min(until, self._door_due) - now))
+        events = self._polled(0.0) if ready else self._awaited(max(0.0, min(until, self._door_due) - now), looks=looks)
         if len(events) == 1 and not ready and events[0][0] in sources:  # as mostly, while one client calls
             return [sources[events[0][0]]]
         for descriptor, _event in events:
@@ -126,13 +127,14 @@ class Watch:
             else:
                 self._poll.unregister(descriptor)
 
-    def _awaited(self, seconds: float) -> Any:
+    def _awaited(self, seconds: float, *, looks: bool) -> Any:
         """The events that come within so long."""
         patience = self._patience
         if patience is None:
             return self._polled(seconds)
-        now = time.monotonic()
-        ends = now + min(seconds, patience.begins(now))
+        began = now = time.monotonic()
+        look_seconds = patience.begins(now)
+        ends = began + min(seconds, look_seconds) if looks else began
         while now < ends:
             events = self._polled(0.0)
             now = time.monotonic()
@@ -140,7 +142,7 @@ class Watch:
                 patience.ends(now, slept=False)
                 return events
             os.sched_yield()
-        events = self._polled(seconds)
+        events = self._polled(max(0.0, began + seconds - now))
         patience.ends(time.monotonic(), slept=True)
         return events
 

@@ -175,6 +175,11 @@ class Worker:
         """Whether what these messages write can be written while others are read, by `read` alone."""
         return not self._snapshots.held and all(_opcodes(message) <= _WRITTEN_MEANWHILE for message in messages)
 
+    @property
+    def is_sealing(self) -> bool:
+        """Whether somebody waits for a blob to be sealed, by a thread."""
+        return bool(self._sealing)
+
     def sealed(self) -> list[Answer]:
         """The answers that waited for blobs to be sealed, and can be given now."""
         answers: list[Answer] = []

@@ -6,7 +6,7 @@
     DIR/worker-N/lock        held by worker N
     DIR/worker-N/store/      its LevelDB
     DIR/worker-N/blobs/      its values that are files of their own
-    DIR/worker-N/blobs-ready/  empty files that are soon to be some, and those that clients are writing
+    DIR/worker-N/blobs/ready/  empty files that are soon to be some, and those that clients are writing
     DIR/worker-N/reserve     room kept back for a full disk
     DIR/worker-N/complete    there once the store was made whole: only before that may it be created
     DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes

@@ -1,5 +1,5 @@
 """A worker's blob files on disk: worker-N/blobs/, named by blob ids in hexadecimal digits; scratch files end in `.part`. Those
-that are made before they are asked for are in worker-N/blobs-ready/ until they are sealed.
+that are made before they are asked for are in worker-N/blobs/ready/ until they are sealed.
 
 Clients on this machine write scratch files, and read blobs, themselves; all others send and fetch chunks. What a worker does to
 a file before it has its name, and its end, is done by a thread, one thing after the other: what waits for the disk stops no
@@ -90,7 +90,7 @@ class Folder:
         """The scratch files that clients write."""
         self._failed: dict[bytes, str] = {}
         self._thread: threading.Thread | None = None
-        self._ready = path.with_name(f"{path.name}-ready")
+        self._ready = path / "ready"
         try:
             path.mkdir(mode=0o700, exist_ok=True)
             shutil.rmtree(self._ready, ignore_errors=True)  # nobody knows any more whose they were to be
@@ -253,7 +253,7 @@ class Folder:
     def _remove(self, blob_id: bytes) -> None:
         self._scratches.pop(blob_id, None)
         self._failed.pop(blob_id, None)
-        for file in (self._file(blob_id), self._scratch_file(blob_id)):
+        for file in {self._file(blob_id), self._file(blob_id, SCRATCH), self._scratch_file(blob_id)}:
             with contextlib.suppress(OSError):  # one that stays is collected at the next start
                 os.unlink(file)
         self._given.pop(blob_id, None)

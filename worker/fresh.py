@@ -16,7 +16,7 @@ SPAN_MS = 10_000
 """A Dict whose entries need a touch sooner than that (a `ttl` of less than 1,000 s) has nothing here."""
 RECORD_BYTES_MAX = 1024
 RECORDS_MAX = 16_384
-"""Of at most RECORD_BYTES_MAX bytes each: 16 MiB, and to forget them takes less than a millisecond."""
+"""Of at most RECORD_BYTES_MAX bytes each, and their rows: 32 MiB at the very most. To forget them takes a millisecond."""
 
 
 class FreshRecords(dict[bytes, "bytes | None"]):
@@ -27,11 +27,13 @@ class FreshRecords(dict[bytes, "bytes | None"]):
         self.until_ms = 0
         """The end of the span, by the store's own clock."""
 
-    def advance(self, clock_ms: int) -> None:
-        """The clock shows this."""
-        if clock_ms >= self.until_ms:
-            self.clear()
-            self.until_ms = clock_ms + SPAN_MS
+    def advance(self, clock_ms: int) -> bool:
+        """The clock shows this. Returns whether a new span begins by that."""
+        if clock_ms < self.until_ms:
+            return False
+        self.clear()
+        self.until_ms = clock_ms + SPAN_MS
+        return True
 
     def hide(self, records: Mapping[bytes, bytes]) -> None:
         """What these rows hold here is not what they will: tell nothing of them until they are kept."""
@@ -41,6 +43,6 @@ class FreshRecords(dict[bytes, "bytes | None"]):
         """Have these as well."""
         if records and max(map(len, records.values())) > RECORD_BYTES_MAX:
             records = {row: data for row, data in records.items() if len(data) <= RECORD_BYTES_MAX}
-        if len(self) + len(records) > RECORDS_MAX:
-            self.clear()
         self.update(records)
+        if len(self) > RECORDS_MAX:
+            self.clear()

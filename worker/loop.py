@@ -100,7 +100,8 @@ class Loop:
         self._child.ready()
         now = time.monotonic()
         while not self._watch.is_over:
-            messages = self._take(self._watch.wait(now, self._due))
+            has_threads_at_work = self._writer.is_busy or self._worker.is_sealing
+            messages = self._take(self._watch.wait(now, self._due, looks=not has_threads_at_work))
             if self._writer.has_ended:
                 self._send(self._written())
                 if self._is_put_off:  # now, or else a service that always writes would never sweep

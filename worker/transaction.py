@@ -110,7 +110,9 @@ class Transaction:
             step = min(max(now - self._wall_at_commit, 0.0), DOWNTIME_SECONDS_MAX) if self._wall_at_commit else 0.0
         self._clock += step
         self.clock_ms = int(self._clock * 1000)
-        self.fresh.advance(self.clock_ms)
+        if self.fresh.advance(self.clock_ms):  # those that are being written were judged by the span before
+            self._plain.clear()
+            self._plain_in_flight.clear()
         self.now = now
 
     def get(self, row: bytes) -> bytes | None:

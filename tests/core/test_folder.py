@@ -96,7 +96,7 @@ def test_who_asks_for_a_file_is_given_one_that_is_ready(files: Folder, tmp_path:
     with_spares(files)
     until(lambda: files.names() == [])
     path = given(files, ID)
-    assert path.parent == tmp_path / "blobs-ready"
+    assert path.parent == tmp_path / "blobs" / "ready"
     assert given(files, ID) == path
     assert files.names() == [ID]
     path.write_bytes(VALUE)

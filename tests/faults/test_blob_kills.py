@@ -63,7 +63,7 @@ def at(step: int, do: Callable[[], None]) -> Callable[[int, int], None]:
 
 
 def files(data: Path) -> list[Path]:
-    return [*data.glob("worker-0/blobs/*")]
+    return [*data.glob("worker-0/blobs/[0-9a-f]*")]
 
 
 @pytest.mark.parametrize("step", range(STEPS + 1))

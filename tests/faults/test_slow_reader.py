@@ -44,7 +44,7 @@ def chunks_of_large(d: Dict[Any, Any], data: Path) -> list[bytes]:
     """Requests for all chunks of the large value, again and again, as a stranger may send them."""
     key, dict_id = encoding.encode("large").data, bytes.fromhex(d.object_id.removeprefix("di-"))
     hash_ = key_hash(dict_crc(dict_id), key)
-    blob_id = bytes.fromhex(next(data.glob("worker-0/blobs/*")).name)
+    blob_id = bytes.fromhex(next(data.glob("worker-0/blobs/[0-9a-f]*")).name)
     chunks = [Chunk(blob_id, offset, CHUNK_BYTES).pack() for offset in range(0, VALUE_BYTES, CHUNK_BYTES)] * ASKED
     numbered = enumerate(chunks, 1)
     requests = [Request(protocol.READ_CHUNK, 0, hash_, b"s" * 16, number, 1, dict_id, each, b"") for number, each in numbered]

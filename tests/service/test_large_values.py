@@ -30,7 +30,7 @@ PICKLED_OVERHEAD = len(pickle.dumps(bytes(BLOB_BYTES_MIN), 5)) - BLOB_BYTES_MIN
 
 
 def blob_files(data: Path) -> list[Path]:
-    return [*data.glob("worker-*/blobs/*")]
+    return [file for file in data.glob("worker-*/blobs/*") if file.is_file()]
 
 
 @pytest.fixture(params=["in files", "in chunks"])
