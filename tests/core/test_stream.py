@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdall.address import address_of
+from holdall.client.stream import Stream
 from holdall.errors import ProtocolError
 from holdall.protocol import FRAME_BYTES_MAX
 from holdall.stream import ROUTED_BYTES_MAX, Reader, Received, pack
@@ -95,3 +96,19 @@ def test_addresses_of_all_kinds() -> None:
     assert address_of("ipc:///run/worker 0") == (socket.AF_UNIX, "/run/worker 0")
     assert address_of("tcp://127.0.0.1:4255") == (socket.AF_INET, ("127.0.0.1", 4255))
     assert address_of("tcp://[::1]:4255") == (socket.AF_INET6, ("::1", 4255))
+
+
+@pytest.mark.parametrize("step", ["_give", "_sent"])
+def test_a_stream_that_is_interrupted_in_the_middle_of_a_message_is_given_up(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_self: Stream, *_arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    near, far = socket.socketpair()
+    with near, far:
+        stream = Stream(near)
+        monkeypatch.setattr(Stream, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.put([b"head", bytes(10_000_000)])
+        assert stream.is_broken

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdall import keys, values
+from holdall.client.many import _Many
 from holdall.client.pairs import Together, pairs_of
 from holdall.client.serialization import SMALL, SMALL_INT, decode_values, encode_value, small_values
 from holdall.client.update import _encode_each, _plain
@@ -94,3 +95,23 @@ def test_values_decoded_together_are_as_if_one_by_one(some: list[Any]) -> None:
     blobs = decode_values("Dict", names, data, found)
     assert found == {at: value for at, value in enumerate(some) if isinstance(value, int)}
     assert blobs == [at for at, value in enumerate(some) if isinstance(value, bytes)]
+
+
+class Particular:
+    """A key that is compared with its like alone."""
+
+    def __eq__(self, other: Any) -> bool:
+        return bool(other.particular == self.particular)
+
+    def __hash__(self) -> int:
+        return 1
+
+    particular = 0
+
+
+def test_keys_of_many_are_compared_as_a_dict_compares_them() -> None:
+    many = _Many.__new__(_Many)
+    key = Particular()
+    many.found = {key: 1, "large": 2}
+    assert [*many.in_order_of(["large", key]).items()] == [("large", 2), (key, 1)]
+    assert [*many.in_order_of([key, "missing", "large"]).items()] == [(key, 1), ("large", 2)]
