@@ -19,8 +19,9 @@ from holdall import protocol
 from holdall.bodies import Registration, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import dict_crc, key_hash
-from holdall.worker.core import Message, Worker
+from holdall.worker.core import Worker
 from holdall.worker.leveldb import LevelDBStore
+from holdall.worker.message import Message
 from holdall.worker.transaction import format_store
 
 DICT = b"d" * 16

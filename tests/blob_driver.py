@@ -11,9 +11,10 @@ from holdall.bodies import Registration, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker import rows
-from holdall.worker.core import Message, Worker
+from holdall.worker.core import Worker
 from holdall.worker.files import Files
 from holdall.worker.folder import Folder
+from holdall.worker.message import Message
 from holdall.worker.store import MemoryStore
 from holdall.worker.transaction import STEP_SECONDS_MAX, format_store
 from tests.processes import until

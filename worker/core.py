@@ -12,24 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
-
 from holdall import protocol
 from holdall.blob import reference_of
-from holdall.bodies import Identity, decode, encode
+from holdall.bodies import Identity, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import first_hash, part_hash, slot_range
 from holdall.worker import catalog, entries, transfers
 from holdall.worker.files import Files
+from holdall.worker.message import Answer, Message, batch_heads, batched_heads, heads_of, opcodes_of
 from holdall.worker.refused import Refused
 from holdall.worker.snapshots import Snapshots
 from holdall.worker.store import Store
 from holdall.worker.sweeper import Sweeper
 from holdall.worker.transaction import Transaction, Unwritten
 
-BATCH_REQUESTS_MAX = 1_000
-"""Requests in one BATCH message."""
 BATCH_REPLY_BYTES_MAX = 1024 * 1024
 """A BATCH is answered in several messages of about this size, so that memory stays bounded."""
 
@@ -63,7 +60,6 @@ HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.FIND: catalog.find,
     protocol.CHANGE_TTL: catalog.change_ttl,
 }
-_BATCH = bytes([protocol.BATCH])
 _READS = frozenset(bytes([opcode]) for opcode in (protocol.GET, protocol.GET_MANY, protocol.CONTAINS))
 """Opcodes that `read` carries out."""
 _WRITTEN_MEANWHILE = _READS.union(
@@ -75,23 +71,6 @@ _NOT_REMEMBERED = frozenset((protocol.UNAVAILABLE, protocol.MALFORMED))
 """Statuses after which the same numbers may be decided anew. UNKNOWN_DICT is none of them: its client asks again with new
 numbers, and a second copy of the old request that is still on its way must not be carried out besides.
 """
-
-
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """What came in: from where, by which way back, and the frames of a request."""
-
-    origin: Any
-    route: bytes
-    head: bytes
-    payload: Buffer | None = None
-
-
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What goes out: where to, by which way, and the frames of a reply."""
-
-    origin: Any
-    route: bytes
-    frames: list[Buffer]
 
 
 class Worker:
@@ -134,7 +113,7 @@ class Worker:
         answers: list[Answer] = []
         left: list[Message] = []
         for message in messages:
-            heads = _batch_heads(message)
+            heads = batch_heads(message)
             reads = message.head[1:2] in _READS if heads is None else {head[1:2] for head in heads} <= _READS
             if reads and not (waiting and (message.origin, message.route) in waiting):
                 try:
@@ -161,7 +140,7 @@ class Worker:
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         for message in messages:
             self._asker = message
-            self._decided += self._answers(message, _batch_heads(message))
+            self._decided += self._answers(message, batch_heads(message))
         return self._transaction.begin_commit()
 
     def end(self) -> list[Answer]:
@@ -173,7 +152,7 @@ class Worker:
 
     def may_read_meanwhile(self, messages: list[Message]) -> bool:
         """Whether what these messages write can be written while others are read, by `read` alone."""
-        return not self._snapshots.held and all(_opcodes(message) <= _WRITTEN_MEANWHILE for message in messages)
+        return not self._snapshots.held and all(opcodes_of(message) <= _WRITTEN_MEANWHILE for message in messages)
 
     @property
     def is_sealing(self) -> bool:
@@ -199,7 +178,7 @@ class Worker:
         """Answer all of these with a storage error: their tick could not be written."""
         answers: list[Answer] = []
         for message in messages:
-            for each in _heads(message):
+            for each in heads_of(message):
                 reply = Reply(protocol.STORAGE, protocol.sequence_of(each), 0, reason.encode())
                 answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
         return answers
@@ -283,7 +262,7 @@ class Worker:
     def _no_batch(self, message: Message) -> list[list[Buffer]]:
         """The reply to a BATCH without any heads, which is malformed, or empty."""
         try:
-            _batched_heads(message.head, message.payload)
+            batched_heads(message.head, message.payload)
         except ProtocolError as error:
             self.malformed += 1
             sequence = protocol.sequence_of(message.head)
@@ -376,34 +355,4 @@ class Worker:
 
 
 def _writes(message: Message) -> bool:
-    return not _opcodes(message).isdisjoint(_WRITES)
-
-
-def _opcodes(message: Message) -> set[bytes]:
-    """The opcodes in a message; of one that is malformed, none."""
-    return {head[1:2] for head in _heads(message)}
-
-
-def _heads(message: Message) -> list[bytes]:
-    """The heads in a message, or none if it is malformed."""
-    heads = _batch_heads(message)
-    return [message.head] if heads is None else heads
-
-
-def _batch_heads(message: Message) -> list[bytes] | None:
-    """The heads in a batch, or none if it is malformed; None for what is no batch."""
-    if message.head[1:2] != _BATCH:
-        return None
-    try:
-        return _batched_heads(message.head, message.payload)
-    except ProtocolError:
-        return []
-
-
-def _batched_heads(head: bytes, payload: Buffer | None) -> list[bytes]:
-    heads = decode(list[bytes], protocol.parse_request(head, payload).value)
-    if len(heads) > BATCH_REQUESTS_MAX:
-        raise ProtocolError(f"a batch has at most {BATCH_REQUESTS_MAX} requests, this one {len(heads)}")
-    if any(protocol.reads_chunk(each) for each in heads):
-        raise ProtocolError("chunks are not read in a batch: their answers would be in memory all at once")
-    return heads
+    return not opcodes_of(message).isdisjoint(_WRITES)

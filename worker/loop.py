@@ -22,8 +22,8 @@ from holdall.service.door import Door
 from holdall.service.peers import Peers
 from holdall.service.settings import WorkerSettings
 from holdall.service.watch import Watch
-from holdall.worker.core import Answer, Message
 from holdall.worker.directory import DataDirectory, Layout
+from holdall.worker.message import Answer, Message
 from holdall.worker.relay import Relay
 from holdall.worker.space import Space
 from holdall.worker.transaction import CommitFailed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from holdall.address import connected
 from holdall.service.peers import Backlog, Peer
 from holdall.stream import with_route, without_route
-from holdall.worker.core import Message
+from holdall.worker.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable

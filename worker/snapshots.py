@@ -31,7 +31,7 @@ from holdall.worker.store import Snapshot, Store
 from holdall.worker.transaction import Transaction
 
 if TYPE_CHECKING:
-    from holdall.worker.core import Message
+    from holdall.worker.message import Message
 
 HOLD_SECONDS_MAX = 1.0
 """How long writes wait for RELEASE. All workers' answers to SNAPSHOT take some milliseconds."""

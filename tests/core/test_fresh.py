@@ -13,8 +13,8 @@ from holdall import protocol
 from holdall.bodies import encode
 from holdall.protocol import Reply, Request
 from holdall.worker import fresh
-from holdall.worker.core import Message
 from holdall.worker.fresh import RECORD_BYTES_MAX, RECORDS_MAX, SPAN_MS, FreshRecords
+from holdall.worker.message import Message
 from holdall.worker.rows import ENTRY_PREFIX, TOUCH_PREFIX
 from tests.core.test_expiry import Timed, stored
 

@@ -11,7 +11,8 @@ from holdall.bodies import Registration, RowsPage, RowsRequest, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker import snapshots
-from holdall.worker.core import Answer, Message, Worker
+from holdall.worker.core import Worker
+from holdall.worker.message import Answer, Message
 from holdall.worker.rows import LAST_ROW, entry_prefix
 from holdall.worker.snapshots import HOLD_SECONDS_MAX, PAGE_BYTES_MAX, SNAPSHOT_SECONDS, SNAPSHOTS_MAX
 from holdall.worker.store import MemoryStore

@@ -22,8 +22,9 @@ from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker import rows
 from holdall.worker.cached import ROW_BYTES, CachedStore
-from holdall.worker.core import Message, Worker
+from holdall.worker.core import Worker
 from holdall.worker.leveldb import LevelDBStore
+from holdall.worker.message import Message
 from holdall.worker.rows import Record, key_object_of, pack_record, parse_record
 from holdall.worker.store import Changes, MemoryStore, Store
 from holdall.worker.transaction import CommitFailed, Transaction, format_store

@@ -14,8 +14,9 @@ from holdall.blob import BLOB_BYTES_MIN
 from holdall.bodies import Page, PageRequest, Registration, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
-from holdall.worker.core import Message, Worker
+from holdall.worker.core import Worker
 from holdall.worker.entries import PAGE_BYTES_MAX
+from holdall.worker.message import Message
 from holdall.worker.sessions import SESSION_SECONDS
 from holdall.worker.store import MemoryStore
 from holdall.worker.transaction import format_store

@@ -13,8 +13,9 @@ from holdall.bodies import Registration, encode
 from holdall.errors import StorageError
 from holdall.protocol import Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
-from holdall.worker.core import Message, Worker
+from holdall.worker.core import Worker
 from holdall.worker.directory import DataDirectory
+from holdall.worker.message import Message
 
 DICT = b"d" * 16
 VALUES = {b"skey-%d" % number: b"value %d " % number * 200 for number in range(100)}

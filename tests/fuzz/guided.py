@@ -21,7 +21,8 @@ with atheris.instrument_imports(include=["holdall", "msgspec"]):
     from holdall.broker.core import Broker
     from holdall.protocol import Request
     from holdall.slots import SLOTS, part_hash
-    from holdall.worker.core import Message, Worker
+    from holdall.worker.core import Worker
+    from holdall.worker.message import Message
     from holdall.worker.store import MemoryStore
     from holdall.worker.transaction import format_store
 

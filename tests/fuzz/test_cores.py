@@ -13,7 +13,8 @@ from holdall.broker.core import Broker
 from holdall.errors import ProtocolError
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS
-from holdall.worker.core import Message, Worker
+from holdall.worker.core import Worker
+from holdall.worker.message import Message
 from holdall.worker.rows import COUNTER_ROW, SESSION_PREFIX
 from holdall.worker.store import MemoryStore
 from holdall.worker.transaction import format_store

@@ -17,7 +17,7 @@ from holdall.service.door import Door
 from holdall.service.peers import Peers
 from holdall.service.watch import Watch
 from holdall.stream import pack
-from holdall.worker.core import Message
+from holdall.worker.message import Message
 from tests.streams import StreamClient
 
 ANSWER = bytes(1_000_000)

@@ -17,8 +17,8 @@ from holdall import protocol
 from holdall.bodies import Hello, RosterWorker, encode
 from holdall.protocol import Request
 from holdall.worker import sessions
-from holdall.worker.core import Answer, Message
 from holdall.worker.loop import FLUSH_SECONDS, HELLO_SECONDS
+from holdall.worker.message import Answer, Message
 from holdall.worker.transaction import CommitFailed
 from tests.simulation.broker_process import with_memoryview
 from tests.simulation.disk import Killed

@@ -1,0 +1,64 @@
+"""What comes to a worker and what goes out, and the heads of the requests in it: one, or those of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from holdall import protocol
+from holdall.bodies import decode
+from holdall.errors import ProtocolError
+from holdall.protocol import Buffer
+
+BATCH_REQUESTS_MAX = 1_000
+"""Requests in one BATCH message."""
+_BATCH = bytes([protocol.BATCH])
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What came in: from where, by which way back, and the frames of a request."""
+
+    origin: Any
+    route: bytes
+    head: bytes
+    payload: Buffer | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """What goes out: where to, by which way, and the frames of a reply."""
+
+    origin: Any
+    route: bytes
+    frames: list[Buffer]
+
+
+def opcodes_of(message: Message) -> set[bytes]:
+    """The opcodes in a message; of one that is malformed, none."""
+    return {head[1:2] for head in heads_of(message)}
+
+
+def heads_of(message: Message) -> list[bytes]:
+    """The heads in a message, or none if it is malformed."""
+    heads = batch_heads(message)
+    return [message.head] if heads is None else heads
+
+
+def batch_heads(message: Message) -> list[bytes] | None:
+    """The heads in a batch, or none if it is malformed; None for what is no batch."""
+    if message.head[1:2] != _BATCH:
+        return None
+    try:
+        return batched_heads(message.head, message.payload)
+    except ProtocolError:
+        return []
+
+
+def batched_heads(head: bytes, payload: Buffer | None) -> list[bytes]:
+    """The heads in a batch. Raises ProtocolError if it is malformed."""
+    heads = decode(list[bytes], protocol.parse_request(head, payload).value)
+    if len(heads) > BATCH_REQUESTS_MAX:
+        raise ProtocolError(f"a batch has at most {BATCH_REQUESTS_MAX} requests, this one {len(heads)}")
+    if any(protocol.reads_chunk(each) for each in heads):
+        raise ProtocolError("chunks are not read in a batch: their answers would be in memory all at once")
+    return heads
