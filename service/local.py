@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from time import monotonic, sleep
 from types import TracebackType
 
 from holdall import settings
@@ -20,6 +21,8 @@ from holdall.service.supervisor import require_plyvel
 
 LEAVING_SECONDS = 10.0
 """How long a new service waits for one that is just ending to leave the data directory."""
+LOOK_SECONDS = 0.02
+"""How often it is looked whether a service that lives listens again."""
 
 
 def ensure_running(data: Path) -> str:
@@ -33,9 +36,29 @@ def ensure_running(data: Path) -> str:
     runtime = make_private(settings.runtime_directory(data))
     with open(runtime / "starting", "w") as starting:
         fcntl.flock(starting, fcntl.LOCK_EX)
+        _wait_for_its_broker(url, data)
         if not is_listening(url):
             _start_detached(data)
     return url
+
+
+def _wait_for_its_broker(url: str, data: Path) -> None:
+    """While the directory's service lives, but does not listen: its broker was killed, and is back soon."""
+    until = monotonic() + LEAVING_SECONDS
+    while not is_listening(url) and monotonic() < until and _has_owner(data):
+        sleep(LOOK_SECONDS)
+
+
+def _has_owner(data: Path) -> bool:
+    """Whether a process has the data directory."""
+    try:
+        with open(data / "lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none yet
+        pass
+    return False
 
 
 def _start_detached(data: Path) -> None:

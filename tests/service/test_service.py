@@ -20,7 +20,7 @@ import pytest
 
 import holdall
 from holdall import Dict, LocalService, settings
-from holdall.service import process
+from holdall.service import local, process
 from holdall.service.child import READY, refusal_error
 from holdall.service.settings import BrokerSettings, ServiceSettings, Sync
 from holdall.worker.directory import DataDirectory
@@ -133,6 +133,18 @@ def test_a_service_nobody_uses_ends_and_the_next_call_starts_it_again(users_data
     with holdall.Client() as client:
         assert Dict.from_name("kv", client=client)["key"] == "value"
     assert owner(users_data) != unused.pid
+
+
+def test_a_service_whose_broker_was_killed_is_waited_for_and_no_second_one_started(
+    users_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = local.ensure_running(users_data)
+    path = Path(url.removeprefix("ipc://"))
+    away = path.rename(path.with_name("away"))
+    monkeypatch.setattr(local, "sleep", lambda _seconds: away.rename(path))
+    monkeypatch.setattr(local, "_start_detached", pytest.fail)
+    assert local.ensure_running(users_data) == url
+    assert path.exists()
 
 
 def test_many_tasks_at_once_may_make_the_first_call(service: LocalService, d: Dict[Any, Any], name: str) -> None:
