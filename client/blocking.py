@@ -18,6 +18,7 @@ from holdall.client.route import Route
 from holdall.client.stream import Stream
 from holdall.errors import TimeoutError
 from holdall.protocol import Reply
+from holdall.slots import SLOT_SHIFT
 
 if TYPE_CHECKING:
     from socket import socket
@@ -47,7 +48,7 @@ class Begun(Generic[R]):
         except BaseException:
             self.leave()
             raise
-        return self.line.go_on(self._operation, answers, deadline, timeout)
+        return self.line.run(self._operation, timeout, answers, deadline)
 
     def leave(self) -> None:
         """Nobody wants its result any more."""
@@ -62,19 +63,17 @@ class BlockingLine(Line):
         self._wake_seconds = max(0.001, min(WAKE_SECONDS, client.timeout))
         super().__init__(client)
 
-    def run(self, operation: Operation[R], timeout: float) -> R:
-        """Carry out an operation: ask what it yields, send it the answers, return its result."""
-        if not self._knows_workers:
-            self._meet()
-        return self.go_on(operation, None, monotonic() + timeout, timeout)
-
-    def go_on(self, operation: Operation[R], answer: Any, deadline: float, timeout: float) -> R:
-        """Carry out the rest of an operation, which waits for this answer."""
+    def run(self, operation: Operation[R], timeout: float, answer: Any = None, deadline: float | None = None) -> R:
+        """Carry out an operation, or the rest of one that waits for this answer: ask what it yields, send it the answers, return
+        its result.
+        """
+        if deadline is None:
+            deadline = monotonic() + timeout
         try:
             ask = operation.send(answer)
             while True:
                 if isinstance(ask, Ask):
-                    ask = operation.send(self._one(ask, deadline))
+                    ask = operation.send(self._answer(self._send(ask, deadline)))
                     continue
                 if isinstance(ask, (Chunks, Work)):
                     deadline = monotonic() + timeout
@@ -88,8 +87,6 @@ class BlockingLine(Line):
 
     def begin(self, operation: Operation[R], timeout: float) -> Begun[R]:
         """Send what an operation asks first, a list of requests, and wait for nothing."""
-        if not self._knows_workers:
-            self._meet()
         deadline = monotonic() + timeout
         try:
             return Begun(self, operation, [self._send(ask, deadline) for ask in cast("list[Ask]", next(operation))])
@@ -124,9 +121,6 @@ class BlockingLine(Line):
 
     def _open_stream(self, stream: socket | None) -> Way | None:
         return None if stream is None else Stream(stream, self._wake_seconds)
-
-    def _one(self, ask: Ask, deadline: float) -> Reply:
-        return self._answer(self._send(ask, deadline))
 
     def _others(self, asked: list[Ask] | Flow | Shared | Tell, deadline: float) -> Answers | None:
         if isinstance(asked, list):
@@ -163,12 +157,16 @@ class BlockingLine(Line):
 
     def _send(self, ask: Ask, deadline: float) -> Waiting:
         now = monotonic()
-        route = self._channel.route_of(ask.hash)
+        route = self._channel.routes[ask.hash >> SLOT_SHIFT]
         if not route.is_direct:
+            if not self._knows_workers:
+                self._meet()
+                route = self._channel.route_of(ask.hash)
             self._approach(route, now)
             self._drain(route)
         waiting = self._channel.send(ask, route, now, deadline)
-        self._transmit(route, waiting.frames)
+        if not (route.is_direct and route.way is not None and route.way.put(waiting.frames)):
+            self._transmit(route, waiting.frames)
         return waiting
 
     def _answer(self, waiting: Waiting) -> Reply:

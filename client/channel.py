@@ -58,17 +58,18 @@ class Channel:
         self._random = random
         self._next = 1
         unknown = Route(RosterWorker(0, 0, SLOTS, []), b"", None, random)
-        self._route_of_slot = [unknown] * SLOTS
+        self.routes = [unknown] * SLOTS
+        """The route to the worker of each slot."""
 
     def meet(self, roster: Roster, address_of: Callable[[RosterWorker], str | None]) -> None:
         """Know the workers from now on, and where each may be reached straight."""
         for worker in roster.workers:
             route = Route(worker, roster.layout_id, address_of(worker), self._random)
-            self._route_of_slot[worker.first_slot : worker.end_slot] = [route] * (worker.end_slot - worker.first_slot)
+            self.routes[worker.first_slot : worker.end_slot] = [route] * (worker.end_slot - worker.first_slot)
 
     def route_of(self, hash_: int) -> Route:
         """The route to the worker that owns this hash."""
-        return self._route_of_slot[hash_ >> SLOT_SHIFT]
+        return self.routes[hash_ >> SLOT_SHIFT]
 
     def moved(self, route: Route) -> list[Waiting]:
         """The route goes another way than before: what waits for its worker, to be sent again on the new way."""
@@ -95,6 +96,10 @@ class Channel:
     def receive(self, head: bytes, payload: Buffer | None) -> list[tuple[Waiting, Reply]]:
         """The answers in a message, each with the request it is for, which waits no longer."""
         self.heard = True
+        alone = protocol.plain_reply(head) if payload is None else None
+        if alone is not None:
+            waiting = self.waiting.pop(alone.sequence, None) if alone.status != protocol.UNAVAILABLE else None
+            return [] if waiting is None else [(waiting, alone)]
         try:
             if not protocol.is_batch_reply(head):
                 return self._matched([protocol.parse_reply(head, payload)])

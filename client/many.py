@@ -12,7 +12,7 @@ from holdall import protocol
 from holdall.bodies import decode, encode
 from holdall.client.ask import Ask, Flow, Operation
 from holdall.client.exchange import place_of, settled
-from holdall.client.operations import ABSENT, read_whole, taken_over
+from holdall.client.operations import ABSENT, read_blob, taken_over
 from holdall.client.serialization import decode_value, decode_values, keys_data
 from holdall.slots import owners
 
@@ -45,7 +45,7 @@ def get_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]
     many = _Many(handle, protocol.GET_MANY, "get many of", handle.id or (yield from handle.hydration()))
     yield from many.ask(_grouped(handle, asked))
     for each in many.blobs:
-        value = yield from read_whole(handle, each.key, each.data, ABSENT, None, each.reference)
+        value = yield from read_blob(handle, each.key, each.data, each.reference, ABSENT)
         if value is not ABSENT:
             many.found[each.key] = value
     return many.in_order_of(asked)

@@ -9,7 +9,7 @@ from random import randrange
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol
-from holdall.blob import is_reference, reference_of
+from holdall.blob import MARK, is_reference, reference_of
 from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
 from holdall.client import catalog, transfer
 from holdall.client.ask import Ask, Operation, Tell
@@ -44,7 +44,17 @@ After: TypeAlias = "dict[int, bytes]"
 
 
 def get(handle: Handle, key: object, default: Any, progress: Progress | None = None) -> Operation[Any]:
-    return read_whole(handle, key, key_data(handle.label, key), default, progress)
+    data = key_data(handle.label, key)
+    dict_id = handle.id or (yield from handle.hydration())
+    ask = Ask(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, key=key)
+    reply = yield ask
+    if reply.status > protocol.EXISTS:
+        reply = yield from settled(handle, ask, reply)
+    if reply.status == protocol.MISSING:
+        return default
+    if reply.payload[:1] == MARK:
+        return (yield from read_blob(handle, key, data, reply.payload, default, progress))
+    return decode_value(handle.label, key, reply.payload)
 
 
 def put(handle: Handle, key: object, value: object, skip_if_exists: bool, progress: Progress | None = None) -> Operation[bool]:
@@ -163,33 +173,24 @@ def _items(handle: Handle, entries: list[PageEntry], with_values: bool) -> Opera
         elif not is_reference(value or b""):
             items.append((key, decode_value(handle.label, key, value or b"")))
         else:
-            read = yield from read_whole(handle, key, data, ABSENT, None, value)
+            read = yield from read_blob(handle, key, data, value or b"", ABSENT)
             if read is not ABSENT:  # it was removed meanwhile
                 items.append((key, read))
     return items
 
 
-def read_whole(
-    handle: Handle, key: object, data: bytes, default: Any, progress: Progress | None, known: Buffer | None = None
+def read_blob(
+    handle: Handle, key: object, data: bytes, payload: Buffer, default: Any, progress: Progress | None = None
 ) -> Operation[Any]:
-    """The value of a key; of a blob that is removed while it is read, the one after it. `known`: what the key had just now."""
+    """The value of a key that referred to this blob just now; if that is removed while it is read, the value after it."""
     for _ in range(transfer.TRIES_MAX):
-        payload = known
-        if payload is None:
-            dict_id = handle.id or (yield from handle.hydration())
-            ask = Ask(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, key=key)
-            reply = yield ask
-            if reply.status > protocol.EXISTS:
-                reply = yield from settled(handle, ask, reply)
-            if reply.status == protocol.MISSING:
-                return default
-            payload = reply.payload
-            if not is_reference(payload):
-                return decode_value(handle.label, key, payload)
         found = yield from _whole(place_of(handle, "get", key, data), payload, progress)
         if found is not None:
             return decode_value(handle.label, key, found)
-        known = None
+        reply = yield from about_key(handle, protocol.GET, "get", key, data)
+        if reply.status == protocol.MISSING:
+            return default
+        payload = reply.payload
     raise transfer.lost(place_of(handle, "get", key, data))
 
 

@@ -38,11 +38,13 @@ def encode_key(of: str, key: object) -> EncodedKey:
 
 
 def key_data(of: str, key: object) -> bytes:
-    """The bytes of a key's encoding. Raises what `encode_key` raises."""
-    try:
-        return keys.data_of(key)
-    except Exception:
-        return encode_key(of, key).data  # which raises that error by its name
+    """The bytes of a key's encoding: all that a reader needs. Raises what `encode_key` raises."""
+    if type(key) is str and len(key) <= keys.SHORT:  # which takes no detour
+        try:
+            return b"s" + key.encode()
+        except UnicodeEncodeError:
+            pass
+    return encode_key(of, key).data
 
 
 def keys_data(of: str, some: list[object]) -> list[bytes]:

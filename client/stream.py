@@ -46,7 +46,9 @@ class Stream:
         buffers = pack(message)
         try:
             count = 0 if self._unsent else self._give(buffers)
-            if (len(buffers) > 1 or count < len(buffers[0])) and not self.is_broken:
+            if count == len(buffers[0]) and len(buffers) == 1:
+                return True
+            if not self.is_broken:
                 self._unsent.extend(buffers)
                 self._sent(count)
         except BaseException:

@@ -76,19 +76,9 @@ def encode(key: object) -> EncodedKey:
     return encoded
 
 
-def data_of(key: object) -> bytes:
-    """The bytes of the encoding alone: all that a reader needs. Short strings take no detour."""
-    if type(key) is str and len(key) <= SHORT:
-        try:
-            return b"s" + key.encode()
-        except UnicodeEncodeError:
-            pass
-    return encode(key).data
-
-
 def data_of_all(keys: Sequence[object]) -> list[bytes]:
     """The bytes of each of their encodings."""
-    return data_of_strings(keys) or [data_of(key) for key in keys]
+    return data_of_strings(keys) or [encode(key).data for key in keys]
 
 
 def data_of_strings(keys: Sequence[Any]) -> list[bytes]:

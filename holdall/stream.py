@@ -33,6 +33,7 @@ HEAD_BYTES_MAX = 128 * 1024
 ROUTED_BYTES_MAX = HEAD_BYTES_MAX + 256
 """A head with a route."""
 _PREFIX = Struct("<II")
+_PREFIX_BYTES = _PREFIX.size
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -87,25 +88,27 @@ class Reader:
         data = self._socket.recv(READ_BYTES, flags)
         if not data:
             raise EOFError
-        return self._split(self._rest + data if self._rest else data)
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        if len(data) >= _PREFIX_BYTES:
+            head_length, payload_length = _PREFIX.unpack_from(data)
+            if head_length == len(data) - _PREFIX_BYTES and not payload_length:  # one small message, as mostly
+                return [Received(data[_PREFIX_BYTES:])]
+        return self._split(data)
 
     def _split(self, data: bytes) -> list[Received]:
         end = len(data)
-        if end >= _PREFIX.size:
-            head_length, payload_length = _PREFIX.unpack_from(data)
-            if head_length == end - _PREFIX.size <= ROUTED_BYTES_MAX and not payload_length:  # one small message, as mostly
-                self._rest = b""
-                return [Received(data[_PREFIX.size :])]
         messages: list[Received] = []
         start = 0
-        while start + _PREFIX.size <= end:
+        while start + _PREFIX_BYTES <= end:
             head_length, payload_length = _PREFIX.unpack_from(data, start)
             if head_length > ROUTED_BYTES_MAX or payload_length > FRAME_BYTES_MAX:
                 raise ProtocolError(f"a message with {head_length:,} and {payload_length:,} bytes is larger than any may be")
-            head_end = start + _PREFIX.size + head_length
+            head_end = start + _PREFIX_BYTES + head_length
             if head_end > end:
                 break
-            head = data[start + _PREFIX.size : head_end]
+            head = data[start + _PREFIX_BYTES : head_end]
             start = head_end
             if not payload_length:
                 messages.append(Received(head))

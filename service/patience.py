@@ -25,7 +25,8 @@ class Patience:
     """Of one loop. Times are of the monotonic clock."""
 
     def __init__(self) -> None:
-        self._looks = False
+        self.looks = False
+        """Whether to look at all. Who has found something without waiting sets it, and tells of no wait."""
         self._began = 0.0
         self._ended = 0.0
         self._worked = 0.0
@@ -34,12 +35,12 @@ class Patience:
         """A wait begins. Returns for how long to look before sleeping."""
         self._worked += now - self._ended
         self._began = now
-        return min(LOOK_SECONDS + self._worked, LOOK_SECONDS_MAX) if self._looks else 0.0
+        return min(LOOK_SECONDS + self._worked, LOOK_SECONDS_MAX) if self.looks else 0.0
 
     def ends(self, now: float, *, slept: bool) -> None:
         """The wait is over."""
         self._ended = now
         was_brief = now - self._began < LOOK_SECONDS
-        self._looks = was_brief or not slept
+        self.looks = was_brief or not slept
         if not was_brief:
             self._worked = 0.0

@@ -120,7 +120,13 @@ class Peer(Generic[M]):
         """What it says, as far as it is its turn, and how much work in bytes that is."""
         if self._unsent:
             self._flush()
-        received = self._received or self._receive()
+        try:
+            received = self._received or self._reader.receive()
+        except BlockingIOError:
+            return [], 0
+        except (OSError, EOFError, ProtocolError):
+            self._close()
+            return [], 0
         messages: list[M] = []
         size = 0
         for each in received:
@@ -155,6 +161,8 @@ class Peer(Generic[M]):
         except OSError:
             self._close()
             return False
+        if sent == len(buffers[0]) and len(buffers) == 1:
+            return True
         if not sent:
             return self._keep(buffers, whole=True)
         for buffer in buffers:
@@ -162,17 +170,6 @@ class Peer(Generic[M]):
                 self._keep([memoryview(buffer)[sent:]], whole=False)
             sent = max(0, sent - len(buffer))
         return True
-
-    def _receive(self) -> list[Received]:
-        if not self.is_open:
-            return []
-        try:
-            return self._reader.receive()
-        except BlockingIOError:
-            return []
-        except (OSError, EOFError, ProtocolError):
-            self._close()
-            return []
 
     def _keep(self, buffers: list[Buffer], *, whole: bool) -> bool:
         """Send this later. A whole message may be dropped instead: then returns False."""

@@ -14,6 +14,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -39,6 +40,7 @@ class Watch:
         self._entrances: list[int] = []
         self._is_entered = True
         self._poll: Any = select.epoll() if _HAS_EPOLL else select.poll()
+        self._poll_now = partial(self._poll.poll, 0, READY_MAX) if _HAS_EPOLL else partial(self._poll.poll, 0)
         self._woken = -1
         self._patience = Patience() if _GIVES_WAY else None
         self._sources: dict[int, Any] = {}
@@ -102,14 +104,20 @@ class Watch:
         work: who gives way keeps the interpreter's lock meanwhile.
         """
         if now >= self._door_due:
-            self._door_due = self._door.look(now)
-            if self._door.is_open != self._is_entered:
-                self._let_in(is_entered=self._door.is_open)
+            self._look_at_door(now)
+        events = self._poll_now()
+        if not self._touched:
+            if events and self._patience is not None:
+                self._patience.looks = True
+            elif not events:
+                events = self._awaited(min(until, self._door_due) - now, looks=looks)
+            if len(events) == 1 and events[0][0] in self._sources:  # as mostly, while one client calls
+                return [self._sources[events[0][0]]]
+        return self._ready(events)
+
+    def _ready(self, events: Any) -> list[Any]:
         ready, self._touched = self._touched, {}
         sources = self._sources
-        events = self._polled(0.0) if ready else self._awaited(max(0.0, min(until, self._door_due) - now), looks=looks)
-        if len(events) == 1 and not ready and events[0][0] in sources:  # as mostly, while one client calls
-            return [sources[events[0][0]]]
         for descriptor, _event in events:
             if descriptor in sources:
                 ready[sources[descriptor]] = None
@@ -119,29 +127,32 @@ class Watch:
                 self.is_over = True
         return list(ready)
 
-    def _let_in(self, *, is_entered: bool) -> None:
-        self._is_entered = is_entered
+    def _look_at_door(self, now: float) -> None:
+        self._door_due = self._door.look(now)
+        if self._door.is_open == self._is_entered:
+            return
+        self._is_entered = self._door.is_open
         for descriptor in self._entrances:
-            if is_entered:
+            if self._is_entered:
                 self._poll.register(descriptor, select.POLLIN)
             else:
                 self._poll.unregister(descriptor)
 
     def _awaited(self, seconds: float, *, looks: bool) -> Any:
-        """The events that come within so long."""
+        """The events that come within so long; there are none yet."""
         patience = self._patience
         if patience is None:
-            return self._polled(seconds)
+            return self._polled(max(0.0, seconds))
         began = now = time.monotonic()
         look_seconds = patience.begins(now)
         ends = began + min(seconds, look_seconds) if looks else began
         while now < ends:
-            events = self._polled(0.0)
+            os.sched_yield()
+            events = self._poll_now()
             now = time.monotonic()
             if events:
                 patience.ends(now, slept=False)
                 return events
-            os.sched_yield()
         events = self._polled(max(0.0, began + seconds - now))
         patience.ends(time.monotonic(), slept=True)
         return events

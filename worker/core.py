@@ -93,7 +93,8 @@ class Worker:
         self._transaction = Transaction(store, sync=sync, files=files)
         self._asker = Message(None, b"", b"")
         self._decided: list[Answer] = []
-        self._sealing: dict[bytes, dict[tuple[Any, bytes, int], None]] = {}
+        self.sealing: dict[bytes, dict[tuple[Any, bytes, int], None]] = {}
+        """Who waits for blobs, by their ids, to be sealed by a thread."""
         self._snapshots = Snapshots(store)
         self._sweeper = Sweeper(store, self._transaction)
 
@@ -113,6 +114,12 @@ class Worker:
         answers: list[Answer] = []
         left: list[Message] = []
         for message in messages:
+            if not waiting:
+                frames = self._fresh(message.head, message.payload)
+                if frames is not None:
+                    answers.append(Answer(message.origin, message.route, frames))
+                    self.handled += 1
+                    continue
             heads = batch_heads(message)
             reads = message.head[1:2] in _READS if heads is None else {head[1:2] for head in heads} <= _READS
             if reads and not (waiting and (message.origin, message.route) in waiting):
@@ -154,19 +161,12 @@ class Worker:
         """Whether what these messages write can be written while others are read, by `read` alone."""
         return not self._snapshots.held and all(opcodes_of(message) <= _WRITTEN_MEANWHILE for message in messages)
 
-    @property
-    def is_sealing(self) -> bool:
-        """Whether somebody waits for a blob to be sealed, by a thread."""
-        return bool(self._sealing)
-
     def sealed(self) -> list[Answer]:
         """The answers that waited for blobs to be sealed, and can be given now."""
         answers: list[Answer] = []
-        if not self._sealing:
-            return answers
         for blob_id, torn, error in self._transaction.blobs.sealed(self._transaction.elapsed):
             status = protocol.UNKNOWN_BLOB if torn else protocol.STORAGE if error else protocol.OK
-            for origin, route, sequence in self._sealing.pop(blob_id, ()):
+            for origin, route, sequence in self.sealing.pop(blob_id, ()):
                 answers.append(Answer(origin, route, protocol.pack_reply(Reply(status, sequence, 0, error.encode()))))
         return answers
 
@@ -292,14 +292,18 @@ class Worker:
 
     def _frames(self, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
         """The frames of the reply to this request; None if `sealed` gives it out."""
+        frames = self._fresh(head, payload)
+        if frames is None:
+            reply = self._reply(head, payload)
+            frames = None if reply is None else protocol.pack_reply(reply)
+        return frames
+
+    def _fresh(self, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
+        """The frames of the reply to a GET of what was read or written a moment ago; None for any other request."""
         asked = protocol.plain_get(head)
-        if asked is not None and payload is None:
-            hash_, sequence, dict_id, key = asked
-            frames = entries.get_fresh(self._transaction, sequence, dict_id, key)
-            if frames is not None and self._first_hash <= hash_ < self._end_hash:
-                return frames
-        reply = self._reply(head, payload)
-        return None if reply is None else protocol.pack_reply(reply)
+        if asked is None or payload is not None or not self._first_hash <= asked[0] < self._end_hash:
+            return None
+        return entries.get_fresh(self._transaction, *asked[1:])
 
     def _reply(self, head: bytes, payload: Buffer | None) -> Reply | None:
         """The reply to this request; None if `sealed` gives it out."""
@@ -331,7 +335,7 @@ class Worker:
             return Reply(refused.status, request.sequence, 0, refused.text.encode())
         if reply is None:
             asker = self._asker
-            askers = self._sealing.setdefault(reference_of(request.value).id, {})
+            askers = self.sealing.setdefault(reference_of(request.value).id, {})
             askers[asker.origin, asker.route, request.sequence] = None
         return reply
 

@@ -88,6 +88,8 @@ class Dicts:
 
     def __init__(self) -> None:
         self._held: dict[bytes, OpenDict] = {}
+        self.get = self._held.get
+        """The Dict of this id, if it was registered here; a deleted one too, as long as its tombstone stands."""
         self.aging: list[OpenDict] = []
         """Those whose entries have come to expire, or expire at another time, since the sweeper looked here."""
         self.left: list[tuple[bytes, int]] = []
@@ -101,10 +103,6 @@ class Dicts:
         """Take over all Dicts as the store holds them."""
         for dict_id, data in stored:
             self._hold(dict_id, _decode(data), elapsed, 0)
-
-    def get(self, dict_id: bytes) -> OpenDict | None:
-        """The Dict of this id, if it was registered here; a deleted one too, as long as its tombstone stands."""
-        return self._held.get(dict_id)
 
     def add(self, dict_id: bytes, row: DictRow, elapsed: float, clock_ms: int = 0) -> None:
         """Hold another Dict."""

@@ -16,6 +16,7 @@ from holdall.worker import expiry
 from holdall.worker.dicts import OpenDict
 from holdall.worker.refused import Refused
 from holdall.worker.rows import (
+    VERSION_OFFSET,
     DictRow,
     Record,
     pack_plain_records,
@@ -25,7 +26,6 @@ from holdall.worker.rows import (
     time_of,
     touch_row,
     values_of_plain,
-    version_and_value,
 )
 from holdall.worker.transaction import Transaction
 
@@ -44,7 +44,7 @@ def get_fresh(transaction: Transaction, sequence: int, dict_id: bytes, key: byte
     if held is None:
         return None
     data = transaction.fresh.get(held.prefix + key)
-    return None if data is None else protocol.pack_found(sequence, version_and_value(data))
+    return None if data is None else protocol.pack_found(sequence, data[VERSION_OFFSET:])
 
 
 def get(transaction: Transaction, request: Request) -> Reply:

@@ -27,13 +27,10 @@ class FreshRecords(dict[bytes, "bytes | None"]):
         self.until_ms = 0
         """The end of the span, by the store's own clock."""
 
-    def advance(self, clock_ms: int) -> bool:
-        """The clock shows this. Returns whether a new span begins by that."""
-        if clock_ms < self.until_ms:
-            return False
+    def begin_span(self, clock_ms: int) -> None:
+        """The span before is over when the clock shows this: all of it is forgotten."""
         self.clear()
         self.until_ms = clock_ms + SPAN_MS
-        return True
 
     def hide(self, records: Mapping[bytes, bytes]) -> None:
         """What these rows hold here is not what they will: tell nothing of them until they are kept."""

@@ -100,16 +100,17 @@ class Loop:
         self._child.ready()
         now = time.monotonic()
         while not self._watch.is_over:
-            has_threads_at_work = self._writer.is_busy or self._worker.is_sealing
-            messages = self._take(self._watch.wait(now, self._due, looks=not has_threads_at_work))
-            if self._writer.has_ended:
+            writes, seals = self._writer.is_busy, bool(self._worker.sealing)
+            messages = self._take(self._watch.wait(now, self._due, looks=not (writes or seals)))
+            if writes and self._writer.has_ended:
                 self._send(self._written())
                 if self._is_put_off:  # now, or else a service that always writes would never sweep
                     self._between_ticks(time.monotonic())
-            if messages or self._waiting or self._worker.resumes:
+            if messages or self._waiting:
                 self._turn(messages, now)
                 self._is_busy = True
-            self._send(self._worker.sealed())
+            if self._worker.sealing:
+                self._send(self._worker.sealed())
             now = time.monotonic()
             if now >= self._due:
                 self._between_ticks(now)
@@ -119,11 +120,16 @@ class Loop:
         """Answer those who only read; the others by a tick, when the one before is written."""
         if self._settings.sync == "always":
             self._note_askers(messages, now)
-        if not self._writer.is_busy:
+        if self._waiting and not self._writer.is_busy:
             messages = self._no_longer_waiting() + messages
         wall = time.time()
         answers, left = self._worker.read(messages, wall, self._waiting_askers)
         self._send(answers)
+        if left:
+            self._carry_out(left, wall, now)
+
+    def _carry_out(self, left: list[Message], wall: float, now: float) -> None:
+        """Do more than read: when the tick before is written."""
         if self._writer.is_busy:
             self._waiting += left
             self._waiting_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
@@ -132,8 +138,7 @@ class Loop:
             self._send(self._written())
             left = self._no_longer_waiting()
         self._waiting_askers.clear()
-        if left or self._worker.resumes:
-            self._send(self._tick(left, wall, behind=now < self._shared_until))
+        self._send(self._tick(left, wall, behind=now < self._shared_until))
 
     def _no_longer_waiting(self) -> list[Message]:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
@@ -230,6 +235,8 @@ class Loop:
             end = time.monotonic()
             self._sweep_due = end + self._worker.rest_seconds(end - now) if self._is_busy else end
             self._is_busy = False
+        if self._worker.resumes:
+            self._send(self._tick([], time.time(), behind=False))
         self._due = min(
             self._hello_due,
             self._sweep_due if self._sweeping else self._hello_due,

@@ -65,7 +65,8 @@ _HEAD_BYTES = _HEAD.size
 _COPIED_BYTES_MAX = 4096
 """Up to here a copy is cheaper than a view."""
 _HAS_KEY_OBJECT = 1
-_VERSION_OFFSET = 14
+VERSION_OFFSET = 14
+"""Where the version stands in a record, and in one without a key object the value behind it, as in a reply."""
 
 
 class DictRow(msgspec.Struct, array_like=True):
@@ -163,11 +164,6 @@ def pack_plain_records(time: int, version: int, values: Iterable[Buffer]) -> lis
 def values_of_plain(records: list[bytes]) -> list[bytes]:
     """The values in records without key objects."""
     return [data[_HEAD_BYTES:] for data in records]
-
-
-def version_and_value(data: bytes) -> bytes:
-    """The version and the value in a record without a key object, one after the other as they stand in a reply."""
-    return data[_VERSION_OFFSET:]
 
 
 def parse_record(row: bytes, data: bytes) -> Record:

@@ -110,8 +110,9 @@ class Transaction:
             step = min(max(now - self._wall_at_commit, 0.0), DOWNTIME_SECONDS_MAX) if self._wall_at_commit else 0.0
         self._clock += step
         self.clock_ms = int(self._clock * 1000)
-        if self.fresh.advance(self.clock_ms):  # those that are being written were judged by the span before
-            self._plain.clear()
+        if self.clock_ms >= self.fresh.until_ms:
+            self.fresh.begin_span(self.clock_ms)
+            self._plain.clear()  # which were judged by the span before, as were those that are being written
             self._plain_in_flight.clear()
         self.now = now
 
