@@ -15,7 +15,7 @@ class Writer:
         """Whether a batch was given to it whose end nobody has been told of."""
         self._wake = wake
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._ended = threading.Event()
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._failed: Exception | None = None
         self._thread: threading.Thread | None = None
 
@@ -25,17 +25,16 @@ class Writer:
             self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
             self._thread.start()
         self.is_busy = True
-        self._ended.clear()
         self._jobs.put(write)
 
     @property
     def has_ended(self) -> bool:
         """Whether the batch that was begun is written, or could not be."""
-        return self.is_busy and self._ended.is_set()
+        return self.is_busy and not self._ended.empty()
 
     def end(self) -> None:
         """Wait for that, and be free for another one. Raises what it ended with: CommitFailed, if the store is to blame."""
-        self._ended.wait()
+        self._ended.get()
         self.is_busy = False
         failed, self._failed = self._failed, None
         if failed is not None:
@@ -48,5 +47,5 @@ class Writer:
                 write()
             except Exception as error:
                 self._failed = error
-            self._ended.set()
+            self._ended.put(None)
             self._wake()
