@@ -13,7 +13,7 @@ from holdall.service.door import Door
 from holdall.service.peers import Peer, Peers
 from holdall.service.settings import BrokerSettings
 from holdall.service.watch import Watch
-from holdall.stream import with_route, without_route
+from holdall.stream import without_route
 
 if TYPE_CHECKING:
     from holdall.broker.front import Front
@@ -47,7 +47,7 @@ class Loop:
         self._watch = watch = Watch(child, Door(*settings.listen))
         near = [url for url in settings.listen if url.startswith("ipc://")]
         far = [url for url in settings.listen if url not in near]
-        self._workers = Peers([listening_socket(settings.workers_listen)], watch, self._from_worker, always=True)
+        self._workers = Peers([listening_socket(settings.workers_listen)], watch, self._from_worker, always=True, routed=True)
         self._clients = Peers([listening_socket(url) for url in near], watch, self._from_client)
         self._front = self._front_at(far) if far else None
 
@@ -100,5 +100,5 @@ class Loop:
                     self._broker.counts["answers to clients that are gone or do not read"] += 1
                 continue
             worker = self._workers.named(name)
-            if worker is None or not worker.send(name, with_route(frames[1], frames[2:])):
+            if worker is None or not worker.send(frames[1], frames[2:]):
                 self._send(self._broker.unreachable(frames, now), now)

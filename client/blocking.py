@@ -64,8 +64,8 @@ class BlockingLine(Line):
         super().__init__(client)
 
     def run(self, operation: Operation[R], timeout: float, answer: Any = None, deadline: float | None = None) -> R:
-        """Carry out an operation, or the rest of one that waits for this answer: ask what it yields, send it the answers, return
-        its result.
+        """Carry out an operation: ask what it yields, send it the answers, return its result. One that was begun waits for
+        `answer`, until `deadline`.
         """
         if deadline is None:
             deadline = monotonic() + timeout

@@ -51,9 +51,11 @@ def pack(frames: list[Buffer]) -> list[Buffer]:
     return [_PREFIX.pack(len(head), len(frames[1])) + head, frames[1]]
 
 
-def with_route(route: bytes, frames: list[Buffer]) -> list[Buffer]:
-    """These frames, of or for the client that the broker knows by this route."""
-    return [b"".join((frames[0], route, bytes((len(route),)))), *frames[1:]]
+def pack_routed(route: bytes, frames: list[Buffer]) -> list[Buffer]:
+    """The bytes of one between broker and worker, of or for the client that the broker knows by this route."""
+    head, *payload = frames
+    prefix = _PREFIX.pack(len(head) + len(route) + 1, len(payload[0]) if payload else 0)
+    return [b"".join((prefix, head, route, bytes((len(route),)))), *payload]
 
 
 def without_route(head: bytes) -> tuple[bytes, bytes]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
-from holdall.stream import Reader, Received, pack
+from holdall.stream import Reader, Received, pack, pack_routed
 
 if TYPE_CHECKING:
     from socket import socket
@@ -48,23 +48,24 @@ class Backlog:
 
 class Peers(Generic[M]):
     """Takes in who comes to these listening sockets, while the door is open or `always`; `made` makes messages of what they
-    say.
+    say. They are `routed` if messages to them say which client they are for.
     """
 
-    def __init__(self, listening: list[socket], watch: Watch, made: Made[M], *, always: bool = False) -> None:
+    def __init__(
+        self, listening: list[socket], watch: Watch, made: Made[M], *, always: bool = False, routed: bool = False
+    ) -> None:
         self._listening = listening
         self._always = always
         self._watch = watch
         self._made = made
+        self._routed = routed
         self._backlog = Backlog()
         self._count = 0
         self._by_name: dict[bytes, Peer[M]] = {}
+        self.named = self._by_name.get
+        """The one of this name, if it is still connected."""
         for each in listening:
             watch.add(each.fileno(), self, entrance=not always)
-
-    def named(self, name: bytes) -> Peer[M] | None:
-        """The one of this name, if it is still connected."""
-        return self._by_name.get(name)
 
     def take(self) -> tuple[list[M], int]:
         """Whoever comes."""
@@ -78,7 +79,9 @@ class Peers(Generic[M]):
                     break
                 self._count += 1
                 name = NAME_MARK + self._count.to_bytes(8, "little")
-                self._by_name[name] = Peer(accepted, name, self._watch, self._made, self._backlog, self._leave)
+                self._by_name[name] = Peer(
+                    accepted, name, self._watch, self._made, self._backlog, self._leave, routed=self._routed
+                )
         return [], 0
 
     def _leave(self, peer: Peer[M]) -> None:
@@ -96,6 +99,8 @@ class Peer(Generic[M]):
         made: Made[M],
         backlog: Backlog,
         closed: Callable[[Peer[M]], None],
+        *,
+        routed: bool = False,
     ) -> None:
         connected.setblocking(False)
         if connected.family != AF_UNIX:
@@ -105,6 +110,7 @@ class Peer(Generic[M]):
         self._made = made
         self._backlog = backlog
         self._closed = closed
+        self._routed = routed
         self._socket: Any = connected
         self._descriptor = connected.fileno()
         self._watch = watch
@@ -147,11 +153,11 @@ class Peer(Generic[M]):
             self._watch.touch(self)
         return messages, size
 
-    def send(self, _route: bytes, frames: list[Buffer]) -> bool:
+    def send(self, route: bytes, frames: list[Buffer]) -> bool:
         """Send a message, or what goes of it, and the rest when there is room. Returns False if it is dropped."""
         if not self.is_open:
             return False
-        buffers = pack(frames)
+        buffers = pack_routed(route, frames) if self._routed else pack(frames)
         if self._unsent:
             return self._keep(buffers, whole=True)
         try:

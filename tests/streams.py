@@ -12,6 +12,11 @@ from holdall.protocol import FRAME_BYTES_MAX
 from holdall.stream import Reader, Received, pack
 
 
+def with_route(route: bytes, frames: list[Any]) -> list[Any]:
+    """These frames, as a worker sends those for the client that its broker knows by this route."""
+    return [b"".join((frames[0], route, bytes((len(route),)))), *frames[1:]]
+
+
 class StreamClient:
     """A connection to the worker at this URL."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from holdall.address import connected
 from holdall.service.peers import Backlog, Peer
-from holdall.stream import with_route, without_route
+from holdall.stream import without_route
 from holdall.worker.message import Message
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Relay:
         self._url = url
         self._watch = watch
         self._lost = lost
-        self._broker: _Broker | None = None
+        self._broker: Peer[Message] | None = None
 
     def tell(self, said: bytes) -> bool:
         """Tell the broker itself something. Returns whether it is on its way."""
@@ -32,20 +32,12 @@ class Relay:
                 stream = connected(self._url)
             except OSError:
                 return False
-            self._broker = _Broker(stream, b"broker", self._watch, _message, Backlog(), self._leave)
+            self._broker = Peer(stream, b"broker", self._watch, _message, Backlog(), self._leave, routed=True)
         return self._broker.send(b"", [said])
 
     def _leave(self, _broker: Peer[Message]) -> None:
         self._broker = None
         self._lost()
-
-
-class _Broker(Peer[Message]):
-    """A broker, as long as it lives."""
-
-    def send(self, route: bytes, frames: list[Buffer]) -> bool:
-        """Send the client of this route an answer, or what goes of it, and the rest when there is room."""
-        return super().send(route, with_route(route, frames))
 
 
 def _message(broker: Peer[Message], _name: bytes, head: bytes, payload: Buffer | None) -> Message:

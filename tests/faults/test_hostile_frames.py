@@ -20,10 +20,9 @@ from holdall.protocol import Reply, Request
 from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url
 from holdall.slots import SLOTS, part_hash, slot_range
-from holdall.stream import with_route
 from tests.fuzz.strangers import connected
 from tests.processes import process_ids, service_process
-from tests.streams import OVERSIZED, StreamClient
+from tests.streams import OVERSIZED, StreamClient, with_route
 
 SEQUENCE = 7
 SIGNATURE = b"\xff" + bytes(8) + b"\x7f"

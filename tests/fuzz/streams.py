@@ -6,8 +6,9 @@ import contextlib
 import socket
 from select import select
 
-from holdall.stream import READ_BYTES, pack, with_route
+from holdall.stream import READ_BYTES, pack
 from tests.fuzz.strangers import connected
+from tests.streams import with_route
 
 
 class StreamDealer:
