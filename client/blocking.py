@@ -111,16 +111,16 @@ class BlockingLine(Line):
     def _open_relay(self) -> Way | None:
         client = self._client
         if client.is_near:
-            return self._open_stream(client.new_stream(client.address))
+            return self._open_stream(client.new_stream(client.address), is_relay=True)
         from holdall.client.dealer import Dealer
 
         return Dealer(client.new_socket(client.address), int(self._wake_seconds * 1000))
 
     def _open_straight(self, address: str, route: Route) -> Way | None:
-        return self._open_stream(self._client.new_straight_stream(address))
+        return self._open_stream(self._client.new_straight_stream(address), is_relay=False)
 
-    def _open_stream(self, stream: socket | None) -> Way | None:
-        return None if stream is None else Stream(stream, self._wake_seconds)
+    def _open_stream(self, stream: socket | None, *, is_relay: bool) -> Way | None:
+        return None if stream is None else Stream(stream, self._wake_seconds, is_relay=is_relay)
 
     def _others(self, asked: list[Ask] | Flow | Shared | Tell, deadline: float) -> Answers | None:
         if isinstance(asked, list):

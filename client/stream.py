@@ -27,14 +27,24 @@ BUFFERS_MAX = 64
 
 
 class Stream:
-    """On a connected stream that the calling thread waits for, in `read` alone: what cannot be sent at once is sent then."""
+    """On a connected stream that the calling thread waits for, in `read` alone: what cannot be sent at once is sent then.
 
-    def __init__(self, connected: socket.socket, wait_seconds: float = 0.0) -> None:
+    Who waits in `recv` on a Unix stream is woken twice: the first time for nothing, when the other side reads the request. That
+    pays where the answer comes from there at once, because a processor that is not asleep takes it sooner: a get took 25 µs so,
+    and 33 with its thread in `poll`, which is woken once. Through a relay it takes the processor from whoever answers: there a
+    get took 45 µs in some seconds and 75 in others, and 45 in all of them with `poll`.
+    """
+
+    def __init__(self, connected: socket.socket, wait_seconds: float = 0.0, *, is_relay: bool = False) -> None:
         self.is_broken = False
         self._socket: Any = connected
         self._reader = Reader(connected)
         self._unsent: deque[Buffer] = deque()
         self._wait_milliseconds = wait_seconds * 1000
+        self._readable: select.poll | None = None
+        if is_relay:
+            self._readable = select.poll()
+            self._readable.register(connected, select.POLLIN)
         if wait_seconds:  # in the system itself: Python's own timeouts cost a system call more for each message
             timeout = struct.pack("ll", *divmod(max(1, int(wait_seconds * 1_000_000)), 1_000_000))
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
@@ -66,6 +76,9 @@ class Stream:
         if self.is_broken:
             return []
         try:
+            if wait and self._readable is not None:
+                self._readable.poll(self._wait_milliseconds)
+                wait = False
             return self._reader.receive(0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
             return []

@@ -40,7 +40,7 @@ class Watch:
         self._entrances: list[int] = []
         self._is_entered = True
         self._poll: Any = select.epoll() if _HAS_EPOLL else select.poll()
-        self._poll_now = partial(self._poll.poll, 0, READY_MAX) if _HAS_EPOLL else partial(self._poll.poll, 0)
+        self._poll_now: Callable[[], Any] = partial(self._poll.poll, *((0, READY_MAX) if _HAS_EPOLL else (0,)))
         self._woken = -1
         self._patience = Patience() if _GIVES_WAY else None
         self._sources: dict[int, Any] = {}
