@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-_DICT_ITEMS: Any = type(dict[str, str]().items())
 
-
-class Together(list[tuple[Any, Any]]):
+class Together:
     """Pairs that are all here: none of the caller's code runs between two of them."""
+
+    def __init__(self, of: dict[Any, Any]) -> None:
+        copy = of.copy()  # at once, whatever other threads do with it
+        self.keys = list(copy)
+        self.values = list(copy.values())
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return zip(self.keys, self.values, strict=True)
 
 
 def pairs_of(other: Any, more: dict[str, Any]) -> Iterable[tuple[Any, Any]]:
     """The pairs of a mapping, an object with `keys()`, or an iterable of pairs; then those of `more`. Those of a plain dict
     alone are together.
     """
-    items: Any = other.items() if type(other) is dict else other  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    return Together(items) if type(items) is _DICT_ITEMS and not more else _one_by_one(other, more)
+    if type(other) is not dict or more:
+        return _one_by_one(other, more)
+    return Together(other)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _one_by_one(other: Any, more: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

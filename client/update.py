@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from holdall import protocol
 from holdall.bodies import decode, encode
@@ -26,20 +26,45 @@ UPDATE_ROUND_BYTES = 4 * protocol.UPDATE_BYTES_MAX
 
 
 Entry = tuple[bytes, Union[bytes, None], Union[bytes, Pieces]]
-"""Of an update: encoded key, key object if need be, value."""
+"""Encoded key, key object if need be, value."""
+
+
+class Entries(NamedTuple):
+    """Some of an update, as messages have them: what `bodies.Update` has, but blobs, which are still to go there, in pieces."""
+
+    keys: list[bytes]
+    values: list[Union[bytes, Pieces]]
+    key_objects: list[Union[bytes, None]]
+
+    @classmethod
+    def of(cls, entries: Collection[Entry]) -> Entries:
+        """These entries."""
+        keys, shown_as, values = map(list, zip(*entries, strict=True)) if entries else ([], [], [])
+        return cls(keys, values, shown_as if any(shown_as) else [])
+
+    @property
+    def bytes(self) -> int:
+        """Theirs, with all of each blob."""
+        return sum(map(len, self.keys)) + sum(map(len, self.values)) + sum(map(len, filter(None, self.key_objects)))
+
+    def one_by_one(self) -> Iterator[Entry]:
+        """Each of them."""
+        return zip(self.keys, self.key_objects or repeat(None), self.values, strict=False)
 
 
 def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
     """Store these items, those that came before the iterator raised too. Returns how many were stored."""
     large: dict[bytes, object] = {}
     failure: Exception | None = None
-    entries = _plain(items) if isinstance(items, Together) else {}
-    if not entries:
-        failure = _encode_each(handle.label, items, skip_if_exists, entries, large)
+    entries = _plain(items) if isinstance(items, Together) else None
+    if entries is None:
+        encoded: dict[bytes, Entry] = {}
+        failure = _encode_each(handle.label, items, skip_if_exists, encoded, large)
+        entries = Entries.of(encoded.values())
     dict_id = handle.id or (yield from handle.hydration())
     flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
     stored = 0
-    for groups in _rounds(_by_worker(handle, list(entries.values()))):
+    for groups in _rounds(_by_worker(handle, entries)):
         stored += yield from _put_groups(handle, dict_id, groups, flags, large)
     if failure is not None:
         raise failure
@@ -80,13 +105,13 @@ def _encode_each(
     return None
 
 
-def _plain(pairs: Together) -> dict[bytes, Entry]:
-    """The entries, by key, if the keys of these pairs are short strings, and the values small and of one type; else none."""
-    if not 0 < len(pairs) <= protocol.UPDATE_ENTRIES_MAX:
-        return {}
-    some, stored = zip(*pairs, strict=True)
-    data, fields = data_of_strings(some), small_values(stored)
-    return dict(zip(data, zip(data, repeat(None), fields), strict=True)) if data and fields else {}
+def _plain(pairs: Together) -> Entries | None:
+    """The entries, if the keys of these pairs, which are a dict's, are short strings, and the values small and of one type."""
+    if not 0 < len(pairs.keys) <= protocol.UPDATE_ENTRIES_MAX:
+        return None
+    keys = data_of_strings(pairs.keys)
+    values: list[Any] = small_values(pairs.values) if keys else []
+    return Entries(keys, values, []) if values else None
 
 
 def _encoded(of: str, key: object, value: object) -> Entry:
@@ -99,23 +124,24 @@ def _encoded(of: str, key: object, value: object) -> Entry:
 
 
 def _put_groups(
-    handle: Handle, dict_id: bytes, groups: list[list[Entry]], flags: int, large: dict[bytes, object]
+    handle: Handle, dict_id: bytes, groups: list[Entries], flags: int, large: dict[bytes, object]
 ) -> Operation[int]:
     """Store groups of entries, each of them in one message; those again whose blobs a worker has lost."""
     stored = 0
     for _ in range(transfer.TRIES_MAX):
         asks: list[Ask] = []
         for group in groups:
-            body: list[Any] = group
+            body = group
             if large:
-                body = []
-                for data, shown_as, field in group:
+                values: list[Any] = []
+                for data, field in zip(group.keys, group.values, strict=True):
                     if isinstance(field, Pieces):
                         field = yield from transfer.upload(place_of(handle, "update", large[data], data), field, None)
-                    body.append((data, shown_as, field))
-            part = handle.connected().roster.part_of_slot()[slot_of(key_hash(handle.crc, group[0][0]))]
+                    values.append(field)
+                body = group._replace(values=values)
+            part = handle.connected().roster.part_of_slot()[slot_of(key_hash(handle.crc, group.keys[0]))]
             asks.append(Ask(protocol.PUT_MANY, part, "update", handle.label, dict_id=dict_id, value=encode(body), flags=flags))
-        left: list[list[Entry]] = []
+        left: list[Entries] = []
         for group, reply in zip(groups, (yield from all_of(handle, asks)), strict=True):
             if reply.status == protocol.UNKNOWN_BLOB:
                 left.append(group)
@@ -127,54 +153,49 @@ def _put_groups(
     raise transfer.lost(place_of(handle, "update", None, b""))
 
 
-def _by_worker(handle: Handle, entries: list[Entry]) -> list[list[Entry]]:
+def _by_worker(handle: Handle, entries: Entries) -> list[Entries]:
     """The entries in groups, one for each worker that has some."""
     roster = handle.connected().roster
     if len(roster.workers) == 1:
-        return [entries] if entries else []
+        return [entries] if entries.keys else []
     groups: dict[int, list[Entry]] = {}
-    of = owners(handle.crc, [entry[0] for entry in entries], roster.part_of_slot())
-    for part, entry in zip(of, entries, strict=True):
+    of = owners(handle.crc, entries.keys, roster.part_of_slot())
+    for part, entry in zip(of, entries.one_by_one(), strict=True):
         groups.setdefault(part, []).append(entry)
-    return list(groups.values())
+    return list(map(Entries.of, groups.values()))
 
 
-def _cut(group: list[Entry]) -> Iterator[list[Entry]]:
+def _cut(group: Entries) -> Iterator[Entries]:
     """As many of these together as a message may carry."""
     together: list[Entry] = []
     size = 0
-    for entry in group:
+    for entry in group.one_by_one():
         if together and size + _size(entry) > protocol.UPDATE_BYTES_MAX:
-            yield together
+            yield Entries.of(together)
             together, size = [], 0
         together.append(entry)
         size += _size(entry)
     if together:
-        yield together
+        yield Entries.of(together)
 
 
-def _rounds(groups: list[list[Entry]]) -> Iterator[list[list[Entry]]]:
+def _rounds(groups: list[Entries]) -> Iterator[list[Entries]]:
     """Groups of bounded size, as many together as may be on their way at once."""
     if not groups:
         return
-    if sum(map(_bytes_of, groups)) <= protocol.UPDATE_BYTES_MAX:  # which is quickly said of most
+    if sum([group.bytes for group in groups]) <= protocol.UPDATE_BYTES_MAX:
         yield groups
         return
-    together: list[list[Entry]] = []
+    together: list[Entries] = []
     size = 0
     for group in chain.from_iterable(map(_cut, groups)):
         together.append(group)
-        size += sum(map(_size, group))
+        size += group.bytes
         if size >= UPDATE_ROUND_BYTES:
             yield together
             together, size = [], 0
     if together:
         yield together
-
-
-def _bytes_of(group: list[Entry]) -> int:
-    data, shown_as, fields = zip(*group, strict=True)
-    return sum(map(len, data)) + sum(map(len, fields)) + sum([len(each) for each in shown_as if each is not None])
 
 
 def _size(entry: Entry) -> int:

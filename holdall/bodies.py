@@ -61,8 +61,15 @@ class PageEntry(NamedTuple):
     value: Union[bytes, None]
 
 
-PutManyEntry = tuple[bytes, Union[bytes, None], bytes]
-"""Key, key object if the key alone does not give it back, value."""
+class Update(msgspec.Struct, array_like=True, frozen=True):
+    """Entries to be stored together, as a list of each kind of thing: to make a list takes less than to make its entries.
+
+    Key objects, where the keys alone do not give them back; no list of them if all do.
+    """
+
+    keys: list[bytes]
+    values: list[bytes]
+    key_objects: list[Union[bytes, None]] = []
 
 
 class Page(msgspec.Struct, array_like=True, frozen=True):

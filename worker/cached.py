@@ -7,7 +7,7 @@ A row that is known to be missing is kept too, as None. The worker is the only o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from holdall.worker.store import Changes, Snapshot, Store
@@ -79,5 +79,5 @@ class CachedStore:
             self._old, self._young, self._young_bytes = self._young, {}, 0
 
 
-def _bytes_of(values: Iterable[bytes | None]) -> int:
-    return sum([ROW_BYTES if value is None else ROW_BYTES + len(value) for value in values])
+def _bytes_of(values: Collection[bytes | None]) -> int:
+    return len(values) * ROW_BYTES + sum(map(len, filter(None, values)))

@@ -6,11 +6,12 @@ Rule: a handler checks everything before its first write, so that a refusal leav
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from holdall import blob, protocol
 from holdall.blob import Reference, is_reference, reference_of
-from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, PutManyEntry, Registration, decode, encode
+from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, Registration, Update, decode, encode
 from holdall.protocol import Buffer, Reply, Request
 from holdall.worker import expiry
 from holdall.worker.dicts import OpenDict
@@ -38,12 +39,16 @@ EXPIRED_ROWS_MAX = 10_000
 """Rows of expired entries passed over for one request, about 50 ms; the sweeper leaves far fewer as a rule."""
 
 
+_first_byte = itemgetter(slice(1))
+
+
 def get_fresh(transaction: Transaction, sequence: int, dict_id: bytes, key: bytes) -> list[Buffer] | None:
     """The frames that answer a GET without flags, if there is nothing to decide; else None."""
     held = transaction.dicts.get(dict_id)
     if held is None:
         return None
-    data = transaction.fresh.get(held.prefix + key)
+    row = held.prefix + key
+    data = None if row in transaction.plain else transaction.fresh.get(row)
     return None if data is None else protocol.pack_found(sequence, data[VERSION_OFFSET:])
 
 
@@ -75,26 +80,32 @@ def put(transaction: Transaction, request: Request) -> Reply:
         for each in references:
             transaction.blobs.discard(each)
         return Reply(protocol.EXISTS, request.sequence, 0, b"")
-    version = _store(transaction, held, (request.key, key_object, value))
+    version = transaction.next_version()
+    _store(transaction, held, (request.key, key_object, value), version)
     return Reply(protocol.OK, request.sequence, version, b"")
 
 
 def put_many(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    entries = decode(list[PutManyEntry], request.value)
-    if len(entries) > protocol.UPDATE_ENTRIES_MAX:
+    update = decode(Update, request.value)
+    count = len(update.keys)
+    if count > protocol.UPDATE_ENTRIES_MAX:
         limit = protocol.UPDATE_ENTRIES_MAX
-        raise Refused(protocol.TOO_LARGE, f"an update has at most {limit:,} entries, this one {len(entries):,}")
-    if not request.flags & protocol.SKIP_IF_EXISTS and _store_plainly(transaction, held, entries):
-        return Reply(protocol.OK, request.sequence, 0, encode(len(entries)))
+        raise Refused(protocol.TOO_LARGE, f"an update has at most {limit:,} entries, this one {count:,}")
+    if len(update.values) != count or len(update.key_objects) not in (0, count):
+        raise Refused(protocol.MALFORMED, f"an update of {count:,} keys has as many values, and as many key objects or none")
+    if not request.flags & protocol.SKIP_IF_EXISTS and _store_plainly(transaction, held, update):
+        return Reply(protocol.OK, request.sequence, 0, encode(count))
+    entries = list(zip(update.keys, update.key_objects or [None] * count, update.values, strict=True))
     _checked(transaction, entries)
+    version = transaction.next_version()
     stored = 0
     for entry in entries:
         if request.flags & protocol.SKIP_IF_EXISTS and expiry.use_unread(transaction, held, held.prefix + entry[0]):
             if is_reference(entry[2]):
                 transaction.blobs.discard(reference_of(entry[2]))
             continue
-        _store(transaction, held, entry)
+        _store(transaction, held, entry, version)
         stored += 1
     return Reply(protocol.OK, request.sequence, 0, encode(stored))
 
@@ -294,7 +305,7 @@ def _checked(transaction: Transaction, entries: Sequence[tuple[bytes, bytes | No
 def _values_of(transaction: Transaction, held: OpenDict, found: list[bytes], room: int) -> tuple[Sequence[Buffer | None], int]:
     """The values in these rows, up to the one with which they have more bytes than there is room for; and their bytes."""
     fresh: list[Any] = list(map(transaction.fresh.get, found))
-    if None not in fresh:
+    if None not in fresh and (not transaction.plain or transaction.plain.keys().isdisjoint(found)):
         told = values_of_plain(fresh)
         return told, sum(map(len, told))
     data = transaction.get_all(found)
@@ -337,12 +348,15 @@ def let_go(transaction: Transaction, value: Buffer) -> None:
         transaction.blobs.let_go(reference_of(value).id)
 
 
-def _store_plainly(transaction: Transaction, held: OpenDict, entries: Sequence[tuple[bytes, bytes | None, Buffer]]) -> bool:
+def _store_plainly(transaction: Transaction, held: OpenDict, update: Update) -> bool:
     """Store all of these as `_checked` and `_store` do, faster, if all are plain and so is what they replace; else none."""
-    keys, key_objects, values = zip(*entries, strict=True) if entries else ((), (), ())
+    keys, values = update.keys, update.values
+    if update.key_objects or not keys or transaction.no_room:
+        return False
     sizes = list(map(len, keys))
-    is_plain = key_objects.count(None) == len(keys) and 0 < min(sizes, default=0) <= max(sizes) <= protocol.KEY_BYTES_MAX
-    if not is_plain or max(map(len, values)) > blob.BLOB_BYTES_MIN or any(map(is_reference, values)) or transaction.no_room:
+    if not 0 < min(sizes) <= max(sizes) <= protocol.KEY_BYTES_MAX or max(map(len, values)) > blob.BLOB_BYTES_MIN:
+        return False
+    if blob.MARK in map(_first_byte, values):
         return False
     prefix = held.prefix
     found = [prefix + key for key in keys]
@@ -358,13 +372,12 @@ def _store_plainly(transaction: Transaction, held: OpenDict, entries: Sequence[t
     if missing:
         held.row.length += missing
         transaction.dicts.changed(held.dict_id)
-    version = transaction.next_version(len(entries))
-    records = pack_plain_records(transaction.clock_ms, version, values)
+    records = pack_plain_records(transaction.clock_ms, transaction.next_version(), values)
     transaction.put_records(dict(zip(found, records, strict=True)), fresh=_is_fresh(transaction, held, transaction.clock_ms))
     return True
 
 
-def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer]) -> int:
+def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer], version: int) -> None:
     if transaction.no_room:
         raise Refused(protocol.NO_ROOM, transaction.no_room)
     key, key_object, value = entry
@@ -372,11 +385,9 @@ def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes |
     key_object = _replaced(transaction, held, row, key_object) if transaction.fresh.get(row) is None else None
     if is_reference(value):
         transaction.blobs.claim(reference_of(value))
-    version = transaction.next_version()
     record = pack_record(Record(transaction.clock_ms, version, key_object, value))
     fresh = _is_plain(key_object, value) and _is_fresh(transaction, held, transaction.clock_ms)
     transaction.put_records({row: record}, fresh=fresh)
-    return version
 
 
 def _replaced(transaction: Transaction, held: OpenDict, row: bytes, key_object: bytes | None) -> bytes | None:

@@ -2,8 +2,8 @@
 
 What is asked for was mostly read or written a moment ago. Whether it has expired, or is to be touched, need not be decided
 again for each get: a record that is here has no touch and needs none before the span is over, has no key object, refers to no
-blob, was found to be whole, and is written as it is here. So the answer to a get is one look away, and the answers to 1,000
-are one call of `map`. What a tick decides to write is hidden at once, and seen again when it is written.
+blob, was found to be whole, and is written as it is here, unless the transaction has a newer one among its `plain` ones. So the
+answer to a get is one look away, and the answers to 1,000 are one call of `map`.
 
 All of it is forgotten at the end of a span, and when there is too much: what is asked for again comes back.
 """
@@ -19,8 +19,8 @@ RECORDS_MAX = 16_384
 """Of at most RECORD_BYTES_MAX bytes each, and their rows: 32 MiB at the very most. To forget them takes a millisecond."""
 
 
-class FreshRecords(dict[bytes, "bytes | None"]):
-    """By row; None for one that is being written."""
+class FreshRecords(dict[bytes, bytes]):
+    """By row."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,14 +32,11 @@ class FreshRecords(dict[bytes, "bytes | None"]):
         self.clear()
         self.until_ms = clock_ms + SPAN_MS
 
-    def hide(self, records: Mapping[bytes, bytes]) -> None:
-        """What these rows hold here is not what they will: tell nothing of them until they are kept."""
-        self.update(dict.fromkeys(records))
-
     def keep(self, records: Mapping[bytes, bytes]) -> None:
-        """Have these as well."""
-        if records and max(map(len, records.values())) > RECORD_BYTES_MAX:
-            records = {row: data for row, data in records.items() if len(data) <= RECORD_BYTES_MAX}
+        """Have these as well, in place of what is here of them; of those that are too large, nothing any more."""
         self.update(records)
+        if records and max(map(len, records.values())) > RECORD_BYTES_MAX:
+            for row in [row for row, data in records.items() if len(data) > RECORD_BYTES_MAX]:
+                del self[row]
         if len(self) > RECORDS_MAX:
             self.clear()

@@ -151,14 +151,11 @@ def pack_record(record: Record) -> bytes:
     return _CRC.pack(crc32(body)) + body
 
 
-def pack_plain_records(time: int, version: int, values: Iterable[Buffer]) -> list[bytes]:
-    """Records of these values, without a key object, with versions from this one on. One loop, without a call for each."""
-    head_of, crc_of, pack_crc = _BODY.pack, crc32, _CRC.pack
-    records: list[bytes] = []
-    for each, value in enumerate(values, version):
-        body = head_of(FORMAT, 0, time, each) + value
-        records.append(pack_crc(crc_of(body)) + body)
-    return records
+def pack_plain_records(time: int, version: int, values: Iterable[bytes]) -> list[bytes]:
+    """Records of these values, of one write, without key objects. One loop, without a call of ours for each."""
+    head = _BODY.pack(FORMAT, 0, time, version)
+    crc_of_head, crc_of, pack_crc = crc32(head), crc32, _CRC.pack
+    return [pack_crc(crc_of(value, crc_of_head)) + head + value for value in values]
 
 
 def values_of_plain(records: list[bytes]) -> list[bytes]:

@@ -67,8 +67,8 @@ class Transaction:
         self._in_flight: dict[bytes, bytes | None] = {}
         self._in_flight_synced = False
         self._in_flight_clock_ms = 0
-        self._plain: dict[bytes, bytes] = {}
-        self._plain_in_flight: dict[bytes, bytes] = {}
+        self.plain: dict[bytes, bytes] = {}
+        """Records that may be told as they are once they are written."""
         self._touches: dict[bytes, bytes] = {}
         self._counter = 0
         self._clock = 0.0
@@ -112,8 +112,7 @@ class Transaction:
         self.clock_ms = int(self._clock * 1000)
         if self.clock_ms >= self.fresh.until_ms:
             self.fresh.begin_span(self.clock_ms)
-            self._plain.clear()  # which were judged by the span before, as were those that are being written
-            self._plain_in_flight.clear()
+            self.plain.clear()  # which were judged by the span before
         self.now = now
 
     def get(self, row: bytes) -> bytes | None:
@@ -142,8 +141,7 @@ class Transaction:
         """Write these rows of entries. If they are fresh, they may be told as they are once that is done."""
         self._changes.update(records)
         if fresh:
-            self._plain.update(records)
-            self.fresh.hide(records)
+            self.plain.update(records)
         else:
             for row in records:
                 self._not_fresh(row)
@@ -156,7 +154,7 @@ class Transaction:
     def forget_fresh(self) -> None:
         """Nothing may be told as it is any more: entries expire at another time than before."""
         self.fresh.clear()
-        self._plain.clear()
+        self.plain.clear()
 
     def touch(self, row: bytes) -> None:
         """Note in this touch row that its entry is used now. Nobody waits for that to be on disk: see `commit`."""
@@ -189,10 +187,10 @@ class Transaction:
             raise Unwritten
         self._expired_ms = max(self._expired_ms, deadline_ms)
 
-    def next_version(self, count: int = 1) -> int:
-        """The next version, or the first of so many: it orders this worker's writes."""
-        self._counter += count
-        return self._counter - count + 1
+    def next_version(self) -> int:
+        """The next version: it orders this worker's writes."""
+        self._counter += 1
+        return self._counter
 
     @property
     def version(self) -> int:
@@ -232,8 +230,8 @@ class Transaction:
         """It has been called, and has raised nothing."""
         synced = self._in_flight_synced
         self._in_flight = {}
-        self.fresh.keep(self._plain_in_flight)
-        self._plain_in_flight = {}
+        self.fresh.keep(self.plain)
+        self.plain = {}
         self.is_unflushed = not synced
         if synced or not self._sync:
             self.durable_clock_ms = self._in_flight_clock_ms
@@ -245,12 +243,11 @@ class Transaction:
         self._carry_out(self._prepared(changes, sync=False, needed=bool(changes)))
 
     def flush(self) -> None:
-        """Make everything written so far survive a power cut. Raises CommitFailed."""
-        self._carry_out(self._prepared({}, sync=True, needed=True))
+        """Make everything survive a power cut. Raises CommitFailed."""
+        self._carry_out(self._prepared(self._take_changes(), sync=True, needed=True))
 
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
-        self._plain_in_flight, self._plain = self._plain, {}
         self.sessions.add_changes(changes)
         self.dicts.add_changes(changes)
         self.blobs.add_changes(changes)
@@ -268,8 +265,7 @@ class Transaction:
 
     def _not_fresh(self, row: bytes) -> None:
         self.fresh.pop(row, None)
-        if self._plain:
-            self._plain.pop(row, None)
+        self.plain.pop(row, None)
 
     def _carry_out(self, write: Callable[[], None] | None) -> None:
         if write is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from holdall import blob, protocol
 from holdall.blob import Chunk, Reference
-from holdall.bodies import Page, PageRequest, decode, encode
+from holdall.bodies import Page, PageRequest, Update, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.worker import blobs
 from holdall.worker.files import Files, MemoryFiles
@@ -93,7 +93,7 @@ def test_a_blob_belongs_to_one_entry(driver: Driver) -> None:
     reference = driver.put()
     assert driver.ask(protocol.PUT, b"sk2", reference).status == protocol.UNKNOWN_BLOB
     other = driver.upload(blob_id=OTHER)
-    body = encode([(b"sa", None, other), (b"sb", None, other)])
+    body = encode(Update([b"sa", b"sb"], [other, other]))
     assert driver.ask(protocol.PUT_MANY, b"", body).status == protocol.MALFORMED
     assert decode(int, driver.ask(protocol.LENGTH).payload) == 1
 
@@ -197,7 +197,7 @@ def test_a_value_that_is_there_already_needs_no_blob(driver: Driver) -> None:
     driver.ask(protocol.PUT, b"sk", b"small")
     reply = driver.ask(protocol.PUT, b"sk", driver.upload(), protocol.SKIP_IF_EXISTS)
     assert reply.status == protocol.EXISTS
-    body = encode([(b"sk", None, driver.upload(blob_id=OTHER))])
+    body = encode(Update([b"sk"], [driver.upload(blob_id=OTHER)]))
     assert decode(int, driver.ask(protocol.PUT_MANY, b"", body, protocol.SKIP_IF_EXISTS).payload) == 0
     assert driver.ask(protocol.GET, b"sk").payload == b"small"
     gone(driver.files)
@@ -268,7 +268,7 @@ def test_a_request_that_names_no_blob_is_malformed(opcode: int, rubbish: bytes) 
 def test_a_value_that_refers_to_nothing_is_malformed(rubbish: bytes) -> None:
     driver = Driver(MemoryFiles())
     assert driver.ask(protocol.PUT, b"sk", rubbish).status == protocol.MALFORMED
-    assert driver.ask(protocol.PUT_MANY, b"", encode([(b"sk", None, rubbish)])).status == protocol.MALFORMED
+    assert driver.ask(protocol.PUT_MANY, b"", encode(Update([b"sk"], [rubbish]))).status == protocol.MALFORMED
     assert driver.ask(protocol.GET, b"sk").status == protocol.MISSING
 
 

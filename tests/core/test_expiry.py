@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdall import protocol
-from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, PutManyEntry, Registration, decode, encode
+from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, Registration, Update, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.worker import entries, sweeper, transaction
 from holdall.worker.dicts import TOUCHES_PER_TTL
@@ -183,7 +183,7 @@ BODIES = {
     protocol.GET_MANY: encode([b"sk"]),
     protocol.POP_MANY: encode([b"sk"]),
     protocol.PAGE: encode(PageRequest(b"", 9)),
-    protocol.PUT_MANY: encode([(b"sk", None, b"w")]),
+    protocol.PUT_MANY: encode(Update([b"sk"], [b"w"])),
 }
 
 
@@ -599,8 +599,7 @@ def test_a_dicts_ids_do_not_matter_to_its_neighbours() -> None:
     driver = stored(None, b"sk")
     other = b"o" * 16
     driver.tick(driver.request(protocol.REGISTER, value=encode(Registration(TTL)), dict_id=other))
-    body: list[PutManyEntry] = [(b"sk", None, b"v")]
-    driver.tick(driver.request(protocol.PUT_MANY, value=encode(body), dict_id=other))
+    driver.tick(driver.request(protocol.PUT_MANY, value=encode(Update([b"sk"], [b"v"])), dict_id=other))
     driver.wait(TTL + 4)
     assert driver.rows(b"E") == [b"sk"]
     assert next(driver.store.scan(b"E"))[0][1:17] == DICT

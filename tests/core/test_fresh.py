@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from holdall import protocol
-from holdall.bodies import encode
+from holdall.bodies import Update, encode
 from holdall.protocol import Reply, Request
 from holdall.worker import fresh
 from holdall.worker.fresh import RECORD_BYTES_MAX, RECORDS_MAX, SPAN_MS, FreshRecords
@@ -38,9 +38,7 @@ asked = st.one_of(
     st.tuples(st.just(protocol.GET), names, st.just(b""), st.just(protocol.RETRY)),
     st.tuples(st.just(protocol.GET), names, st.just(b"a"), st.just(0)),
     st.tuples(st.just(protocol.GET_MANY), st.just(b""), st.just(encode([b"sa", b"sb"])), st.just(0)),
-    st.tuples(
-        st.just(protocol.PUT_MANY), st.just(b""), st.just(encode([(b"sa", None, b"\x80x"), (b"sb", None, b"")])), st.just(0)
-    ),
+    st.tuples(st.just(protocol.PUT_MANY), st.just(b""), st.just(encode(Update([b"sa", b"sb"], [b"\x80x", b""]))), st.just(0)),
     st.tuples(st.just(protocol.CLEAR), st.just(b""), st.just(b""), st.just(0)),
 )
 steps = st.lists(
@@ -51,6 +49,7 @@ steps = st.lists(
     ),
     max_size=8,
 )
+PUT_LARGE: Any = [(protocol.PUT, b"sa", b"\x80" * RECORD_BYTES_MAX, 0)]
 PUT_GET: Any = [[(protocol.PUT, b"sa", b"\x80v", 0)], [(protocol.GET, b"sa", b"", 0)]]
 
 
@@ -66,6 +65,8 @@ def rows(driver: Timed) -> list[tuple[bytes, bytes]]:
 @given(steps)
 @example([*PUT_GET, 4 * SPAN, PUT_GET[1], 4 * SPAN, PUT_GET[1]])
 @example([*PUT_GET, ("ttl", 2.0), 4.0, PUT_GET[1]])
+@example([*PUT_GET, PUT_LARGE, PUT_GET[1]])
+@example([*PUT_GET, [*PUT_GET[0], *PUT_GET[1]]])
 @example([*PUT_GET, [(protocol.POP, b"sa", b"", 0)], PUT_GET[1]])
 @example([[*PUT_GET[0], (protocol.POP, b"sa", b"", 0)], PUT_GET[1]])
 @example([PUT_GET[0], [(protocol.PUT, b"sa", b"\x03\x00\x00\x00obj\x80v", protocol.KEY_OBJECT)]])

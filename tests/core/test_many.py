@@ -7,15 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from holdall import blob, protocol, values
-from holdall.bodies import Lifetime, Page, PageRequest, decode, encode
+from holdall.bodies import Lifetime, Page, PageRequest, Update, decode, encode
 from holdall.client.serialization import decode_values
 from holdall.errors import DeserializationError
 from holdall.protocol import join_key_object
 from holdall.worker.entries import PAGE_BYTES_MAX, READ_TOGETHER
 from holdall.worker.files import MemoryFiles
-from holdall.worker.rows import ENTRY_PREFIX, TOUCH_PREFIX
+from holdall.worker.rows import ENTRY_PREFIX, TOUCH_PREFIX, parse_record
 from holdall.worker.transaction import STEP_SECONDS_MAX
 from tests.blob_driver import Driver
 
@@ -49,6 +50,11 @@ def put(driver: Driver, entry: Entry) -> None:
         driver.ask(protocol.PUT, key, value)
 
 
+def update(*some: Entry) -> bytes:
+    key_objects = [key_object for _key, key_object, _value in some]
+    return encode(Update([key for key, _, _ in some], [value for _, _, value in some], key_objects if any(key_objects) else []))
+
+
 def got(driver: Driver, key: bytes) -> bytes | None:
     reply = driver.ask(protocol.GET, key)
     return bytes(reply.payload) if reply.status == protocol.OK else None
@@ -58,10 +64,14 @@ def got_many(driver: Driver, some: list[bytes]) -> list[Any]:
     return decode(list[Any], driver.ask(protocol.GET_MANY, value=encode(some)).payload)
 
 
-def rows(driver: Driver) -> list[tuple[bytes, bytes]]:
-    """All rows of entries and touches, without what tells one store from another."""
-    prefixes = (ENTRY_PREFIX, TOUCH_PREFIX)
-    return [(row, data) for row, data in driver.store.scan(b"") if row[:1] in prefixes]
+def rows(driver: Driver) -> list[tuple[bytes, Any]]:
+    """All rows of entries and touches, without what tells one store from another, nor one write."""
+    entries = [
+        (row, structs.replace(parse_record(row, data), version=0))
+        for row, data in driver.store.scan(ENTRY_PREFIX)
+        if row[:1] == ENTRY_PREFIX
+    ]
+    return [*entries, *[(row, data) for row, data in driver.store.scan(TOUCH_PREFIX) if row[:1] == TOUCH_PREFIX]]
 
 
 @settings(max_examples=150, deadline=None)
@@ -74,7 +84,7 @@ def test_entries_stored_and_read_together_are_as_if_one_by_one(plan: list[Any]) 
             passes(together, step)
             passes(alone, step)
         else:
-            reply = together.ask(protocol.PUT_MANY, value=encode(step))
+            reply = together.ask(protocol.PUT_MANY, value=update(*step))
             assert decode(int, reply.payload) == len(step)
             for entry in step:
                 put(alone, entry)
@@ -88,8 +98,17 @@ def test_entries_stored_and_read_together_are_as_if_one_by_one(plan: list[Any]) 
 
 def test_a_key_that_comes_twice_is_counted_once_and_has_its_last_value() -> None:
     driver = made()
-    driver.ask(protocol.PUT_MANY, value=encode([(b"sa", None, b"1"), (b"sa", None, b"2")]))
+    driver.ask(protocol.PUT_MANY, value=update((b"sa", None, b"1"), (b"sa", None, b"2")))
     assert (decode(int, driver.ask(protocol.LENGTH).payload), got(driver, b"sa")) == (1, b"2")
+
+
+@pytest.mark.parametrize(
+    "lacking", [Update([b"sa", b"sb"], [b"v"]), Update([b"sa"], [b"v"] * 2), Update([b"sa"] * 2, [b"v"] * 2, [None])]
+)
+def test_an_update_that_lacks_something_is_refused(lacking: Update) -> None:
+    driver = made()
+    assert driver.ask(protocol.PUT_MANY, value=encode(lacking)).status == protocol.MALFORMED
+    assert rows(driver) == []
 
 
 @pytest.mark.parametrize(
@@ -103,7 +122,7 @@ def test_a_key_that_comes_twice_is_counted_once_and_has_its_last_value() -> None
 )
 def test_of_many_one_that_cannot_be_stored_keeps_all_out(key: bytes, value: bytes, status: int) -> None:
     driver = made()
-    body = encode([(b"sb", None, b"v"), (key, None, value)])
+    body = update((b"sb", None, b"v"), (key, None, value))
     assert driver.ask(protocol.PUT_MANY, value=body).status == status
     assert rows(driver) == []
 
@@ -111,19 +130,19 @@ def test_of_many_one_that_cannot_be_stored_keeps_all_out(key: bytes, value: byte
 def test_many_are_refused_without_room() -> None:
     driver = made()
     driver.worker.refuse_values("the disk is full")
-    assert driver.ask(protocol.PUT_MANY, value=encode([(b"sb", None, b"v")])).status == protocol.NO_ROOM
+    assert driver.ask(protocol.PUT_MANY, value=update((b"sb", None, b"v"))).status == protocol.NO_ROOM
     assert rows(driver) == []
 
 
 def test_a_damaged_record_among_many_is_an_error_that_names_it() -> None:
     driver = made()
-    driver.ask(protocol.PUT_MANY, value=encode([(b"sa", None, b"v"), (b"sb", None, b"v")]))
+    driver.ask(protocol.PUT_MANY, value=update((b"sa", None, b"v"), (b"sb", None, b"v")))
     ((row, data),) = [each for each in driver.store.scan(ENTRY_PREFIX) if each[0].endswith(b"sb")]
     driver.store.write({row: data[:-1] + b"w"}, False)
     reply = driver.ask(protocol.GET_MANY, value=encode([b"sa", b"sb"]))
     assert reply.status == protocol.STORAGE
     assert "sb" in bytes(reply.payload).decode()
-    assert driver.ask(protocol.PUT_MANY, value=encode([(b"sb", None, b"new")])).status == protocol.STORAGE
+    assert driver.ask(protocol.PUT_MANY, value=update((b"sb", None, b"new"))).status == protocol.STORAGE
 
 
 @pytest.mark.parametrize("size", [1_000, 200_000])

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from holdall import protocol
 from holdall.blob import BLOB_BYTES_MIN
-from holdall.bodies import Page, PageRequest, Registration, decode, encode
+from holdall.bodies import Page, PageRequest, Registration, Update, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
@@ -248,7 +248,7 @@ def test_a_key_over_its_limit_is_refused_and_nothing_is_stored(excess: int) -> N
     key = b"s" * (protocol.KEY_BYTES_MAX + excess)
     expected = protocol.MALFORMED if excess else protocol.OK
     assert driver.ask(protocol.PUT, key, b"v").status == expected
-    assert driver.ask(protocol.PUT_MANY, value=encode([(key, None, b"v")])).status == expected
+    assert driver.ask(protocol.PUT_MANY, value=encode(Update([key], [b"v"]))).status == expected
     assert decode(int, driver.ask(protocol.LENGTH).payload) == 1 - excess
 
 

@@ -98,7 +98,7 @@ class Messages:
         random = self._random
         entries = [random.choice(KEYS) for _ in range(random.randrange(20))]
         bodies: dict[int, Callable[[], object]] = {
-            protocol.PUT_MANY: lambda: [[key, None, b"v" * random.randrange(50)] for key in entries],
+            protocol.PUT_MANY: lambda: [list(entries), [b"v" * random.randrange(50) for _ in entries]],
             protocol.GET_MANY: lambda: entries,
             protocol.POP_MANY: lambda: entries,
             protocol.PAGE: lambda: PageRequest(random.choice([b"", *KEYS]), random.choice([-1, 0, 1, 100, 2**40])),
