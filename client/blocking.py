@@ -18,7 +18,6 @@ from holdall.client.route import Route
 from holdall.client.stream import Stream
 from holdall.errors import TimeoutError
 from holdall.protocol import Reply
-from holdall.slots import SLOT_SHIFT
 
 if TYPE_CHECKING:
     from socket import socket
@@ -156,8 +155,9 @@ class BlockingLine(Line):
             flow.take(number, self._answer(waiting))
 
     def _send(self, ask: Ask, deadline: float) -> Waiting:
+        """Send a request to the worker that its hash names, straight if it may be reached so."""
         now = monotonic()
-        route = self._channel.routes[ask.hash >> SLOT_SHIFT]
+        route = self._channel.route_of(ask.hash)
         if not route.is_direct:
             if not self._knows_workers:
                 self._meet()
@@ -165,8 +165,7 @@ class BlockingLine(Line):
             self._approach(route, now)
             self._drain(route)
         waiting = self._channel.send(ask, route, now, deadline)
-        if not (route.is_direct and route.way is not None and route.way.put(waiting.frames)):
-            self._transmit(route, waiting.frames)
+        self._transmit(route, waiting.frames)
         return waiting
 
     def _answer(self, waiting: Waiting) -> Reply:

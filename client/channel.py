@@ -58,18 +58,17 @@ class Channel:
         self._random = random
         self._next = 1
         unknown = Route(RosterWorker(0, 0, SLOTS, []), b"", None, random)
-        self.routes = [unknown] * SLOTS
-        """The route to the worker of each slot."""
+        self._route_of_slot = [unknown] * SLOTS
 
     def meet(self, roster: Roster, address_of: Callable[[RosterWorker], str | None]) -> None:
         """Know the workers from now on, and where each may be reached straight."""
         for worker in roster.workers:
             route = Route(worker, roster.layout_id, address_of(worker), self._random)
-            self.routes[worker.first_slot : worker.end_slot] = [route] * (worker.end_slot - worker.first_slot)
+            self._route_of_slot[worker.first_slot : worker.end_slot] = [route] * (worker.end_slot - worker.first_slot)
 
     def route_of(self, hash_: int) -> Route:
         """The route to the worker that owns this hash."""
-        return self.routes[hash_ >> SLOT_SHIFT]
+        return self._route_of_slot[hash_ >> SLOT_SHIFT]
 
     def moved(self, route: Route) -> list[Waiting]:
         """The route goes another way than before: what waits for its worker, to be sent again on the new way."""

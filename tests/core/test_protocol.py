@@ -41,6 +41,7 @@ def test_a_reply_survives_packing(reply: Reply) -> None:
     head = bytes(frames[0])
     assert protocol.has_payload_frame(head) == (len(frames) == 2)
     assert protocol.parse_reply(*frames) == reply  # type: ignore[arg-type]
+    assert protocol.plain_reply(head) == (reply if len(frames) == 1 else None)
 
 
 @given(requests)
@@ -66,9 +67,24 @@ def test_arbitrary_frames_raise_nothing_but_protocol_error(head: bytes, payload:
         assert isinstance(parsed, (Request, Reply))
 
 
+@given(heads)
+def test_a_plain_reply_is_what_would_be_parsed(head: bytes) -> None:
+    plain = protocol.plain_reply(head)
+    assert plain is None or plain == protocol.parse_reply(head)
+
+
 @given(st.binary())
 def test_arbitrary_bodies_raise_nothing_but_protocol_error(body: bytes) -> None:
-    for kind in (bodies.CatalogEntry, bodies.Page, bodies.PageRequest, bodies.Roster, bodies.Hello, list[bytes], int):
+    for kind in (
+        bodies.CatalogEntry,
+        bodies.Page,
+        bodies.PageRequest,
+        bodies.Update,
+        bodies.Roster,
+        bodies.Hello,
+        list[bytes],
+        int,
+    ):
         try:
             decoded = bodies.decode(kind, body)
         except ProtocolError:
