@@ -54,6 +54,7 @@ class Channel:
         self.waiting: dict[int, Waiting] = {}
         self.heard = False
         """Whether the service has ever answered here."""
+        self._other_version: int | None = None
         self._session = session
         self._random = random
         self._next = 1
@@ -104,8 +105,10 @@ class Channel:
                 return self._matched([protocol.parse_reply(head, payload)])
             heads = decode(list[bytes], protocol.parse_reply(head, payload).payload)
             return self._matched([protocol.parse_reply(each) for each in heads])  # all, before the first is given out
-        except ProtocolError:
-            return []  # not from a service of this version; the request it may be for is sent again, then times out
+        except ProtocolError:  # the request that it may be for is sent again, then times out
+            if len(head) >= protocol.REPLY.size and head[0] != protocol.VERSION:
+                self._other_version = head[0]
+            return []
 
     def overdue(self, now: float) -> tuple[list[Waiting], list[Waiting]]:
         """Requests to send again now, in order, and requests whose time is over, which wait no longer.
@@ -148,6 +151,11 @@ class Channel:
             )
         elapsed = f"{now - waiting.sent_at:.1f} s"
         outcome = "whether it happened is unknown" if waiting.ask.opcode in protocol.WRITES else "nothing was changed"
+        if self._other_version is not None:
+            return ConnectionError(
+                f"cannot {waiting.ask}: the service at {url} speaks protocol version {self._other_version}, and this client "
+                f"version {protocol.VERSION}; {outcome}; start both with the same version of holdall"
+            )
         if not self.heard:
             return ConnectionError(
                 f"cannot {waiting.ask}: no service answered at {url} within {elapsed}, {outcome}; "

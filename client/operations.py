@@ -44,7 +44,10 @@ After: TypeAlias = "dict[int, bytes]"
 
 
 def get(handle: Handle, key: object, default: Any, progress: Progress | None = None) -> Operation[Any]:
-    data = key_data(handle.label, key)
+    return _get(handle, key, key_data(handle.label, key), default, progress)
+
+
+def _get(handle: Handle, key: object, data: bytes, default: Any, progress: Progress | None) -> Operation[Any]:
     dict_id = handle.id or (yield from handle.hydration())
     ask = Ask(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, key=key)
     reply = yield ask

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+_DICT_ITEMS: Any = type(dict[str, str]().items())
+
 
 class Together:
     """Pairs that are all here: none of the caller's code runs between two of them."""
 
-    def __init__(self, of: dict[Any, Any]) -> None:
-        copy = of.copy()  # at once, whatever other threads do with it
-        self.keys = list(copy)
-        self.values = list(copy.values())
+    def __init__(self, keys: list[Any], values: list[Any]) -> None:
+        self.keys = keys
+        self.values = values
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return zip(self.keys, self.values, strict=True)
@@ -22,9 +23,15 @@ def pairs_of(other: Any, more: dict[str, Any]) -> Iterable[tuple[Any, Any]]:
     """The pairs of a mapping, an object with `keys()`, or an iterable of pairs; then those of `more`. Those of a plain dict
     alone are together.
     """
-    if type(other) is not dict or more:
+    if more:
         return _one_by_one(other, more)
-    return Together(other)  # pyright: ignore[reportUnknownArgumentType]
+    if type(other) is dict:
+        copy: dict[Any, Any] = other.copy()  # at once, whatever other threads do with it; as is what follows for its items
+        return Together(list(copy), list(copy.values()))
+    if type(other) is _DICT_ITEMS:
+        pairs: list[tuple[Any, Any]] = list(other)
+        return Together([key for key, _value in pairs], [value for _key, value in pairs])
+    return _one_by_one(other, more)
 
 
 def _one_by_one(other: Any, more: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

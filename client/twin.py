@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
-import msgspec
-
 from holdall.client.ask import Operation
 
 if TYPE_CHECKING:
@@ -27,12 +25,14 @@ class Connected(Protocol):
         ...
 
 
-class BoundTwin(msgspec.Struct, Generic[P, R], eq=False):
+class BoundTwin(Generic[P, R]):
     """An operation of one object. Call it, or await its `aio` with the same arguments."""
 
-    _owner: Connected
-    __wrapped__: Callable[..., Operation[R]]
-    """Where `help` and `inspect.signature` look."""
+    __slots__ = ("__wrapped__", "_owner")
+
+    def __init__(self, owner: Connected, operation: Callable[..., Operation[R]]) -> None:
+        self._owner = owner
+        self.__wrapped__ = operation  # `help` and `inspect.signature` look here
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Carry it out on this thread."""

@@ -380,9 +380,19 @@ def test_a_bad_part_of_a_batch_reply_takes_no_other_answer_with_it() -> None:
     assert [*(waiting for waiting, _reply in given_out), *line.waiting.values()] == sent
 
 
+def test_a_service_of_another_version_is_named() -> None:
+    line = channel()
+    waiting = line.send(ask(), line.route_of(0), 0.0, 1.0)
+    reply, _payload = answer(1)
+    assert line.receive(bytes([protocol.VERSION - 1]) + reply[1:], None) == []
+    error = line.failure(waiting, URL, 1.0)
+    assert isinstance(error, ConnectionError)
+    assert f"speaks protocol version {protocol.VERSION - 1}, and this client version {protocol.VERSION}" in str(error)
+
+
 version = bytes([protocol.VERSION])
 replies = st.builds(
-    lambda status, flags, sequence, payload: protocol.REPLY.pack(1, status, flags, sequence, 0) + payload,
+    lambda status, flags, sequence, payload: protocol.REPLY.pack(protocol.VERSION, status, flags, sequence, 0) + payload,
     st.integers(0, 255),
     st.sampled_from([0, protocol.PAYLOAD, protocol.BATCHED, protocol.BATCHED | protocol.PAYLOAD, 0xFFFF]),
     st.integers(0, 5),
