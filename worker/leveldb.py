@@ -17,6 +17,7 @@ from holdall.errors import StorageError
 from holdall.worker.store import Changes, Snapshot
 
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+"""With 1 MiB, which stays in a processor's cache, `put_many` of 100 took a fifth less, but 2,000,000 entries half as long again, with calls of 1.4 s."""
 CACHE_BYTES = 32 * 1024 * 1024
 BLOOM_BITS = 10
 """Bits per key of the filter that spares a put of a new key the disk read: 1 % false positives."""
