@@ -17,8 +17,8 @@ from holdall.errors import StorageError
 from holdall.worker.store import Changes, Snapshot
 
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
-"""With 1 MiB, which stays in a processor's cache, `put_many` of 100 took a fifth less, but to load 2,000,000 entries half as long
-again, with calls of 1.4 s instead of 0.2.
+"""With 1 MiB, which stays in a processor's cache, `put_many` of 100 took a fifth less, but to load 2,000,000 entries half as
+long again, with calls of 1.4 s instead of 0.2.
 """
 CACHE_BYTES = 32 * 1024 * 1024
 BLOOM_BITS = 10
