@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 _DICT_ITEMS: Any = type(dict[str, str]().items())
 
@@ -26,7 +26,7 @@ def pairs_of(other: Any, more: dict[str, Any]) -> Iterable[tuple[Any, Any]]:
     if more:
         return _one_by_one(other, more)
     if type(other) is dict:
-        copy: dict[Any, Any] = other.copy()  # at once, whatever other threads do with it; as is what follows for its items
+        copy: Any = cast(Any, other).copy()  # at once, whatever other threads do with it
         return Together(list(copy), list(copy.values()))
     if type(other) is _DICT_ITEMS:
         pairs: list[tuple[Any, Any]] = list(other)
