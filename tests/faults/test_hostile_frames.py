@@ -120,7 +120,7 @@ HEADS = {
     "nothing": b"",
     "one byte": b"\x01",
     "one byte too few": GOOD[: protocol.REQUEST.size - 1],
-    "another version": b"\x02" + GOOD[1:],
+    "another version": bytes([protocol.VERSION + 1]) + GOOD[1:],
     "a key of 2 GiB": GOOD[:56] + struct.pack("<I", 2**31) + GOOD[60:],
     "an unknown opcode": request(200),
     "a worker's opcode": request(protocol.HELLO),
