@@ -20,7 +20,7 @@ from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.errors import ProtocolError
 from holdall.protocol import Reply
 from holdall.service.settings import STUCK_SECONDS
-from holdall.slots import SLOT_SHIFT, SLOTS, slot_of, slot_range
+from holdall.slots import SLOTS, slot_of, slot_range
 from holdall.stream import HEAD_BYTES_MAX
 
 SILENT_SECONDS = 3.0
@@ -97,7 +97,7 @@ class Broker:
                 raise ProtocolError(f"a request has one or two frames, this one {len(frames) - 1}")
             if len(frames[1]) > HEAD_BYTES_MAX:
                 raise ProtocolError(f"the head of a request has at most {HEAD_BYTES_MAX:,} bytes, this one {len(frames[1]):,}")
-            slot = protocol.routing_hash(frames[1]) >> SLOT_SHIFT
+            slot = slot_of(protocol.routing_hash(frames[1]))
         except ProtocolError as error:
             return self._refuse(frames, protocol.MALFORMED, str(error))
         if frames[1][1] == protocol.ROSTER:

@@ -54,7 +54,7 @@ class Channel:
         self.waiting: dict[int, Waiting] = {}
         self.heard = False
         """Whether the service has ever answered here."""
-        self._other_version: int | None = None
+        self._other_version: int | None = None  # of the service, while nothing has come from one of ours
         self._session = session
         self._random = random
         self._next = 1
@@ -98,6 +98,7 @@ class Channel:
         self.heard = True
         alone = protocol.plain_reply(head) if payload is None else None
         if alone is not None:
+            self._other_version = None
             waiting = self.waiting.pop(alone.sequence, None) if alone.status != protocol.UNAVAILABLE else None
             return [] if waiting is None else [(waiting, alone)]
         try:

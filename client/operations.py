@@ -9,7 +9,7 @@ from random import randrange
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol
-from holdall.blob import MARK, is_reference, reference_of
+from holdall.blob import is_reference, reference_of
 from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
 from holdall.client import catalog, transfer
 from holdall.client.ask import Ask, Operation, Tell
@@ -55,7 +55,7 @@ def _get(handle: Handle, key: object, data: bytes, default: Any, progress: Progr
         reply = yield from settled(handle, ask, reply)
     if reply.status == protocol.MISSING:
         return default
-    if reply.payload[:1] == MARK:
+    if is_reference(reply.payload):
         return (yield from read_blob(handle, key, data, reply.payload, default, progress))
     return decode_value(handle.label, key, reply.payload)
 

@@ -388,6 +388,8 @@ def test_a_service_of_another_version_is_named() -> None:
     error = line.failure(waiting, URL, 1.0)
     assert isinstance(error, ConnectionError)
     assert f"speaks protocol version {protocol.VERSION - 1}, and this client version {protocol.VERSION}" in str(error)
+    line.receive(*answer(2))  # it was started again, as one of ours
+    assert type(line.failure(waiting, URL, 1.0)) is TimeoutError
 
 
 version = bytes([protocol.VERSION])

@@ -52,11 +52,13 @@ def test_large_values_are_not_encoded_together() -> None:
 @example({"a": 1, "b": 2}, False)
 @example({"a": 1, 2: 2}, False)
 def test_the_entries_of_a_dict_are_those_of_its_pairs(some: dict[Any, Any], skips: bool) -> None:
-    together = pairs_of(some, {})
-    assert isinstance(together, Together)
-    one_by_one: dict[bytes, Any] = {}
-    assert _encode_each("Dict", iter(together), skips, one_by_one, {}) is None
-    assert _plain(together) in (None, Entries.of(one_by_one.values()))
+    for given_as in (some, some.items()):
+        together = pairs_of(given_as, {})
+        assert isinstance(together, Together)
+        assert list(together) == list(some.items())
+        one_by_one: dict[bytes, Any] = {}
+        assert _encode_each("Dict", iter(together), skips, one_by_one, {}) is None
+        assert _plain(together) in (None, Entries.of(one_by_one.values()))
 
 
 @pytest.mark.parametrize("more", [{}, {"b": 2}])

@@ -24,6 +24,7 @@ from holdall.client import backup
 from holdall.client.backup import Backup, back_up
 from holdall.client.snapshot import SnapshotLost, _answers, _to_all, discard
 from holdall.command.cli import cli
+from holdall.protocol import Request
 from holdall.slots import dict_crc, key_hash, slot_of
 from holdall.worker import rows
 from holdall.worker.check import check_directory
@@ -31,6 +32,7 @@ from holdall.worker.directory import DataDirectory
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.restore import Restored, restore
 from tests.processes import WAIT_SECONDS, process_ids, until
+from tests.streams import StreamClient
 
 WORKERS = 2
 WRITERS = 6
@@ -222,6 +224,18 @@ def test_writes_go_on_when_a_backup_stops_between_snapshot_and_release(client: C
     with pytest.raises(SnapshotLost):
         client.run(_answers(_to_all(client, protocol.RELEASE, "release", snapshot_id)))
     client.run(discard(client, snapshot_id))
+
+
+def test_a_write_behind_a_snapshot_that_nobody_releases_is_answered_though_nothing_more_comes(client: Client) -> None:
+    dict_of(client)
+    worker = client.roster.workers[0]
+    with StreamClient(worker.addresses[0], timeout=WAIT_SECONDS) as alone:
+        for sequence, opcode, status in ((1, protocol.SNAPSHOT, protocol.OK), (2, protocol.PUT, protocol.UNKNOWN_DICT)):
+            key = b"a snapshot's id."
+            wanted = Request(opcode, 0, worker.hash, b"a lonely session", sequence, 1, b"nobody's dict id", key, b"")
+            alone.send_multipart(protocol.pack_request(wanted))
+            reply = protocol.parse_reply(*alone.recv_multipart())
+            assert (reply.sequence, reply.status) == (sequence, status)
 
 
 def back_up_forever(url: str, folder: str) -> None:

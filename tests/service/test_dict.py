@@ -240,6 +240,15 @@ def test_an_unhashable_key_is_a_type_error(d: Dict[Any, Any]) -> None:
     assert len(d) == 1
 
 
+def test_an_unhashable_key_that_is_read_asks_no_service() -> None:
+    nobody: Dict[Any, Any] = Dict.from_name("kv", client=holdall.Client("ipc:///tmp/holdall-nobody", timeout=0.2))
+    bad: Any = []
+    with pytest.raises(TypeError, match="unhashable type"):
+        nobody.get(bad)
+    with pytest.raises(TypeError, match="unhashable type"):
+        nobody[bad]
+
+
 def test_an_unpicklable_value_is_a_serialization_error_and_nothing_is_stored(d: Dict[Any, Any]) -> None:
     with pytest.raises(holdall.SerializationError, match="'key' for Dict") as caught:
         d["key"] = (number for number in "ab")
