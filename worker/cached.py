@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from holdall.worker.store import Changes, Snapshot, Store
+from holdall.worker.store import SETTLE_ROWS, Changes, Snapshot, Store
 
 GENERATION_BYTES = 16 * 1024 * 1024
 """Of rows and values, as they are in memory; there are two generations."""
@@ -65,6 +65,9 @@ class CachedStore:
 
     def snapshot(self) -> Snapshot:
         return self._store.snapshot()
+
+    def settle(self, rows: int = SETTLE_ROWS) -> None:
+        self._store.settle(rows)
 
     def compact(self, first: bytes, last: bytes) -> bool:
         return self._store.compact(first, last)

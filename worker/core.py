@@ -23,7 +23,7 @@ from holdall.worker.files import Files
 from holdall.worker.message import Answer, Message, batch_heads, batched_heads, heads_of, opcodes_of
 from holdall.worker.refused import Refused
 from holdall.worker.snapshots import Snapshots
-from holdall.worker.store import Store
+from holdall.worker.store import SETTLE_ROWS, Store
 from holdall.worker.sweeper import Sweeper
 from holdall.worker.transaction import Transaction, Unwritten
 
@@ -144,6 +144,7 @@ class Worker:
         """Decide these requests. Returns what writes that, to be called once and followed by `end`. It raises CommitFailed."""
         self._transaction.advance(now)
         if self._snapshots.held:
+            self.settle(rows=1)
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         for message in messages:
             self._asker = message
@@ -188,6 +189,7 @@ class Worker:
         transaction = self._transaction
         transaction.advance(now)
         if self._snapshots.held:
+            self.settle(rows=1)
             self._snapshots.look(transaction.elapsed)
             if self._snapshots.holds or self.resumes:
                 return self.resumes
@@ -239,6 +241,10 @@ class Worker:
     def needs_flush(self) -> bool:
         """Whether a flush is needed soon, whatever the sync mode: files of blobs cannot be removed before it."""
         return self._transaction.blobs.needs_flush
+
+    def settle(self, rows: int = SETTLE_ROWS) -> None:
+        """Have the store do what it has put off, if that is so many rows: nobody waits for it. Raises CommitFailed."""
+        self._transaction.settle(rows)
 
     def close(self) -> None:
         """Give the store and the files up."""

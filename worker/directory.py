@@ -5,6 +5,7 @@
     DIR/restoring            there while a backup is being restored, until layout.json is: all else is half of it
     DIR/worker-N/lock        held by worker N
     DIR/worker-N/store/      its LevelDB
+    DIR/worker-N/journal     what was written last, and may not be in there yet
     DIR/worker-N/blobs/      its values that are files of their own
     DIR/worker-N/blobs/ready/  empty files that are soon to be some, and those that clients are writing
     DIR/worker-N/reserve     room kept back for a full disk
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from holdall.service.settings import Sync
     from holdall.worker.core import Worker
-    from holdall.worker.leveldb import LevelDBStore
+    from holdall.worker.store import Store
 
 LAYOUT_FORMAT = 1
 WORKERS_MAX = 64
@@ -221,6 +222,7 @@ class DataDirectory:
     def close_worker(self, index: int, worker: Worker) -> None:
         """End it in order: everything it answered survives a power cut, whatever the sync mode."""
         worker.flush()
+        worker.settle(rows=1)
         worker.close()
         _write_durably(self.part(index) / "version", f"{worker.version}\n".encode())
 
@@ -234,9 +236,10 @@ class DataDirectory:
         except (OSError, ValueError) as error:
             raise StorageError(f"{file} is damaged: {error}") from None
 
-    def open_store(self, index: int) -> LevelDBStore:
+    def open_store(self, index: int) -> Store:
         """The store of worker `index`, made on the first call. Raises StorageError if it is damaged."""
         from holdall.worker.leveldb import LevelDBStore  # a supervisor prepares and locks, and never opens
+        from holdall.worker.opened import opened_store
         from holdall.worker.transaction import format_store
 
         folder = self.part(index)
@@ -248,7 +251,7 @@ class DataDirectory:
             format_store(store)
             store.close()  # and open it again: that moves what was written into a table, the sign of a store in use
             _write_durably(folder / "complete", b"")
-        return LevelDBStore(folder / "store")
+        return opened_store(folder)
 
 
 class Lock:

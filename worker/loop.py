@@ -103,7 +103,7 @@ class Loop:
             writes, seals = self._writer.is_busy, bool(self._worker.sealing)
             messages = self._take(self._watch.wait(now, self._due, looks=not (writes or seals)))
             if writes and self._writer.has_ended:
-                self._send(self._written())
+                self._answer(self._written())
                 if self._is_put_off:  # now, or else a service that always writes would never sweep
                     self._between_ticks(time.monotonic())
             if messages or self._waiting:
@@ -135,10 +135,10 @@ class Loop:
             self._waiting_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
             if len(self._waiting) < WAITING_MAX and self._waiting_bytes < BYTES_PER_TICK:
                 return
-            self._send(self._written())
+            self._answer(self._written())
             left = self._no_longer_waiting()
         self._waiting_askers.clear()
-        self._send(self._tick(left, wall, behind=now < self._shared_until))
+        self._answer(self._tick(left, wall, behind=now < self._shared_until))
 
     def _no_longer_waiting(self) -> list[Message]:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
@@ -204,6 +204,12 @@ class Loop:
         log.error("%s; the store is opened again", error)
         self._worker.close()
         self._open()
+
+    def _answer(self, answers: list[Answer]) -> None:
+        """Send the answers to those who waited for a write; what the store has put off for them can be done then."""
+        self._send(answers)
+        if not self._writer.is_busy:
+            self._write_behind(self._worker.settle)
 
     def _send(self, answers: list[Answer]) -> None:
         for answer in answers:

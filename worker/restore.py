@@ -19,7 +19,7 @@ from holdall.backup import Blob, Head
 from holdall.errors import StorageError
 from holdall.worker.directory import WORKERS_MAX, DataDirectory, Layout
 from holdall.worker.folder import sync_folder
-from holdall.worker.leveldb import LevelDBStore
+from holdall.worker.store import Store
 
 
 class Restored(msgspec.Struct):
@@ -69,7 +69,7 @@ def _write(
     opened: BinaryIO, head: Head, directory: DataDirectory, layout: Layout, progressed: Callable[[int, int], None]
 ) -> None:
     with contextlib.ExitStack() as stack:
-        stores: list[LevelDBStore] = []
+        stores: list[Store] = []
         directory.make_parts(head.workers)
         for index in range(head.workers):
             stack.callback(directory.lock_worker(index).release)

@@ -8,6 +8,7 @@
              | "G" dict_id generation:u32be           → ""          a generation whose entries are still to be swept
              | "H" blob_id                            → ""          of the blobs with a row "B", one that was popped
              | "I" dict_id                            → catalog key of that Dict
+             | "J"                                    → epoch:16 number:u64 at:u64    a position: see `journal.py`
              | "N" environment "/" name               → CatalogEntry
              | "O" session sequence:u64be             → the payload of a large outcome
              | "S" session                            → SessionRow
@@ -42,12 +43,14 @@ from holdall.blob import MARK, Reference, is_reference, reference_of
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer
 
-FORMAT = 2
-"""1 counted the time of a record in seconds since 1970, and was never released."""
+FORMAT = 3
+"""2 had no journal. 1 counted the time of a record in seconds since 1970, and was never released."""
+FORMAT_WITHOUT_JOURNAL = 2
 FIRST_ROW = b"\x00holdall"
 LAST_ROW = b"\xffholdall"
 SENTINEL = bytes([FORMAT])
 COUNTER_ROW = b"C"
+JOURNAL_ROW = b"J"
 BLOB_PREFIX, HANDED_PREFIX = b"B", b"H"
 DICT_PREFIX, ENTRY_PREFIX, SWEEP_PREFIX, ID_PREFIX = b"D", b"E", b"G", b"I"
 NAME_PREFIX, OUTCOME_PREFIX, SESSION_PREFIX, TOUCH_PREFIX = b"N", b"O", b"S", b"T"

@@ -13,6 +13,8 @@ from typing import Protocol
 
 Changes = Mapping[bytes, "bytes | None"]
 """Rows to write; None deletes one."""
+SETTLE_ROWS = 16
+"""So many rows are settled at once: those of five small writes, which LevelDB has before their client asks again."""
 
 
 class Store(Protocol):
@@ -41,6 +43,11 @@ class Store(Protocol):
     def snapshot(self) -> Snapshot:
         """The rows as they are now, whatever is written later."""
         ...
+
+    def settle(self, rows: int = SETTLE_ROWS) -> None:
+        """Do what writing has put off, if it is so many rows. Not between `prepare` and the end of what that returned. Raises
+        StorageError: the store is then to be opened anew.
+        """
 
     def compact(self, first: bytes, last: bytes) -> bool:
         """Begin to give back the space of what was deleted from `first` to `last`. False: the one before is not over yet."""
@@ -93,6 +100,9 @@ class MemoryStore:
         copy = MemoryStore()
         copy._rows, copy._order = dict(self._rows), list(self._order)
         return copy
+
+    def settle(self, rows: int = SETTLE_ROWS) -> None:
+        pass
 
     def compact(self, first: bytes, last: bytes) -> bool:
         return first <= last

@@ -57,6 +57,16 @@ def format_store(store: Store) -> None:
     store.write({rows.FIRST_ROW: rows.SENTINEL, rows.LAST_ROW: rows.SENTINEL}, sync=True)
 
 
+def convert_store(store: Store) -> None:
+    """Make a store of the format before one of ours. Raises StorageError if it is of a later version of holdall."""
+    sentinels = {row: store.get(row) for row in (rows.FIRST_ROW, rows.LAST_ROW)}
+    formats = {data[0] for data in sentinels.values() if data}
+    if max(formats, default=0) > rows.FORMAT:
+        raise StorageError(f"the store has format {max(formats)}, this one reads {rows.FORMAT}: use a later holdall")
+    if formats == {rows.FORMAT_WITHOUT_JOURNAL}:
+        format_store(store)
+
+
 class Transaction:
     """What has been decided and is not in the store yet, over what is. `now` is the tick's time in seconds since 1970."""
 
@@ -201,6 +211,7 @@ class Transaction:
         """Rows from `start` on, in order, while they have this prefix. Raises StorageError if the store ends too early."""
         if self._changes or self.dicts:
             self.commit()
+        self.settle(rows=1)
         for row, value in self._store.scan(start):
             if not row.startswith(prefix):
                 return
@@ -245,6 +256,10 @@ class Transaction:
     def flush(self) -> None:
         """Make everything survive a power cut. Raises CommitFailed."""
         self._carry_out(self._prepared(self._take_changes(), sync=True, needed=True))
+
+    def settle(self, rows: int) -> None:
+        """Have the store do what it has put off, if that is so many rows. Raises CommitFailed."""
+        _write(partial(self._store.settle, rows))
 
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
@@ -298,8 +313,8 @@ class Transaction:
         return ((row[1:], data) for row, data in self.scan(prefix, prefix))
 
 
-def _write(prepared: Callable[[], None]) -> None:
+def _write(write: Callable[[], None]) -> None:
     try:
-        prepared()
+        write()
     except StorageError as error:
         raise CommitFailed(str(error)) from error

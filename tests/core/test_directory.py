@@ -18,6 +18,7 @@ from holdall.errors import InvalidError, StorageError
 from holdall.service import process
 from holdall.worker.directory import LAYOUT_FORMAT, LOCK_RETRY_SECONDS, WORKERS_MAX, DataDirectory
 from holdall.worker.leveldb import LevelDBStore
+from holdall.worker.store import Store
 from holdall.worker.transaction import Transaction
 
 
@@ -250,7 +251,7 @@ def test_the_lock_of_another_process_names_it_and_goes_when_it_is_killed(tmp_pat
         DataDirectory(tmp_path).lock().release()
 
 
-def opened(directory: DataDirectory) -> LevelDBStore:
+def opened(directory: DataDirectory) -> Store:
     """The store of worker 0, as its process opens it."""
     directory.lock_worker(0).release()
     return directory.open_store(0)

@@ -1,0 +1,195 @@
+"""A worker's journal: the writes that its store may not have yet, in a file that never grows.
+
+A write is as durable as promised once it is here, so who waits for it waits for one write to a file, and with `sync` for one
+sync. A sync of a file that grows has the file system write its own journal besides (170 µs on the machine of bench/README.md);
+of a file all of whose blocks were written before, it does not (110 µs). So this file is filled with zeros when it is made, and
+used from the start again whenever the store has everything that is in it, durably.
+
+    file     = records, one behind the other, and then whatever was there before
+    record   = crc:u32 length:u32 epoch:16 number:u64 durable:u64 changes      little-endian; the crc covers all that follows
+    changes  = a msgpack map of rows to values, nil for a row to delete
+    position = epoch:16 number:u64 at:u64                                      in the store's row "J", with what it has applied
+
+Writes are numbered, those too that go past the journal straight to the store. The store's position says up to which number it
+has them, and where in the file the next one is. At an opening the records from there on are taken, while each has the next
+number: so what is there is what was decided up to some moment, whatever a power cut left of the unsynced rest. Then a new epoch
+begins, drawn by lot, in which nothing counts that was written before.
+
+`durable` is the number up to which everything was synced when the record was written. A record that is missing although a later
+one says that it was durable is damage, and refused. The very last record of all may be torn in silence: a power cut while it
+was written leaves the same.
+"""
+
+from __future__ import annotations
+
+import secrets
+from struct import Struct
+from typing import NamedTuple, Protocol, Union
+from zlib import crc32
+
+import msgspec
+
+from holdall.errors import StorageError
+from holdall.worker.store import Changes
+
+JOURNAL_BYTES = 4 * 1024 * 1024
+"""Of small writes about 12,000; then the store is synced, which takes some milliseconds."""
+RECORD_BYTES_MAX = 64 * 1024
+"""What is larger goes straight to the store: to write it twice would take longer than to have it there at once."""
+
+_CRC = Struct("<I")
+_HEAD = Struct("<I16sQQ")
+_HEAD_BYTES = _CRC.size + _HEAD.size
+_EPOCH_OFFSET = 8
+_POSITION = Struct("<16sQQ")
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(dict[bytes, Union[bytes, None]]).decode
+
+
+class JournalFile(Protocol):
+    """A file of a fixed size."""
+
+    name: str
+
+    def read(self) -> bytes:
+        """All of it. Raises StorageError."""
+        ...
+
+    def write(self, at: int, data: bytes) -> None:
+        """Write this there. Raises StorageError."""
+
+    def sync(self) -> None:
+        """Make everything written so far survive a power cut. Raises StorageError."""
+
+    def close(self) -> None:
+        """Give the file up."""
+
+
+class Position(NamedTuple):
+    """Up to which write a store has everything, and where the next one is in the journal."""
+
+    epoch: bytes
+    number: int
+    at: int
+
+    def pack(self) -> bytes:
+        """The bytes of this position."""
+        return _POSITION.pack(*self)
+
+
+def unpack_position(data: bytes) -> Position:
+    """The position in these bytes. Raises StorageError if they are none."""
+    if len(data) != _POSITION.size:
+        raise StorageError(f"the store's position in its journal is damaged: it has {len(data)} bytes")
+    return Position(*_POSITION.unpack(data))
+
+
+class Record(NamedTuple):
+    """What is to be written, and where."""
+
+    at: int
+    number: int
+    data: bytes
+
+
+class _Found(NamedTuple):
+    """A whole record in the file."""
+
+    epoch: bytes
+    number: int
+    durable: int
+    changes: bytes
+
+
+class Journal:
+    """The journal in this file, of `size` bytes. One thread decides what is written and where; another one may write it."""
+
+    def __init__(self, file: JournalFile, size: int = JOURNAL_BYTES) -> None:
+        self._file = file
+        self._size = size
+        self._record_bytes_max = min(RECORD_BYTES_MAX, size)
+        self._epoch = b""
+        self._number = self._durable = self._at = 0
+
+    def read_from(self, position: Position) -> list[Changes]:
+        """The writes that a store with this position lacks, in order. Raises StorageError if the journal is damaged."""
+        data = self._file.read()
+        found: list[Changes] = []
+        at, number = position.at, position.number + 1
+        while (record := _record_in(data, at)) is not None and record[:2] == (position.epoch, number):
+            try:
+                found.append(_decode(record.changes))
+            except msgspec.MsgspecError as error:
+                raise StorageError(f"{self._file.name} is damaged: record {number:,} at byte {at:,}: {error}") from None
+            at, number = at + _HEAD_BYTES + len(record.changes), number + 1
+        self._refuse_if_lost(data, at, position.epoch, number)
+        return found
+
+    def begin_epoch(self) -> Position:
+        """Forget everything before: the store has it. Returns the position that it is to have."""
+        self._epoch = secrets.token_bytes(16)
+        self._number = self._durable = self._at = 0
+        return self.position
+
+    @property
+    def position(self) -> Position:
+        """That of a store that has everything decided so far."""
+        return Position(self._epoch, self._number, self._at)
+
+    def add(self, changes: Changes) -> Record | None:
+        """The next write, to be given to `write` next; None if it is to go straight to the store."""
+        body = _encode(changes)
+        size, at = _HEAD_BYTES + len(body), self._at
+        if size > self._record_bytes_max or at + size > self._size:
+            return None
+        self._number = number = self._number + 1
+        self._at = at + size
+        head = _HEAD.pack(len(body), self._epoch, number, self._durable)
+        return Record(at, number, b"".join((_CRC.pack(crc32(body, crc32(head))), head, body)))
+
+    def write(self, record: Record, sync: bool) -> None:
+        """Write what was added. Raises StorageError."""
+        self._file.write(record.at, record.data)
+        if sync:
+            self._file.sync()
+            self._durable = record.number
+
+    def pass_by(self, *, synced: bool) -> Position:
+        """The next write goes straight to the store, with this position. If it is synced the journal is used from the start."""
+        self._number += 1
+        if synced:
+            self._durable, self._at = self._number, 0
+        return self.position
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the journal is to be used from the start before it can take another large record."""
+        return self._size - self._at < self._record_bytes_max
+
+    def close(self) -> None:
+        """Give the file up."""
+        self._file.close()
+
+    def _refuse_if_lost(self, data: bytes, end: int, epoch: bytes, number: int) -> None:
+        """Raise StorageError if record `number`, which is not at `end`, was once durable: a later one says so."""
+        found = data.find(epoch, end + _EPOCH_OFFSET)
+        while found >= 0:
+            later = _record_in(data, found - _EPOCH_OFFSET)
+            if later is not None and later.number > number and later.durable >= number:
+                raise StorageError(
+                    f"{self._file.name} is damaged at byte {end:,}: record {number:,} should be there; restore the data "
+                    "directory from a backup"
+                )
+            found = data.find(epoch, found + 1)
+
+
+def _record_in(data: bytes, at: int) -> _Found | None:
+    """The record there, if there is a whole one."""
+    if len(data) - at < _HEAD_BYTES:
+        return None
+    (crc,) = _CRC.unpack_from(data, at)
+    length, epoch, number, durable = _HEAD.unpack_from(data, at + _CRC.size)
+    end = at + _HEAD_BYTES + length
+    if end > len(data) or crc != crc32(memoryview(data)[at + _CRC.size : end]):
+        return None
+    return _Found(epoch, number, durable, data[at + _HEAD_BYTES : end])
