@@ -23,7 +23,6 @@ from holdall.protocol import KEY_BYTES_MAX
 from holdall.slots import dict_crc, key_hash, slot_of, slot_range
 from holdall.worker import rows
 from holdall.worker.directory import DataDirectory
-from holdall.worker.journal import unpack_position
 from holdall.worker.opened import opened_store
 from holdall.worker.rows import DictRow, parse_record
 from holdall.worker.sessions import SessionRow
@@ -34,8 +33,8 @@ FINDINGS_MAX = 1_000
 """Findings told of one worker: a store that is damaged everywhere need not be listed in full."""
 STEP_ROWS = 1_000
 """Rows between two signs of progress."""
-ROWS_UNUSED = 4
-"""Rows of a store that no client has used, which none can before all workers have a store: sentinels, counters, position."""
+ROWS_UNUSED = 3
+"""Rows of a store that no client has used, which none can before all workers have a store: the sentinels and the counters."""
 PIECE_BYTES = 4 * 1024 * 1024
 """How much of a blob is in memory at once."""
 
@@ -154,7 +153,6 @@ class _Reader:
             rows.ENTRY_PREFIX: self._entry,
             rows.SWEEP_PREFIX: lambda row, _data: self._left.add(_generation(row)),
             rows.ID_PREFIX: lambda row, data: self._ids.update({_id(row): data}),
-            rows.JOURNAL_ROW: self._position,
             rows.NAME_PREFIX: self._name,
             rows.OUTCOME_PREFIX: lambda row, _data: self._payloads.add(row),
             rows.SESSION_PREFIX: self._session,
@@ -207,9 +205,6 @@ class _Reader:
 
     def _counter(self, _row: bytes, data: bytes) -> None:
         self.version, self._elapsed, _clock, _wall = COUNTERS.unpack(data)
-
-    def _position(self, _row: bytes, data: bytes) -> None:
-        unpack_position(data)
 
     def _dict(self, row: bytes, data: bytes) -> None:
         self.dicts[_id(row)] = found = msgspec.msgpack.decode(data, type=DictRow)

@@ -8,7 +8,7 @@ used from the start again whenever the store has everything that is in it, durab
     file     = records, one behind the other, and then whatever was there before
     record   = crc:u32 length:u32 epoch:16 number:u64 durable:u64 changes      little-endian; the crc covers all that follows
     changes  = a msgpack map of rows to values, nil for a row to delete
-    position = epoch:16 number:u64 at:u64                                      in the store's row "J", with what it has applied
+    position = epoch:16 number:u64 at:u64                                      in a row of the store, with what it has applied
 
 Writes are numbered, those too that go past the journal straight to the store. The store's position says up to which number it
 has them, and where in the file the next one is. At an opening the records from there on are taken, while each has the next
@@ -107,7 +107,7 @@ class Journal:
     def __init__(self, file: JournalFile, size: int = JOURNAL_BYTES) -> None:
         self._file = file
         self._size = size
-        self._record_bytes_max = min(RECORD_BYTES_MAX, size)
+        self._record_bytes_max = min(RECORD_BYTES_MAX, size // 4)
         self._epoch = b""
         self._number = self._durable = self._at = 0
 

@@ -55,11 +55,11 @@ class JournaledStore:
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         self._apply()
-        return self._store.scan(start)
+        return _without_position(self._store.scan(start), start)
 
     def snapshot(self) -> Snapshot:
         self._apply()
-        return self._store.snapshot()
+        return _Snapshot(self._store.snapshot())
 
     def compact(self, first: bytes, last: bytes) -> bool:
         return self._store.compact(first, last)
@@ -93,3 +93,22 @@ class JournaledStore:
         if self._unapplied:
             self._store.write({**self._unapplied, JOURNAL_ROW: self._journal.position.pack()}, sync=False)
             self._unapplied = {}
+
+
+class _Snapshot:
+    """A snapshot of the store, without its position in the journal."""
+
+    def __init__(self, of: Snapshot) -> None:
+        self._of = of
+
+    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return _without_position(self._of.scan(start), start)
+
+    def close(self) -> None:
+        self._of.close()
+
+
+def _without_position(found: Iterator[tuple[bytes, bytes]], start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    if start > JOURNAL_ROW:
+        return found
+    return (each for each in found if each[0] != JOURNAL_ROW)

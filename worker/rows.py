@@ -1,6 +1,7 @@
 """The rows of a worker's store; docs/architecture.md has the arithmetic.
 
     row      = "\\x00holdall"                          → format      the first row
+             | "\\x00journal"                          → epoch:16 number:u64 at:u64    a position: see `journal.py`
              | "B" blob_id                            → size:u64 crc:u32    a blob that something owns: its file must be there
              | "C"                                    → version:u64 elapsed:f64 clock:f64 wall:f64
              | "D" dict_id                            → DictRow
@@ -8,7 +9,6 @@
              | "G" dict_id generation:u32be           → ""          a generation whose entries are still to be swept
              | "H" blob_id                            → ""          of the blobs with a row "B", one that was popped
              | "I" dict_id                            → catalog key of that Dict
-             | "J"                                    → epoch:16 number:u64 at:u64    a position: see `journal.py`
              | "N" environment "/" name               → CatalogEntry
              | "O" session sequence:u64be             → the payload of a large outcome
              | "S" session                            → SessionRow
@@ -47,10 +47,10 @@ FORMAT = 3
 """2 had no journal. 1 counted the time of a record in seconds since 1970, and was never released."""
 FORMAT_WITHOUT_JOURNAL = 2
 FIRST_ROW = b"\x00holdall"
+JOURNAL_ROW = b"\x00journal"
 LAST_ROW = b"\xffholdall"
 SENTINEL = bytes([FORMAT])
 COUNTER_ROW = b"C"
-JOURNAL_ROW = b"J"
 BLOB_PREFIX, HANDED_PREFIX = b"B", b"H"
 DICT_PREFIX, ENTRY_PREFIX, SWEEP_PREFIX, ID_PREFIX = b"D", b"E", b"G", b"I"
 NAME_PREFIX, OUTCOME_PREFIX, SESSION_PREFIX, TOUCH_PREFIX = b"N", b"O", b"S", b"T"

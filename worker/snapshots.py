@@ -26,7 +26,7 @@ from holdall.bodies import RowsPage, RowsRequest, decode, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Reply, Request
 from holdall.worker.refused import Refused
-from holdall.worker.rows import BLOB_PREFIX, JOURNAL_ROW, LAST_ROW, unpack_blob
+from holdall.worker.rows import BLOB_PREFIX, LAST_ROW, unpack_blob
 from holdall.worker.store import Snapshot, Store
 from holdall.worker.transaction import Transaction
 
@@ -168,8 +168,6 @@ def _page(snapshot: Snapshot, wanted: RowsRequest) -> RowsPage:
     blobs: list[bytes] = []
     size, more = 0, False
     for row, value in snapshot.scan(wanted.after + b"\x00" if wanted.after else b""):
-        if row == JOURNAL_ROW:
-            continue  # it speaks of a file of this directory
         size += len(row) + len(value)
         more = len(found) == PAGE_ROWS_MAX or (size > PAGE_BYTES_MAX and bool(found))
         if more:

@@ -23,11 +23,14 @@ from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker import rows
 from holdall.worker.cached import ROW_BYTES, CachedStore
 from holdall.worker.core import Worker
+from holdall.worker.journal import Journal
+from holdall.worker.journaled import JournaledStore
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.message import Message
 from holdall.worker.rows import Record, key_object_of, pack_record, parse_record
 from holdall.worker.store import Changes, MemoryStore, Store
 from holdall.worker.transaction import CommitFailed, Transaction, format_store
+from tests.simulation.disk import DiskJournal
 
 Rows = dict[bytes, bytes]
 
@@ -54,11 +57,17 @@ def leveldb() -> Iterator[Store]:
         yield store
 
 
+@contextmanager
+def journaled() -> Iterator[Store]:
+    """With so small a journal that it is full all the time."""
+    yield JournaledStore(MemoryStore(), Journal(DiskJournal(Random(1), 256), 256))
+
+
 Opened = Callable[[], AbstractContextManager[Store]]
-all_kinds = pytest.mark.parametrize("opened", [memory, cached, leveldb])
+all_kinds = pytest.mark.parametrize("opened", [memory, cached, leveldb, journaled])
 
 
-@pytest.fixture(params=[memory, cached, leveldb])
+@pytest.fixture(params=[memory, cached, leveldb, journaled])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store, one of each kind."""
     with request.param() as opened:

@@ -72,7 +72,7 @@ def keys_in(file: Path) -> set[Any]:
 
 
 def rows_of(data: Path) -> list[dict[bytes, bytes]]:
-    """All rows of each worker, but those that tell how long the store has been in use, and how far it has read its journal."""
+    """All rows of each worker, but those that tell how long the store has been in use, and what it has of its journal."""
     found: list[dict[bytes, bytes]] = []
     for index in range(WORKERS):
         with closing(LevelDBStore(data / f"worker-{index}" / "store")) as store:

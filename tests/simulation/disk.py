@@ -7,8 +7,13 @@ from random import Random
 
 from holdall.errors import StorageError
 from holdall.worker.files import MemoryFiles, Sealed
-from holdall.worker.store import Changes, MemoryStore
+from holdall.worker.journal import Journal
+from holdall.worker.journaled import JournaledStore
+from holdall.worker.store import Changes, MemoryStore, Store
 from holdall.worker.transaction import format_store
+
+JOURNAL_BYTES = 2048
+"""Of the journals here: they are full after every few writes."""
 
 
 class Killed(Exception):
@@ -54,13 +59,69 @@ class DiskFiles(MemoryFiles):
         self._removed.clear()
 
 
+class DiskJournal:
+    """The file of a journal. What was not synced may be there after a power cut, or not, or in part: each write for itself."""
+
+    def __init__(self, random: Random, size: int = JOURNAL_BYTES) -> None:
+        self.name = "the journal"
+        self.data = bytearray(size)
+        self._random = random
+        self._durable = bytes(size)
+        self._unsynced: list[tuple[int, bytes]] = []
+
+    def read(self) -> bytes:
+        return bytes(self.data)
+
+    def write(self, at: int, data: bytes) -> None:
+        self._unsynced.append((at, data))
+        self._put(at, data)
+
+    def sync(self) -> None:
+        self._durable = bytes(self.data)
+        self._unsynced.clear()
+
+    def close(self) -> None:
+        pass
+
+    def power_cut(self) -> None:
+        """Lose what a power cut may take."""
+        self.data[:] = self._durable
+        for at, data in self._unsynced:
+            if self._random.random() < 0.5:
+                self._put(at, data)
+            elif self._random.random() < 0.5:
+                self._put(at, data[: self._random.randrange(len(data))])
+        self.sync()
+
+    def _put(self, at: int, data: bytes) -> None:
+        assert at + len(data) <= len(self.data)
+        self.data[at : at + len(data)] = data
+
+
+class _FailingJournal(DiskJournal):
+    """It is on a disk whose next write can be made to go wrong."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk.random)
+        self._disk = disk
+
+    def write(self, at: int, data: bytes) -> None:
+        failure = self._disk.take_failure()
+        if failure is None:
+            super().write(at, data)
+            return
+        super().write(at, data[: self._random.randrange(len(data) + 1)])
+        raise failure
+
+
 class Disk(MemoryStore):
-    """A store and files that one process at a time may open, and whose next write can be made to go wrong."""
+    """A store, its journal and files, that one process at a time may open, and whose next write can be made to go wrong."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
         self.random = random
         self.files = DiskFiles(random)
+        self.journal = _FailingJournal(self)
         self.failure: Exception | None = None
         """Killed or StorageError: what the next write ends with."""
         self.is_full = False
@@ -83,16 +144,30 @@ class Disk(MemoryStore):
             self._holder = None
             self.files.die()
 
-    def recover(self) -> None:
-        """What opening does: LevelDB writes what it finds in its log to a table, and syncs that."""
+    def open_store(self) -> Store:
+        """The store behind its journal, as a worker opens it; nothing goes wrong meanwhile."""
+        failure = self.take_failure()
+        self.sync()
+        store = JournaledStore(self, Journal(self.journal, JOURNAL_BYTES))
+        self.failure = failure
+        return store
+
+    def sync(self) -> None:
+        """Make everything written so far survive a power cut: LevelDB does so when it is opened."""
         super().write({}, sync=True)
+        self.journal.sync()
+
+    def take_failure(self) -> Exception | None:
+        """What this write ends with."""
+        failure, self.failure = self.failure, None
+        return failure
 
     def write(self, changes: Changes, sync: bool) -> None:
         """As promised, unless a failure was ordered."""
-        if self.failure is None:
+        failure = self.take_failure()
+        if failure is None:
             super().write(changes, sync)
             return
-        failure, self.failure = self.failure, None
         self.interrupted_write(changes)
         raise failure
 
@@ -105,6 +180,7 @@ class Disk(MemoryStore):
         """Lose any number of the last unsynced writes."""
         self.crash(self.random.randint(0, len(self._unsynced)))
         self.files.power_cut()
+        self.journal.power_cut()
 
 
 def disk_error() -> StorageError:

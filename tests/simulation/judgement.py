@@ -79,13 +79,13 @@ def nothing_is_left(simulation: Simulation, look: str) -> None:
         if call.client == look and call.result not in (ABSENT, False, 0, {}):
             simulation.fail(f"{call} found {call.result!r} after nobody had used it for its ttl")
     for machine in simulation.machines:
-        left = [row for row, _data in machine.disk.scan(b"") if row[:1] in (ENTRY_PREFIX, TOUCH_PREFIX)]
+        left = [row for row, _data in machine.store.scan(b"") if row[:1] in (ENTRY_PREFIX, TOUCH_PREFIX)]
         simulation.require(not left, f"the rows {left} of {machine.name} have not been swept")
 
 
 def _every_blob_has_one_owner(simulation: Simulation, machine: Machine) -> None:
     disk = machine.disk
-    found = list(disk.scan(b""))
+    found = list(machine.store.scan(b""))
     owned = {row[1:]: data for row, data in found if row[:1] == rows.BLOB_PREFIX}
     owners = Counter(rows.blob_of(row, data) for row, data in found if row[:1] == rows.ENTRY_PREFIX)
     owners.update(row[1:] for row, _data in found if row[:1] == rows.HANDED_PREFIX)
@@ -97,7 +97,7 @@ def _every_blob_has_one_owner(simulation: Simulation, machine: Machine) -> None:
         whole = row == rows.pack_blob(Reference(blob_id, len(data), crc32(data)))
         simulation.require(whole, f"blob {blob_id.hex()} of {machine.name} is missing or torn")
     disk.files.die()
-    again = simulation.cores.worker(disk, machine.index, simulation.scenario.workers, sync=True, files=disk.files)
+    again = simulation.cores.worker(machine.store, machine.index, simulation.scenario.workers, sync=True, files=disk.files)
     again.collect_orphans()
     simulation.require(set(disk.files.names()) == set(owned), f"files of {machine.name} without an owner outlive a start")
 

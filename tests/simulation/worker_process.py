@@ -19,6 +19,7 @@ from holdall.protocol import Request
 from holdall.worker import sessions
 from holdall.worker.loop import FLUSH_SECONDS, HELLO_SECONDS
 from holdall.worker.message import Answer, Message
+from holdall.worker.store import Store
 from holdall.worker.transaction import CommitFailed
 from tests.simulation.broker_process import with_memoryview
 from tests.simulation.disk import Killed
@@ -46,6 +47,8 @@ class Machine:
         self.name = f"worker {index}"
         self.index = index
         self.disk = simulation.cores.disk(simulation.random)
+        self.store: Store = self.disk
+        """What its process has opened."""
         self.cut_at: float | None = None
         """When a power cut first lost writes that had been answered: only if they were not synced."""
         self.forgets_touches = False
@@ -204,6 +207,7 @@ class WorkerProcess:
             for answer in answers:
                 self._send(answer)
                 yield 0.0
+            self._settle()
         for answer in self._worker.sealed():
             yield 0.0
             self._send(answer)
@@ -251,6 +255,12 @@ class WorkerProcess:
             left = yield from self._read()
         self._inbox.extendleft(reversed(left))
 
+    def _settle(self) -> None:
+        try:
+            self._worker.settle()
+        except CommitFailed:
+            self._recover()
+
     def _recover(self) -> None:
         self._simulation.history.note(self._machine.name, "cannot write, and opens its store again")
         self._worker.close()
@@ -282,10 +292,10 @@ class WorkerProcess:
 
     def _open(self) -> None:
         simulation, machine = self._simulation, self._machine
-        machine.disk.recover()
+        machine.store = machine.disk.open_store()
         always = simulation.scenario.sync == "always"
         self._worker = simulation.cores.worker(
-            machine.disk, machine.index, simulation.scenario.workers, sync=always, layout_id=LAYOUT, files=machine.disk.files
+            machine.store, machine.index, simulation.scenario.workers, sync=always, layout_id=LAYOUT, files=machine.disk.files
         )
         self._worker.collect_orphans()
         self._worker.refuse_values("no room" if machine.disk.is_full else "")

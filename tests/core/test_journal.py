@@ -1,0 +1,389 @@
+"""The journal: whatever is killed, and whatever a power cut takes, what was synced is there, in order and once."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from holdall import protocol
+from holdall.bodies import PageRequest, Registration, encode
+from holdall.errors import StorageError
+from holdall.protocol import Reply, Request
+from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
+from holdall.worker import rows
+from holdall.worker.core import Worker
+from holdall.worker.directory import DataDirectory
+from holdall.worker.journal import JOURNAL_BYTES, RECORD_BYTES_MAX, Journal, Position, unpack_position
+from holdall.worker.journal_file import DiskJournalFile
+from holdall.worker.journaled import JournaledStore
+from holdall.worker.leveldb import LevelDBStore
+from holdall.worker.message import Message
+from holdall.worker.opened import opened_store
+from holdall.worker.rows import JOURNAL_ROW
+from holdall.worker.store import Changes, MemoryStore, Store
+from holdall.worker.transaction import CommitFailed, Transaction, format_store
+from tests.simulation.disk import DiskJournal
+
+Rows = dict[bytes, bytes]
+SIZE = 1024
+"""Of a small journal, whose records have at most a quarter of it."""
+
+few_rows = st.dictionaries(st.sampled_from([b"a", b"b", b"c"]), st.none() | st.binary(min_size=1, max_size=3), max_size=3)
+large_rows = st.dictionaries(st.just(b"d"), st.binary(min_size=300, max_size=300), min_size=1)
+writes = st.tuples(st.just("write"), few_rows | large_rows, st.booleans())
+steps = writes | st.tuples(
+    st.sampled_from(["settle", "scan", "kill", "kill while it is opened", "power cut"]), st.none(), st.none()
+)
+
+
+def rows_in(store: Store) -> Rows:
+    return dict(store.scan(b""))
+
+
+def changed(before: Rows, changes: Any) -> Rows:
+    return {row: value for row, value in {**before, **changes}.items() if value is not None}
+
+
+class Interrupted(MemoryStore):
+    """A store whose next write can be interrupted: all of it is there, or nothing, and it is not synced."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self.is_next = False
+        self._random = random
+
+    def write(self, changes: Changes, sync: bool) -> None:
+        if not self.is_next:
+            super().write(changes, sync)
+            return
+        self.is_next = False
+        if self._random.random() < 0.5:
+            super().write(changes, False)
+        raise StorageError("killed")
+
+
+class Machine:
+    """A disk with a store and its journal, and what a client knows: the states after each write, and which was synced."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.below, self.file = Interrupted(random), DiskJournal(random, SIZE)
+        self.states: list[Rows] = [{}]
+        self.synced = 0
+        self.opens = 0
+        self.open()
+
+    def open(self) -> None:
+        self.opens += 1
+        self.store = JournaledStore(self.below, Journal(self.file, SIZE))
+
+    def write(self, changes: Any, sync: bool) -> None:
+        self.store.write(changes, sync)
+        self.states.append(changed(self.states[-1], changes))
+        if sync:
+            self.synced = len(self.states) - 1
+
+    def kill(self) -> None:
+        self.open()
+        assert rows_in(self.store) == self.states[-1]
+
+    def kill_while_it_is_opened(self) -> None:
+        self.below.is_next = True
+        with pytest.raises(StorageError, match="killed"):
+            self.open()
+
+    def power_cut(self) -> None:
+        """The store keeps any number of its last unsynced batches, the journal any part of any unsynced write."""
+        self.below.crash(self.random.randint(0, len(self.below._unsynced)))
+        self.file.power_cut()
+        self.open()
+        found = rows_in(self.store)
+        assert found in self.states[self.synced :], "it is no state since the last sync"
+        event(f"lost {len(self.states) - 1 - self.states.index(found, self.synced)} writes"[:12])
+        self.states, self.synced = [found], 0
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(steps, max_size=40), st.randoms(use_true_random=False))
+def test_what_was_synced_survives_and_what_is_there_is_what_was_written_up_to_some_moment(plan: Any, random: Random) -> None:
+    machine = Machine(random)
+    for kind, changes, sync in plan:
+        if kind == "write":
+            machine.write(changes, sync)
+            assert {row: machine.store.get(row) for row in changes} == changes
+            assert machine.store.get_all([b"a", b"b", b"d"]) == [machine.states[-1].get(row) for row in (b"a", b"b", b"d")]
+        elif kind == "settle":
+            machine.store.settle(rows=2)
+        elif kind == "scan":
+            assert rows_in(machine.store) == machine.states[-1]
+        elif kind == "kill":
+            machine.kill()
+        elif kind == "kill while it is opened":
+            machine.kill_while_it_is_opened()
+            if random.random() < 0.5:
+                machine.power_cut()
+            else:
+                machine.kill()
+        else:
+            machine.power_cut()
+    machine.power_cut()
+
+
+def test_a_record_is_not_taken_for_the_next_one_when_its_predecessor_was_torn() -> None:
+    machine = Machine(Random(1))
+    for value in (b"1", b"2", b"3"):
+        machine.write({b"a": value}, False)
+    machine.below.crash()
+    first = bytes(machine.file.data)
+    machine.file.data[46] ^= 1  # the last one of the first record
+    machine.open()
+    assert rows_in(machine.store) == {}
+    machine.write({b"a": b"x"}, True)  # as long as the first one: the second one of before stands right behind it
+    assert first[47:94] == machine.file.data[47:94]
+    machine.below.crash()
+    machine.open()
+    assert rows_in(machine.store) == {b"a": b"x"}
+
+
+def test_nothing_is_settled_before_so_many_rows_are_there_and_then_each_row_once() -> None:
+    machine = Machine(Random(1))
+    for number in range(4):
+        machine.write({b"counter": b"%d" % number, b"row%d" % number: b"v"}, True)
+    machine.store.settle(rows=6)
+    assert [row for row, _ in machine.below.scan(b"")] == [JOURNAL_ROW]
+    machine.store.settle(rows=5)
+    assert machine.below.get(b"counter") == b"3"
+    assert unpack_position(machine.below.get(JOURNAL_ROW) or b"").number == 4
+
+
+def test_a_large_batch_goes_to_the_store_with_what_it_lacks() -> None:
+    machine = Machine(Random(1))
+    machine.write({b"a": b"1"}, True)
+    machine.write({b"large": b"v" * SIZE}, False)
+    assert dict(machine.below.scan(b"")).keys() == {b"a", b"large", JOURNAL_ROW}
+    assert b"v" * 20 not in machine.file.data
+    machine.below.write({b"a": b"read from the store"}, True)
+    assert machine.store.get(b"a") == b"read from the store"
+
+
+def test_a_full_journal_is_used_from_the_start_once_the_store_is_synced() -> None:
+    machine = Machine(Random(1))
+    for number in range(100):
+        machine.write({b"a": b"%03d" % number}, False)
+        machine.file.sync()
+        position = machine.store._journal.position
+        if position.at == 0:
+            assert not machine.below._unsynced
+            break
+    else:
+        pytest.fail("it was never full")
+    assert number > 5
+
+
+@pytest.fixture
+def kept() -> tuple[Machine, list[tuple[int, int]]]:
+    """A machine with some records that its store lacks, all synced, and where each begins and ends."""
+    machine, places = Machine(Random(1)), list[tuple[int, int]]()
+    for number in range(6):
+        begin = machine.store._journal.position.at
+        machine.write({b"a": b"%d" % number, b"row%d" % number: b"v"}, True)
+        places.append((begin, machine.store._journal.position.at))
+    return machine, places
+
+
+def test_a_changed_byte_in_any_record_but_the_last_is_refused(kept: tuple[Machine, list[tuple[int, int]]]) -> None:
+    machine, places = kept
+    whole = bytes(machine.file.data)
+    for position in range(places[-1][0]):
+        machine.file.data[:] = whole
+        machine.file.data[position] ^= 1 << position % 8
+        record = 1 + sum(end <= position for _, end in places)
+        begin = places[record - 1][0]
+        with pytest.raises(StorageError, match=f"the journal is damaged at byte {begin}: record {record} should be there"):
+            machine.open()
+    machine.file.data[:] = whole
+    machine.kill()
+
+
+def test_a_changed_byte_in_the_last_record_is_like_a_power_cut(kept: tuple[Machine, list[tuple[int, int]]]) -> None:
+    machine, places = kept
+    machine.file.data[places[-1][1] - 1] ^= 1
+    machine.open()
+    assert rows_in(machine.store) == machine.states[-2]
+
+
+def test_a_changed_byte_in_what_the_store_has_is_harmless(kept: tuple[Machine, list[tuple[int, int]]]) -> None:
+    machine, _ = kept
+    machine.store.settle(rows=1)
+    machine.write({b"z": b"1"}, True)
+    machine.file.data[10] ^= 1
+    machine.kill()
+
+
+def test_a_store_that_has_lost_what_once_was_durable_in_it_is_refused() -> None:
+    machine = Machine(Random(1))
+    machine.write({b"a": b"1"}, True)
+    machine.store.settle(rows=1)
+    before = dict(machine.below.scan(b""))
+    machine.write({b"large": b"v" * SIZE}, True)
+    machine.write({b"a": b"2"}, False)
+    machine.write({b"a": b"3"}, False)
+    machine.below.write({b"large": None, **before}, True)  # as if its log had been removed
+    with pytest.raises(StorageError, match="record 2 should be there"):
+        machine.open()
+
+
+@pytest.mark.parametrize("reads", ["a page", "a sweep that takes a snapshot", "a tick that takes a snapshot"])
+def test_what_reads_the_store_itself_and_finds_that_it_cannot_be_written_has_it_opened_anew(reads: str) -> None:
+    machine, dict_id = Machine(Random(1)), b"d" * 16
+    format_store(machine.store)
+    worker = Worker(machine.store, 0, 1, sync=True)
+
+    def ask(sequence: int, opcode: int, key: bytes = b"", value: bytes = b"") -> Reply:
+        hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(dict_id), key)
+        request = Request(opcode, 0, hash_, b"s" * 16, sequence, sequence, dict_id, key, value)
+        [answer] = worker.tick([Message("socket", b"", *protocol.pack_request(request))], 1_000.0)  # type: ignore[arg-type]
+        return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
+
+    ask(1, protocol.REGISTER, value=encode(Registration()))
+    ask(2, protocol.PUT, b"sk", b"v")
+    if reads != "a page":
+        ask(3, protocol.SNAPSHOT, b"a snapshot's id.")
+    read: dict[str, Callable[[], object]] = {
+        "a page": lambda: ask(4, protocol.PAGE, value=encode(PageRequest(b"", 10))),
+        "a sweep that takes a snapshot": lambda: worker.sweep(1_001.0),
+        "a tick that takes a snapshot": lambda: ask(4, protocol.GET, b"sk"),
+    }
+    machine.below.is_next = True
+    with pytest.raises(CommitFailed):
+        read[reads]()
+    machine.open()
+    worker = Worker(machine.store, 0, 1, sync=True)
+    assert ask(5, protocol.GET, b"sk").payload == b"v"
+
+
+@pytest.mark.parametrize("data", [b"", b"?", b"?" * 31, b"?" * 33])
+def test_a_position_that_is_none_is_refused(data: bytes) -> None:
+    machine = Machine(Random(1))
+    machine.below.write({JOURNAL_ROW: data}, True)
+    with pytest.raises(StorageError, match=f"position in its journal is damaged: it has {len(data)} bytes"):
+        machine.open()
+
+
+@given(st.builds(Position, st.binary(min_size=16, max_size=16), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)))
+def test_a_position_survives_packing_and_one_beyond_the_file_finds_nothing(position: Position) -> None:
+    assert unpack_position(position.pack()) == position
+    assert Journal(DiskJournal(Random(1), SIZE), SIZE).read_from(position) == []
+
+
+def test_a_record_whose_changes_are_none_is_refused() -> None:
+    machine = Machine(Random(1))
+    position = unpack_position(machine.below.get(JOURNAL_ROW) or b"")
+    record = machine.store._journal.add({b"a": 1})  # type: ignore[dict-item]
+    assert record is not None
+    machine.store._journal.write(record, True)
+    with pytest.raises(StorageError, match="the journal is damaged: record 1 at byte 0: "):
+        Journal(machine.file, SIZE).read_from(position)
+
+
+# On disk
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A worker's folder with a new store."""
+    directory = DataDirectory(tmp_path / "data")
+    directory.path.mkdir()
+    directory.prepare(1)
+    directory.open_store(0).close()
+    return directory.part(0)
+
+
+@contextmanager
+def as_killed(folder: Path, copy: Path, changes: list[Any]) -> Iterator[Path]:
+    """A copy of the folder as it is while these changes, and no others, are in the journal alone."""
+    with closing(opened_store(folder)) as store:
+        for each in changes:
+            store.write(each, sync=True)
+        shutil.copytree(folder, copy)
+    yield copy
+
+
+def test_what_only_the_journal_has_is_there_after_a_kill(folder: Path, tmp_path: Path) -> None:
+    changes: list[Any] = [{b"a": b"1"}, {b"a": None, b"b": b"2"}, {b"c": b"v" * RECORD_BYTES_MAX}, {b"d": b"4"}]
+    with as_killed(folder, tmp_path / "copy", changes) as copy:
+        with closing(LevelDBStore(copy / "store")) as store:
+            assert (store.get(b"b"), store.get(b"d")) == (b"2", None)
+        for _ in range(2):
+            with closing(opened_store(copy)) as store:
+                assert rows_in(store).keys() - {rows.FIRST_ROW, rows.LAST_ROW} == {b"b", b"c", b"d"}
+
+
+def test_the_file_has_its_size_from_the_start_and_keeps_it(folder: Path) -> None:
+    file = folder / "journal"
+    assert (file.stat().st_size, file.stat().st_mode & 0o777) == (JOURNAL_BYTES, 0o600)
+    assert file.stat().st_blocks * 512 >= JOURNAL_BYTES, (
+        "a block that was never written costs a sync of the file system's journal"
+    )
+    with closing(opened_store(folder)) as store:
+        for number in range(300):
+            store.write({b"%d" % number: b"v" * 40_000}, sync=False)
+    assert file.stat().st_size == JOURNAL_BYTES
+    with closing(opened_store(folder)) as store:
+        assert len(rows_in(store)) == 300 + 2
+
+
+def test_a_journal_that_is_missing_is_refused(folder: Path) -> None:
+    (folder / "journal").unlink()
+    for _ in range(2):
+        with pytest.raises(StorageError, match=f"{folder / 'journal'} is missing, with what was written last: restore"):
+            opened_store(folder)
+
+
+def test_a_journal_that_was_not_filled_to_its_end_is_completed(folder: Path) -> None:
+    file = folder / "journal"
+    file.write_bytes(file.read_bytes()[:1000])
+    opened_store(folder).close()
+    assert file.stat().st_size == JOURNAL_BYTES
+
+
+def test_a_journal_that_cannot_be_used_is_a_storage_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=re.escape(f"the journal {tmp_path} cannot be opened: Is a directory")):
+        DiskJournalFile(tmp_path)
+    with (
+        closing(DiskJournalFile(tmp_path / "journal")) as file,
+        pytest.raises(StorageError, match="cannot be written: Invalid"),
+    ):
+        file.write(-1, b"v")
+
+
+def test_a_directory_of_the_format_before_is_converted_when_it_is_opened(folder: Path) -> None:
+    (folder / "journal").unlink()
+    before = bytes([rows.FORMAT_WITHOUT_JOURNAL])
+    with closing(LevelDBStore(folder / "store")) as store:
+        store.write({rows.FIRST_ROW: before, rows.LAST_ROW: before, JOURNAL_ROW: None, b"Na": b"1"}, True)
+    for _ in range(2):
+        with closing(opened_store(folder)) as store:
+            Transaction(store, sync=True)
+            assert store.get(b"Na") == b"1"
+
+
+def test_a_store_of_a_later_format_is_refused_and_left_as_it_is(folder: Path) -> None:
+    later = bytes([rows.FORMAT + 1])
+    with closing(LevelDBStore(folder / "store")) as store:
+        format_store(store)
+        store.write({rows.FIRST_ROW: later, rows.LAST_ROW: later}, True)
+        before = dict(store.scan(b""))
+    with pytest.raises(StorageError, match=f"has format {rows.FORMAT + 1}, this one reads {rows.FORMAT}: use a later holdall"):
+        opened_store(folder)
+    with closing(LevelDBStore(folder / "store")) as store:
+        assert dict(store.scan(b"")) == before
