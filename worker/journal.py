@@ -13,11 +13,12 @@ used from the start again whenever the store has everything that is in it, durab
 Writes are numbered, those too that go past the journal straight to the store. The store's position says up to which number it
 has them, and where in the file the next one is. At an opening the records from there on are taken, while each has the next
 number: so what is there is what was decided up to some moment, whatever a power cut left of the unsynced rest. Then a new epoch
-begins, drawn by lot, in which nothing counts that was written before.
+begins, in which nothing counts that was written before: one more than the last, big-endian, and eight bytes drawn by lot.
 
 `durable` is the number up to which everything was synced when the record was written. A record that is missing although a later
-one says that it was durable is damage, and refused. The very last record of all may be torn in silence: a power cut while it
-was written leaves the same.
+one says that it was durable is damage, and refused. So is a journal of a later epoch than the store's, which has lost the log
+that it should have been in: LevelDB takes a log that is missing for an empty one. Only the very last record may be torn in
+silence: a power cut while it was written leaves the same.
 """
 
 from __future__ import annotations
@@ -84,6 +85,10 @@ def unpack_position(data: bytes) -> Position:
     return Position(*_POSITION.unpack(data))
 
 
+NO_POSITION = Position(bytes(16), 0, 0)
+"""That of a store which has had no journal yet."""
+
+
 class Record(NamedTuple):
     """What is to be written, and where."""
 
@@ -114,6 +119,12 @@ class Journal:
     def read_from(self, position: Position) -> list[Changes]:
         """The writes that a store with this position lacks, in order. Raises StorageError if the journal is damaged."""
         data = self._file.read()
+        first = _record_in(data, 0)
+        if first is not None and _age(first.epoch) > _age(position.epoch):
+            raise StorageError(
+                f"{self._file.name} goes with a store that has lost what was written since it was opened last: "
+                "restore the data directory from a backup"
+            )
         found: list[Changes] = []
         at, number = position.at, position.number + 1
         while (record := _record_in(data, at)) is not None and record[:2] == (position.epoch, number):
@@ -125,9 +136,9 @@ class Journal:
         self._refuse_if_lost(data, at, position.epoch, number)
         return found
 
-    def begin_epoch(self) -> Position:
-        """Forget everything before: the store has it. Returns the position that it is to have."""
-        self._epoch = secrets.token_bytes(16)
+    def begin_epoch(self, before: Position) -> Position:
+        """Forget everything before: a store with this position has it now. Returns the position that it is to have."""
+        self._epoch = (_age(before.epoch) + 1).to_bytes(8, "big") + secrets.token_bytes(8)
         self._number = self._durable = self._at = 0
         return self.position
 
@@ -181,6 +192,11 @@ class Journal:
                     "directory from a backup"
                 )
             found = data.find(epoch, found + 1)
+
+
+def _age(epoch: bytes) -> int:
+    """How many epochs there were up to this one."""
+    return int.from_bytes(epoch[:8], "big")
 
 
 def _record_in(data: bytes, at: int) -> _Found | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from holdall.worker.journal import Journal, unpack_position
+from holdall.worker.journal import NO_POSITION, Journal, unpack_position
 from holdall.worker.rows import JOURNAL_ROW
 from holdall.worker.store import SETTLE_ROWS, Changes, Snapshot, Store
 
@@ -73,12 +73,12 @@ class JournaledStore:
         self._store.close()
 
     def _recover(self) -> None:
-        position = self._store.get(JOURNAL_ROW)
+        data = self._store.get(JOURNAL_ROW)
+        position = NO_POSITION if data is None else unpack_position(data)
         missing: dict[bytes, bytes | None] = {}
-        if position is not None:
-            for changes in self._journal.read_from(unpack_position(position)):
-                missing.update(changes)
-        self._store.write({**missing, JOURNAL_ROW: self._journal.begin_epoch().pack()}, sync=True)
+        for changes in self._journal.read_from(position):
+            missing.update(changes)
+        self._store.write({**missing, JOURNAL_ROW: self._journal.begin_epoch(position).pack()}, sync=True)
 
     def _prepare_directly(self, sync: bool) -> Callable[[], None]:
         rows = {**self._unapplied, JOURNAL_ROW: self._journal.pass_by(synced=sync).pack()}

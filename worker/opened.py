@@ -6,13 +6,15 @@ import contextlib
 from pathlib import Path
 
 from holdall.errors import StorageError
-from holdall.worker.journal import Journal
+from holdall.worker.journal import JOURNAL_BYTES, Journal
 from holdall.worker.journal_file import DiskJournalFile
 from holdall.worker.journaled import JournaledStore
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.rows import JOURNAL_ROW
 from holdall.worker.store import Store
 from holdall.worker.transaction import convert_store
+
+_RESTORE = "restore the data directory from a backup"
 
 
 def opened_store(folder: Path) -> Store:
@@ -22,10 +24,20 @@ def opened_store(folder: Path) -> Store:
         stack.callback(store.close)
         convert_store(store)
         file = folder / "journal"
-        if store.get(JOURNAL_ROW) is not None and not file.exists():
-            raise StorageError(f"{file} is missing, with what was written last: restore the data directory from a backup")
+        if store.get(JOURNAL_ROW) is not None:
+            _refuse_unless_whole(file)
         journal_file = DiskJournalFile(file)
         stack.callback(journal_file.close)
         journaled = JournaledStore(store, Journal(journal_file))
         stack.pop_all()
     return journaled
+
+
+def _refuse_unless_whole(file: Path) -> None:
+    """A journal has its size before its store knows of it, and keeps it."""
+    try:
+        size = file.stat().st_size
+    except FileNotFoundError:
+        raise StorageError(f"{file} is missing, with what was written last: {_RESTORE}") from None
+    if size < JOURNAL_BYTES:
+        raise StorageError(f"{file} has {size:,} of its {JOURNAL_BYTES:,} bytes, and lacks what was written last: {_RESTORE}")

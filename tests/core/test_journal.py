@@ -271,6 +271,19 @@ def test_what_reads_the_store_itself_and_finds_that_it_cannot_be_written_has_it_
     assert ask(5, protocol.GET, b"sk").payload == b"v"
 
 
+@pytest.mark.parametrize("openings", [1, 2])
+def test_a_store_that_has_lost_what_was_written_since_it_was_opened_is_refused(openings: int) -> None:
+    machine = Machine(Random(1))
+    for number in range(openings):
+        before = dict(machine.below.scan(b"")) if number else {JOURNAL_ROW: None}
+        machine.write({b"a": b"%d" % number}, True)
+        machine.kill()
+    machine.write({b"a": b"last"}, True)
+    machine.below.write(before, True)
+    with pytest.raises(StorageError, match="the journal goes with a store that has lost what was written since it was opened"):
+        machine.open()
+
+
 @pytest.mark.parametrize("data", [b"", b"?", b"?" * 31, b"?" * 33])
 def test_a_position_that_is_none_is_refused(data: bytes) -> None:
     machine = Machine(Random(1))
@@ -349,9 +362,19 @@ def test_a_journal_that_is_missing_is_refused(folder: Path) -> None:
             opened_store(folder)
 
 
-def test_a_journal_that_was_not_filled_to_its_end_is_completed(folder: Path) -> None:
+def test_a_journal_that_is_cut_short_is_refused(folder: Path) -> None:
     file = folder / "journal"
     file.write_bytes(file.read_bytes()[:1000])
+    for _ in range(2):
+        with pytest.raises(StorageError, match=f"{file} has 1,000 of its 4,194,304 bytes, and lacks what was written last"):
+            opened_store(folder)
+
+
+def test_a_journal_whose_making_was_interrupted_is_completed(folder: Path) -> None:
+    file = folder / "journal"
+    file.write_bytes(bytes(1000))
+    with closing(LevelDBStore(folder / "store")) as store:
+        store.write({JOURNAL_ROW: None}, True)
     opened_store(folder).close()
     assert file.stat().st_size == JOURNAL_BYTES
 

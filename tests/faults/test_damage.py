@@ -43,6 +43,29 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory.path
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory of one worker that was killed: half of its data is in a table, a little in the log, the rest in the
+    journal.
+    """
+    directory = DataDirectory(tmp_path_factory.mktemp("open"))
+    layout = directory.prepare(1)
+    directory.lock_worker(0).release()
+    pairs = list(VALUES.items())
+    for half in (0, 1):
+        worker = directory.open_worker(0, layout, sync="always")
+        ask(worker, 1 + half * 100, protocol.REGISTER, b"", encode(Registration()))
+        for sequence, (key, value) in enumerate(pairs[half * 50 : half * 50 + 50], 2 + half * 100):
+            assert ask(worker, sequence, protocol.PUT, key, value).status == protocol.OK
+            if sequence == 110:
+                worker.settle()
+        if half == 0:
+            directory.close_worker(0, worker)
+    copy = shutil.copytree(directory.path, tmp_path_factory.mktemp("killed") / "data")
+    directory.close_worker(0, worker)
+    return copy
+
+
 def values_in(path: Path) -> dict[bytes, bytes] | None:
     """What a worker on this directory answers; None where it, or the directory, is refused."""
     directory = DataDirectory(path)
@@ -57,14 +80,19 @@ def values_in(path: Path) -> dict[bytes, bytes] | None:
     return {key: bytes(reply.payload) for key, reply in replies.items() if reply.status == protocol.OK}
 
 
+def middle(file: Path) -> int:
+    """Half of what was written to this file; of the journal it is less than its size."""
+    return len(file.read_bytes().rstrip(b"\0")) // 2
+
+
 def flip(file: Path) -> None:
     data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[middle(file)] ^= 1
     file.write_bytes(data)
 
 
 def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    file.write_bytes(file.read_bytes()[: middle(file)])
 
 
 HARMLESS = ("lock", "LOCK", "LOG", "LOG.old")
@@ -85,3 +113,23 @@ def test_damage_to_any_file_is_refused_or_harmless(whole: Path, tmp_path: Path, 
         damage(copy / file)
         found = values_in(copy)
         assert found in (None, VALUES), f"{damage.__name__} of {file} lost {len(VALUES) - len(found or {})} values in silence"
+
+
+def test_a_killed_directory_has_everything(killed: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(killed, tmp_path / "copy")
+    assert values_in(copy) == VALUES
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+def test_damage_to_any_file_after_a_kill_is_refused_or_harmless(
+    killed: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    files = [file.relative_to(killed) for file in sorted(killed.rglob("*")) if file.is_file() and file.stat().st_size]
+    outcomes: dict[str, object] = {}
+    for number, file in enumerate(files):
+        copy = shutil.copytree(killed, tmp_path / str(number))
+        damage(copy / file)
+        found = values_in(copy)
+        outcomes[str(file)] = found if found is None else len(found)
+    assert set(outcomes.values()) <= {None, len(VALUES)}, outcomes
+    assert outcomes["worker-0/journal"] is None
