@@ -25,7 +25,7 @@ from holdall.worker.refused import Refused
 from holdall.worker.snapshots import Snapshots
 from holdall.worker.store import SETTLE_ROWS, Store
 from holdall.worker.sweeper import Sweeper
-from holdall.worker.transaction import Transaction, Unwritten
+from holdall.worker.transaction import Commit, Transaction, Unwritten
 
 BATCH_REPLY_BYTES_MAX = 1024 * 1024
 """A BATCH is answered in several messages of about this size, so that memory stays bounded."""
@@ -135,13 +135,13 @@ class Worker:
 
     def tick(self, messages: Iterable[Message], now: float) -> list[Answer]:
         """Carry out these requests. Raises CommitFailed when the store fails: then only `refuse` may be called."""
-        write = self.begin(messages, now)
-        if write is not None:
-            write()
+        commit = self.begin(messages, now)
+        if commit is not None:
+            commit()
         return self.end()
 
-    def begin(self, messages: Iterable[Message], now: float) -> Callable[[], None] | None:
-        """Decide these requests. Returns what writes that, to be called once and followed by `end`. It raises CommitFailed."""
+    def begin(self, messages: Iterable[Message], now: float) -> Commit | None:
+        """Decide these requests. Returns what is left to do until they are written; `end` is to follow. Raises CommitFailed."""
         self._transaction.advance(now)
         if self._snapshots.held:
             self.settle(rows=1)

@@ -31,7 +31,7 @@ from zlib import crc32
 import msgspec
 
 from holdall.errors import StorageError
-from holdall.worker.store import Changes
+from holdall.worker.store import Changes, SyncedFile, Syncing
 
 JOURNAL_BYTES = 4 * 1024 * 1024
 """Of small writes about 12,000; then the store is synced, which takes some milliseconds."""
@@ -47,10 +47,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[bytes, Union[bytes, None]]).decode
 
 
-class JournalFile(Protocol):
+class JournalFile(SyncedFile, Protocol):
     """A file of a fixed size."""
-
-    name: str
 
     def read(self) -> bytes:
         """All of it. Raises StorageError."""
@@ -58,9 +56,6 @@ class JournalFile(Protocol):
 
     def write(self, at: int, data: bytes) -> None:
         """Write this there. Raises StorageError."""
-
-    def sync(self) -> None:
-        """Make everything written so far survive a power cut. Raises StorageError."""
 
     def close(self) -> None:
         """Give the file up."""
@@ -89,14 +84,6 @@ NO_POSITION = Position(bytes(16), 0, 0)
 """That of a store which has had no journal yet."""
 
 
-class Record(NamedTuple):
-    """What is to be written, and where."""
-
-    at: int
-    number: int
-    data: bytes
-
-
 class _Found(NamedTuple):
     """A whole record in the file."""
 
@@ -107,7 +94,7 @@ class _Found(NamedTuple):
 
 
 class Journal:
-    """The journal in this file, of `size` bytes. One thread decides what is written and where; another one may write it."""
+    """The journal in this file, of `size` bytes. One thread writes it; another one may sync it."""
 
     def __init__(self, file: JournalFile, size: int = JOURNAL_BYTES) -> None:
         self._file = file
@@ -147,23 +134,21 @@ class Journal:
         """That of a store that has everything decided so far."""
         return Position(self._epoch, self._number, self._at)
 
-    def add(self, changes: Changes) -> Record | None:
-        """The next write, to be given to `write` next; None if it is to go straight to the store."""
+    def add(self, changes: Changes) -> bool:
+        """Write these. False if they are to go straight to the store. Raises StorageError."""
         body = _encode(changes)
         size, at = _HEAD_BYTES + len(body), self._at
         if size > self._record_bytes_max or at + size > self._size:
-            return None
-        self._number = number = self._number + 1
+            return False
+        self._number += 1
         self._at = at + size
-        head = _HEAD.pack(len(body), self._epoch, number, self._durable)
-        return Record(at, number, b"".join((_CRC.pack(crc32(body, crc32(head))), head, body)))
+        head = _HEAD.pack(len(body), self._epoch, self._number, self._durable)
+        self._file.write(at, b"".join((_CRC.pack(crc32(body, crc32(head))), head, body)))
+        return True
 
-    def write(self, record: Record, sync: bool) -> None:
-        """Write what was added. Raises StorageError."""
-        self._file.write(record.at, record.data)
-        if sync:
-            self._file.sync()
-            self._durable = record.number
+    def syncing(self) -> Syncing:
+        """What makes everything added so far durable. Nothing is to be added meanwhile."""
+        return Syncing(self._file, self._note_synced)
 
     def pass_by(self, *, synced: bool) -> Position:
         """The next write goes straight to the store, with this position. If it is synced the journal is used from the start."""
@@ -171,6 +156,9 @@ class Journal:
         if synced:
             self._durable, self._at = self._number, 0
         return self.position
+
+    def _note_synced(self) -> None:
+        self._durable = self._number
 
     @property
     def is_full(self) -> bool:

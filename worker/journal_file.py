@@ -18,7 +18,7 @@ class DiskJournalFile:
     def __init__(self, path: Path) -> None:
         self.name = f"the journal {path}"
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            self._file = self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         except OSError as error:
             raise self._translated("opened", error) from None
         try:

@@ -47,11 +47,13 @@ class JournaledStore:
         self.prepare(changes, sync)()
 
     def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
-        record = None if sync and self._is_store_unsynced else self._journal.add(changes)
+        goes_directly = (sync and self._is_store_unsynced) or not self._journal.add(changes)
         self._unapplied.update(changes)
-        if record is None:
+        if goes_directly:
             return self._prepare_directly(sync or self._journal.is_full)
-        return partial(self._journal.write, record, sync)
+        if sync:
+            return self._journal.syncing()
+        return _nothing
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         self._apply()
@@ -93,6 +95,10 @@ class JournaledStore:
         if self._unapplied:
             self._store.write({**self._unapplied, JOURNAL_ROW: self._journal.position.pack()}, sync=False)
             self._unapplied = {}
+
+
+def _nothing() -> None:
+    """It is done."""
 
 
 class _Snapshot:

@@ -23,6 +23,7 @@ from holdall.service.peers import Peers
 from holdall.service.settings import WorkerSettings
 from holdall.service.watch import Watch
 from holdall.worker.directory import DataDirectory, Layout
+from holdall.worker.kernel import kernel_sync
 from holdall.worker.message import Answer, Message
 from holdall.worker.relay import Relay
 from holdall.worker.space import Space
@@ -41,9 +42,9 @@ LOCK_SECONDS = 5.0
 FLUSH_SECONDS = 1.0
 """How often what was written without a sync is made to survive a power cut: by `--sync interval`, and touches in any mode."""
 WAITING_MAX = 10_000
-"""Messages that wait while a thread writes a batch; beyond it, or BYTES_PER_TICK, nothing more is read before it is written."""
+"""Messages that wait while a batch is being written; beyond it, or BYTES_PER_TICK, nothing more is read before that ends."""
 SHARED_SECONDS = 1.0
-"""How long after two clients asked in turns it is worth a thread's wake-up that one reads while the other's batch is synced."""
+"""How long after two clients asked in turns it is worth a wake-up more that one reads while the other's batch is synced."""
 
 if TYPE_CHECKING:
     from socket import socket
@@ -78,7 +79,10 @@ class Loop:
         self._instance = secrets.token_bytes(16)
         self._watch = Watch(child, Door(settings.address))
         self._wake = self._watch.waker()
-        self._writer = Writer(self._wake)
+        kernel = kernel_sync()
+        if kernel is not None:
+            self._watch.add(kernel.descriptor, kernel)
+        self._writer = Writer(self._wake, kernel)
         self._writing: list[Message] = []
         self._waiting: list[Message] = []
         self._waiting_askers: set[tuple[Any, bytes]] = set()
@@ -168,21 +172,21 @@ class Loop:
         return messages
 
     def _tick(self, messages: list[Message], wall: float, *, behind: bool) -> list[Answer]:
-        """Carry these out. Returns the answers; none if a thread writes what was decided."""
+        """Carry these out. Returns the answers; none if they wait for the disk, and others need not."""
         try:
-            write = self._worker.begin(messages, wall)
-            if write is not None and behind and self._worker.may_read_meanwhile(messages):
+            commit = self._worker.begin(messages, wall)
+            if commit is not None and behind and self._worker.may_read_meanwhile(messages):
                 self._writing = messages
-                self._writer.begin(write)
+                self._writer.begin(commit)
                 return []
-            if write is not None:
-                write()
+            if commit is not None:
+                commit()
             return self._worker.end()
         except CommitFailed as error:
             return self._again(messages, error)
 
     def _written(self) -> list[Answer]:
-        """The answers to those whose batch a thread has written."""
+        """The answers to those whose batch has been written meanwhile."""
         messages, self._writing = self._writing, []
         try:
             self._writer.end()
@@ -220,7 +224,7 @@ class Loop:
         self._hello_due = self._due = 0.0
 
     def _between_ticks(self, now: float) -> None:
-        """Say HELLO, flush, sweep; nothing while a thread writes: a worker whose write does not end is to fall silent."""
+        """Say HELLO, flush, sweep; nothing while a batch is being written, lest a worker whose write never ends speak."""
         self._is_put_off = self._writer.is_busy
         if self._is_put_off:
             self._due = now + HELLO_SECONDS

@@ -9,12 +9,37 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 Changes = Mapping[bytes, "bytes | None"]
 """Rows to write; None deletes one."""
 SETTLE_ROWS = 16
 """So many rows are settled at once: those of five small writes, which LevelDB has before their client asks again."""
+
+
+class SyncedFile(Protocol):
+    """A file that can be made to survive a power cut."""
+
+    name: str
+
+    @property
+    def descriptor(self) -> int | None:
+        """Of a file that the system knows."""
+
+    def sync(self) -> None:
+        """Have everything written so far survive a power cut. Raises StorageError."""
+
+
+class Syncing(NamedTuple):
+    """What is left of a write: to sync `file`, and then to call `ended`."""
+
+    file: SyncedFile
+    ended: Callable[[], None]
+
+    def __call__(self) -> None:
+        """Do both."""
+        self.file.sync()
+        self.ended()
 
 
 class Store(Protocol):
@@ -31,8 +56,9 @@ class Store(Protocol):
         """Make all of these changes, or none. Raises StorageError."""
 
     def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
-        """What makes them as `write` does, when it is called: once, on any thread, and nothing else is written meanwhile. Rows
-        that are read meanwhile may be as they were, or as they will be.
+        """What is left to do of `write`, to be called once, on any thread; nothing else is written meanwhile. Rows that are
+        read meanwhile may be as they were, or as they will be. Raises StorageError, and so may what it returns. If only a sync
+        is left that is a `Syncing`.
         """
         ...
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable, Iterator
-from functools import partial
 from struct import Struct
+from typing import NamedTuple
 
 import msgspec
 
@@ -46,6 +46,19 @@ log = logging.getLogger("holdall.worker")
 
 class CommitFailed(Exception):
     """A batch could not be written. Memory and store may differ now: only a new Transaction may go on."""
+
+
+class Commit(NamedTuple):
+    """What is left to do of a commit, to be called once, on any thread."""
+
+    left: Callable[[], None]
+
+    def __call__(self) -> None:
+        """Do it. Raises CommitFailed."""
+        try:
+            self.left()
+        except StorageError as error:
+            raise CommitFailed(str(error)) from error
 
 
 class Unwritten(Exception):
@@ -222,9 +235,9 @@ class Transaction:
         """Make everything decided so far durable, as the sync mode demands. Raises CommitFailed."""
         self._carry_out(self.begin_commit())
 
-    def begin_commit(self) -> Callable[[], None] | None:
-        """What does that, if there is something to do: to be called once, on any thread, and nothing is to be decided before
-        `end_commit`. It raises CommitFailed.
+    def begin_commit(self) -> Commit | None:
+        """What is left to do for that, if there is something to do; nothing is to be decided before `end_commit`. Raises
+        CommitFailed.
 
         Touches alone are written without a sync, and flushed soon: a power cut may forget the reads of about the last second.
         """
@@ -259,7 +272,10 @@ class Transaction:
 
     def settle(self, rows: int) -> None:
         """Have the store do what it has put off, if that is so many rows. Raises CommitFailed."""
-        _write(partial(self._store.settle, rows))
+        try:
+            self._store.settle(rows)
+        except StorageError as error:
+            raise CommitFailed(str(error)) from error
 
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
@@ -268,7 +284,7 @@ class Transaction:
         self.blobs.add_changes(changes)
         return changes
 
-    def _prepared(self, changes: dict[bytes, bytes | None], *, sync: bool, needed: bool) -> Callable[[], None] | None:
+    def _prepared(self, changes: dict[bytes, bytes | None], *, sync: bool, needed: bool) -> Commit | None:
         if self._touches and not self.no_room:
             changes.update(self._touches)
             self._touches = {}
@@ -276,15 +292,18 @@ class Transaction:
             return None
         changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.now or self._wall_at_commit)
         self._in_flight, self._in_flight_synced, self._in_flight_clock_ms = changes, sync, self.clock_ms
-        return partial(_write, self._store.prepare(changes, sync))
+        try:
+            return Commit(self._store.prepare(changes, sync))
+        except StorageError as error:
+            raise CommitFailed(str(error)) from error
 
     def _not_fresh(self, row: bytes) -> None:
         self.fresh.pop(row, None)
         self.plain.pop(row, None)
 
-    def _carry_out(self, write: Callable[[], None] | None) -> None:
-        if write is not None:
-            write()
+    def _carry_out(self, commit: Commit | None) -> None:
+        if commit is not None:
+            commit()
             self.end_commit()
 
     def _load(self) -> None:
@@ -311,10 +330,3 @@ class Transaction:
 
     def _table(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return ((row[1:], data) for row, data in self.scan(prefix, prefix))
-
-
-def _write(write: Callable[[], None]) -> None:
-    try:
-        write()
-    except StorageError as error:
-        raise CommitFailed(str(error)) from error

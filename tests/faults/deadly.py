@@ -27,19 +27,19 @@ begin_commit, begin, end = Transaction.begin_commit, Worker.begin, Worker.end
 
 def deadly_begin_commit(self):
     decided = bool(self._changes)
-    write = begin_commit(self)
+    commit = begin_commit(self)
 
-    def deadly_write():
+    def deadly():
         while due("waiting for the disk"):
             while not armed.exists():
                 time.sleep(0.001)
         if due("killed before the write"):
             die()
-        write()
+        commit.left()
         if due("killed after the write"):
             die()
 
-    return deadly_write if decided else write
+    return commit._replace(left=deadly) if decided else commit
 
 def deadly_begin(self, messages, now):
     while due("busy"):

@@ -64,6 +64,7 @@ class DiskJournal:
 
     def __init__(self, random: Random, size: int = JOURNAL_BYTES) -> None:
         self.name = "the journal"
+        self.descriptor: int | None = None
         self.data = bytearray(size)
         self._random = random
         self._durable = bytes(size)
