@@ -24,7 +24,7 @@ class KernelSync:
 
     def __init__(self, context: Context) -> None:
         self.descriptor = context.fileno
-        self._context = context
+        self._context: Any = context  # some of what it takes has no types
         self._syncing: Syncing | None = None
         self._result: int | None = None
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 Changes = Mapping[bytes, "bytes | None"]
 """Rows to write; None deletes one."""
@@ -30,7 +32,7 @@ class SyncedFile(Protocol):
         """Have everything written so far survive a power cut. Raises StorageError."""
 
 
-class Syncing(NamedTuple):
+class Syncing(msgspec.Struct):
     """What is left of a write: to sync `file`, and then to call `ended`."""
 
     file: SyncedFile

@@ -17,7 +17,6 @@ import logging
 import struct
 from collections.abc import Callable, Iterator
 from struct import Struct
-from typing import NamedTuple
 
 import msgspec
 
@@ -48,7 +47,7 @@ class CommitFailed(Exception):
     """A batch could not be written. Memory and store may differ now: only a new Transaction may go on."""
 
 
-class Commit(NamedTuple):
+class Commit(msgspec.Struct):
     """What is left to do of a commit, to be called once, on any thread."""
 
     left: Callable[[], None]

@@ -29,7 +29,7 @@ class Writer:
         if self._kernel is not None and self._kernel.begin(commit.left):
             self._at_work = self._kernel
         else:
-            self._thread.begin(commit.__call__)
+            self._thread.begin(commit)
             self._at_work = self._thread
         self.is_busy = True
 

@@ -10,7 +10,7 @@ from pathlib import Path
 _PROGRAM = """
 import os, pathlib, signal, time
 from holdall.worker.core import Worker
-from holdall.worker.transaction import Transaction
+from holdall.worker.transaction import Commit, Transaction
 
 armed = pathlib.Path({armed!r})
 
@@ -39,7 +39,7 @@ def deadly_begin_commit(self):
         if due("killed after the write"):
             die()
 
-    return commit._replace(left=deadly) if decided else commit
+    return Commit(deadly) if decided else commit
 
 def deadly_begin(self, messages, now):
     while due("busy"):
