@@ -112,6 +112,8 @@ class Journal:
                 f"{self._file.name} goes with a store that has lost what was written since it was opened last: "
                 "restore the data directory from a backup"
             )
+        if position == NO_POSITION:
+            return []  # and its epoch, zeros, would be found all over a new file
         found: list[Changes] = []
         at, number = position.at, position.number + 1
         while (record := _record_in(data, at)) is not None and record[:2] == (position.epoch, number):
