@@ -159,9 +159,6 @@ class Journal:
             self._durable, self._at = self._number, 0
         return self.position
 
-    def _note_synced(self) -> None:
-        self._durable = self._number
-
     @property
     def is_full(self) -> bool:
         """Whether the journal is to be used from the start before it can take another large record."""
@@ -170,6 +167,9 @@ class Journal:
     def close(self) -> None:
         """Give the file up."""
         self._file.close()
+
+    def _note_synced(self) -> None:
+        self._durable = self._number
 
     def _refuse_if_lost(self, data: bytes, end: int, epoch: bytes, number: int) -> None:
         """Raise StorageError if record `number`, which is not at `end`, was once durable: a later one says so."""

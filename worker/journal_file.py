@@ -18,11 +18,11 @@ class DiskJournalFile:
     def __init__(self, path: Path) -> None:
         self.name = f"the journal {path}"
         try:
-            self._file = self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._translated("opened", error) from None
         try:
-            missing = JOURNAL_BYTES - os.fstat(self._file).st_size
+            missing = JOURNAL_BYTES - os.fstat(self.descriptor).st_size
             if missing > 0:
                 self.write(JOURNAL_BYTES - missing, bytes(missing))
                 self.sync()
@@ -33,13 +33,13 @@ class DiskJournalFile:
 
     def read(self) -> bytes:
         try:
-            return os.pread(self._file, JOURNAL_BYTES, 0)
+            return os.pread(self.descriptor, JOURNAL_BYTES, 0)
         except OSError as error:
             raise self._translated("read", error) from None
 
     def write(self, at: int, data: bytes) -> None:
         try:
-            written = os.pwrite(self._file, data, at)
+            written = os.pwrite(self.descriptor, data, at)
         except OSError as error:
             raise self._translated("written", error) from None
         if written != len(data):
@@ -47,12 +47,12 @@ class DiskJournalFile:
 
     def sync(self) -> None:
         try:
-            _sync(self._file)
+            _sync(self.descriptor)
         except OSError as error:
             raise self._translated("synced", error) from None
 
     def close(self) -> None:
-        os.close(self._file)
+        os.close(self.descriptor)
 
     def _translated(self, what: str, error: OSError) -> StorageError:
         return StorageError(f"{self.name} cannot be {what}: {error.strerror}")

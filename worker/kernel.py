@@ -10,35 +10,37 @@ import contextlib
 import os
 import select
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holdall.worker.store import Syncing
 from holdall.worker.transaction import CommitFailed
 
-if TYPE_CHECKING:
-    from caio.linux_aio import Context
+_ERRORS = (OSError, OverflowError, SystemError, ValueError)
+"""What caio raises when the kernel refuses: EAGAIN is an OverflowError, EINVAL a ValueError, all else a SystemError."""
 
 
 class KernelSync:
-    """One sync at a time. To `Watch` it is a source; what there is to take is only that the sync has ended."""
+    """One sync at a time. To `Watch` it is a source; what there is to take is only that the sync has ended.
 
-    def __init__(self, context: Context) -> None:
-        self.descriptor = context.fileno
-        self._context: Any = context  # some of what it takes has no types
+    `fdsync` makes the operation, of a file's descriptor.
+    """
+
+    def __init__(self, context: Any, fdsync: Callable[[int], Any]) -> None:
+        self.descriptor: int = context.fileno
+        self._context = context
+        self._fdsync = fdsync
         self._syncing: Syncing | None = None
         self._result: int | None = None
 
     def begin(self, left: Callable[[], None]) -> bool:
         """Have this done, if it is a sync that the kernel can do. Returns whether it is."""
-        from caio.linux_aio import Operation
-
         if not isinstance(left, Syncing) or left.file.descriptor is None:
             return False
-        operation = Operation.fdsync(left.file.descriptor)
+        operation = self._fdsync(left.file.descriptor)
         operation.set_callback(self._note_result)
         try:
             self._context.submit(operation)
-        except (OSError, ValueError):  # a kernel before 4.18, or one that has no more to give
+        except _ERRORS:  # a kernel before 4.18, or one that has no more to give
             return False
         self._syncing, self._result = left, None
         return True
@@ -61,8 +63,9 @@ class KernelSync:
             select.select([self.descriptor], [], [])
             self.take()
         assert self._syncing is not None
-        if self._result < 0:
-            raise CommitFailed(f"{self._syncing.file.name} cannot be synced: {os.strerror(-self._result)}")
+        if self._result != 0:  # the error's number, negative, and told by caio as an unsigned one
+            error = -self._result & 0xFFFFFFFF
+            raise CommitFailed(f"{self._syncing.file.name} cannot be synced: {os.strerror(error)}")
         self._syncing.ended()
 
     def _note_result(self, result: int) -> None:
@@ -72,8 +75,8 @@ class KernelSync:
 def kernel_sync() -> KernelSync | None:
     """None where the system has no such thing, or none for us."""
     try:
-        from caio.linux_aio import Context
+        from caio import linux_aio
 
-        return KernelSync(Context(max_requests=1))
-    except (ImportError, OSError):
+        return KernelSync(linux_aio.Context(max_requests=1), linux_aio.Operation.fdsync)
+    except (ImportError, AttributeError, *_ERRORS):  # caio has None in the place of what its kernel does not have
         return None
