@@ -73,10 +73,10 @@ def test_a_sync_is_over_when_its_descriptor_says_so_and_only_then_counts(kernel:
     for number in range(20):
         file.write(0, b"%d" % number)
         assert kernel.begin(Syncing(file, lambda number=number: ended.append(number)))  # type: ignore[misc]
-        assert not kernel.has_ended
+        before = kernel.has_ended
         select.select([kernel.descriptor], [], [])
         assert kernel.take() == ([], 0)
-        assert kernel.has_ended
+        assert (before, kernel.has_ended) == (False, True)
         assert ended == list(range(number))
         kernel.end()
         assert ended == list(range(number + 1))
