@@ -171,7 +171,8 @@ print("the end")
 
 def test_control_c_in_a_call_that_waits_is_heard_at_once(tmp_path: Path) -> None:
     program = f"""
-import holdall
+import holdall, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background of a shell inherits that it is ignored
 client = holdall.Client("ipc://{tmp_path}/nobody", timeout=600)
 print("calling", flush=True)
 try:
