@@ -202,7 +202,7 @@ class DataDirectory:
         from holdall.worker.core import Worker
         from holdall.worker.folder import Folder
 
-        store = CachedStore(self.open_store(index))
+        store = CachedStore(self.open_store(index, mostly_synced=sync == "always"))
         try:
             folder = Folder(self.part(index) / "blobs", sync=sync != "off", wake=wake)
             layout_id = bytes.fromhex(layout.id)
@@ -236,8 +236,10 @@ class DataDirectory:
         except (OSError, ValueError) as error:
             raise StorageError(f"{file} is damaged: {error}") from None
 
-    def open_store(self, index: int) -> Store:
-        """The store of worker `index`, made on the first call. Raises StorageError if it is damaged."""
+    def open_store(self, index: int, *, mostly_synced: bool = False) -> Store:
+        """The store of worker `index`, made on the first call; say if most of its writes will be synced. Raises StorageError if
+        it is damaged.
+        """
         from holdall.worker.leveldb import LevelDBStore  # a supervisor prepares and locks, and never opens
         from holdall.worker.opened import opened_store
         from holdall.worker.transaction import format_store
@@ -251,7 +253,7 @@ class DataDirectory:
             format_store(store)
             store.close()  # and open it again: that moves what was written into a table, the sign of a store in use
             _write_durably(folder / "complete", b"")
-        return opened_store(folder)
+        return opened_store(folder, mostly_synced=mostly_synced)
 
 
 class Lock:

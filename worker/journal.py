@@ -55,7 +55,10 @@ class JournalFile(SyncedFile, Protocol):
         ...
 
     def write(self, at: int, data: bytes) -> None:
-        """Write this there. Raises StorageError."""
+        """Write this there: it survives a kill. Raises StorageError."""
+
+    def stage(self, at: int, data: bytes) -> None:
+        """This is to be written there, by the next `sync` of these bytes at the latest. Raises StorageError."""
 
     def close(self) -> None:
         """Give the file up."""
@@ -101,7 +104,7 @@ class Journal:
         self._size = size
         self._record_bytes_max = min(RECORD_BYTES_MAX, size // 4)
         self._epoch = b""
-        self._number = self._durable = self._at = 0
+        self._number = self._durable = self._at = self._durable_at = 0
 
     def read_from(self, position: Position) -> list[Changes]:
         """The writes that a store with this position lacks, in order. Raises StorageError if the journal is damaged."""
@@ -128,7 +131,7 @@ class Journal:
     def begin_epoch(self, before: Position) -> Position:
         """Forget everything before: a store with this position has it now. Returns the position that it is to have."""
         self._epoch = (_age(before.epoch) + 1).to_bytes(8, "big") + secrets.token_bytes(8)
-        self._number = self._durable = self._at = 0
+        self._number = self._durable = self._at = self._durable_at = 0
         return self.position
 
     @property
@@ -136,8 +139,10 @@ class Journal:
         """That of a store that has everything decided so far."""
         return Position(self._epoch, self._number, self._at)
 
-    def add(self, changes: Changes) -> bool:
-        """Write these. False if they are to go straight to the store. Raises StorageError."""
+    def add(self, changes: Changes, sync: bool) -> bool:
+        """Write these; with `sync`, by what `syncing` returns then. False if they are to go straight to the store. Raises
+        StorageError.
+        """
         body = _encode(changes)
         size, at = _HEAD_BYTES + len(body), self._at
         if size > self._record_bytes_max or at + size > self._size:
@@ -145,18 +150,22 @@ class Journal:
         self._number += 1
         self._at = at + size
         head = _HEAD.pack(len(body), self._epoch, self._number, self._durable)
-        self._file.write(at, b"".join((_CRC.pack(crc32(body, crc32(head))), head, body)))
+        record = b"".join((_CRC.pack(crc32(body, crc32(head))), head, body))
+        if sync:
+            self._file.stage(at, record)
+        else:
+            self._file.write(at, record)
         return True
 
     def syncing(self) -> Syncing:
         """What makes everything added so far durable. Nothing is to be added meanwhile."""
-        return Syncing(self._file, self._note_synced)
+        return Syncing(self._file, self._durable_at, self._at, self._note_synced)
 
     def pass_by(self, *, synced: bool) -> Position:
         """The next write goes straight to the store, with this position. If it is synced the journal is used from the start."""
         self._number += 1
         if synced:
-            self._durable, self._at = self._number, 0
+            self._durable, self._at, self._durable_at = self._number, 0, 0
         return self.position
 
     @property
@@ -169,7 +178,7 @@ class Journal:
         self._file.close()
 
     def _note_synced(self) -> None:
-        self._durable = self._number
+        self._durable, self._durable_at = self._number, self._at
 
     def _refuse_if_lost(self, data: bytes, end: int, epoch: bytes, number: int) -> None:
         """Raise StorageError if record `number`, which is not at `end`, was once durable: a later one says so."""

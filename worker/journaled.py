@@ -47,7 +47,7 @@ class JournaledStore:
         self.prepare(changes, sync)()
 
     def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
-        goes_directly = (sync and self._is_store_unsynced) or not self._journal.add(changes)
+        goes_directly = (sync and self._is_store_unsynced) or not self._journal.add(changes, sync)
         self._unapplied.update(changes)
         if goes_directly:
             return self._prepare_directly(sync or self._journal.is_full)

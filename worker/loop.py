@@ -104,9 +104,9 @@ class Loop:
         self._child.ready()
         now = time.monotonic()
         while not self._watch.is_over:
-            writes, seals = self._writer.is_busy, bool(self._worker.sealing)
-            messages = self._take(self._watch.wait(now, self._due, looks=not (writes or seals)))
-            if writes and self._writer.has_ended:
+            are_threads_busy = self._writer.is_thread_busy or bool(self._worker.sealing)
+            messages = self._take(self._watch.wait(now, self._due, looks=not are_threads_busy))
+            if self._writer.has_ended:
                 self._answer(self._written())
                 if self._is_put_off:  # now, or else a service that always writes would never sweep
                     self._between_ticks(time.monotonic())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from holdall.errors import StorageError
 from holdall.worker.journal import JOURNAL_BYTES, Journal
-from holdall.worker.journal_file import DiskJournalFile
+from holdall.worker.journal_file import journal_file
 from holdall.worker.journaled import JournaledStore
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.rows import JOURNAL_ROW
@@ -17,8 +17,11 @@ from holdall.worker.transaction import convert_store
 _RESTORE = "restore the data directory from a backup"
 
 
-def opened_store(folder: Path) -> Store:
-    """The store in this worker's folder, which was made before. Raises StorageError if it is damaged, or of a later version."""
+def opened_store(folder: Path, *, mostly_synced: bool = False) -> Store:
+    """The store in this worker's folder, which was made before; say if most of its writes will be synced.
+
+    Raises StorageError if it is damaged, or of a later version.
+    """
     with contextlib.ExitStack() as stack:
         store = LevelDBStore(folder / "store")
         stack.callback(store.close)
@@ -26,9 +29,9 @@ def opened_store(folder: Path) -> Store:
         file = folder / "journal"
         if store.get(JOURNAL_ROW) is not None:
             _refuse_unless_whole(file)
-        journal_file = DiskJournalFile(file)
-        stack.callback(journal_file.close)
-        journaled = JournaledStore(store, Journal(journal_file))
+        opened = journal_file(file, mostly_synced=mostly_synced)
+        stack.callback(opened.close)
+        journaled = JournaledStore(store, Journal(opened))
         stack.pop_all()
     return journaled
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from holdall.worker.kernel import Order
 
 Changes = Mapping[bytes, "bytes | None"]
 """Rows to write; None deletes one."""
@@ -24,23 +27,24 @@ class SyncedFile(Protocol):
 
     name: str
 
-    @property
-    def descriptor(self) -> int | None:
-        """Of a file that the system knows."""
+    def sync(self, start: int, end: int) -> None:
+        """Have what was written in these bytes survive a power cut. Raises StorageError."""
 
-    def sync(self) -> None:
-        """Have everything written so far survive a power cut. Raises StorageError."""
+    def order(self, start: int, end: int) -> Order | None:
+        """What the kernel would be asked to do that by itself, if it can be."""
 
 
 class Syncing(msgspec.Struct):
-    """What is left of a write: to sync `file`, and then to call `ended`."""
+    """What is left of a write: to sync these bytes of `file`, and then to call `ended`."""
 
     file: SyncedFile
+    start: int
+    end: int
     ended: Callable[[], None]
 
     def __call__(self) -> None:
         """Do both."""
-        self.file.sync()
+        self.file.sync(self.start, self.end)
         self.ended()
 
 

@@ -34,6 +34,11 @@ class Writer:
         self.is_busy = True
 
     @property
+    def is_thread_busy(self) -> bool:
+        """Whether a thread is at work."""
+        return self.is_busy and self._at_work is self._thread
+
+    @property
     def has_ended(self) -> bool:
         """Whether the batch that was begun is written, or could not be."""
         return self.is_busy and self._at_work.has_ended

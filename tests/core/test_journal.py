@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -19,18 +15,13 @@ from holdall.bodies import PageRequest, Registration, encode
 from holdall.errors import StorageError
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
-from holdall.worker import rows
 from holdall.worker.core import Worker
-from holdall.worker.directory import DataDirectory
-from holdall.worker.journal import JOURNAL_BYTES, RECORD_BYTES_MAX, Journal, Position, unpack_position
-from holdall.worker.journal_file import DiskJournalFile
+from holdall.worker.journal import Journal, Position, unpack_position
 from holdall.worker.journaled import JournaledStore
-from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.message import Message
-from holdall.worker.opened import opened_store
 from holdall.worker.rows import JOURNAL_ROW
 from holdall.worker.store import Changes, MemoryStore, Store
-from holdall.worker.transaction import CommitFailed, Transaction, format_store
+from holdall.worker.transaction import CommitFailed, format_store
 from tests.simulation.disk import DiskJournal
 
 Rows = dict[bytes, bytes]
@@ -40,8 +31,11 @@ SIZE = 1024
 few_rows = st.dictionaries(st.sampled_from([b"a", b"b", b"c"]), st.none() | st.binary(min_size=1, max_size=3), max_size=3)
 large_rows = st.dictionaries(st.just(b"d"), st.binary(min_size=300, max_size=300), min_size=1)
 writes = st.tuples(st.just("write"), few_rows | large_rows, st.booleans())
-steps = writes | st.tuples(
-    st.sampled_from(["settle", "scan", "kill", "kill while it is opened", "power cut"]), st.none(), st.none()
+interrupted = st.tuples(st.sampled_from(["kill while it is written", "power cut while it is written"]), few_rows, st.booleans())
+steps = (
+    writes
+    | interrupted
+    | st.tuples(st.sampled_from(["settle", "scan", "kill", "kill while it is opened", "power cut"]), st.none(), st.none())
 )
 
 
@@ -92,9 +86,20 @@ class Machine:
         if sync:
             self.synced = len(self.states) - 1
 
+    def begin_write(self, changes: Any, sync: bool) -> None:
+        self.store.prepare(changes, sync)
+        self.states.append(changed(self.states[-1], changes))
+
     def kill(self) -> None:
         self.open()
         assert rows_in(self.store) == self.states[-1]
+
+    def kill_while_it_is_written(self) -> None:
+        """The last write, which was only begun, may be there or not."""
+        self.open()
+        found = rows_in(self.store)
+        assert found in self.states[-2:]
+        self.states.append(found)
 
     def kill_while_it_is_opened(self) -> None:
         self.below.is_next = True
@@ -121,6 +126,12 @@ def test_what_was_synced_survives_and_what_is_there_is_what_was_written_up_to_so
             machine.write(changes, sync)
             assert {row: machine.store.get(row) for row in changes} == changes
             assert machine.store.get_all([b"a", b"b", b"d"]) == [machine.states[-1].get(row) for row in (b"a", b"b", b"d")]
+        elif kind == "kill while it is written":
+            machine.begin_write(changes, sync)
+            machine.kill_while_it_is_written()
+        elif kind == "power cut while it is written":
+            machine.begin_write(changes, sync)
+            machine.power_cut()
         elif kind == "settle":
             machine.store.settle(rows=2)
         elif kind == "scan":
@@ -179,7 +190,7 @@ def test_a_full_journal_is_used_from_the_start_once_the_store_is_synced() -> Non
     machine = Machine(Random(1))
     for number in range(100):
         machine.write({b"a": b"%03d" % number}, False)
-        machine.file.sync()
+        machine.file.sync_all()
         position = machine.store._journal.position
         if position.at == 0:
             assert not machine.below._unsynced
@@ -302,110 +313,6 @@ def test_a_position_survives_packing_and_one_beyond_the_file_finds_nothing(posit
 def test_a_record_whose_changes_are_none_is_refused() -> None:
     machine = Machine(Random(1))
     position = unpack_position(machine.below.get(JOURNAL_ROW) or b"")
-    assert machine.store._journal.add({b"a": 1})  # type: ignore[dict-item]
+    assert machine.store._journal.add({b"a": 1}, False)  # type: ignore[dict-item]
     with pytest.raises(StorageError, match="the journal is damaged: record 1 at byte 0: "):
         Journal(machine.file, SIZE).read_from(position)
-
-
-# On disk
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A worker's folder with a new store."""
-    directory = DataDirectory(tmp_path / "data")
-    directory.path.mkdir()
-    directory.prepare(1)
-    directory.open_store(0).close()
-    return directory.part(0)
-
-
-@contextmanager
-def as_killed(folder: Path, copy: Path, changes: list[Any]) -> Iterator[Path]:
-    """A copy of the folder as it is while these changes, and no others, are in the journal alone."""
-    with closing(opened_store(folder)) as store:
-        for each in changes:
-            store.write(each, sync=True)
-        shutil.copytree(folder, copy)
-    yield copy
-
-
-def test_what_only_the_journal_has_is_there_after_a_kill(folder: Path, tmp_path: Path) -> None:
-    changes: list[Any] = [{b"a": b"1"}, {b"a": None, b"b": b"2"}, {b"c": b"v" * RECORD_BYTES_MAX}, {b"d": b"4"}]
-    with as_killed(folder, tmp_path / "copy", changes) as copy:
-        with closing(LevelDBStore(copy / "store")) as store:
-            assert (store.get(b"b"), store.get(b"d")) == (b"2", None)
-        for _ in range(2):
-            with closing(opened_store(copy)) as store:
-                assert rows_in(store).keys() - {rows.FIRST_ROW, rows.LAST_ROW} == {b"b", b"c", b"d"}
-
-
-def test_the_file_has_its_size_from_the_start_and_keeps_it(folder: Path) -> None:
-    file = folder / "journal"
-    assert (file.stat().st_size, file.stat().st_mode & 0o777) == (JOURNAL_BYTES, 0o600)
-    assert file.stat().st_blocks * 512 >= JOURNAL_BYTES, (
-        "a block that was never written costs a sync of the file system's journal"
-    )
-    with closing(opened_store(folder)) as store:
-        for number in range(300):
-            store.write({b"%d" % number: b"v" * 40_000}, sync=False)
-    assert file.stat().st_size == JOURNAL_BYTES
-    with closing(opened_store(folder)) as store:
-        assert len(rows_in(store)) == 300 + 2
-
-
-def test_a_journal_that_is_missing_is_refused(folder: Path) -> None:
-    (folder / "journal").unlink()
-    for _ in range(2):
-        with pytest.raises(StorageError, match=f"{folder / 'journal'} is missing, with what was written last: restore"):
-            opened_store(folder)
-
-
-def test_a_journal_that_is_cut_short_is_refused(folder: Path) -> None:
-    file = folder / "journal"
-    file.write_bytes(file.read_bytes()[:1000])
-    for _ in range(2):
-        with pytest.raises(StorageError, match=f"{file} has 1,000 of its 4,194,304 bytes, and lacks what was written last"):
-            opened_store(folder)
-
-
-def test_a_journal_whose_making_was_interrupted_is_completed(folder: Path) -> None:
-    file = folder / "journal"
-    file.write_bytes(bytes(1000))
-    with closing(LevelDBStore(folder / "store")) as store:
-        store.write({JOURNAL_ROW: None}, True)
-    opened_store(folder).close()
-    assert file.stat().st_size == JOURNAL_BYTES
-
-
-def test_a_journal_that_cannot_be_used_is_a_storage_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=re.escape(f"the journal {tmp_path} cannot be opened: Is a directory")):
-        DiskJournalFile(tmp_path)
-    with (
-        closing(DiskJournalFile(tmp_path / "journal")) as file,
-        pytest.raises(StorageError, match="cannot be written: Invalid"),
-    ):
-        file.write(-1, b"v")
-
-
-def test_a_directory_of_the_format_before_is_converted_when_it_is_opened(folder: Path) -> None:
-    (folder / "journal").unlink()
-    before = bytes([rows.FORMAT_WITHOUT_JOURNAL])
-    with closing(LevelDBStore(folder / "store")) as store:
-        store.write({rows.FIRST_ROW: before, rows.LAST_ROW: before, JOURNAL_ROW: None, b"Na": b"1"}, True)
-    for _ in range(2):
-        with closing(opened_store(folder)) as store:
-            Transaction(store, sync=True)
-            assert store.get(b"Na") == b"1"
-
-
-def test_a_store_of_a_later_format_is_refused_and_left_as_it_is(folder: Path) -> None:
-    later = bytes([rows.FORMAT + 1])
-    with closing(LevelDBStore(folder / "store")) as store:
-        format_store(store)
-        store.write({rows.FIRST_ROW: later, rows.LAST_ROW: later}, True)
-        before = dict(store.scan(b""))
-    with pytest.raises(StorageError, match=f"has format {rows.FORMAT + 1}, this one reads {rows.FORMAT}: use a later holdall"):
-        opened_store(folder)
-    with closing(LevelDBStore(folder / "store")) as store:
-        assert dict(store.scan(b"")) == before

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import resource
 import select
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
-from holdall.worker.journal_file import DiskJournalFile
-from holdall.worker.kernel import KernelSync, kernel_sync
+from holdall.worker.journal_file import BLOCK_BYTES, DiskJournalFile, StraightJournalFile, journal_file
+from holdall.worker.kernel import KernelSync, Order, kernel_sync
 from holdall.worker.store import Syncing
 from holdall.worker.transaction import Commit, CommitFailed
 from holdall.worker.writer import Writer
@@ -21,9 +24,18 @@ from holdall.worker.writer import Writer
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such syncs")
 
 
+@pytest.fixture(params=[False, True], ids=["through the page cache", "past it"])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DiskJournalFile]:
+    file = journal_file(tmp_path / "journal", mostly_synced=request.param)
+    yield file
+    file.close()
+
+
 @pytest.fixture
-def file(tmp_path: Path) -> Iterator[DiskJournalFile]:
-    file = DiskJournalFile(tmp_path / "journal")
+def straight(tmp_path: Path) -> Iterator[StraightJournalFile]:
+    file = journal_file(tmp_path / "journal", mostly_synced=True)
+    if not isinstance(file, StraightJournalFile):
+        pytest.skip("this file system cannot be written past the page cache")
     yield file
     file.close()
 
@@ -40,39 +52,28 @@ def never() -> None:
     pytest.fail("nothing was synced")
 
 
-class Refusing:
-    """A kernel that has nothing to give, or whose disk fails: neither can be had here at will."""
+class FailingKernel:
+    """One that has nothing to give, or whose disk fails: neither can be had here at will."""
 
-    def __init__(self, *, refusal: Exception | None = None, result: int = 0) -> None:
-        self.fileno = os.eventfd(0)
+    def __init__(self, *, refusal: OSError | None = None, result: int = 0) -> None:
+        self.descriptor = os.eventfd(0)
         self._refusal = refusal
         self._result = result
-        self._callback: Callable[[int], None] | None = None
 
-    def fdsync(self, _descriptor: int) -> Refusing:
-        return self
-
-    def set_callback(self, callback: Callable[[int], None]) -> None:
-        self._callback = callback
-
-    def submit(self, _operation: Refusing) -> None:
+    def submit(self, _order: Order) -> None:
         if self._refusal is not None:
             raise self._refusal
-        os.eventfd_write(self.fileno, 1)
+        os.eventfd_write(self.descriptor, 1)
 
-    def poll(self) -> None:
-        os.eventfd_read(self.fileno)
-
-    def process_events(self) -> None:
-        assert self._callback is not None
-        self._callback(self._result)
+    def result(self) -> int | None:
+        return self._result
 
 
 def test_a_sync_is_over_when_its_descriptor_says_so_and_only_then_counts(kernel: KernelSync, file: DiskJournalFile) -> None:
     ended: list[int] = []
     for number in range(20):
-        file.write(0, b"%d" % number)
-        assert kernel.begin(Syncing(file, lambda number=number: ended.append(number)))  # type: ignore[misc]
+        file.stage(number, b"%c" % (65 + number))
+        assert kernel.begin(Syncing(file, number, number + 1, lambda number=number: ended.append(number)))  # type: ignore[misc]
         before = kernel.has_ended
         select.select([kernel.descriptor], [], [])
         assert kernel.take() == ([], 0)
@@ -80,62 +81,97 @@ def test_a_sync_is_over_when_its_descriptor_says_so_and_only_then_counts(kernel:
         assert ended == list(range(number))
         kernel.end()
         assert ended == list(range(number + 1))
+    assert file.read()[:21] == b"ABCDEFGHIJKLMNOPQRST\0"
+    assert select.select([kernel.descriptor], [], [], 0) == ([], [], [])
 
 
 def test_who_ends_a_sync_waits_for_it(kernel: KernelSync, file: DiskJournalFile) -> None:
     ended: list[None] = []
     for _ in range(20):
-        assert kernel.begin(Syncing(file, lambda: ended.append(None)))
+        assert kernel.begin(Syncing(file, 0, 1, lambda: ended.append(None)))
         kernel.end()
     assert len(ended) == 20
 
 
+def test_several_blocks_are_written_by_one_order(kernel: KernelSync, file: DiskJournalFile) -> None:
+    data = os.urandom(3 * BLOCK_BYTES)
+    file.stage(BLOCK_BYTES - 10, data)
+    assert kernel.begin(Syncing(file, BLOCK_BYTES - 10, BLOCK_BYTES - 10 + len(data), lambda: None))
+    kernel.end()
+    assert file.read()[: 5 * BLOCK_BYTES] == (bytes(BLOCK_BYTES - 10) + data).ljust(5 * BLOCK_BYTES, b"\0")
+
+
 def test_what_is_no_sync_of_a_file_and_what_the_kernel_cannot_sync_is_left_to_a_thread(
-    kernel: KernelSync, file: DiskJournalFile
+    kernel: KernelSync, tmp_path: Path
 ) -> None:
     assert not kernel.begin(never)
-    file.close()
-    file.descriptor, other = os.pipe()
-    assert not kernel.begin(Syncing(file, never))
-    os.close(other)
+    with closing(DiskJournalFile(tmp_path / "journal")) as file:
+        pipe = os.pipe()
+        os.dup2(pipe[1], file._descriptor)
+        assert not kernel.begin(Syncing(file, 0, 1, never))
+    for descriptor in pipe:
+        os.close(descriptor)
 
 
-@pytest.mark.parametrize("refusal", [OverflowError("EAGAIN"), SystemError(errno.ENOSYS), ValueError("EINVAL"), OSError()])
-def test_a_kernel_that_refuses_leaves_it_to_a_thread(refusal: Exception, file: DiskJournalFile) -> None:
-    refusing, woken, synced = Refusing(refusal=refusal), os.pipe(), list[None]()
-    writer = Writer(lambda: os.close(woken[1]), KernelSync(refusing, refusing.fdsync))
-    writer.begin(Commit(Syncing(file, lambda: synced.append(None))))
+@pytest.mark.parametrize("refusal", [errno.EAGAIN, errno.ENOSYS, errno.EINVAL])
+def test_a_kernel_that_refuses_leaves_it_to_a_thread(refusal: int, file: DiskJournalFile) -> None:
+    woken, synced = os.pipe(), list[None]()
+    writer = Writer(lambda: os.close(woken[1]), KernelSync(FailingKernel(refusal=OSError(refusal, "refused"))))
+    file.stage(0, b"v")
+    writer.begin(Commit(Syncing(file, 0, 1, lambda: synced.append(None))))
+    assert writer.is_thread_busy
     assert os.read(woken[0], 1) == b""
     assert writer.has_ended
     writer.end()
-    assert (synced, writer.is_busy) == ([None], False)
+    assert (synced, writer.is_busy, writer.is_thread_busy) == ([None], False, False)
+    assert file.read()[:1] == b"v"
 
 
-@pytest.mark.parametrize("result", [-errno.EIO, 2**64 - errno.EIO])
-def test_a_sync_that_failed_is_an_error_however_it_is_told(result: int, file: DiskJournalFile) -> None:
-    failing = Refusing(result=result)
-    writer = Writer(never, KernelSync(failing, failing.fdsync))
-    writer.begin(Commit(Syncing(file, never)))
-    with pytest.raises(CommitFailed, match=r"the journal .* cannot be synced: Input/output error"):
+@pytest.mark.parametrize(("result", "why"), [(-errno.EIO, "Input/output error"), (512, "512 of [0,4096]+ bytes were written")])
+def test_a_sync_that_failed_is_an_error(result: int, why: str, file: DiskJournalFile) -> None:
+    writer = Writer(never, KernelSync(FailingKernel(result=result)))
+    writer.begin(Commit(Syncing(file, 0, 1, never)))
+    assert not writer.is_thread_busy
+    with pytest.raises(CommitFailed, match=f"the journal .* cannot be synced: {why}"):
         writer.end()
     assert not writer.is_busy
 
 
-def raising(error: Exception) -> Callable[..., Any]:
-    def call(**_settings: Any) -> Any:
-        raise error
+def test_an_error_that_the_kernel_tells_later_is_one(kernel: KernelSync, straight: StraightJournalFile) -> None:
+    straight.stage(0, b"v")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        assert kernel.begin(Syncing(straight, 0, 1, never))
+        with pytest.raises(CommitFailed, match=r"the journal .* cannot be synced: File too large"):
+            kernel.end()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert straight.read()[:1] == b"\0"
 
-    return call
+
+def none_of_it(*_arguments: object) -> int:
+    return -1
 
 
-def test_without_caio_or_a_kernel_that_lets_us_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    caio = pytest.importorskip("caio")
-    with monkeypatch.context() as patched:
-        patched.setattr(caio.linux_aio, "Context", raising(SystemError(errno.EAGAIN, "no more contexts")))
-        assert kernel_sync() is None
-    with monkeypatch.context() as patched:
-        patched.setattr(caio, "linux_aio", None)
-        assert kernel_sync() is None
-    with monkeypatch.context() as patched:
-        patched.setitem(sys.modules, "caio", None)
-        assert kernel_sync() is None
+@pytest.mark.parametrize(
+    "refuses",
+    [
+        lambda libc: setattr(libc, "syscall", none_of_it),
+        lambda libc: setattr(libc, "eventfd", none_of_it),
+        lambda libc: delattr(libc, "eventfd"),
+    ],
+    ids=["io_setup fails", "eventfd fails", "libc has no eventfd"],
+)
+def test_where_the_system_has_nothing_to_give_there_is_none(
+    refuses: Callable[[SimpleNamespace], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libc = SimpleNamespace(syscall=lambda *_arguments: 0, eventfd=lambda *_arguments: 0)
+    refuses(libc)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_arguments, **_settings: libc)
+    assert kernel_sync() is None
+
+
+def test_on_a_machine_whose_numbers_are_not_known_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="m68k"))
+    assert kernel_sync() is None

@@ -60,26 +60,50 @@ class DiskFiles(MemoryFiles):
 
 
 class DiskJournal:
-    """The file of a journal. What was not synced may be there after a power cut, or not, or in part: each write for itself."""
+    """The file of a journal. What was not synced may be there after a power cut, or not, or in part: each write for itself; and
+    what was only staged after a kill. A sync is one of the bytes that it is asked for, and of no others.
+    """
 
     def __init__(self, random: Random, size: int = JOURNAL_BYTES) -> None:
         self.name = "the journal"
-        self.descriptor: int | None = None
         self.data = bytearray(size)
         self._random = random
-        self._durable = bytes(size)
+        self._durable = bytearray(size)
         self._unsynced: list[tuple[int, bytes]] = []
+        self._staged: list[tuple[int, bytes]] = []
 
     def read(self) -> bytes:
+        """Who staged something before is dead."""
+        staged, self._staged = self._staged, []
+        for at, data in staged:
+            self.write(at, data[: self._random.choice([0, self._random.randrange(len(data)), len(data)])])
         return bytes(self.data)
 
     def write(self, at: int, data: bytes) -> None:
         self._unsynced.append((at, data))
         self._put(at, data)
 
-    def sync(self) -> None:
-        self._durable = bytes(self.data)
-        self._unsynced.clear()
+    def stage(self, at: int, data: bytes) -> None:
+        self._staged.append((at, data))
+
+    def sync(self, start: int, end: int) -> None:
+        staged, self._staged = self._staged, []
+        for at, data in staged:
+            self.write(at, data)
+        self._durable[start:end] = self.data[start:end]
+        around = [
+            piece
+            for at, data in self._unsynced
+            for piece in ((at, data[: max(0, start - at)]), (max(at, end), data[max(0, end - at) :]))
+        ]
+        self._unsynced = [(at, data) for at, data in around if data]
+
+    def order(self, start: int, end: int) -> None:
+        return None
+
+    def sync_all(self) -> None:
+        """As an opening does."""
+        self.sync(0, len(self.read()))
 
     def close(self) -> None:
         pass
@@ -87,12 +111,13 @@ class DiskJournal:
     def power_cut(self) -> None:
         """Lose what a power cut may take."""
         self.data[:] = self._durable
-        for at, data in self._unsynced:
+        unsynced, self._unsynced, self._staged = self._unsynced + self._staged, [], []
+        for at, data in unsynced:
             if self._random.random() < 0.5:
                 self._put(at, data)
             elif self._random.random() < 0.5:
-                self._put(at, data[: self._random.randrange(len(data))])
-        self.sync()
+                self._put(at, data[: self._random.randrange(len(data) + 1)])
+        self.sync_all()
 
     def _put(self, at: int, data: bytes) -> None:
         assert at + len(data) <= len(self.data)
@@ -156,7 +181,7 @@ class Disk(MemoryStore):
     def sync(self) -> None:
         """Make everything written so far survive a power cut: LevelDB does so when it is opened."""
         super().write({}, sync=True)
-        self.journal.sync()
+        self.journal.sync_all()
 
     def take_failure(self) -> Exception | None:
         """What this write ends with."""
