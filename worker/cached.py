@@ -60,6 +60,9 @@ class CachedStore:
         self._keep(changes)
         return self._store.prepare(changes, sync)
 
+    def sync(self) -> None:
+        self._store.sync()
+
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._store.scan(start)
 

@@ -246,6 +246,10 @@ class Worker:
         """Have the store do what it has put off, if that is so many rows: nobody waits for it. Raises CommitFailed."""
         self._transaction.settle(rows)
 
+    def sync_store(self) -> None:
+        """Have the store keep everything without its journal, and survive a power cut. Raises CommitFailed."""
+        self._transaction.sync_store()
+
     def close(self) -> None:
         """Give the store and the files up."""
         self._transaction.blobs.close()

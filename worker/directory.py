@@ -31,6 +31,7 @@ import msgspec
 
 from holdall.errors import InvalidError, StorageError
 from holdall.service import processors
+from holdall.worker.durable import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,7 +223,7 @@ class DataDirectory:
     def close_worker(self, index: int, worker: Worker) -> None:
         """End it in order: everything it answered survives a power cut, whatever the sync mode."""
         worker.flush()
-        worker.settle(rows=1)
+        worker.sync_store()
         worker.close()
         _write_durably(self.part(index) / "version", f"{worker.version}\n".encode())
 
@@ -299,8 +300,4 @@ def _write_durably(file: Path, data: bytes) -> None:
         out.flush()
         os.fsync(out.fileno())
     os.rename(scratch, file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(file.parent)

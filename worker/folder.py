@@ -27,6 +27,7 @@ from holdall.blob import Reference
 from holdall.bodies import FileToFill
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
+from holdall.worker.durable import sync_folder
 from holdall.worker.files import Sealed
 
 SCRATCH = ".part"
@@ -261,15 +262,6 @@ class Folder:
 
 def _make(file: str) -> None:
     os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in this folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sync(file: str) -> None:

@@ -8,12 +8,15 @@ used from the start again whenever the store has everything that is in it, durab
     file     = records, one behind the other, and then whatever was there before
     record   = crc:u32 length:u32 epoch:16 number:u64 durable:u64 changes      little-endian; the crc covers all that follows
     changes  = a msgpack map of rows to values, nil for a row to delete
-    position = epoch:16 number:u64 at:u64                                      in a row of the store, with what it has applied
+    position = epoch:16 number:u64 at:u64 kept:u64                             in a row of the store, with what it has applied
 
 Writes are numbered, those too that go past the journal straight to the store. The store's position says up to which number it
-has them, and where in the file the next one is. At an opening the records from there on are taken, while each has the next
-number: so what is there is what was decided up to some moment, whatever a power cut left of the unsynced rest. Then a new epoch
-begins, in which nothing counts that was written before: one more than the last, big-endian, and eight bytes drawn by lot.
+was given them, and where in the file the next one is; and up to which number it keeps them whatever happens: the one after that
+is at the start. A power cut may take from the store what it was given earlier and leave what came later, since LevelDB closes a
+log that is full without a sync. So at an opening it is given everything again that it need not keep, while each record has the
+next number: what is there then is what was decided up to some moment. Where the journal has lost more of its unsynced end than
+the store, as without syncs it may, only what follows in it is given. Then a new epoch begins, in which nothing counts that was
+written before: one more than the last, big-endian, and eight bytes drawn by lot.
 
 `durable` is the number up to which everything was synced when the record was written. A record that is missing although a later
 one says that it was durable is damage, and refused. So is a journal of a later epoch than the store's, which has lost the log
@@ -34,15 +37,17 @@ from holdall.errors import StorageError
 from holdall.worker.store import Changes, SyncedFile, Syncing
 
 JOURNAL_BYTES = 4 * 1024 * 1024
-"""Of small writes about 12,000; then the store is synced, which takes some milliseconds."""
-RECORD_BYTES_MAX = 64 * 1024
-"""What is larger goes straight to the store: to write it twice would take longer than to have it there at once."""
+"""Of small writes about 12,000; then the store is synced, which takes milliseconds. A record has at most a quarter of it."""
+STRAIGHT_BYTES = 64 * 1024
+"""What is larger goes straight to the store, unless that would have to be synced first: to write it twice takes longer."""
 
 _CRC = Struct("<I")
 _HEAD = Struct("<I16sQQ")
 _HEAD_BYTES = _CRC.size + _HEAD.size
 _EPOCH_OFFSET = 8
-_POSITION = Struct("<16sQQ")
+_POSITION = Struct("<16sQQQ")
+_POSITION_BEFORE = Struct("<16sQQ")
+"""That of a store which an earlier version has written: it was given nothing twice."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[bytes, Union[bytes, None]]).decode
 
@@ -65,11 +70,12 @@ class JournalFile(SyncedFile, Protocol):
 
 
 class Position(NamedTuple):
-    """Up to which write a store has everything, and where the next one is in the journal."""
+    """Up to which write a store was given everything, where the next one is in the journal, and up to which it keeps all."""
 
     epoch: bytes
     number: int
     at: int
+    kept: int
 
     def pack(self) -> bytes:
         """The bytes of this position."""
@@ -78,12 +84,15 @@ class Position(NamedTuple):
 
 def unpack_position(data: bytes) -> Position:
     """The position in these bytes. Raises StorageError if they are none."""
+    if len(data) == _POSITION_BEFORE.size:
+        epoch, number, at = _POSITION_BEFORE.unpack(data)
+        return Position(epoch, number, at, number)
     if len(data) != _POSITION.size:
         raise StorageError(f"the store's position in its journal is damaged: it has {len(data)} bytes")
     return Position(*_POSITION.unpack(data))
 
 
-NO_POSITION = Position(bytes(16), 0, 0)
+NO_POSITION = Position(bytes(16), 0, 0, 0)
 """That of a store which has had no journal yet."""
 
 
@@ -102,12 +111,11 @@ class Journal:
     def __init__(self, file: JournalFile, size: int = JOURNAL_BYTES) -> None:
         self._file = file
         self._size = size
-        self._record_bytes_max = min(RECORD_BYTES_MAX, size // 4)
         self._epoch = b""
-        self._number = self._durable = self._at = self._durable_at = 0
+        self._number = self._durable = self._kept = self._at = self._durable_at = 0
 
     def read_from(self, position: Position) -> list[Changes]:
-        """The writes that a store with this position lacks, in order. Raises StorageError if the journal is damaged."""
+        """The writes that a store with this position may lack, in order. Raises StorageError if the journal is damaged."""
         data = self._file.read()
         first = _record_in(data, 0)
         if first is not None and _age(first.epoch) > _age(position.epoch):
@@ -117,27 +125,22 @@ class Journal:
             )
         if position == NO_POSITION:
             return []  # and its epoch, zeros, would be found all over a new file
-        found: list[Changes] = []
-        at, number = position.at, position.number + 1
-        while (record := _record_in(data, at)) is not None and record[:2] == (position.epoch, number):
-            try:
-                found.append(_decode(record.changes))
-            except msgspec.MsgspecError as error:
-                raise StorageError(f"{self._file.name} is damaged: record {number:,} at byte {at:,}: {error}") from None
-            at, number = at + _HEAD_BYTES + len(record.changes), number + 1
+        found, at, number = self._records(data, 0, position.epoch, position.kept + 1)
+        if number <= position.number or position.kept == position.number:
+            found, at, number = self._records(data, position.at, position.epoch, position.number + 1)
         self._refuse_if_lost(data, at, position.epoch, number)
         return found
 
     def begin_epoch(self, before: Position) -> Position:
         """Forget everything before: a store with this position has it now. Returns the position that it is to have."""
         self._epoch = (_age(before.epoch) + 1).to_bytes(8, "big") + secrets.token_bytes(8)
-        self._number = self._durable = self._at = self._durable_at = 0
+        self._number = self._durable = self._kept = self._at = self._durable_at = 0
         return self.position
 
     @property
     def position(self) -> Position:
         """That of a store that has everything decided so far."""
-        return Position(self._epoch, self._number, self._at)
+        return Position(self._epoch, self._number, self._at, self._kept)
 
     def add(self, changes: Changes, sync: bool) -> bool:
         """Write these; with `sync`, by what `syncing` returns then. False if they are to go straight to the store. Raises
@@ -145,7 +148,7 @@ class Journal:
         """
         body = _encode(changes)
         size, at = _HEAD_BYTES + len(body), self._at
-        if size > self._record_bytes_max or at + size > self._size:
+        if at + size > self._size or (size > STRAIGHT_BYTES and not at) or size > self._size // 4:
             return False
         self._number += 1
         self._at = at + size
@@ -162,20 +165,37 @@ class Journal:
         return Syncing(self._file, self._durable_at, self._at, self._note_synced)
 
     def pass_by(self, *, synced: bool) -> Position:
-        """The next write goes straight to the store, with this position. If it is synced the journal is used from the start."""
+        """The next write goes straight to the store, with this position. The store keeps everything before."""
         self._number += 1
         if synced:
-            self._durable, self._at, self._durable_at = self._number, 0, 0
+            self._durable = self._number
+        self._kept, self._at, self._durable_at = self._number, 0, 0
         return self.position
 
     @property
-    def is_full(self) -> bool:
-        """Whether the journal is to be used from the start before it can take another large record."""
-        return self._size - self._at < self._record_bytes_max
+    def is_empty(self) -> bool:
+        """Whether the store keeps everything that is here."""
+        return not self._at
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether everything that was added survives a power cut."""
+        return self._durable == self._number
 
     def close(self) -> None:
         """Give the file up."""
         self._file.close()
+
+    def _records(self, data: bytes, at: int, epoch: bytes, number: int) -> tuple[list[Changes], int, int]:
+        """What is written there, from this number on; where the next one would be, and its number."""
+        found: list[Changes] = []
+        while (record := _record_in(data, at)) is not None and record[:2] == (epoch, number):
+            try:
+                found.append(_decode(record.changes))
+            except msgspec.MsgspecError as error:
+                raise StorageError(f"{self._file.name} is damaged: record {number:,} at byte {at:,}: {error}") from None
+            at, number = at + _HEAD_BYTES + len(record.changes), number + 1
+        return found, at, number
 
     def _note_synced(self) -> None:
         self._durable, self._durable_at = self._number, self._at

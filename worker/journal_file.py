@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import mmap
 import os
 import sys
@@ -11,7 +10,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from holdall.errors import StorageError
-from holdall.worker.folder import sync_folder
+from holdall.worker.durable import sync, sync_folder
 from holdall.worker.journal import JOURNAL_BYTES
 from holdall.worker.kernel import DURABLE, SYNC, WRITE, Order
 
@@ -70,10 +69,7 @@ class DiskJournalFile:
 
     def _sync(self) -> None:
         try:
-            if sys.platform == "darwin":  # where fsync leaves it in the disk's own memory
-                fcntl.fcntl(self._descriptor, fcntl.F_FULLFSYNC)
-            else:
-                os.fdatasync(self._descriptor)
+            sync(self._descriptor)
         except OSError as error:
             raise self._translated("synced", error) from None
 

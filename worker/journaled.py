@@ -5,7 +5,7 @@ Nobody need wait for that: rows that the store does not have yet are here, in a 
 when those who waited for them have their answers. What was written several times meanwhile, as the version counter and the
 sessions are with each tick, it gets once.
 
-Large batches, and those that come when the journal is full, go to the store directly, along with what it does not have yet.
+Large batches, and those that come when the journal is full, go to the store directly, once it has the others and keeps them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ class JournaledStore:
     """This store with what the journal holds besides. Raises StorageError if the journal is damaged.
 
     A write that fails leaves both unknown: the store is then to be opened anew, from both.
+
+    If its writes are `mostly_synced` the store is given nothing that the journal might still lose: then it has it again, all of
+    it and in order, whatever a power cut did to the store. Otherwise that would put off most of it to the next sync; there, of
+    what was not synced yet, a power cut may take the end of one log of LevelDB's and leave the beginning of the next.
     """
 
-    def __init__(self, store: Store, journal: Journal) -> None:
+    def __init__(self, store: Store, journal: Journal, *, mostly_synced: bool) -> None:
         self._store = store
         self._journal = journal
+        self._is_mostly_synced = mostly_synced
         self._unapplied: dict[bytes, bytes | None] = {}
         self._is_store_unsynced = False
         self._recover()
@@ -47,13 +52,13 @@ class JournaledStore:
         self.prepare(changes, sync)()
 
     def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
-        goes_directly = (sync and self._is_store_unsynced) or not self._journal.add(changes, sync)
+        if (sync and self._is_store_unsynced) or not self._journal.add(changes, sync):
+            return partial(self._write_directly, changes, sync or self._is_mostly_synced)
         self._unapplied.update(changes)
-        if goes_directly:
-            return self._prepare_directly(sync or self._journal.is_full)
-        if sync:
-            return self._journal.syncing()
-        return _nothing
+        return self._journal.syncing() if sync else _nothing
+
+    def sync(self) -> None:
+        self._write_directly({}, sync=True)
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         self._apply()
@@ -67,7 +72,7 @@ class JournaledStore:
         return self._store.compact(first, last)
 
     def settle(self, rows: int = SETTLE_ROWS) -> None:
-        if len(self._unapplied) >= rows:
+        if len(self._unapplied) >= rows and (self._journal.is_durable or not self._is_mostly_synced):
             self._apply()
 
     def close(self) -> None:
@@ -80,21 +85,28 @@ class JournaledStore:
         missing: dict[bytes, bytes | None] = {}
         for changes in self._journal.read_from(position):
             missing.update(changes)
+        self._store.sync()
         self._store.write({**missing, JOURNAL_ROW: self._journal.begin_epoch(position).pack()}, sync=True)
 
-    def _prepare_directly(self, sync: bool) -> Callable[[], None]:
-        rows = {**self._unapplied, JOURNAL_ROW: self._journal.pass_by(synced=sync).pack()}
-        return partial(self._write_directly, self._store.prepare(rows, sync), sync)
-
-    def _write_directly(self, write: Callable[[], None], sync: bool) -> None:
-        write()
-        self._unapplied = {}
+    def _write_directly(self, changes: Changes, sync: bool) -> None:
+        """Have the store keep everything before, and only then give it this: what the journal still has is given to it again
+        when it is opened, and would be newer than this.
+        """
+        if not self._journal.is_empty or (sync and self._is_store_unsynced):
+            self._give()
+            self._store.sync()
+        self._store.write({**changes, JOURNAL_ROW: self._journal.pass_by(synced=sync).pack()}, sync)
         self._is_store_unsynced = not sync
 
     def _apply(self) -> None:
         if self._unapplied:
-            self._store.write({**self._unapplied, JOURNAL_ROW: self._journal.position.pack()}, sync=False)
-            self._unapplied = {}
+            self._give()
+
+    def _give(self) -> None:
+        if self._is_mostly_synced and not self._journal.is_durable:
+            self._journal.syncing()()
+        self._store.write({**self._unapplied, JOURNAL_ROW: self._journal.position.pack()}, sync=False)
+        self._unapplied = {}
 
 
 def _nothing() -> None:

@@ -6,6 +6,7 @@ only while the directory is being made: with a lost CURRENT file it would open a
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Union
 import plyvel
 
 from holdall.errors import StorageError
+from holdall.worker.durable import sync_file, sync_folder
 from holdall.worker.store import SETTLE_ROWS, Changes, Snapshot
 
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
@@ -81,6 +83,18 @@ class LevelDBStore:
 
         return write
 
+    def sync(self) -> None:
+        """LevelDB syncs only the log that it writes to; the one before, which was full, it has closed, and keeps until its rows
+        are in a table. So all of them are synced here, the older ones first. What LevelDB has written is with the system.
+        """
+        try:
+            for log in sorted(self._path.glob("*.log")):
+                with contextlib.suppress(FileNotFoundError):  # its rows are in a table now
+                    sync_file(log)
+            sync_folder(self._path)
+        except OSError as error:
+            raise self._translated("be synced", error) from None
+
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         return self._scan(self._db, start)
 
@@ -115,7 +129,7 @@ class LevelDBStore:
         self._db.compact_range(start=first, stop=last)
 
     def _translated(self, what: str, error: Exception) -> StorageError:
-        reason = error.args[0] if error.args else error
+        reason = getattr(error, "strerror", None) or (error.args[0] if error.args else error)
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
         return StorageError(f"the store {self._path} cannot {what}: {text}")
 

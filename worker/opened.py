@@ -31,7 +31,7 @@ def opened_store(folder: Path, *, mostly_synced: bool = False) -> Store:
             _refuse_unless_whole(file)
         opened = journal_file(file, mostly_synced=mostly_synced)
         stack.callback(opened.close)
-        journaled = JournaledStore(store, Journal(opened))
+        journaled = JournaledStore(store, Journal(opened), mostly_synced=mostly_synced)
         stack.pop_all()
     return journaled
 

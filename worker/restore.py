@@ -18,7 +18,7 @@ from holdall import backup
 from holdall.backup import Blob, Head
 from holdall.errors import StorageError
 from holdall.worker.directory import WORKERS_MAX, DataDirectory, Layout
-from holdall.worker.folder import sync_folder
+from holdall.worker.durable import sync_folder
 from holdall.worker.store import Store
 
 

@@ -1,7 +1,7 @@
 """The rows of a worker's store; docs/architecture.md has the arithmetic.
 
     row      = "\\x00holdall"                          → format      the first row
-             | "\\x00journal"                          → epoch:16 number:u64 at:u64    a position: see `journal.py`
+             | "\\x00journal"                          → epoch:16 number:u64 at:u64 kept:u64    a position: see `journal.py`
              | "B" blob_id                            → size:u64 crc:u32    a blob that something owns: its file must be there
              | "C"                                    → version:u64 elapsed:f64 clock:f64 wall:f64
              | "D" dict_id                            → DictRow

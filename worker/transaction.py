@@ -269,6 +269,13 @@ class Transaction:
         """Make everything survive a power cut. Raises CommitFailed."""
         self._carry_out(self._prepared(self._take_changes(), sync=True, needed=True))
 
+    def sync_store(self) -> None:
+        """Have the store itself keep what was written, without its journal. Raises CommitFailed."""
+        try:
+            self._store.sync()
+        except StorageError as error:
+            raise CommitFailed(str(error)) from error
+
     def settle(self, rows: int) -> None:
         """Have the store do what it has put off, if that is so many rows. Raises CommitFailed."""
         try:

@@ -247,9 +247,9 @@ def test_a_get_of_a_fresh_entry_or_where_none_expires_is_one_lookup_and_no_write
     driver.tick()
     store = driver.store
     assert isinstance(store, CountingStore)
-    before = store.lookups, len(store._unsynced), store.syncs
+    before = store.lookups, store.unsynced, store.syncs
     assert driver.has(b"sk")
-    assert (store.lookups - before[0], len(store._unsynced), store.syncs) == (1, *before[1:])
+    assert (store.lookups - before[0], store.unsynced, store.syncs) == (1, *before[1:])
 
 
 def test_touches_alone_are_not_synced_and_a_flush_keeps_them() -> None:

@@ -20,9 +20,9 @@ from holdall.worker.journal import Journal, Position, unpack_position
 from holdall.worker.journaled import JournaledStore
 from holdall.worker.message import Message
 from holdall.worker.rows import JOURNAL_ROW
-from holdall.worker.store import Changes, MemoryStore, Store
+from holdall.worker.store import Changes, MemoryStore, Store, Syncing
 from holdall.worker.transaction import CommitFailed, format_store
-from tests.simulation.disk import DiskJournal
+from tests.simulation.disk import DiskJournal, kept_by_a_power_cut
 
 Rows = dict[bytes, bytes]
 SIZE = 1024
@@ -35,7 +35,9 @@ interrupted = st.tuples(st.sampled_from(["kill while it is written", "power cut 
 steps = (
     writes
     | interrupted
-    | st.tuples(st.sampled_from(["settle", "scan", "kill", "kill while it is opened", "power cut"]), st.none(), st.none())
+    | st.tuples(
+        st.sampled_from(["settle", "scan", "another log", "kill", "kill while it is opened", "power cut"]), st.none(), st.none()
+    )
 )
 
 
@@ -68,8 +70,9 @@ class Interrupted(MemoryStore):
 class Machine:
     """A disk with a store and its journal, and what a client knows: the states after each write, and which was synced."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, *, mostly_synced: bool = True) -> None:
         self.random = random
+        self.mostly_synced = mostly_synced
         self.below, self.file = Interrupted(random), DiskJournal(random, SIZE)
         self.states: list[Rows] = [{}]
         self.synced = 0
@@ -78,7 +81,7 @@ class Machine:
 
     def open(self) -> None:
         self.opens += 1
-        self.store = JournaledStore(self.below, Journal(self.file, SIZE))
+        self.store = JournaledStore(self.below, Journal(self.file, SIZE), mostly_synced=self.mostly_synced)
 
     def write(self, changes: Any, sync: bool) -> None:
         self.store.write(changes, sync)
@@ -107,8 +110,8 @@ class Machine:
             self.open()
 
     def power_cut(self) -> None:
-        """The store keeps any number of its last unsynced batches, the journal any part of any unsynced write."""
-        self.below.crash(self.random.randint(0, len(self.below._unsynced)))
+        """The store keeps any number of the first unsynced batches in each log, the journal any part of any unsynced write."""
+        self.below.crash(*kept_by_a_power_cut(self.random, self.below.unsynced, mostly_synced=self.mostly_synced))
         self.file.power_cut()
         self.open()
         found = rows_in(self.store)
@@ -117,10 +120,12 @@ class Machine:
         self.states, self.synced = [found], 0
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(steps, max_size=40), st.randoms(use_true_random=False))
-def test_what_was_synced_survives_and_what_is_there_is_what_was_written_up_to_some_moment(plan: Any, random: Random) -> None:
-    machine = Machine(random)
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(steps, max_size=40), st.randoms(use_true_random=False), st.booleans())
+def test_what_was_synced_survives_and_what_is_there_is_what_was_written_up_to_some_moment(
+    plan: Any, random: Random, mostly_synced: bool
+) -> None:
+    machine = Machine(random, mostly_synced=mostly_synced)
     for kind, changes, sync in plan:
         if kind == "write":
             machine.write(changes, sync)
@@ -136,6 +141,8 @@ def test_what_was_synced_survives_and_what_is_there_is_what_was_written_up_to_so
             machine.store.settle(rows=2)
         elif kind == "scan":
             assert rows_in(machine.store) == machine.states[-1]
+        elif kind == "another log":
+            machine.below.begin_log()
         elif kind == "kill":
             machine.kill()
         elif kind == "kill while it is opened":
@@ -193,7 +200,7 @@ def test_a_full_journal_is_used_from_the_start_once_the_store_is_synced() -> Non
         machine.file.sync_all()
         position = machine.store._journal.position
         if position.at == 0:
-            assert not machine.below._unsynced
+            assert not machine.below.unsynced
             break
     else:
         pytest.fail("it was never full")
@@ -304,10 +311,78 @@ def test_a_position_that_is_none_is_refused(data: bytes) -> None:
         machine.open()
 
 
-@given(st.builds(Position, st.binary(min_size=16, max_size=16), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)))
+@given(st.builds(Position, st.binary(min_size=16, max_size=16), *[st.integers(0, 2**64 - 1)] * 3))
 def test_a_position_survives_packing_and_one_beyond_the_file_finds_nothing(position: Position) -> None:
     assert unpack_position(position.pack()) == position
     assert Journal(DiskJournal(Random(1), SIZE), SIZE).read_from(position) == []
+
+
+def test_a_store_of_the_version_before_is_given_what_comes_after_its_position(
+    kept: tuple[Machine, list[tuple[int, int]]],
+) -> None:
+    machine, places = kept
+    machine.below.write({b"a": b"2", b"row2": None}, True)  # which the record before its position could give it again
+    epoch, *_ = machine.store._journal.position
+    machine.below.write({JOURNAL_ROW: epoch + (3).to_bytes(8, "little") + places[2][1].to_bytes(8, "little")}, True)
+    machine.open()
+    assert rows_in(machine.store) == {b"a": b"5", b"row3": b"v", b"row4": b"v", b"row5": b"v"}
+
+
+@pytest.mark.parametrize("is_used_again", [False, True])
+def test_what_a_log_has_lost_is_given_again_though_a_later_log_was_kept(is_used_again: bool) -> None:
+    machine = Machine(Random(1))
+    while is_used_again and (not machine.store._journal.position.number or not machine.store._journal.is_empty):
+        machine.write({b"z": b"0"}, True)
+    machine.write({b"a": b"1"}, True)
+    machine.store.settle(rows=1)
+    machine.below.begin_log()
+    machine.write({b"b": b"2"}, True)
+    machine.store.settle(rows=1)
+    machine.below.crash(0, 1)
+    assert rows_in(machine.below).keys() - {b"z"} == {b"b", JOURNAL_ROW}
+    machine.file.power_cut()
+    machine.open()
+    assert rows_in(machine.store) == machine.states[-1]
+
+
+def test_what_is_to_be_synced_is_written_with_that_sync_and_only_once() -> None:
+    machine = Machine(Random(1))
+    end = 0
+    for value in (b"first", b"second"):
+        syncing = machine.store.prepare({b"a": value}, True)
+        assert value not in machine.file.data
+        assert isinstance(syncing, Syncing)
+        assert syncing.start == end
+        syncing()
+        assert value in machine.file.data
+        end = syncing.end
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_nothing_goes_past_a_journal_before_the_store_keeps_what_is_in_it(sync: bool) -> None:
+    machine = Machine(Random(1), mostly_synced=False)
+    machine.write({b"a": b"1"}, True)
+    machine.store.settle(rows=1)
+    machine.below.begin_log()
+    machine.write({b"large": b"v" * SIZE}, sync)
+    machine.below.crash()
+    machine.file.power_cut()
+    machine.open()
+    assert rows_in(machine.store).get(b"a") == b"1"
+    assert (b"large" in rows_in(machine.store)) == sync
+
+
+def test_what_was_not_synced_is_not_given_to_a_store_whose_writes_mostly_are() -> None:
+    machine = Machine(Random(1))
+    machine.write({b"a": b"1"}, False)
+    machine.store.settle(rows=1)
+    assert rows_in(machine.below).keys() == {JOURNAL_ROW}
+    machine.write({b"b": b"2"}, True)
+    machine.store.settle(rows=1)
+    assert rows_in(machine.below).keys() == {b"a", b"b", JOURNAL_ROW}
+    machine.write({b"c": b"3"}, False)
+    machine.store.snapshot().close()  # for which the store must have it
+    assert machine.store._journal.is_durable
 
 
 def test_a_record_whose_changes_are_none_is_refused() -> None:

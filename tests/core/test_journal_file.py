@@ -15,7 +15,7 @@ import pytest
 from holdall.errors import StorageError
 from holdall.worker import journal_file, rows
 from holdall.worker.directory import DataDirectory
-from holdall.worker.journal import JOURNAL_BYTES, RECORD_BYTES_MAX
+from holdall.worker.journal import JOURNAL_BYTES, STRAIGHT_BYTES
 from holdall.worker.journal_file import BLOCK_BYTES, DiskJournalFile, StraightJournalFile
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.opened import opened_store
@@ -52,7 +52,7 @@ def as_killed(folder: Path, copy: Path, changes: list[Any], *, mostly_synced: bo
 
 @either_way
 def test_what_only_the_journal_has_is_there_after_a_kill(folder: Path, tmp_path: Path, mostly_synced: bool) -> None:
-    changes: list[Any] = [{b"a": b"1"}, {b"a": None, b"b": b"2"}, {b"c": b"v" * RECORD_BYTES_MAX}, {b"d": b"4"}]
+    changes: list[Any] = [{b"a": b"1"}, {b"a": None, b"b": b"2"}, {b"c": b"v" * (JOURNAL_BYTES // 4)}, {b"d": b"4"}]
     with as_killed(folder, tmp_path / "copy", changes, mostly_synced=mostly_synced) as copy:
         with closing(LevelDBStore(copy / "store")) as store:
             assert (store.get(b"b"), store.get(b"d")) == (b"2", None)
@@ -74,6 +74,17 @@ def test_the_file_has_its_size_from_the_start_and_keeps_it(folder: Path, mostly_
     assert file.stat().st_size == JOURNAL_BYTES
     with closing(opened_store(folder)) as store:
         assert len(rows_in(store)) == 300 + 2
+
+
+def test_a_large_batch_is_not_written_twice_unless_the_store_had_to_be_synced_for_it(folder: Path) -> None:
+    file = folder / "journal"
+    with closing(opened_store(folder)) as store:
+        for is_in_journal in (False, True):
+            value = b"%d" % is_in_journal * STRAIGHT_BYTES
+            store.write({b"large": value}, False)
+            assert (value in file.read_bytes()) == is_in_journal
+            assert store.get(b"large") == value
+            store.write({b"small": b"v"}, False)
 
 
 def test_a_journal_that_is_missing_is_refused(folder: Path) -> None:

@@ -60,7 +60,7 @@ def leveldb() -> Iterator[Store]:
 @contextmanager
 def journaled() -> Iterator[Store]:
     """With so small a journal that it is full all the time."""
-    yield JournaledStore(MemoryStore(), Journal(DiskJournal(Random(1), 256), 256))
+    yield JournaledStore(MemoryStore(), Journal(DiskJournal(Random(1), 256), 256), mostly_synced=True)
 
 
 Opened = Callable[[], AbstractContextManager[Store]]

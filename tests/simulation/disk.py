@@ -14,6 +14,8 @@ from holdall.worker.transaction import format_store
 
 JOURNAL_BYTES = 2048
 """Of the journals here: they are full after every few writes."""
+NEW_LOG_SHARE = 0.1
+"""Of the writes of a store: how many begin another log."""
 
 
 class Killed(Exception):
@@ -155,6 +157,7 @@ class Disk(MemoryStore):
         self.clock_offset = 0.0
         """By how much the wall clock of this machine is wrong."""
         self._holder: object = None
+        self._is_mostly_synced = False
         format_store(self)
 
     def lock(self, process: object) -> bool:
@@ -170,17 +173,18 @@ class Disk(MemoryStore):
             self._holder = None
             self.files.die()
 
-    def open_store(self) -> Store:
+    def open_store(self, *, mostly_synced: bool) -> Store:
         """The store behind its journal, as a worker opens it; nothing goes wrong meanwhile."""
+        self._is_mostly_synced = mostly_synced
         failure = self.take_failure()
-        self.sync()
-        store = JournaledStore(self, Journal(self.journal, JOURNAL_BYTES))
+        self.settle_down()
+        store = JournaledStore(self, Journal(self.journal, JOURNAL_BYTES), mostly_synced=mostly_synced)
         self.failure = failure
         return store
 
-    def sync(self) -> None:
-        """Make everything written so far survive a power cut: LevelDB does so when it is opened."""
-        super().write({}, sync=True)
+    def settle_down(self) -> None:
+        """Make everything written so far survive a power cut."""
+        super().sync()
         self.journal.sync_all()
 
     def take_failure(self) -> Exception | None:
@@ -191,11 +195,20 @@ class Disk(MemoryStore):
     def write(self, changes: Changes, sync: bool) -> None:
         """As promised, unless a failure was ordered."""
         failure = self.take_failure()
+        if self.random.random() < NEW_LOG_SHARE:
+            self.begin_log()
         if failure is None:
             super().write(changes, sync)
             return
         self.interrupted_write(changes)
         raise failure
+
+    def sync(self) -> None:
+        """As promised, unless a failure was ordered."""
+        failure = self.take_failure()
+        if failure is not None:
+            raise failure
+        super().sync()
 
     def interrupted_write(self, changes: Changes) -> None:
         """All or nothing, and not synced."""
@@ -203,10 +216,19 @@ class Disk(MemoryStore):
             super().write(changes, sync=False)
 
     def power_cut(self) -> None:
-        """Lose any number of the last unsynced writes."""
-        self.crash(self.random.randint(0, len(self._unsynced)))
+        """Lose any number of the last unsynced writes of each log."""
+        self.crash(*kept_by_a_power_cut(self.random, self.unsynced, mostly_synced=self._is_mostly_synced))
         self.files.power_cut()
         self.journal.power_cut()
+
+
+def kept_by_a_power_cut(random: Random, unsynced: list[int], *, mostly_synced: bool) -> list[int]:
+    """How many of the unsynced writes in each log: any number, but in the order of the logs where syncs are rare."""
+    kept = [random.randint(0, count) for count in unsynced]
+    if kept and not mostly_synced:
+        last = random.randrange(len(kept))
+        kept = [*unsynced[:last], kept[last]]
+    return kept
 
 
 def disk_error() -> StorageError:

@@ -111,7 +111,7 @@ class Simulation:
         if self.scenario.set_up:
             self._make("set-up", [Wish(LENGTH, name, self.scenario.keys) for name in self.scenario.dicts])
             for machine in self.machines:
-                machine.disk.sync()
+                machine.disk.settle_down()
         self.clients = [ClientProcess(self, f"client {number}", plan) for number, plan in enumerate(self.scenario.clients)]
         for client in self.clients:
             client.work()

@@ -111,6 +111,13 @@ class TearsBatches(Disk):
         super(Disk, self).write(dict(rows[: self.random.randint(0, len(rows))]), sync=False)
 
 
+class SyncsOneLog(Disk):
+    """The store is synced in the log that it writes to, and in no other."""
+
+    def sync(self) -> None:
+        self.write({}, sync=True)
+
+
 class NeverLocks(Disk):
     """A worker that was stopped and replaced goes on beside its replacement."""
 
@@ -146,9 +153,10 @@ SAFEGUARDS = {
     "the touches": (Cores(worker=NeverTouches), 33),
     "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 266),
     "the order of write and answer": (Cores(worker=AnswersFirst), 5),
-    "the wait of reads for what is being written": (Cores(worker=TellsOfWhatIsBeingWritten), 21206),
+    "the wait of reads for what is being written": (Cores(worker=TellsOfWhatIsBeingWritten), 40),
     "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
     "the transaction flag": (Cores(disk=TearsBatches), 2),
+    "the syncs of all logs": (Cores(disk=SyncsOneLog), 243),
     "the lock that fences a woken worker": (Cores(disk=NeverLocks), 3),
     "the hand-over of popped blobs": (Cores(worker=LetsPoppedBlobsGo), 86),
     "the collecting of orphans": (Cores(worker=KeepsOrphans), 5),

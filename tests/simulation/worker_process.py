@@ -292,8 +292,8 @@ class WorkerProcess:
 
     def _open(self) -> None:
         simulation, machine = self._simulation, self._machine
-        machine.store = machine.disk.open_store()
         always = simulation.scenario.sync == "always"
+        machine.store = machine.disk.open_store(mostly_synced=always)
         self._worker = simulation.cores.worker(
             machine.store, machine.index, simulation.scenario.workers, sync=always, layout_id=LAYOUT, files=machine.disk.files
         )
