@@ -20,6 +20,7 @@ from holdall.client.route import Route
 from holdall.client.stream import AwaitingStream
 from holdall.errors import ConnectionError
 from holdall.protocol import Reply
+from holdall.slots import SLOT_SHIFT
 
 if TYPE_CHECKING:
     from socket import socket
@@ -225,7 +226,7 @@ class AwaitingLine(Line):
         """Have this asked before the loop waits, and `answer` told of it."""
         if not self._knows_workers:
             self._meet()
-        waiting = self._channel.send(ask, self._channel.route_of(ask.hash), monotonic(), deadline)
+        waiting = self._channel.send(ask, self._channel.route_of_slot[ask.hash >> SLOT_SHIFT], monotonic(), deadline)
         waiting.answer = answer
         if not self._outbox:
             self.loop.call_soon(self._flush)

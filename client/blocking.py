@@ -18,6 +18,7 @@ from holdall.client.route import Route
 from holdall.client.stream import Stream
 from holdall.errors import TimeoutError
 from holdall.protocol import Reply
+from holdall.slots import SLOT_SHIFT
 
 if TYPE_CHECKING:
     from socket import socket
@@ -157,11 +158,11 @@ class BlockingLine(Line):
     def _send(self, ask: Ask, deadline: float) -> Waiting:
         """Send a request to the worker that its hash names, straight if it may be reached so."""
         now = monotonic()
-        route = self._channel.route_of(ask.hash)
+        route = self._channel.route_of_slot[ask.hash >> SLOT_SHIFT]
         if not route.is_direct:
             if not self._knows_workers:
                 self._meet()
-                route = self._channel.route_of(ask.hash)
+                route = self._channel.route_of_slot[ask.hash >> SLOT_SHIFT]
             self._approach(route, now)
             self._drain(route)
         waiting = self._channel.send(ask, route, now, deadline)

@@ -21,7 +21,7 @@ from holdall.client.ask import Ask
 from holdall.client.route import Route
 from holdall.errors import ConnectionError, Error, OutcomeUnknown, ProtocolError, TimeoutError
 from holdall.protocol import Buffer, Reply, Request
-from holdall.slots import SLOT_SHIFT, SLOTS
+from holdall.slots import SLOTS
 
 RESEND_SECONDS = (0.5, 4.0)
 """How long an answer may take before its request is sent again: at first, and at most; doubled each time, with jitter."""
@@ -59,17 +59,14 @@ class Channel:
         self._random = random
         self._next = 1
         unknown = Route(RosterWorker(0, 0, SLOTS, []), b"", None, random)
-        self._route_of_slot = [unknown] * SLOTS
+        self.route_of_slot = [unknown] * SLOTS
+        """The route to the worker that owns each slot."""
 
     def meet(self, roster: Roster, address_of: Callable[[RosterWorker], str | None]) -> None:
         """Know the workers from now on, and where each may be reached straight."""
         for worker in roster.workers:
             route = Route(worker, roster.layout_id, address_of(worker), self._random)
-            self._route_of_slot[worker.first_slot : worker.end_slot] = [route] * (worker.end_slot - worker.first_slot)
-
-    def route_of(self, hash_: int) -> Route:
-        """The route to the worker that owns this hash."""
-        return self._route_of_slot[hash_ >> SLOT_SHIFT]
+            self.route_of_slot[worker.first_slot : worker.end_slot] = [route] * (worker.end_slot - worker.first_slot)
 
     def moved(self, route: Route) -> list[Waiting]:
         """The route goes another way than before: what waits for its worker, to be sent again on the new way."""

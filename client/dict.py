@@ -14,6 +14,7 @@ from holdall.client.info import DictInfo
 from holdall.client.objects import DictObjects
 from holdall.client.operators import Operators
 from holdall.client.pairs import pairs_of
+from holdall.client.serialization import key_data
 from holdall.client.signatures import GetTwin, HasKeys, PopTwin
 from holdall.client.transfer import Progress
 from holdall.client.twin import twin
@@ -194,7 +195,7 @@ class Dict(Operators[K, V]):
         >>> d.get("missing"), d.get("missing", 0)
         (None, 0)
         """
-        return operations.get(self, key, default, progress)
+        return operations.get(self, key, key_data(self.label, key), default, progress)
 
     @twin
     def put(self, key: K, value: V, *, skip_if_exists: bool = False, progress: Progress | None = None) -> Operation[bool]:

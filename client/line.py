@@ -112,7 +112,10 @@ class Line:
         received = way.read(wait=wait)
         answered: Answered = []
         for each in received:
-            answered += self._heard(route, each)
+            if route is None or route.is_direct:  # as mostly
+                answered += self._channel.receive(each.head, each.payload)
+            else:
+                answered += self._heard(route, each)
         if way.is_broken and route is not None and route.is_direct and route.way is way:
             self._lose(route)
         return answered, bool(received)

@@ -43,11 +43,8 @@ After: TypeAlias = "dict[int, bytes]"
 """Where an iteration stands: for each worker that has more, by its place in the roster, the key after which it goes on."""
 
 
-def get(handle: Handle, key: object, default: Any, progress: Progress | None = None) -> Operation[Any]:
-    return _get(handle, key, key_data(handle.label, key), default, progress)
-
-
-def _get(handle: Handle, key: object, data: bytes, default: Any, progress: Progress | None) -> Operation[Any]:
+def get(handle: Handle, key: object, data: bytes, default: Any, progress: Progress | None = None) -> Operation[Any]:
+    """The value of a key, whose encoding is `data`."""
     dict_id = handle.id or (yield from handle.hydration())
     ask = Ask(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, key=key)
     reply = yield ask

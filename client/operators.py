@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from holdall.client import operations, update
 from holdall.client.handle import Handle
 from holdall.client.pairs import pairs_of
+from holdall.client.serialization import key_data
 from holdall.client.views import stream, stream_awaiting
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Operators(Handle, MutableMapping[K, V]):
     """Brackets, `in`, `del`, `len`, iteration, `==` and `|`."""
 
     def __getitem__(self, key: K) -> V:
-        value: V = self.connected().run(operations.get(self, key, _MISSING))
+        value: V = self.connected().run(operations.get(self, key, key_data(self.label, key), _MISSING))
         if value is _MISSING:
             raise KeyError(key)
         return value

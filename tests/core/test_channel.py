@@ -42,7 +42,7 @@ def ask(opcode: int = protocol.GET, value: Buffer = b"", verb: str = "get", key:
 
 
 def send(line: Channel, count: int = 1) -> list[Waiting]:
-    return [line.send(ask(), line.route_of(0), 0.0, DEADLINE) for _ in range(count)]
+    return [line.send(ask(), line.route_of_slot[0], 0.0, DEADLINE) for _ in range(count)]
 
 
 def parsed(frames: list[Buffer]) -> Request:
@@ -80,7 +80,7 @@ def test_requests_are_numbered_from_one_and_carry_the_lowest_number_that_waits()
 @pytest.mark.parametrize("size", [0, PAYLOAD_INLINE_BYTES_MAX, PAYLOAD_INLINE_BYTES_MAX + 1])
 def test_a_request_says_what_was_asked(size: int) -> None:
     line = channel()
-    sent = parsed(line.send(ask(protocol.PUT, bytes(size)), line.route_of(0), 0.0, DEADLINE).frames)
+    sent = parsed(line.send(ask(protocol.PUT, bytes(size)), line.route_of_slot[0], 0.0, DEADLINE).frames)
     flags = protocol.SKIP_IF_EXISTS | (protocol.PAYLOAD if size > PAYLOAD_INLINE_BYTES_MAX else 0)
     assert sent == Request(protocol.PUT, flags, 5, SESSION, 1, 1, DICT, b"sk", bytes(size))
 
@@ -151,7 +151,7 @@ def resent_at(line: Channel, waiting: Waiting) -> list[float]:
 
 def test_a_request_without_answer_goes_again_marked_and_otherwise_unchanged() -> None:
     line = channel()
-    waiting = line.send(ask(protocol.PUT, b"v"), line.route_of(0), 0.0, DEADLINE)
+    waiting = line.send(ask(protocol.PUT, b"v"), line.route_of_slot[0], 0.0, DEADLINE)
     before = parsed(waiting.frames)
     assert len(resent_at(line, waiting)) > 5
     assert parsed(waiting.frames) == replace(before, flags=before.flags | protocol.RETRY)
@@ -176,7 +176,7 @@ def test_two_lines_do_not_resend_in_step() -> None:
 
 def test_a_large_value_is_given_longer() -> None:
     line, seconds = channel(), 5
-    waiting = line.send(ask(protocol.PUT, bytes(seconds * RESEND_BYTES_PER_SECOND)), line.route_of(0), 0.0, 60.0)
+    waiting = line.send(ask(protocol.PUT, bytes(seconds * RESEND_BYTES_PER_SECOND)), line.route_of_slot[0], 0.0, 60.0)
     times = resent_at(line, waiting)
     assert times[0] == RESEND_SECONDS[0] + seconds
     assert all(later - earlier >= 0.75 * times[0] for earlier, later in pairwise(times))
@@ -191,7 +191,7 @@ def test_an_answer_ends_the_resending() -> None:
 
 def test_a_request_whose_time_is_over_waits_no_longer() -> None:
     line = channel()
-    short, long = line.send(ask(), line.route_of(0), 0.0, 1.0), line.send(ask(), line.route_of(0), 0.9, 9.0)
+    short, long = line.send(ask(), line.route_of_slot[0], 0.0, 1.0), line.send(ask(), line.route_of_slot[0], 0.9, 9.0)
     assert line.overdue(1.0) == ([], [short])
     assert line.receive(*answer(1)) == []
     assert line.waiting == {2: long}
@@ -200,7 +200,7 @@ def test_a_request_whose_time_is_over_waits_no_longer() -> None:
 def test_a_retry_past_its_horizon_is_not_sent_but_refused_as_outcome_unknown() -> None:
     line = channel()
     line.receive(*answer(99))
-    waiting = line.send(ask(protocol.PUT), line.route_of(0), 0.0, 10_000.0)
+    waiting = line.send(ask(protocol.PUT), line.route_of_slot[0], 0.0, 10_000.0)
     assert line.overdue(protocol.RETRY_SECONDS_MAX - 1.0) == ([waiting], [])
     assert line.overdue(float(protocol.RETRY_SECONDS_MAX)) == ([], [waiting])
     failure = line.failure(waiting, "tcp://localhost:4255", float(protocol.RETRY_SECONDS_MAX))
@@ -210,7 +210,7 @@ def test_a_retry_past_its_horizon_is_not_sent_but_refused_as_outcome_unknown() -
 
 def test_a_service_that_was_never_heard_is_a_connection_error_that_says_what_to_do() -> None:
     line = channel()
-    waiting = line.send(ask(protocol.PUT, verb="put"), line.route_of(0), 1.0, 6.0)
+    waiting = line.send(ask(protocol.PUT, verb="put"), line.route_of_slot[0], 1.0, 6.0)
     error = line.failure(waiting, URL, 6.04)
     assert type(error) is ConnectionError
     assert isinstance(error, builtins.ConnectionError)
@@ -245,7 +245,7 @@ OUTCOMES = [
 @pytest.mark.parametrize(("opcode", "verb", "outcome"), OUTCOMES)
 def test_a_timeout_names_operation_key_dict_time_and_outcome(opcode: int, verb: str, outcome: str) -> None:
     line = channel()
-    waiting = line.send(ask(opcode, verb=verb, key=("a", 1)), line.route_of(0), 100.0, 102.5)
+    waiting = line.send(ask(opcode, verb=verb, key=("a", 1)), line.route_of_slot[0], 100.0, 102.5)
     line.receive(*answer(99))
     text = str(line.failure(waiting, URL, 102.5))
     assert text == f"cannot {verb} ('a', 1) in Dict 'kv': no answer from tcp://localhost:4255 within 2.5 s; {outcome}"
@@ -253,7 +253,7 @@ def test_a_timeout_names_operation_key_dict_time_and_outcome(opcode: int, verb: 
 
 def test_a_timeout_of_what_is_about_no_key_names_the_dict() -> None:
     line = channel()
-    waiting = line.send(Ask(protocol.CLEAR, 0, "clear", "Dict 'kv'", dict_id=DICT), line.route_of(0), 0.0, 1.0)
+    waiting = line.send(Ask(protocol.CLEAR, 0, "clear", "Dict 'kv'", dict_id=DICT), line.route_of_slot[0], 0.0, 1.0)
     line.receive(*answer(99))
     assert str(line.failure(waiting, URL, 1.0)).startswith("cannot clear Dict 'kv': no answer")
 
@@ -266,7 +266,7 @@ class Unshowable:
 @pytest.mark.parametrize(("key", "text"), [("x" * 1000, "cannot get 'xxx"), (Unshowable(), "repr raises ZeroDivisionError")])
 def test_a_key_that_shows_badly_does_not_spoil_the_error(key: object, text: str) -> None:
     line = channel()
-    message = str(line.failure(line.send(ask(key=key), line.route_of(0), 0.0, 1.0), URL, 1.0))
+    message = str(line.failure(line.send(ask(key=key), line.route_of_slot[0], 0.0, 1.0), URL, 1.0))
     assert text in message
     assert len(message) < 400
 
@@ -308,7 +308,7 @@ def test_requests_of_one_worker_travel_together_in_their_order() -> None:
 def test_a_large_value_travels_in_a_message_of_its_own() -> None:
     line = channel()
     sizes = [1, 1, PAYLOAD_INLINE_BYTES_MAX + 1]
-    first, second, large = (line.send(ask(protocol.PUT, bytes(size)), line.route_of(0), 0.0, DEADLINE) for size in sizes)
+    first, second, large = (line.send(ask(protocol.PUT, bytes(size)), line.route_of_slot[0], 0.0, DEADLINE) for size in sizes)
     messages = line.batch([first, second, large])
     assert large.frames in messages
     messages.remove(large.frames)
@@ -317,8 +317,8 @@ def test_a_large_value_travels_in_a_message_of_its_own() -> None:
 
 def test_requests_of_one_worker_leave_in_the_order_in_which_they_were_asked() -> None:
     line = channel()
-    small = line.send(ask(protocol.PUT, b"old"), line.route_of(0), 0.0, DEADLINE)
-    large = line.send(ask(protocol.PUT, bytes(PAYLOAD_INLINE_BYTES_MAX + 1)), line.route_of(0), 0.0, DEADLINE)
+    small = line.send(ask(protocol.PUT, b"old"), line.route_of_slot[0], 0.0, DEADLINE)
+    large = line.send(ask(protocol.PUT, bytes(PAYLOAD_INLINE_BYTES_MAX + 1)), line.route_of_slot[0], 0.0, DEADLINE)
     assert line.batch([small, large]) == [small.frames, large.frames]
 
 
@@ -337,7 +337,7 @@ sizes = st.sampled_from([0, 100, PAYLOAD_INLINE_BYTES_MAX, PAYLOAD_INLINE_BYTES_
 @example([PAYLOAD_INLINE_BYTES_MAX] * 30)
 def test_each_request_is_in_exactly_one_message_and_no_message_beyond_the_bounds(sizes: list[int]) -> None:
     line = channel()
-    sent = [line.send(ask(protocol.PUT, bytes(size)), line.route_of(0), 0.0, DEADLINE) for size in sizes]
+    sent = [line.send(ask(protocol.PUT, bytes(size)), line.route_of_slot[0], 0.0, DEADLINE) for size in sizes]
     carried: list[bytes] = []
     for message in line.batch(sent):
         request = parsed(message)
@@ -382,7 +382,7 @@ def test_a_bad_part_of_a_batch_reply_takes_no_other_answer_with_it() -> None:
 
 def test_a_service_of_another_version_is_named() -> None:
     line = channel()
-    waiting = line.send(ask(), line.route_of(0), 0.0, 1.0)
+    waiting = line.send(ask(), line.route_of_slot[0], 0.0, 1.0)
     reply, _payload = answer(1)
     assert line.receive(bytes([protocol.VERSION - 1]) + reply[1:], None) == []
     error = line.failure(waiting, URL, 1.0)

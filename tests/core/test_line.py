@@ -49,7 +49,7 @@ class ScriptedLine(Line):
         super().__init__(client)
 
     def ask(self) -> None:
-        route = self._channel.route_of(0)
+        route = self._channel.route_of_slot[0]
         self._transmit(route, self._channel.send(Ask(protocol.GET, 0, "get", "Dict", data=b"k"), route, 0.0, 10.0).frames)
 
     def _now(self) -> float:

@@ -13,7 +13,7 @@ from holdall.client.ask import Ask
 from holdall.client.channel import RESEND_SECONDS, Channel, Waiting
 from holdall.client.route import PROBE_SECONDS, STEADY_SECONDS, Route
 from holdall.protocol import Reply
-from holdall.slots import SLOTS, part_hash, slot_range
+from holdall.slots import SLOT_SHIFT, slot_range
 
 LAYOUT = b"the layout's id."
 WORKERS = [RosterWorker(index, *slot_range(index, 2), [f"ipc:///worker-{index}"]) for index in range(2)]
@@ -27,7 +27,7 @@ def channel() -> Channel:
 
 def send(line: Channel, worker: int, now: float = 0.0) -> Waiting:
     ask = Ask(protocol.PUT, WORKERS[worker].hash, "put", "Dict 'kv'")
-    return line.send(ask, line.route_of(ask.hash), now, 30.0)
+    return line.send(ask, line.route_of_slot[ask.hash >> SLOT_SHIFT], now, 30.0)
 
 
 def identity(route: Route, layout_id: bytes = LAYOUT, index: int = 0, now: float = 0.0, number: int | None = None) -> bytes:
@@ -45,16 +45,16 @@ def direct(route: Route, now: float = 0.0, index: int = 0) -> Route:
 def test_the_slots_of_each_worker_have_its_route() -> None:
     line = channel()
     for worker in WORKERS:
-        routes = {line.route_of(part_hash(slot, SLOTS)) for slot in range(worker.first_slot, worker.end_slot)}
+        routes = {line.route_of_slot[slot] for slot in range(worker.first_slot, worker.end_slot)}
         assert [route.address for route in routes] == worker.addresses
 
 
 def test_before_the_workers_are_known_nothing_is_probed() -> None:
-    assert Channel(b"s" * 16, Random(0)).route_of(0).address is None
+    assert Channel(b"s" * 16, Random(0)).route_of_slot[0].address is None
 
 
 def test_a_route_is_direct_once_its_worker_has_answered_the_probe() -> None:
-    route = channel().route_of(0)
+    route = channel().route_of_slot[0]
     assert not route.is_direct
     assert direct(route).is_direct
 
@@ -71,14 +71,14 @@ def test_a_route_is_direct_once_its_worker_has_answered_the_probe() -> None:
     ids=["another layout", "another worker", "an earlier probe's number", "cut short", "nothing"],
 )
 def test_nothing_else_makes_it_direct(wrong: object) -> None:
-    route = channel().route_of(0)
+    route = channel().route_of_slot[0]
     assert callable(wrong)
     assert not route.is_proved_by(wrong(route), 0.0)
     assert not route.is_direct
 
 
 def test_a_worker_that_does_not_answer_is_probed_ever_less_often() -> None:
-    route = channel().route_of(0)
+    route = channel().route_of_slot[0]
     times = [route.probe_at]
     for _ in range(20):
         route.probe(times[-1])
@@ -90,7 +90,7 @@ def test_a_worker_that_does_not_answer_is_probed_ever_less_often() -> None:
 
 @pytest.mark.parametrize("steady", [False, True])
 def test_a_route_that_was_steady_is_probed_soon_after_it_was_lost(steady: bool) -> None:
-    route = channel().route_of(0)
+    route = channel().route_of_slot[0]
     for _ in range(20):
         route.probe(0.0)
     direct(route)
@@ -102,7 +102,7 @@ def test_a_route_that_was_steady_is_probed_soon_after_it_was_lost(steady: bool) 
 
 def test_an_overdue_answer_gives_the_way_up_and_all_that_waits_for_this_worker_goes_again_in_order() -> None:
     line = channel()
-    route = direct(line.route_of(0))
+    route = direct(line.route_of_slot[0])
     old, elsewhere, young = send(line, 0), send(line, 1, RESEND_SECONDS[0]), send(line, 0, RESEND_SECONDS[0])
     again, failed = line.overdue(RESEND_SECONDS[0] * 1.5)
     assert (again, failed) == ([old, young], [])
@@ -120,5 +120,5 @@ def test_an_overdue_answer_of_the_broker_sends_nothing_else_again() -> None:
 def test_when_a_route_becomes_direct_what_waits_for_its_worker_goes_there_too_in_order() -> None:
     line = channel()
     first, _elsewhere, second = send(line, 0), send(line, 1), send(line, 0)
-    assert line.moved(direct(line.route_of(0))) == [first, second]
+    assert line.moved(direct(line.route_of_slot[0])) == [first, second]
     assert [protocol.parse_request(bytes(waiting.frames[0])).sequence for waiting in (first, second)] == [1, 3]

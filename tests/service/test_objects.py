@@ -278,7 +278,7 @@ def test_calls_that_wait_when_their_client_is_closed_get_a_connection_error(d: D
 
 
 def test_operations_are_generators_that_name_what_they_ask(d: Dict[Any, Any]) -> None:
-    ask = next(operations.get(d, "key", None))
+    ask = next(operations.get(d, "key", b"skey", None))
     assert str(ask) == f"get 'key' in Dict '{d.name}'"
 
 

@@ -18,6 +18,7 @@ from holdall.client.line import BROKER_SECONDS
 from holdall.client.route import Route
 from holdall.errors import Error
 from holdall.protocol import Reply, has_payload_frame
+from holdall.slots import SLOT_SHIFT
 from holdall.stream import Received
 from tests.simulation.network import Frames, Socket
 from tests.simulation.way import Way
@@ -178,7 +179,7 @@ class Line(holdall.client.line.Line):
 
     def _send(self, run: Run, ask: Ask) -> Waiting:
         clock = self._simulation.clock
-        route = self._channel.route_of(ask.hash)
+        route = self._channel.route_of_slot[ask.hash >> SLOT_SHIFT]
         if not self._awaits:
             self._try_straight(route)
         waiting = self._channel.send(ask, route, clock.now, run.deadline)

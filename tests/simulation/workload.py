@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from holdall.client import many, operations, update
 from holdall.client.ask import Operation
 from holdall.client.dict import Dict
+from holdall.client.serialization import key_data
 from tests.simulation.history import ADD_MANY, CLEAR, GET_MANY, LENGTH, PAGE, POP_ANY, POP_MANY, PUT_MANY, SET_DEFAULT
 from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, PUT, REMOVE
 from tests.simulation.scenario import Scenario
@@ -66,7 +67,7 @@ class Wish(NamedTuple):
         if self.kind == SET_DEFAULT:
             return operations.set_default(handle, key, self.values[0])
         if self.kind == GET:
-            return operations.get(handle, key, ABSENT)
+            return operations.get(handle, key, key_data(handle.label, key), ABSENT)
         if self.kind == POP:
             return operations.pop(handle, key, ABSENT)
         if self.kind == REMOVE:
