@@ -114,22 +114,17 @@ class Worker:
         answers: list[Answer] = []
         left: list[Message] = []
         for message in messages:
-            if not waiting:
-                frames = self._fresh(message.head, message.payload)
-                if frames is not None:
-                    answers.append(Answer(message.origin, message.route, frames))
-                    self.handled += 1
-                    continue
-            heads = batch_heads(message)
-            reads = message.head[1:2] in _READS if heads is None else {head[1:2] for head in heads} <= _READS
-            if reads and not (waiting and (message.origin, message.route) in waiting):
-                try:
-                    answers += self._answers(message, heads)
-                    continue
-                except Unwritten:
-                    pass
-            left.append(message)
-            waiting.add((message.origin, message.route))
+            if not waiting and (frames := self._fresh(message.head, message.payload)) is not None:  # as mostly
+                answers.append(Answer(message.origin, message.route, frames))
+                self.handled += 1
+                continue
+            asker = (message.origin, message.route)
+            found = None if asker in waiting else self._read(message)
+            if found is None:
+                left.append(message)
+                waiting.add(asker)
+            else:
+                answers += found
         transaction.only_reads = False
         return answers, left
 
@@ -258,6 +253,16 @@ class Worker:
     def flush(self) -> None:
         """Make everything answered so far survive a power cut."""
         self._transaction.flush()
+
+    def _read(self, message: Message) -> list[Answer] | None:
+        """The answers to a message, if it only reads, and nothing that is being written."""
+        heads = batch_heads(message)
+        if not (message.head[1:2] in _READS if heads is None else {head[1:2] for head in heads} <= _READS):
+            return None
+        try:
+            return self._answers(message, heads)
+        except Unwritten:
+            return None
 
     def _answers(self, message: Message, heads: list[bytes] | None) -> list[Answer]:
         """The answers to a message: to a batch with these heads, or else to a request."""
