@@ -360,8 +360,6 @@ def _store_plainly(transaction: Transaction, held: OpenDict, update: Update) -> 
         return False
     prefix = held.prefix
     found = [prefix + key for key in keys]
-    if len(set(found)) < len(found):
-        return False
     missing = 0
     if None in map(transaction.fresh.get, found):
         old = transaction.get_all(found)
@@ -369,11 +367,14 @@ def _store_plainly(transaction: Transaction, held: OpenDict, update: Update) -> 
         if others:
             return False
         missing = old.count(None)
+    packed = pack_plain_records(transaction.clock_ms, transaction.next_version(), values)
+    records = dict(zip(found, packed, strict=True))
+    if len(records) < len(found):  # of two for one key the last counts, and but one adds to the length
+        return False
     if missing:
         held.row.length += missing
         transaction.dicts.changed(held.dict_id)
-    records = pack_plain_records(transaction.clock_ms, transaction.next_version(), values)
-    transaction.put_records(dict(zip(found, records, strict=True)), fresh=_is_fresh(transaction, held, transaction.clock_ms))
+    transaction.put_records(records, fresh=_is_fresh(transaction, held, transaction.clock_ms))
     return True
 
 
