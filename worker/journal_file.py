@@ -31,8 +31,8 @@ class DiskJournalFile:
             missing = JOURNAL_BYTES - os.fstat(self._descriptor).st_size
             if missing > 0:
                 self._write(JOURNAL_BYTES - missing, bytes(missing))
-                self._sync()
-                sync_folder(path.parent)
+            self._sync()  # now too, if somebody was killed before it
+            sync_folder(path.parent)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -90,8 +90,8 @@ class StraightJournalFile(DiskJournalFile):
     """
 
     def __init__(self, path: Path) -> None:
-        if sys.platform != "linux":
-            raise OSError("only Linux writes a file this way")
+        if sys.platform != "linux" or not hasattr(os, "RWF_DSYNC"):
+            raise OSError("only Linux writes a file this way, and only where Python was built with it")
         super().__init__(path)
         self._image = mmap.mmap(-1, JOURNAL_BYTES)  # which begins with a block of memory
         self._view = memoryview(self._image)

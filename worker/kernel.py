@@ -132,8 +132,9 @@ class KernelSync:
 
     def take(self) -> tuple[list[Any], int]:
         """See whether it has ended. There are no messages here."""
-        if self._result is None:
-            self._result = self._kernel.result()
+        result = self._kernel.result()
+        if result is not None:
+            self._result = result
         return [], 0
 
     @property

@@ -28,7 +28,7 @@ from holdall.protocol import Reply, Request
 from holdall.worker.refused import Refused
 from holdall.worker.rows import BLOB_PREFIX, LAST_ROW, unpack_blob
 from holdall.worker.store import Snapshot, Store
-from holdall.worker.transaction import Transaction
+from holdall.worker.transaction import CommitFailed, Transaction
 
 if TYPE_CHECKING:
     from holdall.worker.message import Message
@@ -91,10 +91,13 @@ class Snapshots:
         yield from self._free()
 
     def look(self, elapsed: float) -> None:
-        """Take the snapshots that were asked for, before anything else is written; end what is due."""
+        """Take the snapshots that were asked for, before anything else is written; end what is due. Raises CommitFailed."""
         for snapshot_id, held in list(self.held.items()):
             if held.rows is None:
-                held.rows = self._store.snapshot()
+                try:
+                    held.rows = self._store.snapshot()
+                except StorageError as error:
+                    raise CommitFailed(str(error)) from error
             if held.hold_until is not None and held.hold_until < elapsed:
                 held.hold_until = None
             if held.used_at + SNAPSHOT_SECONDS < elapsed and not self._waiting:

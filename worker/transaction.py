@@ -224,7 +224,11 @@ class Transaction:
         if self._changes or self.dicts:
             self.commit()
         self.settle(rows=1)
-        for row, value in self._store.scan(start):
+        try:
+            found = self._store.scan(start)
+        except StorageError as error:  # of a journal that has to be synced first; those of reading come later
+            raise CommitFailed(str(error)) from error
+        for row, value in found:
             if not row.startswith(prefix):
                 return
             yield row, value
