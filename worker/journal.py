@@ -38,7 +38,7 @@ from holdall.worker.store import Changes, SyncedFile, Syncing
 
 JOURNAL_BYTES = 4 * 1024 * 1024
 """Of small writes about 12,000; then the store is synced, which takes milliseconds. A record has at most a quarter of it."""
-STRAIGHT_BYTES = 64 * 1024
+PASS_BY_BYTES = 64 * 1024
 """What is larger goes straight to the store, unless that would have to be synced first: to write it twice takes longer."""
 
 _CRC = Struct("<I")
@@ -148,7 +148,7 @@ class Journal:
         """
         body = _encode(changes)
         size, at = _HEAD_BYTES + len(body), self._at
-        if at + size > self._size or (size > STRAIGHT_BYTES and not at) or size > self._size // 4:
+        if at + size > self._size or (size > PASS_BY_BYTES and not at) or size > self._size // 4:
             return False
         self._number += 1
         self._at = at + size

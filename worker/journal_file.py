@@ -81,7 +81,7 @@ class DiskJournalFile:
         return StorageError(f"{self.name} cannot be {what}: {error.strerror}")
 
 
-class StraightJournalFile(DiskJournalFile):
+class DirectIOJournalFile(DiskJournalFile):
     """The same, written past the page cache: what is to be synced goes to the disk in the call, or order, that syncs it.
 
     That takes three quarters of the time, and less of the processor's, where most writes are synced. The file is in memory as
@@ -98,10 +98,10 @@ class StraightJournalFile(DiskJournalFile):
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._image))
         with ExitStack() as stack:
             stack.callback(super().close)
-            self._straight = os.open(path, os.O_RDWR | os.O_DIRECT)
-            stack.callback(os.close, self._straight)
+            self._direct = os.open(path, os.O_RDWR | os.O_DIRECT)
+            stack.callback(os.close, self._direct)
             self._view[:BLOCK_BYTES] = os.pread(self._descriptor, BLOCK_BYTES, 0)
-            os.pwritev(self._straight, [self._view[:BLOCK_BYTES]], 0, os.RWF_DSYNC)  # as it is: only to see that it works
+            os.pwritev(self._direct, [self._view[:BLOCK_BYTES]], 0, os.RWF_DSYNC)  # as it is: only to see that it works
             stack.pop_all()
 
     def write(self, at: int, data: bytes) -> None:
@@ -116,26 +116,26 @@ class StraightJournalFile(DiskJournalFile):
 
     def order(self, start: int, end: int) -> Order | None:
         first, last = _blocks(start, end)
-        return Order(WRITE, self._straight, DURABLE, self._address + first, last - first, first)
+        return Order(WRITE, self._direct, DURABLE, self._address + first, last - first, first)
 
     def close(self) -> None:
-        os.close(self._straight)
+        os.close(self._direct)
         super().close()
 
     def _put(self, start: int, end: int, flags: int) -> None:
         first, last = _blocks(start, end)
         try:
-            written = os.pwritev(self._straight, [self._view[first:last]], first, flags)
+            written = os.pwritev(self._direct, [self._view[first:last]], first, flags)
         except OSError as error:
             raise self._translated("written", error) from None
         self._refuse_unless_all(written, last - first)
 
 
-def journal_file(path: Path, *, mostly_synced: bool) -> DiskJournalFile:
+def opened_journal(path: Path, *, mostly_synced: bool) -> DiskJournalFile:
     """The one that suits. Raises StorageError if there is no room for it."""
     if mostly_synced:
         with suppress(OSError):
-            return StraightJournalFile(path)
+            return DirectIOJournalFile(path)
     return DiskJournalFile(path)
 
 

@@ -53,12 +53,12 @@ class JournaledStore:
 
     def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
         if (sync and self._is_store_unsynced) or not self._journal.add(changes, sync):
-            return partial(self._write_directly, changes, sync or self._is_mostly_synced)
+            return partial(self._pass_by, changes, sync or self._is_mostly_synced)
         self._unapplied.update(changes)
         return self._journal.syncing() if sync else _nothing
 
     def sync(self) -> None:
-        self._write_directly({}, sync=True)
+        self._pass_by({}, sync=True)
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         self._apply()
@@ -88,7 +88,7 @@ class JournaledStore:
         self._store.sync()
         self._store.write({**missing, JOURNAL_ROW: self._journal.begin_epoch(position).pack()}, sync=True)
 
-    def _write_directly(self, changes: Changes, sync: bool) -> None:
+    def _pass_by(self, changes: Changes, sync: bool) -> None:
         """Have the store keep everything before, and only then give it this: what the journal still has is given to it again
         when it is opened, and would be newer than this.
         """

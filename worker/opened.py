@@ -7,7 +7,7 @@ from pathlib import Path
 
 from holdall.errors import StorageError
 from holdall.worker.journal import JOURNAL_BYTES, Journal
-from holdall.worker.journal_file import journal_file
+from holdall.worker.journal_file import opened_journal
 from holdall.worker.journaled import JournaledStore
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.rows import JOURNAL_ROW
@@ -29,7 +29,7 @@ def opened_store(folder: Path, *, mostly_synced: bool = False) -> Store:
         file = folder / "journal"
         if store.get(JOURNAL_ROW) is not None:
             _refuse_unless_whole(file)
-        opened = journal_file(file, mostly_synced=mostly_synced)
+        opened = opened_journal(file, mostly_synced=mostly_synced)
         stack.callback(opened.close)
         journaled = JournaledStore(store, Journal(opened), mostly_synced=mostly_synced)
         stack.pop_all()

@@ -28,7 +28,7 @@ from holdall.protocol import Reply, Request
 from holdall.worker.refused import Refused
 from holdall.worker.rows import BLOB_PREFIX, LAST_ROW, unpack_blob
 from holdall.worker.store import Snapshot, Store
-from holdall.worker.transaction import CommitFailed, Transaction
+from holdall.worker.transaction import Transaction, attempted
 
 if TYPE_CHECKING:
     from holdall.worker.message import Message
@@ -94,10 +94,7 @@ class Snapshots:
         """Take the snapshots that were asked for, before anything else is written; end what is due. Raises CommitFailed."""
         for snapshot_id, held in list(self.held.items()):
             if held.rows is None:
-                try:
-                    held.rows = self._store.snapshot()
-                except StorageError as error:
-                    raise CommitFailed(str(error)) from error
+                held.rows = attempted(self._store.snapshot)
             if held.hold_until is not None and held.hold_until < elapsed:
                 held.hold_until = None
             if held.used_at + SNAPSHOT_SECONDS < elapsed and not self._waiting:

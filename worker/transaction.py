@@ -17,6 +17,7 @@ import logging
 import struct
 from collections.abc import Callable, Iterator
 from struct import Struct
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -42,9 +43,20 @@ TOUCHES_KEPT_MAX = 100_000
 
 log = logging.getLogger("holdall.worker")
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class CommitFailed(Exception):
     """A batch could not be written. Memory and store may differ now: only a new Transaction may go on."""
+
+
+def attempted(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """What this call, which has the store write, returns. Raises CommitFailed."""
+    try:
+        return call(*args, **kwargs)
+    except StorageError as error:
+        raise CommitFailed(str(error)) from error
 
 
 class Commit(msgspec.Struct):
@@ -54,10 +66,7 @@ class Commit(msgspec.Struct):
 
     def __call__(self) -> None:
         """Do it. Raises CommitFailed."""
-        try:
-            self.left()
-        except StorageError as error:
-            raise CommitFailed(str(error)) from error
+        attempted(self.left)
 
 
 class Unwritten(Exception):
@@ -224,11 +233,7 @@ class Transaction:
         if self._changes or self.dicts:
             self.commit()
         self.settle(rows=1)
-        try:
-            found = self._store.scan(start)
-        except StorageError as error:  # of a journal that has to be synced first; those of reading come later
-            raise CommitFailed(str(error)) from error
-        for row, value in found:
+        for row, value in attempted(self._store.scan, start):  # which may have to write first; errors of reading come later
             if not row.startswith(prefix):
                 return
             yield row, value
@@ -275,17 +280,11 @@ class Transaction:
 
     def sync_store(self) -> None:
         """Have the store itself keep what was written, without its journal. Raises CommitFailed."""
-        try:
-            self._store.sync()
-        except StorageError as error:
-            raise CommitFailed(str(error)) from error
+        attempted(self._store.sync)
 
     def settle(self, rows: int) -> None:
         """Have the store do what it has put off, if that is so many rows. Raises CommitFailed."""
-        try:
-            self._store.settle(rows)
-        except StorageError as error:
-            raise CommitFailed(str(error)) from error
+        attempted(self._store.settle, rows)
 
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
@@ -302,10 +301,7 @@ class Transaction:
             return None
         changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.now or self._wall_at_commit)
         self._in_flight, self._in_flight_synced, self._in_flight_clock_ms = changes, sync, self.clock_ms
-        try:
-            return Commit(self._store.prepare(changes, sync))
-        except StorageError as error:
-            raise CommitFailed(str(error)) from error
+        return Commit(attempted(self._store.prepare, changes, sync))
 
     def _not_fresh(self, row: bytes) -> None:
         self.fresh.pop(row, None)

@@ -290,37 +290,6 @@ def test_what_reads_the_store_itself_and_finds_that_it_cannot_be_written_has_it_
     assert ask(5, protocol.GET, b"sk").payload == b"v"
 
 
-class Unsyncable(DiskJournal):
-    """A journal whose syncs can be made to fail."""
-
-    fails = False
-
-    def sync(self, start: int, end: int) -> None:
-        if self.fails:
-            raise StorageError("no sync")
-        super().sync(start, end)
-
-
-@pytest.mark.parametrize("reads", ["a scan", "a snapshot"])
-def test_who_reads_the_store_and_finds_that_its_journal_cannot_be_synced_has_it_opened_anew(reads: str) -> None:
-    file, below = Unsyncable(Random(1), SIZE), MemoryStore()
-    store = JournaledStore(below, Journal(file, SIZE), mostly_synced=True)
-    format_store(store)
-    worker = Worker(store, 0, 1, sync=True)
-    worker.flush()
-    store.write({b"T" + b"t" * 21: b"12345678"}, False)  # as a touch, for which nobody waits
-    read: dict[str, Callable[[], object]] = {
-        "a scan": lambda: list(worker._transaction.scan(b"E", b"E")),
-        "a snapshot": lambda: worker.sweep(1_001.0),
-    }
-    if reads == "a snapshot":
-        request = Request(protocol.SNAPSHOT, 0, part_hash(0, SLOTS), b"s" * 16, 1, 1, b"d" * 16, b"a snapshot's id.", b"")
-        worker._snapshots.handlers[protocol.SNAPSHOT](worker._transaction, request)
-    file.fails = True
-    with pytest.raises(CommitFailed, match="no sync"):
-        read[reads]()
-
-
 @pytest.mark.parametrize("openings", [1, 2])
 def test_a_store_that_has_lost_what_was_written_since_it_was_opened_is_refused(openings: int) -> None:
     machine = Machine(Random(1))

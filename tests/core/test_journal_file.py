@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,8 +16,8 @@ import pytest
 from holdall.errors import StorageError
 from holdall.worker import journal_file, rows
 from holdall.worker.directory import DataDirectory
-from holdall.worker.journal import JOURNAL_BYTES, STRAIGHT_BYTES
-from holdall.worker.journal_file import BLOCK_BYTES, DiskJournalFile, StraightJournalFile
+from holdall.worker.journal import JOURNAL_BYTES, PASS_BY_BYTES
+from holdall.worker.journal_file import BLOCK_BYTES, DirectIOJournalFile, DiskJournalFile, opened_journal
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.opened import opened_store
 from holdall.worker.rows import JOURNAL_ROW
@@ -80,7 +81,7 @@ def test_a_large_batch_is_not_written_twice_unless_the_store_had_to_be_synced_fo
     file = folder / "journal"
     with closing(opened_store(folder)) as store:
         for is_in_journal in (False, True):
-            value = b"%d" % is_in_journal * STRAIGHT_BYTES
+            value = b"%d" % is_in_journal * PASS_BY_BYTES
             store.write({b"large": value}, False)
             assert (value in file.read_bytes()) == is_in_journal
             assert store.get(b"large") == value
@@ -109,6 +110,17 @@ def test_a_journal_whose_making_was_interrupted_is_completed(folder: Path) -> No
         store.write({JOURNAL_ROW: None}, True)
     opened_store(folder).close()
     assert file.stat().st_size == JOURNAL_BYTES
+
+
+def test_a_journal_whose_maker_was_killed_before_it_was_synced_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "journal").write_bytes(bytes(JOURNAL_BYTES))
+    synced: list[object] = []
+    monkeypatch.setattr(journal_file, "sync", synced.append)
+    monkeypatch.setattr(journal_file, "sync_folder", synced.append)
+    with closing(DiskJournalFile(tmp_path / "journal")) as file:
+        assert synced == [file._descriptor, tmp_path]
 
 
 def test_a_journal_that_cannot_be_used_is_a_storage_error_that_names_it(tmp_path: Path) -> None:
@@ -147,18 +159,8 @@ def test_a_store_of_a_later_format_is_refused_and_left_as_it_is(folder: Path) ->
 # Past the page cache
 
 
-@pytest.fixture
-def straight(tmp_path: Path) -> Iterator[StraightJournalFile]:
-    try:
-        file = StraightJournalFile(tmp_path / "journal")
-    except OSError as error:
-        pytest.skip(f"this file system cannot be written so: {error}")
-    yield file
-    file.close()
-
-
 def test_what_is_written_and_staged_is_there_once_it_is_synced_and_nothing_else_is_changed(
-    straight: StraightJournalFile,
+    direct: DirectIOJournalFile,
 ) -> None:
     expected = bytearray(JOURNAL_BYTES)
 
@@ -171,37 +173,43 @@ def test_what_is_written_and_staged_is_there_once_it_is_synced_and_nothing_else_
         data = bytes([number + 1]) * size
         at, before = place(at, data), at
         if number % 3:
-            straight.stage(before, data)
-            straight.sync(start, at)
+            direct.stage(before, data)
+            direct.sync(start, at)
             start = at
         else:
-            straight.write(before, data)
-        assert straight.read() == expected
-    straight.stage(0, b"once more from the start")
-    straight.sync(0, place(0, b"once more from the start"))
-    assert straight.read() == expected
+            direct.write(before, data)
+        assert direct.read() == expected
+    direct.stage(0, b"once more from the start")
+    direct.sync(0, place(0, b"once more from the start"))
+    assert direct.read() == expected
 
 
+@pytest.mark.usefixtures("direct")
 def test_what_was_before_is_kept_in_the_first_block_until_something_else_is_there(tmp_path: Path) -> None:
     file = tmp_path / "journal"
     file.write_bytes(b"a record of before" + bytes(JOURNAL_BYTES))
-    with closing(StraightJournalFile(file)) as straight:
-        assert straight.read()[:18] == b"a record of before"
-        straight.stage(0, b"A")
-        assert straight.read()[:18] == b"a record of before"
-        straight.sync(0, 1)
-        assert straight.read()[:18] == b"A record of before"
-        straight.stage(BLOCK_BYTES, b"B")
-        straight.sync(BLOCK_BYTES, BLOCK_BYTES + 1)
-        assert straight.read()[: BLOCK_BYTES + 1] == b"A record of before" + bytes(BLOCK_BYTES - 18) + b"B"
+    with closing(DirectIOJournalFile(file)) as direct:
+        assert direct.read()[:18] == b"a record of before"
+        direct.stage(0, b"A")
+        assert direct.read()[:18] == b"a record of before"
+        direct.sync(0, 1)
+        assert direct.read()[:18] == b"A record of before"
+        direct.stage(BLOCK_BYTES, b"B")
+        direct.sync(BLOCK_BYTES, BLOCK_BYTES + 1)
+        assert direct.read()[: BLOCK_BYTES + 1] == b"A record of before" + bytes(BLOCK_BYTES - 18) + b"B"
 
 
-def test_a_file_system_that_cannot_be_written_so_is_written_through_the_page_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have nothing to fall back from")
+@pytest.mark.parametrize("lacks", ["the file system", "Python"])
+def test_where_a_file_cannot_be_written_so_it_is_written_through_the_page_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: str
 ) -> None:
-    monkeypatch.setattr(os, "O_DIRECT", os.O_DIRECTORY)  # which no file is opened with
+    if lacks == "Python":
+        monkeypatch.delattr(os, "RWF_DSYNC", raising=False)
+    else:
+        monkeypatch.setattr(os, "O_DIRECT", os.O_DIRECTORY)  # which no file is opened with
     before = os.listdir("/proc/self/fd")
-    with closing(journal_file.journal_file(tmp_path / "journal", mostly_synced=True)) as file:
+    with closing(opened_journal(tmp_path / "journal", mostly_synced=True)) as file:
         assert type(file) is DiskJournalFile
         file.stage(0, b"v")
         file.sync(0, 1)
@@ -209,11 +217,11 @@ def test_a_file_system_that_cannot_be_written_so_is_written_through_the_page_cac
     assert os.listdir("/proc/self/fd") == before
 
 
-def test_a_disk_that_cannot_be_written_is_a_storage_error(straight: StraightJournalFile) -> None:
+def test_a_disk_that_cannot_be_written_is_a_storage_error(direct: DirectIOJournalFile) -> None:
     full = os.open("/dev/full", os.O_RDWR)
-    os.dup2(full, straight._straight)
+    os.dup2(full, direct._direct)
     os.close(full)
     with pytest.raises(StorageError, match=r"the journal .* cannot be written: No space left on device"):
-        straight.write(0, b"v")
+        direct.write(0, b"v")
     with pytest.raises(StorageError, match=r"the journal .* cannot be written: Operation not supported"):
-        straight.sync(0, 1)
+        direct.sync(0, 1)

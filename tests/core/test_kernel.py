@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from holdall.worker.journal_file import BLOCK_BYTES, DiskJournalFile, StraightJournalFile, journal_file
+from holdall.worker.journal_file import BLOCK_BYTES, DirectIOJournalFile, DiskJournalFile, opened_journal
 from holdall.worker.kernel import KernelSync, Order, kernel_sync
 from holdall.worker.store import Syncing
 from holdall.worker.transaction import Commit, CommitFailed
@@ -26,16 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems h
 
 @pytest.fixture(params=[False, True], ids=["through the page cache", "past it"])
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DiskJournalFile]:
-    file = journal_file(tmp_path / "journal", mostly_synced=request.param)
-    yield file
-    file.close()
-
-
-@pytest.fixture
-def straight(tmp_path: Path) -> Iterator[StraightJournalFile]:
-    file = journal_file(tmp_path / "journal", mostly_synced=True)
-    if not isinstance(file, StraightJournalFile):
-        pytest.skip("this file system cannot be written past the page cache")
+    file = opened_journal(tmp_path / "journal", mostly_synced=request.param)
     yield file
     file.close()
 
@@ -82,6 +73,16 @@ def test_a_sync_is_over_when_its_descriptor_says_so_and_only_then_counts(kernel:
         kernel.end()
         assert ended == list(range(number + 1))
     assert file.read()[:21] == b"ABCDEFGHIJKLMNOPQRST\0"
+    assert select.select([kernel.descriptor], [], [], 0) == ([], [], [])
+
+
+def test_a_signal_that_comes_late_does_not_wake_the_loop_for_ever(kernel: KernelSync, file: DiskJournalFile) -> None:
+    file.stage(0, b"v")
+    assert kernel.begin(Syncing(file, 0, 1, lambda: None))
+    kernel.end()
+    os.eventfd_write(kernel.descriptor, 1)
+    kernel.take()
+    assert kernel.has_ended
     assert select.select([kernel.descriptor], [], [], 0) == ([], [], [])
 
 
@@ -137,17 +138,17 @@ def test_a_sync_that_failed_is_an_error(result: int, why: str, file: DiskJournal
     assert not writer.is_busy
 
 
-def test_an_error_that_the_kernel_tells_later_is_one(kernel: KernelSync, straight: StraightJournalFile) -> None:
-    straight.stage(0, b"v")
+def test_an_error_that_the_kernel_tells_later_is_one(kernel: KernelSync, direct: DirectIOJournalFile) -> None:
+    direct.stage(0, b"v")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
-        assert kernel.begin(Syncing(straight, 0, 1, never))
+        assert kernel.begin(Syncing(direct, 0, 1, never))
         with pytest.raises(CommitFailed, match=r"the journal .* cannot be synced: File too large"):
             kernel.end()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert straight.read()[:1] == b"\0"
+    assert direct.read()[:1] == b"\0"
 
 
 def none_of_it(*_arguments: object) -> int:
