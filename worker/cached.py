@@ -69,8 +69,8 @@ class CachedStore:
     def snapshot(self) -> Snapshot:
         return self._store.snapshot()
 
-    def settle(self, rows: int = SETTLE_ROWS) -> None:
-        self._store.settle(rows)
+    def settle(self, rows: int = SETTLE_ROWS) -> Callable[[], None] | None:
+        return self._store.settle(rows)
 
     def compact(self, first: bytes, last: bytes) -> bool:
         return self._store.compact(first, last)

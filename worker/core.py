@@ -139,7 +139,6 @@ class Worker:
         """Decide these requests. Returns what is left to do until they are written; `end` is to follow. Raises CommitFailed."""
         self._transaction.advance(now)
         if self._snapshots.held:
-            self.settle(rows=1)
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         for message in messages:
             self._asker = message
@@ -184,7 +183,6 @@ class Worker:
         transaction = self._transaction
         transaction.advance(now)
         if self._snapshots.held:
-            self.settle(rows=1)
             self._snapshots.look(transaction.elapsed)
             if self._snapshots.holds or self.resumes:
                 return self.resumes
@@ -237,9 +235,11 @@ class Worker:
         """Whether a flush is needed soon, whatever the sync mode: files of blobs cannot be removed before it."""
         return self._transaction.blobs.needs_flush
 
-    def settle(self, rows: int = SETTLE_ROWS) -> None:
-        """Have the store do what it has put off, if that is so many rows: nobody waits for it. Raises CommitFailed."""
-        self._transaction.settle(rows)
+    def settle(self, rows: int = SETTLE_ROWS) -> Commit | None:
+        """What the store has put off, if that is so many rows: nobody waits for it, and it is to be called on any thread. None
+        if there is less, or it cannot be done now.
+        """
+        return self._transaction.settle(rows)
 
     def sync_store(self) -> None:
         """Have the store keep everything without its journal, and survive a power cut. Raises CommitFailed."""

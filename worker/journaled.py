@@ -1,15 +1,15 @@
 """A store behind a journal: what is written is in the journal at once, and in the store a little later.
 
 LevelDB takes 1 µs for each row of a batch, and a system call for its log, and with a sync its file system's journal besides.
-Nobody need wait for that: rows that the store does not have yet are here, in a table, and are given to it some at a time,
-when those who waited for them have their answers. What was written several times meanwhile, as the version counter and the
-sessions are with each tick, it gets once.
+Nobody need wait for that: rows that the store does not have yet are here, in a table, and a thread gives them to it when they
+are many. What was written several times meanwhile, as the version counter and the sessions are with each tick, it gets once.
 
 Large batches, and those that come when the journal is full, go to the store directly, once it has the others and keeps them.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -36,15 +36,20 @@ class JournaledStore:
         self._journal = journal
         self._is_mostly_synced = mostly_synced
         self._unapplied: dict[bytes, bytes | None] = {}
+        self._settling: _Settling | None = None
+        """Of the rows before those."""
         self._is_store_unsynced = False
         self._recover()
 
     def get(self, row: bytes) -> bytes | None:
         data: bytes | None = self._unapplied.get(row, _UNKNOWN)
+        if data is _UNKNOWN and (settling := self._settling) is not None:
+            data = settling.changes.get(row, _UNKNOWN)
         return self._store.get(row) if data is _UNKNOWN else data
 
     def get_all(self, rows: list[bytes]) -> list[bytes | None]:
-        if self._unapplied.keys().isdisjoint(rows):
+        settling = self._settling
+        if self._unapplied.keys().isdisjoint(rows) and (settling is None or settling.changes.keys().isdisjoint(rows)):
             return self._store.get_all(rows)
         return [self.get(row) for row in rows]
 
@@ -71,11 +76,19 @@ class JournaledStore:
     def compact(self, first: bytes, last: bytes) -> bool:
         return self._store.compact(first, last)
 
-    def settle(self, rows: int = SETTLE_ROWS) -> None:
-        if len(self._unapplied) >= rows and (self._journal.is_durable or not self._is_mostly_synced):
-            self._apply()
+    def settle(self, rows: int = SETTLE_ROWS) -> Callable[[], None] | None:
+        if self._settling is not None and self._settling.is_over:
+            self._settling = None
+        if len(self._unapplied) < rows or self._settling is not None:
+            return None
+        if self._is_mostly_synced and not self._journal.is_durable:
+            return None
+        self._settling, self._unapplied = self._given(), {}
+        return self._settling
 
     def close(self) -> None:
+        if self._settling is not None:
+            self._settling.leave()
         self._journal.close()
         self._store.close()
 
@@ -93,20 +106,48 @@ class JournaledStore:
         when it is opened, and would be newer than this.
         """
         if not self._journal.is_empty or (sync and self._is_store_unsynced):
-            self._give()
+            self._apply()
             self._store.sync()
         self._store.write({**changes, JOURNAL_ROW: self._journal.pass_by(synced=sync).pack()}, sync)
         self._is_store_unsynced = not sync
 
     def _apply(self) -> None:
+        """Give the store all that it lacks; whoever reads meanwhile, on another thread, finds the newest of each row."""
+        if self._settling is not None:
+            self._settling()
+            self._settling = None
         if self._unapplied:
-            self._give()
+            if self._is_mostly_synced and not self._journal.is_durable:
+                self._journal.syncing()()
+            self._given()()
+            self._unapplied = {}
 
-    def _give(self) -> None:
-        if self._is_mostly_synced and not self._journal.is_durable:
-            self._journal.syncing()()
-        self._store.write({**self._unapplied, JOURNAL_ROW: self._journal.position.pack()}, sync=False)
-        self._unapplied = {}
+    def _given(self) -> _Settling:
+        """What gives the store everything that is not on its way to it yet."""
+        return _Settling(self._store, {**self._unapplied, JOURNAL_ROW: self._journal.position.pack()})
+
+
+class _Settling:
+    """These changes on their way to the store: whoever calls it first gives them to it, everybody else waits for that."""
+
+    def __init__(self, store: Store, changes: dict[bytes, bytes | None]) -> None:
+        self.changes = changes
+        self.is_over = False
+        """Whether the store has them."""
+        self._store = store
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        """Give them. Raises StorageError."""
+        with self._lock:
+            if not self.is_over:
+                self._store.write(self.changes, sync=False)
+                self.is_over = True
+
+    def leave(self) -> None:
+        """The store is given up: it is given nothing from now on. The journal has it."""
+        with self._lock:
+            self.is_over = True
 
 
 def _nothing() -> None:

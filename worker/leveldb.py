@@ -102,7 +102,7 @@ class LevelDBStore:
         return _Snapshot(self._db.snapshot(), self._scan)
 
     def settle(self, rows: int = SETTLE_ROWS) -> None:
-        pass
+        return None
 
     def compact(self, first: bytes, last: bytes) -> bool:
         if self._compacting is not None and self._compacting.is_alive():

@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdall import protocol
@@ -27,6 +28,7 @@ from holdall.worker.kernel import kernel_sync
 from holdall.worker.message import Answer, Message
 from holdall.worker.relay import Relay
 from holdall.worker.space import Space
+from holdall.worker.store import SETTLE_ROWS
 from holdall.worker.transaction import CommitFailed
 from holdall.worker.writer import Writer
 
@@ -43,6 +45,8 @@ FLUSH_SECONDS = 1.0
 """How often what was written without a sync is made to survive a power cut: by `--sync interval`, and touches in any mode."""
 WAITING_MAX = 10_000
 """Messages that wait while a batch is being written; beyond it, or BYTES_PER_TICK, nothing more is read before that ends."""
+SWEPT_ROWS = 64
+"""More than so many that are put off are settled before a sweep, which reads the store itself and would wait for them."""
 SHARED_SECONDS = 1.0
 """How long after two clients asked in turns it is worth a wake-up more that one reads while the other's batch is synced."""
 
@@ -83,6 +87,7 @@ class Loop:
         if kernel is not None:
             self._watch.add(kernel.descriptor, kernel)
         self._writer = Writer(self._wake, kernel)
+        self._settler = Writer(self._wake, None)
         self._writing: list[Message] = []
         self._waiting: list[Message] = []
         self._waiting_askers: set[tuple[Any, bytes]] = set()
@@ -110,6 +115,9 @@ class Loop:
                 self._answer(self._written())
                 if self._is_put_off:  # now, or else a service that always writes would never sweep
                     self._between_ticks(time.monotonic())
+            if self._settler.has_ended and not self._writer.is_busy:
+                self._write_behind(self._settler.end)
+                self._due = 0.0  # what waited for that
             if messages or self._waiting:
                 self._turn(messages, now)
                 self._is_busy = True
@@ -207,13 +215,21 @@ class Loop:
         """Open the store anew: LevelDB writes nothing more after it has failed to."""
         log.error("%s; the store is opened again", error)
         self._worker.close()
+        if self._settler.is_busy:
+            with suppress(CommitFailed):
+                self._settler.end()
         self._open()
 
     def _answer(self, answers: list[Answer]) -> None:
         """Send the answers to those who waited for a write; what the store has put off for them can be done then."""
         self._send(answers)
         if not self._writer.is_busy:
-            self._write_behind(self._worker.settle)
+            self._settle(SETTLE_ROWS)
+
+    def _settle(self, rows: int) -> None:
+        """Have a thread do what the store has put off, if that is so many rows."""
+        if not self._settler.is_busy and (put_off := self._worker.settle(rows)) is not None:
+            self._settler.begin(put_off)
 
     def _send(self, answers: list[Answer]) -> None:
         for answer in answers:
@@ -232,6 +248,7 @@ class Loop:
         if now >= self._hello_due:
             self._hello_due = now + HELLO_SECONDS
             self._sweeping = True
+            self._settle(SWEPT_ROWS)
             self._look_for_room()
             if not self._relay.tell(self._hello()):
                 self._hello_due = now + HELLO_AGAIN_SECONDS
@@ -240,7 +257,7 @@ class Loop:
             self._flush_due = now + FLUSH_SECONDS
             self._write_behind(self._worker.flush)
             flushes = False
-        if self._sweeping and now >= self._sweep_due:
+        if self._sweeping and now >= self._sweep_due and not self._settler.is_busy:
             self._sweeping = bool(self._write_behind(lambda: self._worker.sweep(time.time())))
             end = time.monotonic()
             self._sweep_due = end + self._worker.rest_seconds(end - now) if self._is_busy else end
@@ -249,7 +266,7 @@ class Loop:
             self._send(self._tick([], time.time(), behind=False))
         self._due = min(
             self._hello_due,
-            self._sweep_due if self._sweeping else self._hello_due,
+            self._sweep_due if self._sweeping and not self._settler.is_busy else self._hello_due,
             self._flush_due if flushes else self._hello_due,
         )
 

@@ -60,7 +60,7 @@ def attempted(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 class Commit(msgspec.Struct):
-    """What is left to do of a commit, to be called once, on any thread."""
+    """What is left to do of a commit, or has been put off: to be called once, on any thread."""
 
     left: Callable[[], None]
 
@@ -232,7 +232,6 @@ class Transaction:
         """Rows from `start` on, in order, while they have this prefix. Raises StorageError if the store ends too early."""
         if self._changes or self.dicts:
             self.commit()
-        self.settle(rows=1)
         for row, value in attempted(self._store.scan, start):  # which may have to write first; errors of reading come later
             if not row.startswith(prefix):
                 return
@@ -282,9 +281,12 @@ class Transaction:
         """Have the store itself keep what was written, without its journal. Raises CommitFailed."""
         attempted(self._store.sync)
 
-    def settle(self, rows: int) -> None:
-        """Have the store do what it has put off, if that is so many rows. Raises CommitFailed."""
-        attempted(self._store.settle, rows)
+    def settle(self, rows: int) -> Commit | None:
+        """What the store has put off, if that is so many rows, to be called on any thread. None if there is less, or it cannot
+        be done now.
+        """
+        settling = self._store.settle(rows)
+        return None if settling is None else Commit(settling)
 
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdall import protocol
@@ -17,16 +17,12 @@ from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
 from holdall.worker.journal import Journal, Position, unpack_position
-from holdall.worker.journaled import JournaledStore
 from holdall.worker.message import Message
 from holdall.worker.rows import JOURNAL_ROW
-from holdall.worker.store import Changes, MemoryStore, Store, Syncing
+from holdall.worker.store import Syncing
 from holdall.worker.transaction import CommitFailed, format_store
-from tests.simulation.disk import DiskJournal, kept_by_a_power_cut
-
-Rows = dict[bytes, bytes]
-SIZE = 1024
-"""Of a small journal, whose records have at most a quarter of it."""
+from tests.core.journal_machine import SIZE, Machine, rows_in
+from tests.simulation.disk import DiskJournal
 
 few_rows = st.dictionaries(st.sampled_from([b"a", b"b", b"c"]), st.none() | st.binary(min_size=1, max_size=3), max_size=3)
 large_rows = st.dictionaries(st.just(b"d"), st.binary(min_size=300, max_size=300), min_size=1)
@@ -36,88 +32,11 @@ steps = (
     writes
     | interrupted
     | st.tuples(
-        st.sampled_from(["settle", "scan", "another log", "kill", "kill while it is opened", "power cut"]), st.none(), st.none()
+        st.sampled_from(["settle", "what is put off", "scan", "another log", "kill", "kill while it is opened", "power cut"]),
+        st.none(),
+        st.none(),
     )
 )
-
-
-def rows_in(store: Store) -> Rows:
-    return dict(store.scan(b""))
-
-
-def changed(before: Rows, changes: Any) -> Rows:
-    return {row: value for row, value in {**before, **changes}.items() if value is not None}
-
-
-class Interrupted(MemoryStore):
-    """A store whose next write can be interrupted: all of it is there, or nothing, and it is not synced."""
-
-    def __init__(self, random: Random) -> None:
-        super().__init__()
-        self.is_next = False
-        self._random = random
-
-    def write(self, changes: Changes, sync: bool) -> None:
-        if not self.is_next:
-            super().write(changes, sync)
-            return
-        self.is_next = False
-        if self._random.random() < 0.5:
-            super().write(changes, False)
-        raise StorageError("killed")
-
-
-class Machine:
-    """A disk with a store and its journal, and what a client knows: the states after each write, and which was synced."""
-
-    def __init__(self, random: Random, *, mostly_synced: bool = True) -> None:
-        self.random = random
-        self.mostly_synced = mostly_synced
-        self.below, self.file = Interrupted(random), DiskJournal(random, SIZE)
-        self.states: list[Rows] = [{}]
-        self.synced = 0
-        self.opens = 0
-        self.open()
-
-    def open(self) -> None:
-        self.opens += 1
-        self.store = JournaledStore(self.below, Journal(self.file, SIZE), mostly_synced=self.mostly_synced)
-
-    def write(self, changes: Any, sync: bool) -> None:
-        self.store.write(changes, sync)
-        self.states.append(changed(self.states[-1], changes))
-        if sync:
-            self.synced = len(self.states) - 1
-
-    def begin_write(self, changes: Any, sync: bool) -> None:
-        self.store.prepare(changes, sync)
-        self.states.append(changed(self.states[-1], changes))
-
-    def kill(self) -> None:
-        self.open()
-        assert rows_in(self.store) == self.states[-1]
-
-    def kill_while_it_is_written(self) -> None:
-        """The last write, which was only begun, may be there or not."""
-        self.open()
-        found = rows_in(self.store)
-        assert found in self.states[-2:]
-        self.states.append(found)
-
-    def kill_while_it_is_opened(self) -> None:
-        self.below.is_next = True
-        with pytest.raises(StorageError, match="killed"):
-            self.open()
-
-    def power_cut(self) -> None:
-        """The store keeps any number of the first unsynced batches in each log, the journal any part of any unsynced write."""
-        self.below.crash(*kept_by_a_power_cut(self.random, self.below.unsynced, mostly_synced=self.mostly_synced))
-        self.file.power_cut()
-        self.open()
-        found = rows_in(self.store)
-        assert found in self.states[self.synced :], "it is no state since the last sync"
-        event(f"lost {len(self.states) - 1 - self.states.index(found, self.synced)} writes"[:12])
-        self.states, self.synced = [found], 0
 
 
 @settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
@@ -138,7 +57,9 @@ def test_what_was_synced_survives_and_what_is_there_is_what_was_written_up_to_so
             machine.begin_write(changes, sync)
             machine.power_cut()
         elif kind == "settle":
-            machine.store.settle(rows=2)
+            machine.settle(rows=2, at_once=random.random() < 0.5)
+        elif kind == "what is put off":
+            machine.carry_out()
         elif kind == "scan":
             assert rows_in(machine.store) == machine.states[-1]
         elif kind == "another log":
@@ -170,17 +91,6 @@ def test_a_record_is_not_taken_for_the_next_one_when_its_predecessor_was_torn() 
     machine.below.crash()
     machine.open()
     assert rows_in(machine.store) == {b"a": b"x"}
-
-
-def test_nothing_is_settled_before_so_many_rows_are_there_and_then_each_row_once() -> None:
-    machine = Machine(Random(1))
-    for number in range(4):
-        machine.write({b"counter": b"%d" % number, b"row%d" % number: b"v"}, True)
-    machine.store.settle(rows=6)
-    assert [row for row, _ in machine.below.scan(b"")] == [JOURNAL_ROW]
-    machine.store.settle(rows=5)
-    assert machine.below.get(b"counter") == b"3"
-    assert unpack_position(machine.below.get(JOURNAL_ROW) or b"").number == 4
 
 
 def test_a_large_batch_goes_to_the_store_with_what_it_lacks() -> None:
@@ -241,7 +151,7 @@ def test_a_changed_byte_in_the_last_record_is_like_a_power_cut(kept: tuple[Machi
 
 def test_a_changed_byte_in_what_the_store_has_is_harmless(kept: tuple[Machine, list[tuple[int, int]]]) -> None:
     machine, _ = kept
-    machine.store.settle(rows=1)
+    machine.settle(rows=1)
     machine.write({b"z": b"1"}, True)
     machine.file.data[10] ^= 1
     machine.open()
@@ -251,7 +161,7 @@ def test_a_changed_byte_in_what_the_store_has_is_harmless(kept: tuple[Machine, l
 def test_a_store_that_has_lost_what_once_was_durable_in_it_is_refused() -> None:
     machine = Machine(Random(1))
     machine.write({b"a": b"1"}, True)
-    machine.store.settle(rows=1)
+    machine.settle(rows=1)
     before = dict(machine.below.scan(b""))
     machine.write({b"large": b"v" * SIZE}, True)
     machine.write({b"a": b"2"}, False)
@@ -334,10 +244,10 @@ def test_what_a_log_has_lost_is_given_again_though_a_later_log_was_kept(is_used_
     while is_used_again and (not machine.store._journal.position.number or not machine.store._journal.is_empty):
         machine.write({b"z": b"0"}, True)
     machine.write({b"a": b"1"}, True)
-    machine.store.settle(rows=1)
+    machine.settle(rows=1)
     machine.below.begin_log()
     machine.write({b"b": b"2"}, True)
-    machine.store.settle(rows=1)
+    machine.settle(rows=1)
     machine.below.crash(0, 1)
     assert rows_in(machine.below).keys() - {b"z"} == {b"b", JOURNAL_ROW}
     machine.file.power_cut()
@@ -362,7 +272,7 @@ def test_what_is_to_be_synced_is_written_with_that_sync_and_only_once() -> None:
 def test_nothing_goes_past_a_journal_before_the_store_keeps_what_is_in_it(sync: bool) -> None:
     machine = Machine(Random(1), mostly_synced=False)
     machine.write({b"a": b"1"}, True)
-    machine.store.settle(rows=1)
+    machine.settle(rows=1)
     machine.below.begin_log()
     machine.write({b"large": b"v" * SIZE}, sync)
     machine.below.crash()
@@ -370,19 +280,6 @@ def test_nothing_goes_past_a_journal_before_the_store_keeps_what_is_in_it(sync: 
     machine.open()
     assert rows_in(machine.store).get(b"a") == b"1"
     assert (b"large" in rows_in(machine.store)) == sync
-
-
-def test_what_was_not_synced_is_not_given_to_a_store_whose_writes_mostly_are() -> None:
-    machine = Machine(Random(1))
-    machine.write({b"a": b"1"}, False)
-    machine.store.settle(rows=1)
-    assert rows_in(machine.below).keys() == {JOURNAL_ROW}
-    machine.write({b"b": b"2"}, True)
-    machine.store.settle(rows=1)
-    assert rows_in(machine.below).keys() == {b"a", b"b", JOURNAL_ROW}
-    machine.write({b"c": b"3"}, False)
-    machine.store.snapshot().close()  # for which the store must have it
-    assert machine.store._journal.is_durable
 
 
 def test_a_record_whose_changes_are_none_is_refused() -> None:

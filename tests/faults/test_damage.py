@@ -57,8 +57,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ask(worker, 1 + half * 100, protocol.REGISTER, b"", encode(Registration()))
         for sequence, (key, value) in enumerate(pairs[half * 50 : half * 50 + 50], 2 + half * 100):
             assert ask(worker, sequence, protocol.PUT, key, value).status == protocol.OK
-            if sequence == 110:
-                worker.settle()
+            if sequence == 110 and (put_off := worker.settle(rows=16)) is not None:
+                put_off()
         if half == 0:
             directory.close_worker(0, worker)
     copy = shutil.copytree(directory.path, tmp_path_factory.mktemp("killed") / "data")
