@@ -18,13 +18,12 @@ from functools import partial
 from math import ceil
 from typing import Any
 
-from holdall.service import processors
+from holdall import processors
 from holdall.service.child import Child
 from holdall.service.door import Door
 from holdall.service.patience import Patience
 
 _HAS_EPOLL = hasattr(select, "epoll")
-_GIVES_WAY = hasattr(os, "sched_yield") and processors.usable() > 1
 READY_MAX = 64
 """Sources that are read in one turn, where the system takes turns between them (epoll does)."""
 
@@ -42,7 +41,7 @@ class Watch:
         self._poll: Any = select.epoll() if _HAS_EPOLL else select.poll()
         self._poll_now: Callable[[], Any] = partial(self._poll.poll, *((0, READY_MAX) if _HAS_EPOLL else (0,)))
         self._woken = -1
-        self._patience = Patience() if _GIVES_WAY else None
+        self._patience = Patience() if processors.can_give_way() else None
         self._sources: dict[int, Any] = {}
         self._touched: dict[Any, None] = {}
         for descriptor in child.watched:

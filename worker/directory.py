@@ -29,8 +29,8 @@ from zlib import crc32
 
 import msgspec
 
+from holdall import processors
 from holdall.errors import InvalidError, StorageError
-from holdall.service import processors
 from holdall.worker.durable import sync_folder
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from holdall.service import processors
+from holdall import processors
 
 
 @pytest.mark.parametrize(

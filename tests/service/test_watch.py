@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from holdall import processors
 from holdall.service import patience
-from holdall.service import watch as watching
 from holdall.service.door import Door
 from holdall.service.watch import Watch
 
@@ -36,7 +36,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
         given.append(None)
         give_way()
 
-    monkeypatch.setattr(watching, "_GIVES_WAY", True)
+    monkeypatch.setattr(processors, "can_give_way", lambda: True)
     monkeypatch.setattr(patience, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(os, "sched_yield", counted)
     return given

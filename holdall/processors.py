@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -17,3 +18,9 @@ def usable() -> int:
         return max(1, min(runs_on, int(quota) // int(period)))
     except (OSError, ValueError):  # there is none
         return runs_on
+
+
+@cache
+def can_give_way() -> bool:
+    """Whether a thread can give its processor to whoever wants it, while another one serves what it waits for."""
+    return hasattr(os, "sched_yield") and usable() > 1

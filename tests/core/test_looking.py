@@ -1,0 +1,136 @@
+"""Whether a blocking call looks for its answer before it sleeps, and when it stops looking."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from holdall import processors
+from holdall.client import stream as streams
+from holdall.client.looking import LOOK_SECONDS, REST_SECONDS, REST_SECONDS_MAX, TAKEN_SECONDS, Looking
+from holdall.client.stream import Stream
+from holdall.stream import pack
+
+BRIEF = LOOK_SECONDS / 2
+MESSAGE = pack([b"an answer"])[0]
+
+
+def rests_for(looking: Looking, now: float) -> float:
+    """How long after this it sleeps, though answers come soon; to a tenth."""
+    seconds = 0.0
+    while True:
+        looking.has_slept(now + seconds - BRIEF, now + seconds)
+        if looking.looks:
+            return seconds
+        seconds += REST_SECONDS / 10
+
+
+def test_who_has_slept_for_long_sleeps_and_who_was_woken_soon_looks() -> None:
+    looking = Looking()
+    assert looking.looks
+    looking.has_slept(1000.0, 1001.0)
+    assert not looking.looks
+    looking.has_slept(1002.0, 1002.0 + BRIEF)
+    assert looking.looks
+
+
+def test_who_loses_the_processor_rests_and_longer_each_time_it_is_soon_lost_again() -> None:
+    looking, now = Looking(), 1000.0
+    rests: list[float] = []
+    for _ in range(7):
+        looking.was_taken(now)
+        rests.append(rests_for(looking, now))
+        now += rests[-1] + REST_SECONDS / 5
+    factors = [after / before for before, after in itertools.pairwise(rests)]
+    assert factors[:3] == pytest.approx([4, 4, 4], rel=0.1)
+    assert rests[-1] == pytest.approx(REST_SECONDS_MAX, abs=REST_SECONDS)
+    now += 2 * REST_SECONDS_MAX
+    looking.was_taken(now)
+    assert rests_for(looking, now) == pytest.approx(REST_SECONDS, rel=0.2)
+
+
+class Given:
+    """Who has the processor when it is given away: `then` says what happens, given how often it was so far."""
+
+    def __init__(self, clock: SimpleNamespace) -> None:
+        self.clock = clock
+        self.times = 0
+        self.then: Callable[[int], object] = lambda _times: None
+
+    def __call__(self) -> None:
+        self.times += 1
+        self.clock.now += TAKEN_SECONDS / 100
+        self.then(self.times)
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Given:
+    clock = SimpleNamespace(now=1000.0)
+    given = Given(clock)
+    monkeypatch.setattr(processors, "can_give_way", lambda: True)
+    monkeypatch.setattr(streams, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(os, "sched_yield", given)
+    return given
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    near, far = socket.socketpair()
+    with near, far:
+        yield near, far
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def test_an_answer_that_comes_while_it_looks_is_found(given: Given, pair: Pair) -> None:
+    near, far = pair
+    given.then = lambda times: far.sendall(MESSAGE) if times == 3 else None
+    [received] = Stream(near, 1.0).read(wait=True)
+    assert received.head == b"an answer"
+    assert given.times == 3
+
+
+def test_what_does_not_come_soon_is_waited_for_asleep_and_so_is_the_next(given: Given, pair: Pair) -> None:
+    near, _far = pair
+    stream = Stream(near, 0.001)
+    assert stream.read(wait=True) == []
+    assert given.times == pytest.approx(LOOK_SECONDS / (TAKEN_SECONDS / 100), abs=1)
+    pair[1].sendall(MESSAGE)
+    looked = given.times
+    stream._looking.has_slept(1000.0, 1001.0)  # type: ignore[union-attr]
+    assert len(stream.read(wait=True)) == 1
+    assert given.times == looked
+
+
+def test_who_loses_the_processor_while_it_looks_sleeps_for_the_answer(given: Given, pair: Pair) -> None:
+    near, far = pair
+
+    def taken(_times: int) -> None:
+        far.sendall(MESSAGE)
+        given.clock.now += 2 * TAKEN_SECONDS
+
+    given.then = taken
+    stream = Stream(near, 1.0)
+    for _ in range(2):
+        assert len(stream.read(wait=True)) == 1
+        assert given.times == 1
+        far.sendall(MESSAGE)
+
+
+def test_through_a_relay_and_where_nobody_can_be_given_way_it_only_sleeps(
+    given: Given, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = pair
+    streams_there = [Stream(near, 1.0, is_relay=True)]
+    monkeypatch.setattr(processors, "can_give_way", lambda: False)
+    streams_there.append(Stream(near, 1.0))
+    for stream in streams_there:
+        far.sendall(MESSAGE)
+        assert len(stream.read(wait=True)) == 1
+    assert given.times == 0
