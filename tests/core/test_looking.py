@@ -32,11 +32,11 @@ def rests_for(looking: Looking, now: float) -> float:
 
 def test_who_has_slept_for_long_sleeps_and_who_was_woken_soon_looks() -> None:
     looking = Looking()
-    assert looking.looks
-    looking.has_slept(1000.0, 1001.0)
-    assert not looking.looks
-    looking.has_slept(1002.0, 1002.0 + BRIEF)
-    assert looking.looks
+    looks = [looking.looks]
+    for seconds in (1.0, BRIEF, 1.0):
+        looking.has_slept(1000.0, 1000.0 + seconds)
+        looks.append(looking.looks)
+    assert looks == [True, False, True, False]
 
 
 def test_who_loses_the_processor_rests_and_longer_each_time_it_is_soon_lost_again() -> None:
