@@ -4,8 +4,8 @@ To fall asleep and be woken takes longer than a small request, above all on a vi
 is given away meanwhile; and who wakes somebody pays for it too. On the machine of bench/README.md a get took 17 µs so, and 25
 asleep; four processes got a third more done, since their worker had nobody to wake.
 
-    looks        if the last answer came within LOOK_SECONDS: a put that waits for the disk, or an answer from far away, is
-                 waited for asleep
+    looks        unless the last MISSES_MAX answers took longer than LOOK_SECONDS: puts that wait for the disk, or answers from
+                 far away, are waited for asleep
     looks for    LOOK_SECONDS; what is not there by then is waited for asleep
     rests        when somebody took the processor for more than TAKEN_SECONDS: a program that computes keeps it for some
                  milliseconds, and to somebody asleep an answer gives it back at once. Taken again soon, it rests longer
@@ -16,7 +16,8 @@ rest as soon as somebody has had the processor for 0.2 ms, which others of the s
 
 from __future__ import annotations
 
-LOOK_SECONDS = 0.0001
+LOOK_SECONDS = 0.000075
+MISSES_MAX = 2
 TAKEN_SECONDS = 0.001
 REST_SECONDS = 0.02
 REST_SECONDS_MAX = 10.0
@@ -29,6 +30,8 @@ class Looking:
     def __init__(self) -> None:
         self.looks = True
         """Whether to look at all."""
+        self.misses = 0
+        """How many of the last answers have come later. Who finds one while looking sets it to 0."""
         self._rest_seconds = REST_SECONDS
         self._rests_until = 0.0
 
@@ -40,4 +43,5 @@ class Looking:
 
     def has_slept(self, began: float, now: float) -> None:
         """The answer that was waited for since then came asleep."""
-        self.looks = now - began < LOOK_SECONDS and now >= self._rests_until
+        self.misses = 0 if now - began < LOOK_SECONDS else self.misses + 1
+        self.looks = self.misses < MISSES_MAX and now >= self._rests_until

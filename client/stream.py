@@ -118,9 +118,11 @@ class Stream:
                     looking.was_taken(now)
                     break
                 try:
-                    return self._reader.receive(socket.MSG_DONTWAIT)
+                    received = self._reader.receive(socket.MSG_DONTWAIT)
                 except BlockingIOError:
                     continue
+                looking.misses = 0
+                return received
         if self._readable is not None:
             self._readable.poll(self._wait_milliseconds)
         received = self._reader.receive(0 if self._readable is None else socket.MSG_DONTWAIT)

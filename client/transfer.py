@@ -15,7 +15,7 @@ from zlib import crc32
 
 import msgspec
 
-from holdall import blob, protocol
+from holdall import blob, processors, protocol
 from holdall.blob import Chunk, Reference
 from holdall.bodies import FileToFill, decode
 from holdall.client import catalog
@@ -135,6 +135,7 @@ def _fill(file: File, parts: list[memoryview], crc: int, syncs: bool) -> int | N
                 crc = crc32(piece, crc)
                 while piece:
                     piece = memoryview(piece)[file.write(piece) :]
+                processors.give_way()
         if syncs:
             file.sync()
     except OSError:

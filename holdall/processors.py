@@ -24,3 +24,11 @@ def usable() -> int:
 def can_give_way() -> bool:
     """Whether a thread can give its processor to whoever wants it, while another one serves what it waits for."""
     return hasattr(os, "sched_yield") and usable() > 1
+
+
+def give_way() -> None:
+    """Let whoever waits for the processor have it. Who is at something long gives way between two parts of it, each of which
+    the system may not interrupt: else somebody's small request waits for all of it.
+    """
+    if can_give_way():
+        os.sched_yield()
