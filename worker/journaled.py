@@ -106,21 +106,26 @@ class JournaledStore:
         when it is opened, and would be newer than this.
         """
         if not self._journal.is_empty or (sync and self._is_store_unsynced):
-            self._apply()
+            self._give()
             self._store.sync()
         self._store.write({**changes, JOURNAL_ROW: self._journal.pass_by(synced=sync).pack()}, sync)
         self._is_store_unsynced = not sync
 
     def _apply(self) -> None:
-        """Give the store all that it lacks; whoever reads meanwhile, on another thread, finds the newest of each row."""
+        if self._unapplied or self._settling is not None:
+            self._give()
+
+    def _give(self) -> None:
+        """Give the store all that it lacks, and the position even if that is nothing: a write of no changes has a number too.
+        Whoever reads meanwhile, on another thread, finds the newest of each row.
+        """
         if self._settling is not None:
             self._settling()
             self._settling = None
-        if self._unapplied:
-            if self._is_mostly_synced and not self._journal.is_durable:
-                self._journal.syncing()()
-            self._given()()
-            self._unapplied = {}
+        if self._is_mostly_synced and not self._journal.is_durable:
+            self._journal.syncing()()
+        self._given()()
+        self._unapplied = {}
 
     def _given(self) -> _Settling:
         """What gives the store everything that is not on its way to it yet."""

@@ -268,6 +268,17 @@ def test_what_is_to_be_synced_is_written_with_that_sync_and_only_once() -> None:
         end = syncing.end
 
 
+def test_a_write_of_no_changes_is_not_missed_when_what_went_past_it_is_lost() -> None:
+    machine = Machine(Random(1), mostly_synced=False)
+    machine.write({}, True)
+    machine.write({b"large": b"v" * SIZE}, False)
+    machine.write({b"a": b"1"}, False)
+    machine.file.sync_all()
+    machine.below.crash()
+    machine.open()
+    assert rows_in(machine.store) in machine.states
+
+
 @pytest.mark.parametrize("sync", [False, True])
 def test_nothing_goes_past_a_journal_before_the_store_keeps_what_is_in_it(sync: bool) -> None:
     machine = Machine(Random(1), mostly_synced=False)
