@@ -107,6 +107,17 @@ def test_what_does_not_come_soon_is_waited_for_asleep_and_after_two_of_them_all_
     assert looked[1] == pytest.approx(LOOK_SECONDS / (TAKEN_SECONDS / 100), abs=1)
 
 
+def test_an_answer_that_was_found_makes_up_for_one_that_came_late(given: Given, pair: Pair) -> None:
+    near, far = pair
+    stream = Stream(near, 1.0)
+    for _ in range(3):
+        far.sendall(MESSAGE)
+        looked = given.times
+        assert len(stream.read(wait=True)) == 1
+        assert given.times == looked + 1
+        stream._looking.has_slept(1000.0, 1001.0)  # type: ignore[union-attr]
+
+
 def test_who_loses_the_processor_while_it_looks_sleeps_for_the_answer(given: Given, pair: Pair) -> None:
     near, far = pair
 
