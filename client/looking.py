@@ -11,7 +11,10 @@ asleep; four processes got a third more done, since their worker had nobody to w
                  milliseconds, and to somebody asleep an answer gives it back at once. Taken again soon, it rests longer
 
 Tried: to look without giving way, which takes the processor from the worker (four processes got a fifth of it done), and to
-rest as soon as somebody has had the processor for 0.2 ms, which others of the same job do all the time.
+rest as soon as somebody has had the processor for 0.2 ms, which others of the same job do all the time. And to rest when 64 or
+400 answers in a row were there after giving way once, for more than 10 µs: a worker that has the same processor, because some
+program keeps the other one, is the better for a client's sleep (a get takes 44 µs so, and 28 asleep); but the same happens
+among four clients, who then lost all that they gain.
 """
 
 from __future__ import annotations
