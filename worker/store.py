@@ -1,7 +1,7 @@
 """What a worker needs of a store, and a store in memory that can crash.
 
 A store maps bytes to bytes, in order. `write` is atomic; with `sync` it returns only when it survives a power cut. The worker
-is its only user, from one thread, and from another one that carries out what was prepared.
+is its only user, from one thread, and from others that carry out what was prepared or put off.
 """
 
 from __future__ import annotations
