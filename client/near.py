@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from holdall.durable import sync
+
 if TYPE_CHECKING:
     from typing import TypeAlias
 
@@ -30,6 +32,10 @@ class File(Protocol):
     def sync(self) -> None:
         """Make what was written survive a power cut. Raises OSError."""
 
+    def keeps_name(self) -> bool:
+        """Whether its name is still there. If not, it may have been written over with another blob before it was read."""
+        ...
+
 
 Open: TypeAlias = "Callable[[str, bool], File]"
 """Opens the file at a path, to read, or (True) to write into what is there. Raises OSError."""
@@ -38,8 +44,10 @@ Open: TypeAlias = "Callable[[str, bool], File]"
 class _Descriptor:
     """Open as long as somebody holds it: when a call is given up, a thread may still be in the middle of a write."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, path: str, flags: int) -> None:
+        self._path = path
+        self._number = -1
+        self._number = os.open(path, flags | os.O_CLOEXEC)
 
     def write(self, data: Buffer) -> int:
         return os.write(self._number, data)
@@ -48,14 +56,18 @@ class _Descriptor:
         return os.readv(self._number, [into])
 
     def sync(self) -> None:
-        os.fsync(self._number)
+        sync(self._number)
+
+    def keeps_name(self) -> bool:
+        return os.path.exists(self._path)
 
     def __del__(self) -> None:
-        os.close(self._number)
+        if self._number >= 0:
+            os.close(self._number)
 
 
 def _opened(path: str, writes: bool) -> File:
-    return _Descriptor(os.open(path, os.O_CLOEXEC | (os.O_WRONLY if writes else os.O_RDONLY)))
+    return _Descriptor(path, os.O_WRONLY if writes else os.O_RDONLY)
 
 
 class Near:
@@ -69,8 +81,8 @@ class Near:
     def open(self, path: str, *, writes: bool) -> File | None:
         """The file that a worker named; None if this client does not reach it.
 
-        Names of blobs are random: what is found there is what the worker means. Once one was found, one that is missing has
-        been removed since it was named, as when the worker was started anew, and says nothing about the next one.
+        Names are random, and never given twice: what is found there is what the worker means. Once one was found, one that is
+        missing has been removed since it was named, as when the worker was started anew, and says nothing about the next one.
         """
         try:
             file = self._opened(path, writes)

@@ -168,6 +168,8 @@ def _read_file(place: Place, reference: Reference, data: bytearray, progress: Pr
     view, crc = memoryview(data), 0
     for start in range(0, reference.size, STEP_BYTES):
         read: int | OSError = yield Work(partial(_read, file, view[start : start + STEP_BYTES], crc))
+        if reference.size <= blob.REUSED_BYTES_MAX and not file.keeps_name():
+            return None
         if isinstance(read, OSError):
             raise _damaged(place, reference, str(read.strerror))
         crc = read

@@ -21,6 +21,10 @@ BLOB_BYTES_MIN = 256 * 1024
 """A value of more bytes is a blob: LevelDB was measured with 100 MiB values, at +500 MiB of memory and up to 3.6 s."""
 CHUNK_BYTES = 1024 * 1024
 """How much of a blob travels in one message; the last chunk may be shorter."""
+REUSED_BYTES_MAX = 4 * 1024 * 1024
+"""The file of a blob of at most so many bytes may become another blob's when it is not needed any more, under another name:
+what was read of it counts only if its name is still there. That of a larger one is removed, and who has it open may go on.
+"""
 
 MARK = b"\x02"
 _REFERENCE = Struct("<c16sQI")

@@ -4,9 +4,9 @@
                                                           └── replaced, deleted, cleared, swept ─────────────▶ doomed
 
 An owned blob has a row "B", written in the batch that holds what owns it, so that at a start every file without such a row
-is an orphan. A doomed one lost its row in a batch; its file is removed when that batch survives a power cut, and nobody has
-read it for a while. A popped blob has a row "H" too: the entry is gone, and its client still has to read the file, perhaps
-from another process of this worker. An upload that nobody goes on with is dropped.
+is an orphan. A doomed one lost its row in a batch; its file is removed, or becomes another blob's (`folder.py`), when that
+batch survives a power cut, and nobody has read it for a while. A popped blob has a row "H" too: the entry is gone, and its
+client still has to read the file, perhaps from another process of this worker. An upload that nobody goes on with is dropped.
 
 Dropped idea: to let a popped blob go with the outcome of its pop. Outcomes are trimmed when the client has the answer, and that
 is when it begins to read.
@@ -15,7 +15,7 @@ is when it begins to read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import TypeVar
 
 from holdall import blob, protocol
@@ -45,6 +45,14 @@ HANDED_SECONDS = 3600.0
 """How long a popped blob is kept for its client: as long as the outcome of the pop."""
 COLLECT_MAX = 100
 """Files removed in one step."""
+TOGETHER = 4
+"""Files that are removed as soon as there are so many: their thread is woken once for them. Those that are left, or lent, a
+later step removes.
+"""
+UNFLUSHED_MAX = 16
+"""Files that wait for a batch to be durable. When there are so many the next one is, whatever the sync mode: so they go a few
+at a time, and large values that are written over again and again take little more room than they need.
+"""
 
 Done = TypeVar("Done")
 Found = TypeVar("Found")
@@ -197,14 +205,24 @@ class Blobs:
         """The batch with those rows is written; `durable`: it and all before it survive a power cut."""
         self._unflushed += self._dropped
         self._dropped.clear()
-        if durable:
+        if durable and self._unflushed:
             self._doomed.update(dict.fromkeys(self._unflushed))
             self._unflushed.clear()
+
+    def remove_doomed(self) -> None:
+        """Remove some of what is doomed. Not while a backup may be about to read it."""
+        if len(self._doomed) >= TOGETHER:
+            self._remove([each for each in islice(self._doomed, 2 * TOGETHER) if each not in self._lent])
 
     @property
     def needs_flush(self) -> bool:
         """Whether files wait for a flush before they can be removed."""
         return bool(self._unflushed)
+
+    @property
+    def needs_sync(self) -> bool:
+        """Whether so many do that the next batch is to be durable."""
+        return len(self._unflushed) >= UNFLUSHED_MAX
 
     def collect(self, elapsed: float, *, keep: bool) -> bool:
         """One small step of dropping and removing what is due. Returns whether more is to do at once.
@@ -222,14 +240,17 @@ class Blobs:
         if keep:
             return False
         free = [each for each in self._doomed if each not in self._lent][:COLLECT_MAX]
-        for blob_id in free:
-            del self._doomed[blob_id]
-        self._files.remove(free)
+        self._remove(free)
         return len(free) == COLLECT_MAX
 
     def close(self) -> None:
         """Give the files up."""
         self._files.close()
+
+    def _remove(self, doomed: list[bytes]) -> None:
+        for blob_id in doomed:
+            del self._doomed[blob_id]
+        self._files.remove(doomed)
 
     def _uploading(self, session: bytes, chunk: Chunk, elapsed: float) -> Upload | None:
         """The upload that a chunk belongs to, which may begin with it; None if that blob is sealed."""

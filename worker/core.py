@@ -149,6 +149,8 @@ class Worker:
         """What `begin` has decided is written. Returns the answers."""
         if self._transaction.is_in_flight:
             self._transaction.end_commit()
+            if not self._snapshots.held:
+                self._transaction.blobs.remove_doomed()
         answers, self._decided = self._decided, []
         return answers
 

@@ -30,8 +30,8 @@ from zlib import crc32
 import msgspec
 
 from holdall import processors
+from holdall.durable import sync_folder
 from holdall.errors import InvalidError, StorageError
-from holdall.worker.durable import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

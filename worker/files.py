@@ -7,11 +7,11 @@ the only user, from one thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
 from zlib import crc32
 
-from holdall.blob import Reference
+from holdall.blob import REUSED_BYTES_MAX, Reference
 from holdall.bodies import FileToFill
 from holdall.protocol import Buffer
 
@@ -63,10 +63,11 @@ class Files(Protocol):
 
 
 class MemoryFile:
-    """A file in memory that is open. It stays when its name is removed."""
+    """A file in memory that is open. It stays when its name is removed, and is written over when it is another blob's."""
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: bytearray, named: Callable[[], bytearray | None]) -> None:
         self._data = data
+        self._named = named
         self._at = 0
 
     def write(self, data: Buffer) -> int:
@@ -85,13 +86,19 @@ class MemoryFile:
     def sync(self) -> None:
         """A power cut loses any of it that is not sealed, here."""
 
+    def keeps_name(self) -> bool:
+        """Whether its name is still there."""
+        return self._named() is self._data
+
 
 class MemoryFiles:
     """Files in memory, for tests and the simulator."""
 
     def __init__(self) -> None:
         self.scratch: dict[bytes, bytearray] = {}
-        self.blobs: dict[bytes, bytes] = {}
+        self.blobs: dict[bytes, bytearray] = {}
+        self.spares: list[bytearray] = []
+        """Of blobs that were removed: the next scratch files."""
         self.begun: list[Reference] = []
         """What is to be sealed by the next call of `sealed`."""
 
@@ -101,7 +108,8 @@ class MemoryFiles:
         scratch[offset : offset + len(data)] = data
 
     def make(self, blob_id: bytes) -> FileToFill:
-        self.scratch.setdefault(blob_id, bytearray())
+        if blob_id not in self.scratch:
+            self.scratch[blob_id] = self.spares.pop() if self.spares else bytearray()
         return FileToFill(blob_id.hex().encode(), True)
 
     def path(self, blob_id: bytes) -> str | None:
@@ -109,11 +117,11 @@ class MemoryFiles:
 
     def open(self, path: str, writes: bool) -> MemoryFile:
         """What a client does with a path."""
-        files: dict[bytes, Any] = self.scratch if writes else self.blobs
-        try:
-            return MemoryFile(files[bytes.fromhex(path)])
-        except KeyError:
-            raise FileNotFoundError(path) from None
+        files = self.scratch if writes else self.blobs
+        blob_id = bytes.fromhex(path)
+        if blob_id not in files:
+            raise FileNotFoundError(path)
+        return MemoryFile(files[blob_id], lambda: files.get(blob_id))
 
     def seal(self, reference: Reference) -> None:
         self.begun.append(reference)
@@ -122,7 +130,8 @@ class MemoryFiles:
         begun, self.begun = self.begun, []
         ended: list[Sealed] = []
         for reference in begun:
-            data = bytes(self.scratch.pop(reference.id, b""))
+            data = self.scratch.pop(reference.id, bytearray())
+            del data[reference.size :]  # it may have been a larger blob's
             torn = (len(data), crc32(data)) != (reference.size, reference.crc)
             if not torn:
                 self.blobs[reference.id] = data
@@ -131,11 +140,13 @@ class MemoryFiles:
 
     def read(self, blob_id: bytes, offset: int, size: int) -> bytes | None:
         data = self.blobs.get(blob_id)
-        return None if data is None else data[offset : offset + size]
+        return None if data is None else bytes(data[offset : offset + size])
 
     def remove(self, blob_ids: Iterable[bytes]) -> None:
         for blob_id in blob_ids:
-            self.blobs.pop(blob_id, None)
+            data = self.blobs.pop(blob_id, None)
+            if data is not None and len(data) <= REUSED_BYTES_MAX:
+                self.spares.append(data)
             self.scratch.pop(blob_id, None)
 
     def names(self) -> list[bytes]:

@@ -1,44 +1,62 @@
 """A worker's blob files on disk: worker-N/blobs/, named by blob ids in hexadecimal digits; scratch files end in `.part`. Those
-that are made before they are asked for are in worker-N/blobs/ready/ until they are sealed.
+that clients write are in worker-N/blobs/ready/ until they are sealed.
 
 Clients on this machine write scratch files, and read blobs, themselves; all others send and fetch chunks. What a worker does to
 a file before it has its name, and its end, is done by a thread, one thing after the other: what waits for the disk stops no
 other request, and the loop's own thread uses little time, so that the scheduler gives it the next turn when a small request
 comes. The thread wakes the loop when a blob is sealed.
 
-It also keeps some empty scratch files ready. To make one takes 0.3 to 0.8 ms beside somebody who writes large values, for it
-waits with them for the file system's journal; and all others wait for the loop.
+It also keeps some scratch files ready. To make one takes 0.3 to 0.8 ms beside somebody who writes large values, for it waits
+with them for the file system's journal; and all others wait for the loop.
+
+**The file of a blob that is removed becomes one of them**, with what is in it: to write over a file costs less than half of
+what a new one does, because it has its blocks and its pages, and to sync it too. Who still has it open may then read another
+blob's bytes. So it is given to nobody before it has another name, names are never given twice, and what was read counts only
+if the name it was read by is still there afterwards. A file that was given to a client and not sealed goes: that client may
+still write. So does one above REUSED_BYTES_MAX, so that a value which takes long to read is read to its end.
+
+The thread does as few system calls as it can: at each it lets go of the interpreter's lock and takes it back, and whenever
+it takes it the loop waits to be woken.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import queue
+import secrets
 import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from io import FileIO
 from pathlib import Path
 from zlib import crc32
 
-from holdall.blob import Reference
+from holdall.blob import REUSED_BYTES_MAX, Reference
 from holdall.bodies import FileToFill
+from holdall.durable import sync, sync_file, sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
-from holdall.worker.durable import sync_folder
 from holdall.worker.files import Sealed
 
 SCRATCH = ".part"
 SPARES = 4
-"""Scratch files kept ready, once there is somebody who asks for one."""
+SPARES_MAX = 16
+"""How many scratch files are kept ready, once somebody has asked for one; and at most, with those that were blobs."""
 SYNC_BYTES = 8 * 1024 * 1024
 """After so much of a blob has been written it begins to go to the disk: then sealing it is short, and does not hold up others'
 writes, which wait for the same journal.
 """
 QUEUED_BYTES_MAX = 32 * 1024 * 1024
 """Pieces that wait for the thread, in bytes; beyond, the loop's own thread writes, and takes no more meanwhile."""
+BURIED_TOGETHER = 2
+QUIET_SECONDS = 0.02
+"""Files of removed blobs that are let go after each sealing, so that hundreds of them, which take tens of milliseconds, hold up
+nobody; and when all others are.
+"""
 READ_BYTES = 4 * 1024 * 1024
 """How much of a file is in memory at once while it is checked."""
 
@@ -46,12 +64,10 @@ READ_BYTES = 4 * 1024 * 1024
 class _Scratch:
     """How far a scratch file was written in order, the CRC of that, and how much of it has still to go to the disk.
 
-    Once a piece came in another order, or again, nothing is known of it (a size of -1): it is read before it is sealed, unless
-    the client that writes it vouches for its checksum.
+    Once a piece came in another order, or again, nothing is known of it (a size of -1): it is read before it is sealed.
     """
 
     def __init__(self) -> None:
-        self.is_vouched_for = False
         self.size = 0
         self.crc = 0
         self.unsynced = 0
@@ -65,10 +81,6 @@ class _Scratch:
         else:
             self.size = -1
 
-    def vouch(self) -> None:
-        """Its client writes it."""
-        self.is_vouched_for = True
-
 
 class Folder:
     """The files in `path`, which is made if it is missing.
@@ -78,7 +90,7 @@ class Folder:
 
     def __init__(self, path: Path, *, sync: bool, wake: Callable[[], None] = lambda: None) -> None:
         self._path = path
-        self._sync = sync
+        self._syncs = sync
         self._wake = wake
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Sealed] = queue.SimpleQueue()
@@ -87,8 +99,11 @@ class Folder:
         self._written_bytes = 0
         self._scratches: dict[bytes, _Scratch] = {}
         self._spares: deque[str] = deque()
+        self._spare_names = (f"{path}/ready/{secrets.token_hex(16)}-{number}" for number in itertools.count())
         self._given: dict[bytes, str] = {}
-        """The scratch files that clients write."""
+        """The scratch files that clients write, and vouch for."""
+        self._dead: deque[str] = deque()
+        """Of blobs that were removed: the thread's own."""
         self._failed: dict[bytes, str] = {}
         self._thread: threading.Thread | None = None
         self._ready = path / "ready"
@@ -97,6 +112,7 @@ class Folder:
             shutil.rmtree(self._ready, ignore_errors=True)  # nobody knows any more whose they were to be
             self._ready.mkdir(mode=0o700, exist_ok=True)
             sync_folder(path.parent)
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise StorageError(f"the folder {path} cannot be made: {error.strerror}") from None
 
@@ -121,8 +137,7 @@ class Folder:
             except OSError as error:
                 raise StorageError(f"the blob file {file} cannot be made: {error.strerror}") from None
         self._given[blob_id] = file
-        self._do(lambda: self._expect(blob_id))
-        return FileToFill(os.fsencode(file), self._sync)
+        return FileToFill(os.fsencode(file), self._syncs)
 
     def path(self, blob_id: bytes) -> str | None:
         file = self._file(blob_id)
@@ -152,13 +167,16 @@ class Folder:
             raise StorageError(f"the blob file {file} cannot be read: {error.strerror}") from None
         finally:
             os.close(descriptor)
+        if not os.path.exists(file):
+            return None
         if len(data) != size:
             raise StorageError(f"the blob file {file} is damaged: it ends before byte {offset + size:,}")
         return data
 
     def remove(self, blob_ids: Iterable[bytes]) -> None:
-        for blob_id in blob_ids:
-            self._do(lambda blob_id=blob_id: self._remove(blob_id))  # type: ignore[misc]
+        removed = list(blob_ids)
+        if removed:
+            self._do(lambda: self._remove(removed))
 
     def names(self) -> list[bytes]:
         found = dict.fromkeys(self._given)
@@ -175,13 +193,12 @@ class Folder:
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()
+        os.close(self._descriptor)
 
-    def _expect(self, blob_id: bytes) -> None:
-        """Its client writes the scratch file of this blob; others may soon ask for one."""
-        self._scratch(blob_id).vouch()
+    def _make_spares(self) -> None:
         with contextlib.suppress(OSError):  # whoever asks for one then hears of it
             while len(self._spares) < SPARES:
-                spare = f"{self._ready}/{os.urandom(16).hex()}"
+                spare = next(self._spare_names)
                 _make(spare)
                 self._spares.append(spare)
 
@@ -198,7 +215,15 @@ class Folder:
         self._jobs.put(job)
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=QUIET_SECONDS if self._dead else None)
+            except queue.Empty:
+                while self._dead and self._jobs.empty():
+                    self._bury(1)
+                continue
+            if job is None:
+                return
             job()
 
     def _write_queued(self, blob_id: bytes, offset: int, data: Buffer) -> None:
@@ -206,9 +231,10 @@ class Folder:
         self._written_bytes += len(data)
         scratch = self._scratch(blob_id)
         scratch.take(offset, data)
-        if self._sync and scratch.unsynced >= SYNC_BYTES:
+        if self._syncs and scratch.unsynced >= SYNC_BYTES:
             scratch.unsynced = 0
-            _sync(self._scratch_file(blob_id))
+            with contextlib.suppress(OSError):  # `_holds` ends it, and finds the errors
+                sync_file(self._scratch_file(blob_id))
 
     def _scratch(self, blob_id: bytes) -> _Scratch:
         return self._scratches.setdefault(blob_id, _Scratch())
@@ -229,62 +255,94 @@ class Folder:
             self._failed[blob_id] = f"the blob file {file} cannot be written: {error.strerror}"
 
     def _seal(self, reference: Reference) -> None:
-        scratch, file = self._scratch_file(reference.id), self._file(reference.id)
-        known = self._scratches.pop(reference.id, _Scratch())
+        self._ended.put(self._sealed(reference))
+        self._wake()
+        self._bury(BURIED_TOGETHER)
+        self._make_spares()
+
+    def _sealed(self, reference: Reference) -> Sealed:
+        scratch = self._scratch_file(reference.id)
         try:
-            failed = self._failed.pop(reference.id, "")
-            if failed:
-                self._ended.put(Sealed(reference.id, error=failed))
-                self._wake()
-                return
-            torn = not _holds(scratch, reference, known, sync=self._sync)
-            if not torn:
-                os.rename(scratch, file)
-                self._given.pop(reference.id, None)
-                if self._sync:
-                    sync_folder(self._path)
-            self._ended.put(Sealed(reference.id, torn))
+            if failed := self._failed.pop(reference.id, ""):
+                return Sealed(reference.id, error=failed)
+            if not self._holds(scratch, reference):
+                return Sealed(reference.id, torn=True)
+            os.rename(scratch, self._file(reference.id))
+            self._given.pop(reference.id, None)
+            if self._syncs:
+                os.fsync(self._descriptor)
+            return Sealed(reference.id)
         except FileNotFoundError:
-            self._ended.put(Sealed(reference.id, torn=True))
+            return Sealed(reference.id, torn=True)
         except OSError as error:
             full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
-            self._ended.put(Sealed(reference.id, error=f"the blob file {scratch} cannot be sealed: {error.strerror}{full}"))
-        self._wake()
+            return Sealed(reference.id, error=f"the blob file {scratch} cannot be sealed: {error.strerror}{full}")
 
-    def _remove(self, blob_id: bytes) -> None:
-        self._scratches.pop(blob_id, None)
-        self._failed.pop(blob_id, None)
-        for file in {self._file(blob_id), self._file(blob_id, SCRATCH), self._scratch_file(blob_id)}:
-            with contextlib.suppress(OSError):  # one that stays is collected at the next start
-                os.unlink(file)
-        self._given.pop(blob_id, None)
+    def _holds(self, scratch: str, reference: Reference) -> bool:
+        """Whether this file is this blob, as its client vouches for, or as is known of the pieces. If it has to, it survives a
+        power cut then.
+        """
+        known = self._scratches.pop(reference.id, None)
+        size = os.stat(scratch).st_size
+        if size < reference.size:
+            return False
+        is_vouched_for = known is None and reference.id in self._given
+        if is_vouched_for and size == reference.size:  # and its client has synced it
+            return True
+        with open(scratch, "r+b", buffering=0) as file:
+            file.truncate(reference.size)  # it may have been a larger blob's
+            if not is_vouched_for and _crc(file, reference.size, known or _Scratch()) != reference.crc:
+                return False
+            if self._syncs:
+                sync(file.fileno())
+        return True
+
+    def _remove(self, blob_ids: list[bytes]) -> None:
+        for blob_id in blob_ids:
+            self._scratches.pop(blob_id, None)
+            self._failed.pop(blob_id, None)
+            given = self._given.pop(blob_id, None)
+            if not _unlink(given or self._file(blob_id, SCRATCH)):
+                self._dead.append(self._file(blob_id))
+
+    def _bury(self, files: int) -> None:
+        """Let go of so many of the blobs that were removed: a few after each sealing, all others when nobody wants anything."""
+        for _ in range(min(files, len(self._dead))):
+            file = self._dead.popleft()
+            if not self._keep_ready(file):
+                _unlink(file)
+
+    def _keep_ready(self, file: str) -> bool:
+        """Have the file of a blob as a scratch file, unless there are enough, or it is too large."""
+        try:
+            if len(self._spares) >= SPARES_MAX or os.stat(file).st_size > REUSED_BYTES_MAX:
+                return False
+            spare = next(self._spare_names)
+            os.rename(file, spare)
+        except OSError:
+            return False
+        self._spares.appendleft(spare)  # the next one: its pages may still be in the processor's cache
+        return True
 
 
 def _make(file: str) -> None:
     os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def _sync(file: str) -> None:
-    """Begin with what `_holds` ends; it also finds the errors."""
-    with contextlib.suppress(OSError), open(file, "rb") as opened:
-        os.fsync(opened.fileno())
-
-
-def _holds(file: str, reference: Reference, known: _Scratch, *, sync: bool) -> bool:
-    """Whether the file is this blob: read for that, unless it was written in order. With `sync` it survives a power cut."""
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+def _unlink(file: str) -> bool:
+    """Returns whether it was there; what stays is collected at the next start."""
     try:
-        if os.fstat(descriptor).st_size != reference.size:
-            return False
-        crc = reference.crc if known.is_vouched_for else known.crc
-        if not known.is_vouched_for and known.size != reference.size:
-            crc = 0
-            for offset in range(0, reference.size, READ_BYTES):
-                crc = crc32(os.pread(descriptor, READ_BYTES, offset), crc)
-        if crc != reference.crc:
-            return False
-        if sync:
-            os.fsync(descriptor)
-        return True
-    finally:
-        os.close(descriptor)
+        os.unlink(file)
+    except OSError:
+        return False
+    return True
+
+
+def _crc(file: FileIO, size: int, known: _Scratch) -> int:
+    """The CRC of as much of a file, which is read unless it was written in order."""
+    if known.size == size:
+        return known.crc
+    crc = 0
+    for offset in range(0, size, READ_BYTES):
+        crc = crc32(os.pread(file.fileno(), min(READ_BYTES, size - offset), offset), crc)
+    return crc

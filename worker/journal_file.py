@@ -9,8 +9,8 @@ import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from holdall.durable import sync, sync_folder
 from holdall.errors import StorageError
-from holdall.worker.durable import sync, sync_folder
 from holdall.worker.journal import JOURNAL_BYTES
 from holdall.worker.kernel import DURABLE, SYNC, WRITE, Order
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Union
 
 import plyvel
 
+from holdall.durable import sync_file, sync_folder
 from holdall.errors import StorageError
-from holdall.worker.durable import sync_file, sync_folder
 from holdall.worker.store import SETTLE_ROWS, Changes, Snapshot
 
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024

@@ -16,9 +16,9 @@ import msgspec
 
 from holdall import backup
 from holdall.backup import Blob, Head
+from holdall.durable import sync_folder
 from holdall.errors import StorageError
 from holdall.worker.directory import WORKERS_MAX, DataDirectory, Layout
-from holdall.worker.durable import sync_folder
 from holdall.worker.store import Store
 
 

@@ -250,7 +250,7 @@ class Transaction:
         """
         changes = self._take_changes()
         decided = bool(changes) or self._expired_ms > self.durable_clock_ms
-        return self._prepared(changes, sync=self._sync and decided, needed=decided)
+        return self._prepared(changes, sync=(self._sync or self.blobs.needs_sync) and decided, needed=decided)
 
     @property
     def is_in_flight(self) -> bool:

@@ -12,7 +12,7 @@ from zlib import crc32
 import pytest
 
 from holdall import protocol
-from holdall.blob import Chunk, Reference, chunk_of
+from holdall.blob import Chunk, Reference, chunk_of, reference_of
 from holdall.bodies import FileToFill, decode
 from holdall.client.near import Near, _opened
 from holdall.client.pieces import Pieces
@@ -59,8 +59,15 @@ def test_a_file_that_its_client_has_written_becomes_the_blob(driver: Driver) -> 
     assert driver.read() == VALUE
 
 
-@pytest.mark.parametrize("written", [VALUE[1:], VALUE + b"x", b""])
-def test_a_file_of_another_size_is_not_sealed(driver: Driver, written: bytes) -> None:
+def test_what_a_file_has_beyond_its_blob_is_cut_off(driver: Driver) -> None:
+    made(driver).write_bytes(VALUE + b"x")
+    assert sealed(driver).status == protocol.OK
+    assert driver.ask(protocol.PUT, KEY, Reference(ID, len(VALUE), crc32(VALUE)).pack()).status == protocol.OK
+    assert Path(os.fsdecode(bytes(driver.ask(protocol.FIND_FILE, WHICH).payload))).read_bytes() == VALUE
+
+
+@pytest.mark.parametrize("written", [VALUE[1:], b""])
+def test_a_file_that_is_too_short_is_not_sealed(driver: Driver, written: bytes) -> None:
     made(driver).write_bytes(written)
     assert sealed(driver).status == protocol.UNKNOWN_BLOB
     until(lambda: not driver.files.names())
@@ -185,21 +192,39 @@ class Refusing:
 
 
 class Wrapped:
-    """A real file, whose next write fails or is seen."""
+    """A real file, whose next write, or read, fails or is seen."""
 
-    def __init__(self, path: str, writes: bool, on_write: Callable[[], object]) -> None:
+    def __init__(self, path: str, writes: bool, on_use: Callable[[], object]) -> None:
         self._file = _opened(path, writes)
-        self._on_write = on_write
+        self._on_use = on_use
 
     def write(self, data: Buffer) -> int:
-        self._on_write()
+        self._on_use()
         return self._file.write(data)
 
     def read(self, into: memoryview) -> int:
+        self._on_use()
         return self._file.read(into)
 
     def sync(self) -> None:
         self._file.sync()
+
+    def keeps_name(self) -> bool:
+        return self._file.keeps_name()
+
+
+def stored(driver: Driver, value: bytes) -> Reference:
+    """An entry has this value, in a file."""
+    reference = carried_out(driver, upload(place(Near(is_possible=True)), Pieces([value]), None))
+    assert driver.ask(protocol.PUT, KEY, reference).status == protocol.OK
+    return reference_of(reference)
+
+
+def removed(driver: Driver) -> None:
+    """It has no more, and nobody was told of it lately."""
+    driver.ask(protocol.POP, KEY, flags=protocol.WITHOUT_VALUE)
+    driver.wait(blobs.LENT_SECONDS)
+    until(lambda: not driver.files.names())
 
 
 @pytest.mark.parametrize("value", [b"x" * 300_000, LARGE, bytearray(LARGE)])
@@ -266,16 +291,27 @@ def test_a_damaged_file_is_a_storage_error(driver: Driver, tmp_path: Path, damag
         carried_out(driver, download(place(Near(is_possible=True)), Reference(ID, len(VALUE), crc32(VALUE)), None))
 
 
-def test_a_file_that_is_removed_while_it_is_read_is_read_to_its_end(driver: Driver, tmp_path: Path) -> None:
-    reading = download(place(Near(is_possible=True)), Reference(ID, len(VALUE), crc32(VALUE)), None)
-    driver.put()
-    reply = driver.ask(protocol.FIND_FILE, WHICH)
-    next(reading)
-    work = reading.send([reply])
-    (tmp_path / "blobs" / ID.hex()).unlink()
-    with pytest.raises(StopIteration) as ended:
-        reading.send(work.do())  # type: ignore[union-attr]
-    assert ended.value.value == VALUE
+def test_a_large_file_that_is_removed_while_it_is_read_is_read_to_its_end(driver: Driver) -> None:
+    of = stored(driver, LARGE)
+    near = Near(is_possible=True, opened=lambda path, writes: Wrapped(path, writes, lambda: removed(driver)))
+    assert carried_out(driver, download(place(near), of, None)) == LARGE
+
+
+def test_a_file_that_became_another_blob_while_it_was_read_is_not_believed(driver: Driver) -> None:
+    of = stored(driver, VALUE)
+    others: list[Path] = []
+
+    def reuse() -> None:
+        if not others:
+            removed(driver)
+            others.append(Path(os.fsdecode(driver.files.make(OTHER).path)))
+            assert others[0].read_bytes() == VALUE
+            with others[0].open("r+b") as file:
+                file.write(bytes(len(VALUE)))
+
+    near = Near(is_possible=True, opened=lambda path, writes: Wrapped(path, writes, reuse))
+    assert carried_out(driver, download(place(near), of, None)) is None
+    assert others
 
 
 def test_a_file_is_open_as_long_as_somebody_writes_to_it(tmp_path: Path) -> None:

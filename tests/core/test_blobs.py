@@ -13,6 +13,7 @@ from holdall.blob import Chunk, Reference
 from holdall.bodies import Page, PageRequest, Update, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.worker import blobs
+from holdall.worker.blobs import TOGETHER, UNFLUSHED_MAX
 from holdall.worker.files import Files, MemoryFiles
 from holdall.worker.folder import SCRATCH, Folder
 from holdall.worker.space import LOW_BYTES
@@ -314,3 +315,29 @@ def test_chunks_are_not_read_in_a_batch() -> None:
     request = Request(protocol.READ_CHUNK, 0, 0, SESSION, 9, 9, DICT, Chunk(ID, 0, 9).pack(), b"")
     batch = encode([bytes(protocol.pack_request(request)[0])])
     assert driver.ask(protocol.BATCH, b"", batch).status == protocol.MALFORMED
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_values_that_are_written_over_again_and_again_leave_few_files(sync: bool) -> None:
+    driver = Driver(MemoryFiles(), sync=sync)
+    for number in range(3 * UNFLUSHED_MAX):
+        driver.put(blob_id=bytes([number]) * 16)
+        assert len(driver.files.names()) <= (2 if sync else UNFLUSHED_MAX) + TOGETHER
+
+
+def test_files_that_a_backup_may_be_about_to_read_stay() -> None:
+    driver = Driver(MemoryFiles())
+    assert driver.ask(protocol.SNAPSHOT, b"k" * 16).status == protocol.OK
+    assert driver.ask(protocol.RELEASE, b"k" * 16).status == protocol.OK
+    for number in range(3 * TOGETHER):
+        driver.put(blob_id=bytes([number]) * 16)
+    assert len(driver.files.names()) == 3 * TOGETHER
+
+
+def test_files_that_somebody_reads_stay() -> None:
+    driver = Driver(MemoryFiles())
+    driver.put()
+    assert driver.ask(protocol.GET, b"sk").status == protocol.OK
+    for number in range(3 * TOGETHER):
+        driver.put(blob_id=bytes([number]) * 16)
+    assert ID in driver.files.names()

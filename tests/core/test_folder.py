@@ -10,14 +10,14 @@ from zlib import crc32
 
 import pytest
 
-from holdall.blob import Reference
+from holdall.blob import REUSED_BYTES_MAX, Reference
 from holdall.errors import StorageError
 from holdall.worker import folder
 from holdall.worker.files import Sealed
-from holdall.worker.folder import SCRATCH, Folder
+from holdall.worker.folder import SCRATCH, SPARES_MAX, Folder
 from tests.processes import until
 
-ID = b"1" * 16
+ID, OTHER = b"1" * 16, b"2" * 16
 PIECES = {0: b"one", 3: b"two", 6: b"three"}
 VALUE = b"onetwothree"
 
@@ -29,8 +29,8 @@ def files(tmp_path: Path) -> Iterator[Folder]:
     opened.close()
 
 
-def sealed(files: Folder, value: bytes = VALUE) -> Sealed:
-    files.seal(Reference(ID, len(value), crc32(value)))
+def sealed(files: Folder, value: bytes = VALUE, blob_id: bytes = ID) -> Sealed:
+    files.seal(Reference(blob_id, len(value), crc32(value)))
     ended: list[Sealed] = []
 
     def has_ended() -> bool:
@@ -111,6 +111,83 @@ def test_a_file_that_was_ready_and_is_not_wanted_goes(files: Folder) -> None:
     files.remove([ID])
     until(lambda: not path.exists())
     assert files.names() == []
+    assert given(files, OTHER).read_bytes() == b""
+
+
+def stored(files: Folder, blob_id: bytes, value: bytes) -> None:
+    given(files, blob_id).write_bytes(value)
+    assert sealed(files, value, blob_id) == Sealed(blob_id)
+
+
+def removed(files: Folder, *blob_ids: bytes) -> None:
+    files.remove(blob_ids)
+    until(lambda: files.names() == [])
+
+
+def test_the_file_of_a_blob_that_is_removed_is_the_next_one_under_another_name(files: Folder, tmp_path: Path) -> None:
+    stored(files, ID, VALUE)
+    before = (tmp_path / "blobs" / ID.hex()).stat().st_ino
+    removed(files, ID)
+    path = given(files, OTHER)
+    assert (path.stat().st_ino, path.read_bytes()) == (before, VALUE)
+    with path.open("r+b") as file:
+        file.write(b"short")
+    assert sealed(files, b"short", OTHER) == Sealed(OTHER)
+    assert files.read(OTHER, 0, 5) == b"short"
+    assert (tmp_path / "blobs" / OTHER.hex()).stat().st_size == 5
+
+
+def test_pieces_are_checked_though_their_file_was_another_blob(files: Folder) -> None:
+    stored(files, ID, VALUE)
+    removed(files, ID)
+    given(files, OTHER)
+    files.write(OTHER, 3, b"TWO")
+    assert sealed(files, b"oneTWO", OTHER) == Sealed(OTHER)
+    assert files.read(OTHER, 0, 6) == b"oneTWO"
+
+
+def test_a_blob_that_is_too_large_to_be_used_again_goes(files: Folder) -> None:
+    stored(files, ID, bytes(REUSED_BYTES_MAX + 1))
+    removed(files, ID)
+    assert given(files, OTHER).read_bytes() == b""
+
+
+def test_no_more_files_are_kept_ready_than_may_be(files: Folder, tmp_path: Path) -> None:
+    blob_ids = [bytes([number]) * 16 for number in range(2 * SPARES_MAX)]
+    for each in blob_ids:
+        stored(files, each, VALUE)
+    removed(files, *blob_ids)
+    assert len(list((tmp_path / "blobs" / "ready").iterdir())) == SPARES_MAX
+
+
+def test_who_seals_a_blob_waits_for_few_of_those_that_are_removed(files: Folder, tmp_path: Path) -> None:
+    blob_ids = [bytes([number]) * 16 for number in range(100)]
+    for each in blob_ids:
+        (tmp_path / "blobs" / each.hex()).write_bytes(VALUE)
+    path = given(files, b"x" * 16)
+    path.write_bytes(VALUE)
+    there_when_sealed: list[int] = []
+    files._wake = lambda: there_when_sealed.append(len(os.listdir(tmp_path / "blobs")))
+    files.remove(blob_ids)
+    sealed(files, VALUE, b"x" * 16)
+    assert there_when_sealed[0] > 90
+    until(lambda: files.names() == [b"x" * 16])
+
+
+def test_what_is_read_of_a_file_that_became_another_blob_is_not_believed(
+    files: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stored(files, ID, VALUE)
+    pread = os.pread
+
+    def late(descriptor: int, size: int, offset: int) -> bytes:
+        removed(files, ID)
+        with given(files, OTHER).open("r+b") as file:
+            file.write(bytes(len(VALUE)))
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", late)
+    assert files.read(ID, 0, len(VALUE)) is None
 
 
 def test_what_is_sent_in_pieces_after_all_is_sealed(files: Folder) -> None:

@@ -101,7 +101,7 @@ def test_a_value_that_goes_while_it_is_read_is_read_on_or_anew_although_the_work
         kill()
 
     anew = value[::-1] if end == "replaced" else None
-    assert d.get("key", progress=at(1, change)) == (value if by_file else anew)
+    assert d.get("key", progress=at(1, change)) in ([value] if by_file else [value, anew])
     assert d.get("key") == anew
     d.clear()
     until(lambda: not files(data))

@@ -28,7 +28,7 @@ class DiskFiles(MemoryFiles):
     def __init__(self, random: Random) -> None:
         super().__init__()
         self._random = random
-        self._removed: dict[bytes, bytes] = {}
+        self._removed: dict[bytes, bytearray] = {}
 
     def sealed(self) -> list[Sealed]:
         """Perhaps: the disk may need longer."""
@@ -47,16 +47,17 @@ class DiskFiles(MemoryFiles):
         if self._random.random() < 0.5:
             super().sealed()
         self.begun.clear()
+        self.spares.clear()
 
     def power_cut(self) -> None:
-        """Scratch files are not whole; any of the files removed may be there again."""
+        """Scratch files are not whole; any of the files removed may be there again, unless it is another blob now."""
         for blob_id, scratch in list(self.scratch.items()):
             if self._random.random() < 0.5:
                 del self.scratch[blob_id]
             else:
                 del scratch[self._random.randrange(len(scratch) + 1) :]
         for blob_id, data in self._removed.items():
-            if self._random.random() < 0.5:
+            if self._random.random() < 0.5 and not any(data is each for each in (*self.blobs.values(), *self.scratch.values())):
                 self.blobs[blob_id] = data
         self._removed.clear()
 

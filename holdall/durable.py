@@ -16,7 +16,7 @@ def sync(descriptor: int) -> None:
         os.fdatasync(descriptor)
 
 
-def sync_file(path: Path) -> None:
+def sync_file(path: Path | str) -> None:
     """What anybody has written to this file. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
