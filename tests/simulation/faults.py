@@ -27,6 +27,9 @@ CLOCK_OFFSET_SECONDS = 100_000.0
 RECOVERY_SECONDS = 5.0
 """How long after the last repair a call may still fail: reconnecting, the broker's limit of silence, asking again."""
 PIPE_FULL_RISK = 0.01
+LATE_WORK_RISK = 0.3
+LATE_WORK_SECONDS_MAX = 0.9
+"""Longer than a file is lent in BLOB_LIMITS."""
 BROKER_STRIKE_RISK = 0.1
 """How likely a broker that may be killed is killed while it sends several messages, between two of them."""
 
@@ -113,6 +116,12 @@ class Faults:
         if self.over or "call abandoned" not in self._scenario.faults or self._random.random() >= 0.15:
             return None
         return self._random.choice((0.0, 0.0005, 0.003, 0.5, 2.0)) * self._random.random()
+
+    def lateness(self) -> float:
+        """After how many seconds a client goes on with a file that it has open: its machine has other things to do."""
+        if self.over or "late messages" not in self._scenario.faults or self._random.random() >= LATE_WORK_RISK:
+            return 0.0
+        return self._random.random() * LATE_WORK_SECONDS_MAX
 
     def _strike_later(self) -> None:
         self._simulation.clock.call_in(self._random.expovariate(1 / self._scenario.fault_seconds), self._strike)

@@ -144,7 +144,7 @@ class Line(holdall.client.line.Line):
             if isinstance(asked, Work):
                 run.sent = []
                 run.deadline = self._simulation.clock.now + run.timeout
-                self._simulation.clock.call_in(0, self._work, run, asked)
+                self._simulation.clock.call_in(self._simulation.faults.lateness(), self._work, run, asked)
                 return
             assert not isinstance(asked, Shared)
             if isinstance(asked, Chunks):

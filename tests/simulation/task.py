@@ -98,6 +98,7 @@ class Task:
             return
         if not isinstance(error, FAILURES) or isinstance(error, OutcomeUnknown):
             raise error  # an outcome is never forgotten while its call waits
+        simulation.require("is damaged" not in str(error), f"{call} failed, and no file is ever damaged here: {error}")
         if isinstance(error, ConnectionError):
             simulation.require(not self._client.line.heard, f"{call} failed: {error}")
         simulation.require(call.invoked < simulation.calm_at, f"{call} failed although nothing was broken: {error}")
