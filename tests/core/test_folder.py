@@ -164,14 +164,16 @@ def test_who_seals_a_blob_waits_for_few_of_those_that_are_removed(files: Folder,
     blob_ids = [bytes([number]) * 16 for number in range(100)]
     for each in blob_ids:
         (tmp_path / "blobs" / each.hex()).write_bytes(VALUE)
-    path = given(files, b"x" * 16)
-    path.write_bytes(VALUE)
+    for each in (b"x" * 16, b"y" * 16):
+        given(files, each).write_bytes(VALUE)
     there_when_sealed: list[int] = []
     files._wake = lambda: there_when_sealed.append(len(os.listdir(tmp_path / "blobs")))
     files.remove(blob_ids)
-    sealed(files, VALUE, b"x" * 16)
-    assert there_when_sealed[0] > 90
-    until(lambda: files.names() == [b"x" * 16])
+    for each in (b"x" * 16, b"y" * 16):
+        files.seal(Reference(each, len(VALUE), crc32(VALUE)))
+    until(lambda: len(there_when_sealed) == 2)
+    assert there_when_sealed[1] > 90
+    until(lambda: set(files.names()) == {b"x" * 16, b"y" * 16})
 
 
 def test_what_is_read_of_a_file_that_became_another_blob_is_not_believed(
@@ -196,6 +198,12 @@ def test_what_is_sent_in_pieces_after_all_is_sealed(files: Folder) -> None:
     files.write(ID, 0, VALUE)
     assert sealed(files) == Sealed(ID)
     assert files.read(ID, 0, len(VALUE)) == VALUE
+
+
+def test_pieces_are_checked_whoever_else_vouches_for_the_file(files: Folder) -> None:
+    given(files, ID)
+    files.write(ID, 0, VALUE[::-1])
+    assert sealed(files).torn
 
 
 def test_files_that_were_ready_go_at_the_next_start(files: Folder, tmp_path: Path) -> None:
