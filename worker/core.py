@@ -83,7 +83,7 @@ class Worker:
         self, store: Store, index: int, workers: int, *, sync: bool, layout_id: bytes = b"", files: Files | None = None
     ) -> None:
         self.first_slot, self.end_slot = slot_range(index, workers)
-        self._first_hash, self._end_hash = first_hash(self.first_slot), first_hash(self.end_slot)
+        self._hashes = range(first_hash(self.first_slot), first_hash(self.end_slot))
         self._part_hash = part_hash(self.first_slot, self.end_slot)
         self._identity = encode(Identity(layout_id, index))
         self.handled = 0
@@ -114,10 +114,12 @@ class Worker:
         answers: list[Answer] = []
         left: list[Message] = []
         for message in messages:
-            if not waiting and (frames := self._fresh(message.head, message.payload)) is not None:  # as mostly
-                answers.append(Answer(message.origin, message.route, frames))
-                self.handled += 1
-                continue
+            if not waiting:
+                frames = entries.get_fresh(transaction, self._hashes, message.head, message.payload)
+                if frames is not None:  # as mostly
+                    answers.append(Answer(message.origin, message.route, frames))
+                    self.handled += 1
+                    continue
             asker = (message.origin, message.route)
             found = None if asker in waiting else self._read(message)
             if found is None:
@@ -309,18 +311,11 @@ class Worker:
 
     def _frames(self, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
         """The frames of the reply to this request; None if `sealed` gives it out."""
-        frames = self._fresh(head, payload)
+        frames = entries.get_fresh(self._transaction, self._hashes, head, payload)
         if frames is None:
             reply = self._reply(head, payload)
             frames = None if reply is None else protocol.pack_reply(reply)
         return frames
-
-    def _fresh(self, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
-        """The frames of the reply to a GET of what was read or written a moment ago; None for any other request."""
-        asked = protocol.plain_get(head)
-        if asked is None or payload is not None or not self._first_hash <= asked[0] < self._end_hash:
-            return None
-        return entries.get_fresh(self._transaction, *asked[1:])
 
     def _reply(self, head: bytes, payload: Buffer | None) -> Reply | None:
         """The reply to this request; None if `sealed` gives it out."""
@@ -358,7 +353,7 @@ class Worker:
 
     def _handle(self, request: Request) -> Reply:
         is_part = request.opcode in protocol.PARTS
-        if request.hash != self._part_hash if is_part else not self._first_hash <= request.hash < self._end_hash:
+        if request.hash != self._part_hash if is_part else request.hash not in self._hashes:
             return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
         handler = HANDLERS.get(request.opcode) or self._snapshots.handlers.get(request.opcode)
         if handler is None:

@@ -42,8 +42,14 @@ EXPIRED_ROWS_MAX = 10_000
 _first_byte = itemgetter(slice(1))
 
 
-def get_fresh(transaction: Transaction, sequence: int, dict_id: bytes, key: bytes) -> list[Buffer] | None:
-    """The frames that answer a GET without flags, if there is nothing to decide; else None."""
+def get_fresh(transaction: Transaction, hashes: range, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
+    """The frames that answer a GET without flags, if there is nothing to decide: those of the reply that `get` would give. Else
+    None, and for any other request, and one whose hash is none of these.
+    """
+    asked = protocol.plain_get(head)
+    if asked is None or payload is not None or asked[0] not in hashes:
+        return None
+    _hash, sequence, dict_id, key = asked
     held = transaction.dicts.get(dict_id)
     if held is None:
         return None

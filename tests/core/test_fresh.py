@@ -104,7 +104,7 @@ def test_a_get_for_another_worker_is_refused_whatever_is_known_here() -> None:
     driver = stored(None, b"sa")
     other = driver.request(protocol.GET, b"sa")
     frames = protocol.pack_fields(protocol.GET, 0, 5, other.session, other.sequence, 0, other.dict_id, b"sa", b"")
-    driver.worker._first_hash = 6
+    driver.worker._hashes = range(6, driver.worker._hashes.stop)
     (answer,), left = driver.worker.read([Message("socket", b"route", bytes(frames[0]))], driver.wall)
     assert not left
     assert protocol.parse_reply(bytes(answer.frames[0])).status == protocol.WRONG_WORKER
