@@ -99,34 +99,33 @@ class Worker:
         self._sweeper = Sweeper(store, self._transaction)
 
     def read(
-        self, messages: list[Message], now: float, waiting: set[tuple[Any, bytes]] | None = None
+        self, messages: list[Message], now: float, askers: set[tuple[Any, bytes]] | None = None
     ) -> tuple[list[Answer], list[Message]]:
         """Carry out those that only read. Returns their answers, and the messages that are left for a tick: all others, what
         the same client sent behind them, and reads that must wait for what is being written, or write themselves.
 
-        `waiting` has the origins and routes of the messages that were left before, and gets those of what is left now.
+        `askers` has the origins and routes of the messages that were left before, and gets those of what is left now.
         """
-        if waiting is None:
-            waiting = set()
+        if askers is None:
+            askers = set()
         transaction = self._transaction
         transaction.advance(now)
         transaction.only_reads = True
         answers: list[Answer] = []
         left: list[Message] = []
         for message in messages:
-            if not waiting:
-                frames = entries.get_fresh(transaction, self._hashes, message.head, message.payload)
-                if frames is not None:  # as mostly
-                    answers.append(Answer(message.origin, message.route, frames))
-                    self.handled += 1
-                    continue
-            asker = (message.origin, message.route)
-            found = None if asker in waiting else self._read(message)
-            if found is None:
+            if askers and (message.origin, message.route) in askers:
                 left.append(message)
-                waiting.add(asker)
-            else:
+                continue
+            frames = entries.get_fresh(transaction, self._hashes, message.head, message.payload)
+            if frames is not None:  # as mostly
+                answers.append(Answer(message.origin, message.route, frames))
+                self.handled += 1
+            elif (found := self._read(message)) is not None:
                 answers += found
+            else:
+                left.append(message)
+                askers.add((message.origin, message.route))
         transaction.only_reads = False
         return answers, left
 
@@ -259,7 +258,7 @@ class Worker:
         self._transaction.flush()
 
     def _read(self, message: Message) -> list[Answer] | None:
-        """The answers to a message, if it only reads, and nothing that is being written."""
+        """The answers to a message; None unless it only reads, and nothing that is being written or would have to be."""
         heads = batch_heads(message)
         if not (message.head[1:2] in _READS if heads is None else {head[1:2] for head in heads} <= _READS):
             return None
@@ -311,7 +310,7 @@ class Worker:
 
     def _frames(self, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
         """The frames of the reply to this request; None if `sealed` gives it out."""
-        frames = entries.get_fresh(self._transaction, self._hashes, head, payload)
+        frames = entries.get_fresh(self._transaction, self._hashes, head, payload)  # it may be in a batch, or in a tick
         if frames is None:
             reply = self._reply(head, payload)
             frames = None if reply is None else protocol.pack_reply(reply)

@@ -90,7 +90,7 @@ class Loop:
         self._settler = Writer(self._wake, None)
         self._writing: list[Message] = []
         self._waiting: list[Message] = []
-        self._waiting_askers: set[tuple[Any, bytes]] = set()
+        self._askers: set[tuple[Any, bytes]] = set()
         self._waiting_bytes = 0
         self._asker: tuple[Any, bytes] | None = None
         self._shared_until = 0.0
@@ -135,7 +135,7 @@ class Loop:
         if self._waiting and not self._writer.is_busy:
             messages = self._no_longer_waiting() + messages
         wall = time.time()
-        answers, left = self._worker.read(messages, wall, self._waiting_askers)
+        answers, left = self._worker.read(messages, wall, self._askers)
         self._send(answers)
         if left:
             self._carry_out(left, wall, now)
@@ -149,12 +149,12 @@ class Loop:
                 return
             self._answer(self._written())
             left = self._no_longer_waiting()
-        self._waiting_askers.clear()
+        self._askers.clear()
         self._answer(self._tick(left, wall, behind=now < self._shared_until))
 
     def _no_longer_waiting(self) -> list[Message]:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        self._waiting_askers.clear()
+        self._askers.clear()
         return waiting
 
     def _note_askers(self, messages: list[Message], now: float) -> None:

@@ -64,10 +64,10 @@ class NeverTouches(Worker):
 class ExpiresEarly(Worker):
     """Entries live for nine tenths of their time."""
 
-    def read(self, messages: Any, now: float, waiting: Any = None) -> Any:
+    def read(self, messages: Any, now: float, askers: Any = None) -> Any:
         for held in self._transaction.dicts._held.values():
             held.life_ms = held.row.ttl * 900 if held.row.ttl is not None else held.life_ms
-        return super().read(messages, now, waiting)
+        return super().read(messages, now, askers)
 
 
 class AnswersFirst(Worker):
