@@ -7,7 +7,8 @@
     DIR/worker-N/store/      its LevelDB
     DIR/worker-N/journal     what was written last, and may not be in there yet
     DIR/worker-N/blobs/      its values that are files of their own
-    DIR/worker-N/blobs/ready/  empty files that are soon to be some, and those that clients are writing
+    DIR/worker-N/blobs/ready/  files that are soon to be some, empty or of values that were removed, and those that clients are
+                             writing
     DIR/worker-N/reserve     room kept back for a full disk
     DIR/worker-N/complete    there once the store was made whole: only before that may it be created
     DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes

@@ -9,9 +9,8 @@ comes. The thread wakes the loop when a blob is sealed.
 It also keeps some scratch files ready. To make one takes 0.3 to 0.8 ms beside somebody who writes large values, for it waits
 with them for the file system's journal; and all others wait for the loop.
 
-**The file of a blob that is removed becomes one of them**, with what is in it: to write over a file costs less than half of
-what a new one does, because it has its blocks and its pages, and to sync it too. Who still has it open may then read another
-blob's bytes. So it is given to nobody before it has another name, names are never given twice, and what was read counts only
+**The file of a blob that is removed becomes one of them**, with what is in it: to write over a file, and to sync it, costs half
+of what a new one does, because it has its blocks and its pages. Who still has it open may then read another blob's bytes. So it is given to nobody before it has another name, names are never given twice, and what was read counts only
 if the name it was read by is still there afterwards. A file that was given to a client and not sealed goes: that client may
 still write. So does one above REUSED_BYTES_MAX, so that a value which takes long to read is read to its end.
 
@@ -46,6 +45,8 @@ SCRATCH = ".part"
 SPARES = 4
 SPARES_MAX = 16
 """How many scratch files are kept ready, once somebody has asked for one; and at most, with those that were blobs."""
+ROOM_BYTES = 1024 * 1024 * 1024
+"""On a disk that has less left, no file that was a blob is kept."""
 SYNC_BYTES = 8 * 1024 * 1024
 """After so much of a blob has been written it begins to go to the disk: then sealing it is short, and does not hold up others'
 writes, which wait for the same journal.
@@ -313,9 +314,11 @@ class Folder:
                 _unlink(file)
 
     def _keep_ready(self, file: str) -> bool:
-        """Have the file of a blob as a scratch file, unless there are enough, or it is too large."""
+        """Have the file of a blob as a scratch file, unless there are enough, or it is too large, or there is little room."""
         try:
             if len(self._spares) >= SPARES_MAX or os.stat(file).st_size > REUSED_BYTES_MAX:
+                return False
+            if self.free_bytes() < ROOM_BYTES:
                 return False
             spare = next(self._spare_names)
             os.rename(file, spare)

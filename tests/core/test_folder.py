@@ -14,7 +14,7 @@ from holdall.blob import REUSED_BYTES_MAX, Reference
 from holdall.errors import StorageError
 from holdall.worker import folder
 from holdall.worker.files import Sealed
-from holdall.worker.folder import SCRATCH, SPARES_MAX, Folder
+from holdall.worker.folder import ROOM_BYTES, SCRATCH, SPARES_MAX, Folder
 from tests.processes import until
 
 ID, OTHER = b"1" * 16, b"2" * 16
@@ -148,6 +148,13 @@ def test_pieces_are_checked_though_their_file_was_another_blob(files: Folder) ->
 
 def test_a_blob_that_is_too_large_to_be_used_again_goes(files: Folder) -> None:
     stored(files, ID, bytes(REUSED_BYTES_MAX + 1))
+    removed(files, ID)
+    assert given(files, OTHER).read_bytes() == b""
+
+
+def test_no_file_is_kept_on_a_disk_with_little_room(files: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(files, ID, VALUE)
+    monkeypatch.setattr(files, "free_bytes", lambda: ROOM_BYTES - 1)
     removed(files, ID)
     assert given(files, OTHER).read_bytes() == b""
 
