@@ -10,9 +10,10 @@ It also keeps some scratch files ready. To make one takes 0.3 to 0.8 ms beside s
 with them for the file system's journal; and all others wait for the loop.
 
 **The file of a blob that is removed becomes one of them**, with what is in it: to write over a file, and to sync it, costs half
-of what a new one does, because it has its blocks and its pages. Who still has it open may then read another blob's bytes. So it is given to nobody before it has another name, names are never given twice, and what was read counts only
-if the name it was read by is still there afterwards. A file that was given to a client and not sealed goes: that client may
-still write. So does one above REUSED_BYTES_MAX, so that a value which takes long to read is read to its end.
+of what a new one does, because it has its blocks and its pages. Who still has it open may then read another blob's bytes. So it
+is given to nobody before it has another name, names are never given twice, and what was read counts only if the name it was
+read by is still there afterwards. A file that was given to a client and not sealed goes: that client may still write. So does
+one above REUSED_BYTES_MAX, so that a value which takes long to read is read to its end.
 
 The thread does as few system calls as it can: at each it lets go of the interpreter's lock and takes it back, and whenever
 it takes it the loop waits to be woken.
