@@ -35,8 +35,11 @@ STEP_BYTES = 8 * 1024 * 1024
 """How much of a file is written, and made durable, or read in one go: so it goes to the disk in small parts, and does not hold
 up others' writes, which wait for the same journal.
 """
-PIECE_BYTES = 256 * 1024
-"""What is checked and copied while it is in the processor's cache."""
+PIECE_BYTES = 128 * 1024
+"""What is checked, and then copied while it is in the processor's cache. After either the processor is given away: beside who
+writes 1 MiB values without pause, another client's small gets take four fifths of the time that they took with 256 KiB. With
+64 KiB they took a little less still, and the writer a sixth more.
+"""
 TRIES_MAX = 10
 """How often a value is transferred again that its worker lost, or that was replaced meanwhile."""
 CHUNK_PATIENCE_SECONDS = 2.0
@@ -133,6 +136,7 @@ def _fill(file: File, parts: list[memoryview], crc: int, syncs: bool) -> int | N
                 if type(part.obj) is not bytes:  # then it may change between its being checked and its being written
                     piece = bytes(piece)
                 crc = crc32(piece, crc)
+                processors.give_way()
                 while piece:
                     piece = memoryview(piece)[file.write(piece) :]
                 processors.give_way()
