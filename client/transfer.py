@@ -38,7 +38,7 @@ up others' writes, which wait for the same journal.
 PIECE_BYTES = 128 * 1024
 """What is checked, and then copied while it is in the processor's cache. After either the processor is given away: beside who
 writes 1 MiB values without pause, another client's small gets take four fifths of the time that they took with 256 KiB. With
-64 KiB they took a little less still, and the writer a sixth more.
+64 KiB they took a little less still, and the writer an eighth more.
 """
 TRIES_MAX = 10
 """How often a value is transferred again that its worker lost, or that was replaced meanwhile."""
