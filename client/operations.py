@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import randrange
 from typing import TYPE_CHECKING, Any
 
-from holdall import protocol
+from holdall import protocol, values
 from holdall.blob import is_reference, reference_of
 from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
 from holdall.client import catalog, transfer
@@ -184,21 +184,27 @@ def read_blob(
 ) -> Operation[Any]:
     """The value of a key that referred to this blob just now; if that is removed while it is read, the value after it."""
     for _ in range(transfer.TRIES_MAX):
-        found = yield from _whole(place_of(handle, "get", key, data), payload, progress)
+        place = place_of(handle, "get", key, data)
+        found = yield from transfer.download(place, reference_of(payload), progress)
         if found is not None:
-            return decode_value(handle.label, key, found)
+            value = decode_value(handle.label, key, found)
+            if values.copies(found):
+                place.near.scratch.give_back(found)
+            return value
         reply = yield from about_key(handle, protocol.GET, "get", key, data)
         if reply.status == protocol.MISSING:
             return default
         payload = reply.payload
+        if not is_reference(payload):
+            return decode_value(handle.label, key, payload)
     raise transfer.lost(place_of(handle, "get", key, data))
 
 
-def _whole(place: Place, payload: Buffer, progress: Progress | None = None) -> Operation[Buffer | None]:
+def _whole(place: Place, payload: Buffer) -> Operation[Buffer | None]:
     """The bytes of a value: these, or those of the blob they refer to; None if that was removed meanwhile."""
     if not is_reference(payload):
         return payload
-    return (yield from transfer.download(place, reference_of(payload), progress))
+    return (yield from transfer.download(place, reference_of(payload), None))
 
 
 def taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
