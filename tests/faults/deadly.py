@@ -9,7 +9,9 @@ from pathlib import Path
 
 _PROGRAM = """
 import os, pathlib, signal, time
+from holdall.errors import StorageError
 from holdall.worker.core import Worker
+from holdall.worker.journaled import _Settling
 from holdall.worker.transaction import Commit, Transaction
 
 armed = pathlib.Path({armed!r})
@@ -53,10 +55,22 @@ def deadly_end(self):
         die()
     return answers
 
+settle = _Settling.__call__
+
+def deadly_settle(self):
+    if due("settling fails"):
+        raise StorageError("LevelDB takes nothing: this is a test")
+    if due("killed while settling"):
+        die()
+    settle(self)
+
 Transaction.begin_commit, Worker.begin, Worker.end = deadly_begin_commit, deadly_begin, deadly_end
+_Settling.__call__ = deadly_settle
 """
 STUCK = ("busy", "waiting for the disk")
 """Steps that end only when somebody notices."""
+SETTLING = ("settling fails", "killed while settling")
+"""Steps of the thread that gives LevelDB what the journal has."""
 STEPS = ("killed before the write", "killed after the write", "killed before the reply", *STUCK)
 
 
