@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from holdall.client.scratch import Scratch
-from holdall.durable import sync
+from holdall.durable import keeps_name, sync
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -34,7 +34,7 @@ class File(Protocol):
         """Make what was written survive a power cut. Raises OSError."""
 
     def keeps_name(self) -> bool:
-        """Whether its name is still there. If not, it may have been written over with another blob before it was read."""
+        """Whether its name is still its own. If not, it may have been written over with another blob before it was read."""
         ...
 
 
@@ -60,7 +60,7 @@ class _Descriptor:
         sync(self._number)
 
     def keeps_name(self) -> bool:
-        return os.path.exists(self._path)
+        return keeps_name(self._number, self._path)
 
     def __del__(self) -> None:
         if self._number >= 0:

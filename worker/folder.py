@@ -29,15 +29,17 @@ import queue
 import secrets
 import shutil
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
 from holdall.blob import REUSED_BYTES_MAX, Reference
 from holdall.bodies import FileToFill
-from holdall.durable import sync, sync_file, sync_folder
+from holdall.durable import keeps_name, sync, sync_file, sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
 from holdall.worker.files import Sealed
@@ -54,10 +56,14 @@ writes, which wait for the same journal.
 """
 QUEUED_BYTES_MAX = 32 * 1024 * 1024
 """Pieces that wait for the thread, in bytes; beyond, the loop's own thread writes, and takes no more meanwhile."""
+UNWRITTEN_NS = 0
+"""The time of the last change of a file that was a blob, until somebody writes to it. A client may be told of one file, and
+after a start of this worker a copy of its request, which was late, may be answered with another: that one nobody writes.
+"""
 BURIED_TOGETHER = 2
 QUIET_SECONDS = 0.02
-"""Files of removed blobs that are let go after each sealing, so that hundreds of them, which take tens of milliseconds, hold up
-nobody; and when all others are.
+"""Files of removed blobs that are let go after each sealing, or after so long, so that hundreds of them, which take tens of
+milliseconds, hold up nobody; and after how long without anything to do all others are.
 """
 READ_BYTES = 4 * 1024 * 1024
 """How much of a file is in memory at once while it is checked."""
@@ -104,8 +110,9 @@ class Folder:
         self._spare_names = (f"{path}/ready/{secrets.token_hex(16)}-{number}" for number in itertools.count())
         self._given: dict[bytes, str] = {}
         """The scratch files that clients write, and vouch for."""
-        self._dead: deque[str] = deque()
+        self._dead: dict[str, None] = {}
         """Of blobs that were removed: the thread's own."""
+        self._bury_at = 0.0
         self._failed: dict[bytes, str] = {}
         self._thread: threading.Thread | None = None
         self._ready = path / "ready"
@@ -125,8 +132,8 @@ class Folder:
         else:
             self._queued_bytes += len(data)
             self._do(lambda: self._write_queued(blob_id, offset, data))
-        if blob_id in self._failed:
-            raise StorageError(self._failed.pop(blob_id))
+        if failed := self._failed.pop(blob_id, ""):  # the thread takes it too
+            raise StorageError(failed)
 
     def make(self, blob_id: bytes) -> FileToFill:
         file = self._given.get(blob_id)
@@ -165,12 +172,12 @@ class Folder:
             raise StorageError(f"the blob file {file} cannot be read: {error.strerror}") from None
         try:
             data = os.pread(descriptor, size, offset)
+            if not keeps_name(descriptor, file):
+                return None
         except OSError as error:
             raise StorageError(f"the blob file {file} cannot be read: {error.strerror}") from None
         finally:
             os.close(descriptor)
-        if not os.path.exists(file):
-            return None
         if len(data) != size:
             raise StorageError(f"the blob file {file} is damaged: it ends before byte {offset + size:,}")
         return data
@@ -227,6 +234,8 @@ class Folder:
             if job is None:
                 return
             job()
+            if self._dead and time.monotonic() >= self._bury_at:  # however long it goes on
+                self._bury(BURIED_TOGETHER)
 
     def _write_queued(self, blob_id: bytes, offset: int, data: Buffer) -> None:
         self._write(blob_id, offset, data)
@@ -270,6 +279,7 @@ class Folder:
             if not self._holds(scratch, reference):
                 return Sealed(reference.id, torn=True)
             os.rename(scratch, self._file(reference.id))
+            self._dead.pop(self._file(reference.id), None)  # an upload of before this worker was started may have come again
             self._given.pop(reference.id, None)
             if self._syncs:
                 os.fsync(self._descriptor)
@@ -285,8 +295,9 @@ class Folder:
         power cut then.
         """
         known = self._scratches.pop(reference.id, None)
-        size = os.stat(scratch).st_size
-        if size < reference.size:
+        found = os.stat(scratch)
+        size = found.st_size
+        if size < reference.size or found.st_mtime_ns == UNWRITTEN_NS:
             return False
         is_vouched_for = known is None and reference.id in self._given
         if is_vouched_for and size == reference.size:  # and its client has synced it
@@ -304,13 +315,14 @@ class Folder:
             self._scratches.pop(blob_id, None)
             self._failed.pop(blob_id, None)
             given = self._given.pop(blob_id, None)
-            if not _unlink(given or self._file(blob_id, SCRATCH)):
-                self._dead.append(self._file(blob_id))
+            _unlink(given or self._file(blob_id, SCRATCH))
+            self._dead[self._file(blob_id)] = None
 
     def _bury(self, files: int) -> None:
-        """Let go of so many of the blobs that were removed: a few after each sealing, all others when nobody wants anything."""
-        for _ in range(min(files, len(self._dead))):
-            file = self._dead.popleft()
+        """Let go of so many of the blobs that were removed."""
+        self._bury_at = time.monotonic() + QUIET_SECONDS
+        for file in [*islice(self._dead, files)]:
+            del self._dead[file]
             if not self._keep_ready(file):
                 _unlink(file)
 
@@ -322,6 +334,7 @@ class Folder:
             if self.free_bytes() < ROOM_BYTES:
                 return False
             spare = next(self._spare_names)
+            os.utime(file, ns=(UNWRITTEN_NS, UNWRITTEN_NS))
             os.rename(file, spare)
         except OSError:
             return False

@@ -137,6 +137,46 @@ def test_the_file_of_a_blob_that_is_removed_is_the_next_one_under_another_name(f
     assert (tmp_path / "blobs" / OTHER.hex()).stat().st_size == 5
 
 
+def test_a_file_that_was_a_blob_is_no_other_one_before_somebody_writes_to_it(files: Folder) -> None:
+    """A client that was told of another file, before a start of the worker, vouches for that one."""
+    stored(files, ID, VALUE)
+    removed(files, ID)
+    assert given(files, OTHER).read_bytes() == VALUE
+    assert sealed(files, VALUE, OTHER).torn
+
+
+def test_an_upload_that_comes_again_stays_though_its_file_was_to_go(files: Folder, tmp_path: Path) -> None:
+    file = tmp_path / "blobs" / ID.hex()
+    file.write_bytes(VALUE)
+    others = [bytes([number]) * 16 for number in range(100, 120)]
+    for each in others:
+        (tmp_path / "blobs" / each.hex()).write_bytes(VALUE)
+    files.remove([*others, ID])
+    files.write(ID, 0, VALUE)
+    assert sealed(files) == Sealed(ID)
+    until(lambda: files.names() == [ID])
+    assert files.read(ID, 0, len(VALUE)) == VALUE
+
+
+def test_what_is_removed_goes_though_others_go_on(files: Folder, tmp_path: Path) -> None:
+    file = tmp_path / "blobs" / ID.hex()
+    file.write_bytes(VALUE)
+    files.remove([ID])
+
+    def is_gone() -> bool:
+        files.write(OTHER, 0, b"x")
+        return not file.exists()
+
+    until(is_gone)
+
+
+def test_a_blob_goes_with_what_was_to_become_it(files: Folder, tmp_path: Path) -> None:
+    for name in (ID.hex(), ID.hex() + SCRATCH):
+        (tmp_path / "blobs" / name).write_bytes(VALUE)
+    files.remove(files.names())
+    until(lambda: os.listdir(tmp_path / "blobs") == ["ready"])
+
+
 def test_pieces_are_checked_though_their_file_was_another_blob(files: Folder) -> None:
     stored(files, ID, VALUE)
     removed(files, ID)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from random import Random
 
 from holdall.errors import StorageError
-from holdall.worker.files import MemoryFiles, Sealed
+from holdall.worker.files import Content, MemoryFiles, Sealed
 from holdall.worker.journal import Journal
 from holdall.worker.journaled import JournaledStore
 from holdall.worker.store import Changes, MemoryStore, Store
@@ -28,7 +28,7 @@ class DiskFiles(MemoryFiles):
     def __init__(self, random: Random) -> None:
         super().__init__()
         self._random = random
-        self._removed: dict[bytes, bytearray] = {}
+        self._removed: dict[bytes, Content] = {}
 
     def sealed(self) -> list[Sealed]:
         """Perhaps: the disk may need longer."""
