@@ -33,7 +33,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from io import FileIO
-from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
@@ -107,7 +106,8 @@ class Folder:
         self._written_bytes = 0
         self._scratches: dict[bytes, _Scratch] = {}
         self._spares: deque[str] = deque()
-        self._spare_names = (f"{path}/ready/{secrets.token_hex(16)}-{number}" for number in itertools.count())
+        prefix = f"{path}/ready/{secrets.token_hex(16)}"
+        self._spare_names = (f"{prefix}-{number}" for number in itertools.count())
         self._given: dict[bytes, str] = {}
         """The scratch files that clients write, and vouch for."""
         self._dead: dict[str, None] = {}
@@ -321,7 +321,7 @@ class Folder:
     def _bury(self, files: int) -> None:
         """Let go of so many of the blobs that were removed."""
         self._bury_at = time.monotonic() + QUIET_SECONDS
-        for file in [*islice(self._dead, files)]:
+        for file in [*itertools.islice(self._dead, files)]:
             del self._dead[file]
             if not self._keep_ready(file):
                 _unlink(file)

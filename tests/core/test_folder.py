@@ -168,13 +168,15 @@ def test_what_is_removed_goes_though_others_go_on(files: Folder, tmp_path: Path)
         return not file.exists()
 
     until(is_gone)
+    assert files.names() == [OTHER]
 
 
 def test_a_blob_goes_with_what_was_to_become_it(files: Folder, tmp_path: Path) -> None:
     for name in (ID.hex(), ID.hex() + SCRATCH):
         (tmp_path / "blobs" / name).write_bytes(VALUE)
     files.remove(files.names())
-    until(lambda: os.listdir(tmp_path / "blobs") == ["ready"])
+    until(lambda: not files.names())
+    assert os.listdir(tmp_path / "blobs") == ["ready"]
 
 
 def test_pieces_are_checked_though_their_file_was_another_blob(files: Folder) -> None:
