@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from holdall.client.scratch import Scratch
-from holdall.durable import keeps_name, sync
+from holdall.durable import sync
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -30,12 +30,11 @@ class File(Protocol):
         """Read some bytes; how many, 0 at the end. Raises OSError."""
         ...
 
+    def end_at(self, size: int) -> None:
+        """Cut off what is behind so many bytes: it may have been a larger blob's. Raises OSError."""
+
     def sync(self) -> None:
         """Make what was written survive a power cut. Raises OSError."""
-
-    def keeps_name(self) -> bool:
-        """Whether its name is still its own. If not, it may have been written over with another blob before it was read."""
-        ...
 
 
 Open: TypeAlias = "Callable[[str, bool], File]"
@@ -46,7 +45,6 @@ class _Descriptor:
     """Open as long as somebody holds it: when a call is given up, a thread may still be in the middle of a write."""
 
     def __init__(self, path: str, flags: int) -> None:
-        self._path = path
         self._number = -1
         self._number = os.open(path, flags | os.O_CLOEXEC)
 
@@ -56,11 +54,12 @@ class _Descriptor:
     def read(self, into: memoryview) -> int:
         return os.readv(self._number, [into])
 
+    def end_at(self, size: int) -> None:
+        if os.fstat(self._number).st_size > size:
+            os.ftruncate(self._number, size)
+
     def sync(self) -> None:
         sync(self._number)
-
-    def keeps_name(self) -> bool:
-        return keeps_name(self._number, self._path)
 
     def __del__(self) -> None:
         if self._number >= 0:
@@ -83,7 +82,7 @@ class Near:
     def open(self, path: str, *, writes: bool) -> File | None:
         """The file that a worker named; None if this client does not reach it.
 
-        Names are random, and never given twice: what is found there is what the worker means. Once one was found, one that is
+        Names are random: what is found there is what the worker means. Once one was found, one that is
         missing has been removed since it was named, as when the worker was started anew, and says nothing about the next one.
         """
         try:

@@ -46,6 +46,7 @@ CHUNK_PATIENCE_SECONDS = 2.0
 """How much longer than usual a chunk's answer may take: others' chunks may be before it."""
 SEAL_BYTES_PER_SECOND = 20 * 1024 * 1024
 """A blob is sealed when it is on the disk: slower ones are asked again, and nothing else."""
+WRONG_CRC = "its checksum does not match"
 
 Progress: TypeAlias = "Callable[[int, int], object]"
 """What is called with the bytes that have been transferred, and with all there are."""
@@ -70,22 +71,14 @@ class Place(msgspec.Struct, frozen=True):
 
 def upload(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[bytes]:
     """Bring a value to its worker. Returns the reference to store in its place."""
-    tries_file = True
+    if place.near.is_possible:
+        reference = yield from _write_file(place, pieces, progress)
+        if reference is not None:
+            return reference.pack()
     for _ in range(TRIES_MAX):
-        blob_id = urandom(16)
-        if tries_file and place.near.is_possible:
-            crc = yield from _write_file(place, blob_id, pieces, progress)
-            tries_file = crc is not None
-        else:
-            crc = yield from _send_chunks(place, blob_id, pieces, progress)
-        if crc is None:
-            continue
-        reference = Reference(blob_id, len(pieces), crc).pack()
-        patience = CHUNK_PATIENCE_SECONDS + len(pieces) / SEAL_BYTES_PER_SECOND
-        asks = Chunks([place.ask(protocol.SEAL, blob_id, reference, patience)])
-        if _taken(asks, (yield asks)):
-            return reference
-        tries_file = False
+        reference = yield from _send_chunks(place, pieces, progress)
+        if reference is not None:
+            return reference.pack()
     raise lost(place)
 
 
@@ -101,17 +94,17 @@ def download(place: Place, reference: Reference, progress: Progress | None) -> O
     if crc is None:
         return None
     if crc != reference.crc:
-        raise _damaged(place, reference, "its checksum does not match")
+        raise _damaged(place, f"blob {reference.id.hex()}", WRONG_CRC)
     return data
 
 
-def _write_file(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress | None) -> Operation[int | None]:
-    """Write a value where its blob is to stand. Returns the CRC of what was written, None if that cannot be done."""
+def _write_file(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[Reference | None]:
+    """Write a value into a file of its worker. Returns the blob that it is then, None if that cannot be done."""
     size = len(pieces)
-    reply = yield from _ask(place, protocol.MAKE_FILE, Chunk(blob_id, 0, size))
+    reply = yield from _ask(place, protocol.MAKE_FILE, Chunk(blob.NO_BLOB, 0, size))
     if reply is None:
         return None
-    path, syncs = decode(FileToFill, reply.payload)
+    blob_id, path, syncs = decode(FileToFill, reply.payload)
     file = place.near.open(fsdecode(path), writes=True)
     if file is None:
         yield Tell(release(place, blob_id))
@@ -119,7 +112,8 @@ def _write_file(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress
     crc = 0
     for start in range(0, size, STEP_BYTES):
         end = min(start + STEP_BYTES, size)
-        written: int | None = yield Work(partial(_fill, file, pieces.parts(start, end - start), crc, syncs))
+        parts = pieces.parts(start, end - start)
+        written: int | None = yield Work(partial(_fill, file, parts, crc, syncs=syncs, ends_at=size if end == size else None))
         if written is None:  # the disk is full, for example: the worker knows what to say about that
             yield Tell(release(place, blob_id))
             return None
@@ -127,11 +121,11 @@ def _write_file(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress
         _tell(progress, end, size)
         if end < size and (yield from _ask(place, protocol.MAKE_FILE, Chunk(blob_id, end, size))) is None:
             return None
-    return crc
+    return Reference(blob_id, size, crc)
 
 
-def _fill(file: File, parts: list[memoryview], crc: int, syncs: bool) -> int | None:
-    """Write these. Returns the CRC, None if they cannot be written."""
+def _fill(file: File, parts: list[memoryview], crc: int, *, syncs: bool, ends_at: int | None) -> int | None:
+    """Write these, the last ones if it is said where the file ends. Returns the CRC, None if they cannot be written."""
     try:
         for part in parts:
             for at in range(0, len(part), PIECE_BYTES):
@@ -143,6 +137,8 @@ def _fill(file: File, parts: list[memoryview], crc: int, syncs: bool) -> int | N
                 while piece:
                     piece = memoryview(piece)[file.write(piece) :]
                 processors.give_way()
+        if ends_at is not None:
+            file.end_at(ends_at)
         if syncs:
             file.sync()
     except OSError:
@@ -150,9 +146,9 @@ def _fill(file: File, parts: list[memoryview], crc: int, syncs: bool) -> int | N
     return crc
 
 
-def _send_chunks(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress | None) -> Operation[int | None]:
-    """Send a value. Returns the CRC of what was sent, None if its worker has lost it."""
-    crc = 0
+def _send_chunks(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[Reference | None]:
+    """Send a value. Returns the blob that it is then, None if its worker has lost it."""
+    blob_id, crc = urandom(16), 0
     for offsets in _windows(len(pieces)):
         asks = Chunks()
         for offset in offsets:
@@ -163,25 +159,37 @@ def _send_chunks(place: Place, blob_id: bytes, pieces: Pieces, progress: Progres
         if not _taken(asks, (yield asks)):
             return None
         _tell(progress, offsets[-1] + blob.CHUNK_BYTES, len(pieces))
-    return crc
+    reference = Reference(blob_id, len(pieces), crc)
+    patience = CHUNK_PATIENCE_SECONDS + len(pieces) / SEAL_BYTES_PER_SECOND
+    asks = Chunks([place.ask(protocol.SEAL, blob_id, reference.pack(), patience)])
+    return reference if _taken(asks, (yield asks)) else None
 
 
 def _read_file(place: Place, reference: Reference, data: bytearray, progress: Progress | None) -> Operation[int | None]:
-    """Read the file of a blob. Returns the CRC of what was read, None if that cannot be done."""
-    reply = yield from _ask(place, protocol.FIND_FILE, Chunk(reference.id, 0, 0))
-    file = reply and place.near.open(fsdecode(bytes(reply.payload)), writes=False)
-    if not file:
+    """Read the file of a blob. Returns the CRC of what was read, None if that cannot be done, or the blob is gone. Raises
+    StorageError if the file is damaged.
+    """
+    find = Chunk(reference.id, 0, 0)
+    reply = yield from _ask(place, protocol.FIND_FILE, find)
+    if reply is None:
         return None
-    view, crc = memoryview(data), 0
+    path = fsdecode(bytes(reply.payload))
+    file = place.near.open(path, writes=False)
+    if file is None:
+        return None
+    view, crc, why = memoryview(data), 0, ""
     for start in range(0, reference.size, STEP_BYTES):
         read: int | OSError = yield Work(partial(_read, file, view[start : start + STEP_BYTES], crc))
-        if reference.size <= blob.REUSED_BYTES_MAX and not file.keeps_name():
-            return None
         if isinstance(read, OSError):
-            raise _damaged(place, reference, str(read.strerror))
+            why = str(read.strerror)
+            break
         crc = read
         _tell(progress, start + STEP_BYTES, reference.size)
-    return crc
+    if not why and crc == reference.crc:
+        return crc
+    if (yield from _ask(place, protocol.FIND_FILE, find)) is None:  # it was removed meanwhile, and its file is another one's
+        return None
+    raise _damaged(place, path, why or WRONG_CRC)
 
 
 def _read(file: File, into: memoryview, crc: int) -> int | OSError:
@@ -212,7 +220,7 @@ def _fetch_chunks(place: Place, reference: Reference, data: bytearray, progress:
             return None
         for offset, reply in zip(offsets, replies, strict=True):
             if len(reply.payload) != min(blob.CHUNK_BYTES, reference.size - offset):
-                raise _damaged(place, reference, "a chunk has a wrong size")
+                raise _damaged(place, f"blob {reference.id.hex()}", "a chunk has a wrong size")
             view[offset : offset + len(reply.payload)] = reply.payload
             crc = crc32(reply.payload, crc)
         _tell(progress, offsets[-1] + blob.CHUNK_BYTES, reference.size)
@@ -243,9 +251,9 @@ def _ask(place: Place, opcode: int, about: Chunk) -> Operation[Reply | None]:
     return replies[0] if _taken(asks, replies) else None
 
 
-def _damaged(place: Place, reference: Reference, why: str) -> StorageError:
+def _damaged(place: Place, what: str, why: str) -> StorageError:
     asked = place.ask(protocol.GET, b"-")
-    return StorageError(f"cannot {asked}: the file of blob {reference.id.hex()} is damaged: {why}; restore a backup")
+    return StorageError(f"cannot {asked}: {what} is damaged: {why}; restore a backup")
 
 
 def _taken(asks: Chunks, replies: list[Reply]) -> bool:

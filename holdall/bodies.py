@@ -30,8 +30,9 @@ class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
 
 
 class FileToFill(NamedTuple):
-    """Where a client may write a blob, and whether what it writes is to survive a power cut before it goes on."""
+    """Where a client may write a blob, whose id that gives it, and whether that is to survive a power cut before it goes on."""
 
+    id: bytes
     path: bytes
     syncs: bool
 

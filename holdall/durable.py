@@ -1,4 +1,4 @@
-"""Making files survive a power cut, and telling them apart."""
+"""Making files survive a power cut."""
 
 from __future__ import annotations
 
@@ -23,14 +23,6 @@ def sync_file(path: Path | str) -> None:
         sync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def keeps_name(descriptor: int, path: Path | str) -> bool:
-    """Whether the file of this name is still the one that is open."""
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except OSError:
-        return False
 
 
 def sync_folder(path: Path) -> None:

@@ -24,8 +24,10 @@ from holdall.errors import ProtocolError
 Buffer = Union[bytes, bytearray, memoryview]
 """What may be sent or may arrive as a payload."""
 
-VERSION = 2
-"""Both sides of a message have the same. With 1, a PUT_MANY was a list of entries."""
+VERSION = 3
+"""Both sides of a message have the same. With 2, a client sealed the files that it wrote; with 1, a PUT_MANY was a list of
+entries.
+"""
 PAYLOAD_INLINE_BYTES_MAX = 64 * 1024
 """The largest value that travels in the head's frame; above it a frame of its own is cheaper than the copy."""
 KEY_BYTES_MAX = 1024

@@ -55,11 +55,11 @@ class Driver:
         return replies[0] if replies else self.later()
 
     def later(self, count: int = 1) -> Reply:
-        """The last of so many answers that are given out when blobs are sealed."""
+        """The last of so many answers that wait for a thread."""
         answers: list[Any] = []
 
         def heard() -> bool:
-            answers.extend(self.worker.sealed())
+            answers.extend(self.worker.told())
             return len(answers) == count
 
         until(heard)

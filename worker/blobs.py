@@ -1,12 +1,16 @@
 """The life of blobs at a worker, with neither file nor clock.
 
-    uploaded ── SEAL ──▶ sealed ── PUT ──▶ owned by an entry ── POP ──▶ handed over ── DROP_BLOB, or an hour ──▶ doomed
-                                                          └── replaced, deleted, cleared, swept ─────────────▶ doomed
+    WRITE_CHUNK ── SEAL ──▶ sealed ──┬── PUT ──▶ owned by an entry ── POP ──▶ handed over ── DROP_BLOB, or an hour ──▶ doomed
+    MAKE_FILE, written by its client ┘                 └── replaced, deleted, cleared, swept ─────────────────────▶ doomed
 
-An owned blob has a row "B", written in the batch that holds what owns it, so that at a start every file without such a row
-is an orphan. A doomed one lost its row in a batch; its file is removed, or becomes another blob's (`folder.py`), when that
-batch survives a power cut, and nobody has read it for a while. A popped blob has a row "H" too: the entry is gone, and its
-client still has to read the file, perhaps from another process of this worker. An upload that nobody goes on with is dropped.
+An owned blob has a row "B", written in the batch that holds what owns it, so that at a start every file that no such row names
+is an orphan. A doomed one lost its row in a batch; its file is given back, for another blob or to be removed (`folder.py`),
+when that batch survives a power cut, and nobody has read it for a while. A popped blob has a row "H" too: the entry is gone,
+and its client still has to read the file, perhaps from another process of this worker. An upload that nobody goes on with is
+dropped.
+
+A client that writes a file itself is given the blob's id with it, by this life of the worker: a PUT of that id says that this
+very file is written. The id of one that comes in pieces is its client's.
 
 Dropped idea: to let a popped blob go with the outcome of its pop. Outcomes are trimmed when the client has the answer, and that
 is when it begins to read.
@@ -14,18 +18,19 @@ is when it begins to read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice, takewhile
-from typing import TypeVar
+from os import fsencode, urandom
+from typing import NamedTuple, TypeVar
 
 from holdall import blob, protocol
 from holdall.blob import Chunk, Reference
-from holdall.bodies import FileToFill
+from holdall.bodies import FileToFill, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer
-from holdall.worker import rows
-from holdall.worker.files import Files, Sealed
+from holdall.worker.files import Files
 from holdall.worker.refused import Refused
+from holdall.worker.rows import BLOB_PREFIX, StoredBlob, blob_row, handed_row, pack_blob, unpack_blob
 from holdall.worker.space import LOW_BYTES
 from holdall.worker.store import Store
 
@@ -54,22 +59,44 @@ UNFLUSHED_MAX = 16
 at a time, and large values that are written over again and again take little more room than they need.
 """
 
-Done = TypeVar("Done")
 Found = TypeVar("Found")
 
 
+class Told(NamedTuple):
+    """What a thread has done for the blob of this id: the status and the payload of a reply."""
+
+    id: bytes
+    status: int
+    payload: bytes = b""
+
+
 class Upload:
-    """A blob that no entry refers to yet. `reference` is what its client sealed it as."""
+    """A blob that no entry refers to yet. `file` is the one that its client writes, None as long as there is none for it;
+    `in_pieces` are those that come otherwise, and `reference` is what its client sealed them as.
+    """
 
-    __slots__ = ("is_sealed", "received", "reference", "session", "size", "touched")
+    __slots__ = ("file", "in_pieces", "is_sealed", "received", "reference", "session", "size", "touched")
 
-    def __init__(self, session: bytes, size: int) -> None:
+    def __init__(self, session: bytes, size: int, touched: float, *, in_pieces: bool) -> None:
         self.session = session
         self.size = size
+        self.touched = touched
+        self.in_pieces = in_pieces
+        self.file: bytes | None = None
         self.received = 0
-        self.touched = 0.0
         self.reference: Reference | None = None
         self.is_sealed = False
+
+    @property
+    def is_with_thread(self) -> bool:
+        """Whether a thread is to seal it, or to make its file."""
+        return self.reference is not None and not self.is_sealed if self.in_pieces else self.file is None
+
+    def is_whole(self, reference: Reference) -> bool:
+        """Whether this blob is there: its client vouches for a file of its own."""
+        if self.in_pieces:
+            return self.is_sealed and self.reference == reference
+        return self.file is not None and self.size == reference.size
 
 
 class Blobs:
@@ -82,6 +109,10 @@ class Blobs:
         self._lent: dict[bytes, float] = {}
         self._handed: dict[bytes, float] = {}
         self._changes: dict[bytes, bytes | None] = {}
+        self._awaiting: dict[bytes, None] = {}
+        """Uploads that wait for a file."""
+        self._gone: dict[bytes, StoredBlob] = {}
+        """Blobs without a row, whose files are still there: their ids are in one of the following."""
         self._dropped: list[bytes] = []
         self._unflushed: list[bytes] = []
         self._doomed: dict[bytes, None] = {}
@@ -92,37 +123,70 @@ class Blobs:
 
     def collect_orphans(self) -> None:
         """Remove the files that nothing owns. Only at the start, and only if the store is known to be whole."""
-        self._files.remove([each for each in self._files.names() if not self._is_owned(each)])
+        found = takewhile(lambda each: each[0].startswith(BLOB_PREFIX), self._store.scan(BLOB_PREFIX))
+        owned = {unpack_blob(row, data).file for row, data in found}
+        self._files.remove([each for each in self._files.names() if each not in owned])
 
     def write(self, session: bytes, chunk: Chunk, data: Buffer, elapsed: float) -> None:
         """A chunk has come. One that is late, of a blob that is sealed, changes nothing."""
         if len(data) > blob.CHUNK_BYTES or chunk.offset + len(data) > chunk.size:
             raise ProtocolError("a chunk that is too long, or beyond the end of its blob")
-        upload = self._uploading(session, chunk, elapsed)
-        if upload is not None:
-            upload.received = max(upload.received, chunk.offset + len(data))
-            self._or_drop(chunk.id, lambda: self._files.write(chunk.id, chunk.offset, data))
+        upload = self._uploads.get(chunk.id)
+        if upload is None:
+            if self._stored(chunk.id) is not None:
+                return
+            upload = self._uploads[chunk.id] = self._begun(session, chunk, elapsed, in_pieces=True)
+        if upload.reference is not None:
+            return
+        self._go_on(upload, chunk, chunk.offset + len(data), elapsed, in_pieces=True)
+        try:
+            self._files.write(chunk.id, chunk.offset, data)
+        except StorageError:
+            self._drop_upload(chunk.id)
+            raise
 
-    def make_file(self, session: bytes, chunk: Chunk, elapsed: float) -> FileToFill:
-        """A file that the client of a blob shall write, or has filled up to this offset. Nothing is made for one that is
-        sealed.
+    def begin_file(self, session: bytes, chunk: Chunk, elapsed: float) -> bytes:
+        """A new blob, whose client shall write a file: its id."""
+        blob_id = urandom(16)
+        self._uploads[blob_id] = self._begun(session, chunk, elapsed, in_pieces=False)
+        self._awaiting[blob_id] = None
+        return blob_id
+
+    def give_file(self, blob_id: bytes, elapsed: float) -> FileToFill | None:
+        """The file for a blob that waits for one; None if others were first, or none is ready, and `told` will tell. Raises
+        StorageError if none can be made.
         """
+        if blob_id != next(iter(self._awaiting)):
+            return None
+        upload = self._uploads[blob_id]
+        try:
+            upload.file = self._files.take()
+        except StorageError:
+            self._drop_upload(blob_id)
+            raise
+        if upload.file is None:
+            return None
+        del self._awaiting[blob_id]
+        upload.touched = elapsed
+        return FileToFill(blob_id, fsencode(self._files.path(upload.file)), self._files.syncs)
+
+    def fill_file(self, chunk: Chunk, elapsed: float) -> None:
+        """A client has filled its file up to this offset."""
         if chunk.offset > chunk.size:
             raise ProtocolError("a file that is filled beyond the end of its blob")
-        upload = self._uploading(session, chunk, elapsed)
+        upload = self._uploads.get(chunk.id)
         if upload is None:
-            return FileToFill(b"", False)
-        upload.received = max(upload.received, chunk.offset)
-        return self._or_drop(chunk.id, lambda: self._files.make(chunk.id))
+            raise Refused(protocol.UNKNOWN_BLOB, "this upload is not known here")
+        self._go_on(upload, chunk, chunk.offset, elapsed, in_pieces=False)
 
     def seal(self, reference: Reference) -> bool:
-        """All chunks have come. Returns whether the blob is there already; otherwise `sealed` will tell."""
+        """All chunks have come. Returns whether the blob is there already; otherwise `told` will tell."""
         upload = self._uploads.get(reference.id)
         if upload is None:
-            if self._is_owned(reference.id):
+            if self._stored(reference.id) is not None:
                 return True
             raise Refused(protocol.UNKNOWN_BLOB, "this upload is not known here")
-        if upload.reference is None and upload.size == reference.size:
+        if upload.reference is None and upload.size == reference.size and upload.in_pieces:
             upload.reference = reference
             upload.received = upload.size
             self._files.seal(reference)
@@ -130,28 +194,39 @@ class Blobs:
             raise Refused(protocol.UNKNOWN_BLOB, "this upload has another size or checksum")
         return upload.is_sealed
 
-    def sealed(self, elapsed: float) -> list[Sealed]:
-        """What has been sealed, or could not be, since the last call."""
-        ended = self._files.sealed()
-        for each in ended:
-            upload = self._uploads.get(each.id)
-            if upload is None or each.torn or each.error:
-                self._drop_upload(each.id)
+    def told(self, elapsed: float) -> list[Told]:
+        """What has been sealed or made for a client to write, or could not be, since the last call."""
+        found: list[Told] = []
+        for blob_id, torn, error in self._files.sealed():
+            upload = self._uploads.get(blob_id)
+            if upload is None or torn or error:
+                self._drop_upload(blob_id)
             else:
                 upload.is_sealed = True
                 upload.touched = elapsed
-        return ended
+            status = protocol.UNKNOWN_BLOB if torn else protocol.STORAGE if error else protocol.OK
+            found.append(Told(blob_id, status, error.encode()))
+        for blob_id in list(self._awaiting):
+            try:
+                file = self.give_file(blob_id, elapsed)
+            except StorageError as error:
+                found.append(Told(blob_id, protocol.STORAGE, str(error).encode()))
+                continue
+            if file is None:
+                break
+            found.append(Told(blob_id, protocol.OK, encode(file)))
+        return found
 
     def check(self, reference: Reference) -> None:
-        """Refuse to let an entry refer to what is no sealed blob, or is another entry's."""
+        """Refuse to let an entry refer to what is not there whole, or is another entry's."""
         upload = self._uploads.get(reference.id)
-        if upload is None or not upload.is_sealed or upload.reference != reference:
+        if upload is None or not upload.is_whole(reference):
             raise Refused(protocol.UNKNOWN_BLOB, "the blob that this value should be is not here")
 
     def claim(self, reference: Reference) -> None:
         """An entry refers to this blob, which was checked, from now on."""
-        del self._uploads[reference.id]
-        self._changes[rows.blob_row(reference.id)] = rows.pack_blob(reference)
+        file = self._uploads.pop(reference.id).file
+        self._changes[blob_row(reference.id)] = pack_blob(StoredBlob(reference, file or reference.id))
 
     def discard(self, reference: Reference) -> None:
         """A blob that was checked is not needed after all."""
@@ -159,15 +234,18 @@ class Blobs:
 
     def let_go(self, blob_id: bytes) -> None:
         """What owned this blob is gone, in this batch."""
-        self._changes[rows.blob_row(blob_id)] = None
+        stored = self._stored(blob_id)
+        if stored is not None:
+            self._gone[blob_id] = stored
+            self._dropped.append(blob_id)
+        self._changes[blob_row(blob_id)] = None
         if self._handed.pop(blob_id, None) is not None:
-            self._changes[rows.handed_row(blob_id)] = None
-        self._dropped.append(blob_id)
+            self._changes[handed_row(blob_id)] = None
 
     def hand_over(self, blob_id: bytes, elapsed: float) -> None:
         """The entry that owned this blob was popped: it is its client's."""
         self._handed[blob_id] = elapsed
-        self._changes[rows.handed_row(blob_id)] = b""
+        self._changes[handed_row(blob_id)] = b""
 
     def release(self, session: bytes, blob_id: bytes) -> None:
         """The client that popped this blob has read it, or gives its upload up."""
@@ -189,12 +267,15 @@ class Blobs:
         """A part of a blob. Refused as UNKNOWN_BLOB if it is gone; raises StorageError if it should be there."""
         if chunk.size > blob.CHUNK_BYTES:
             raise ProtocolError(f"a chunk has at most {blob.CHUNK_BYTES:,} bytes")
-        data = self._files.read(chunk.id, chunk.offset, chunk.size)
+        file = self._file_of(chunk.id)
+        data = None if file is None else self._files.read(file, chunk.offset, chunk.size)
         return self._lent_if_there(chunk.id, data, elapsed)
 
     def find_file(self, blob_id: bytes, elapsed: float) -> str:
         """The path of the file of a blob, which stays for a while. Refused or raises as `read` does."""
-        return self._lent_if_there(blob_id, self._files.path(blob_id), elapsed)
+        file = self._file_of(blob_id)
+        path = self._files.path(file) if file is not None and self._files.exists(file) else None
+        return self._lent_if_there(blob_id, path, elapsed)
 
     def add_changes(self, changes: dict[bytes, bytes | None]) -> None:
         """Add the rows to write for what happened since the last call."""
@@ -235,7 +316,7 @@ class Blobs:
             self.let_go(blob_id)
         idle = [key for key, each in self._uploads.items() if each.touched + UPLOAD_IDLE_SECONDS < elapsed]
         for blob_id in idle:
-            if self._uploads[blob_id].reference is None or self._uploads[blob_id].is_sealed:
+            if not self._uploads[blob_id].is_with_thread:
                 self._drop_upload(blob_id)
         if keep:
             return False
@@ -250,41 +331,28 @@ class Blobs:
     def _remove(self, doomed: list[bytes]) -> None:
         for blob_id in doomed:
             del self._doomed[blob_id]
-        self._files.remove(doomed)
+            reference, file = self._gone.pop(blob_id)
+            self._files.give_back(file, reference.size)
 
-    def _uploading(self, session: bytes, chunk: Chunk, elapsed: float) -> Upload | None:
-        """The upload that a chunk belongs to, which may begin with it; None if that blob is sealed."""
-        if chunk.size > protocol.OBJECT_BYTES_MAX:
-            raise Refused(protocol.TOO_LARGE, f"an entry has at most {protocol.OBJECT_BYTES_MAX:,} bytes")
-        upload = self._uploads.get(chunk.id)
-        if upload is None:
-            if self._is_owned(chunk.id):
-                return None
-            upload = self._uploads[chunk.id] = self._begun(session, chunk)
-        if upload.reference is not None:
-            return None
-        if chunk.size != upload.size:
-            raise ProtocolError("the chunks of a blob disagree about its size")
+    def _go_on(self, upload: Upload, chunk: Chunk, received: int, elapsed: float, *, in_pieces: bool) -> None:
+        """More of an upload has come."""
+        if upload.in_pieces != in_pieces or upload.size != chunk.size:
+            raise ProtocolError("the chunks of a blob disagree about its size, or about how it comes")
+        upload.received = max(upload.received, received)
         upload.touched = elapsed
-        return upload
-
-    def _or_drop(self, blob_id: bytes, write: Callable[[], Done]) -> Done:
-        """What cannot be written ends an upload."""
-        try:
-            return write()
-        except StorageError:
-            self._drop_upload(blob_id)
-            raise
 
     def _lent_if_there(self, blob_id: bytes, found: Found | None, elapsed: float) -> Found:
         if found is None:
-            if self._is_owned(blob_id):
-                raise StorageError(f"the file of blob {blob_id.hex()} is missing: restore it from a backup")
+            stored = self._stored(blob_id)
+            if stored is not None:
+                raise StorageError(f"the blob file {self._files.path(stored.file)} is missing: restore it from a backup")
             raise Refused(protocol.UNKNOWN_BLOB, "the blob was removed")
         self.lend(blob_id, elapsed)
         return found
 
-    def _begun(self, session: bytes, chunk: Chunk) -> Upload:
+    def _begun(self, session: bytes, chunk: Chunk, elapsed: float, *, in_pieces: bool) -> Upload:
+        if chunk.size > protocol.OBJECT_BYTES_MAX:
+            raise Refused(protocol.TOO_LARGE, f"an entry has at most {protocol.OBJECT_BYTES_MAX:,} bytes")
         if chunk.offset:
             raise Refused(protocol.UNKNOWN_BLOB, "what was uploaded before is not known here")
         mine = [each.size for each in self._uploads.values() if each.session == session]
@@ -299,15 +367,26 @@ class Blobs:
                 protocol.NO_ROOM,
                 f"the disk of the service has {free >> 20} MiB left, and {coming >> 20} MiB are being uploaded",
             )
-        return Upload(session, chunk.size)
+        return Upload(session, chunk.size, elapsed, in_pieces=in_pieces)
 
     def _drop_upload(self, blob_id: bytes) -> None:
-        self._uploads.pop(blob_id, None)
-        self._files.remove([blob_id])
+        upload = self._uploads.pop(blob_id, None)
+        self._awaiting.pop(blob_id, None)
+        if upload is None or upload.in_pieces:
+            self._files.remove([blob_id])
+        elif upload.file is not None:
+            self._files.remove([upload.file])
 
-    def _is_owned(self, blob_id: bytes) -> bool:
-        row = rows.blob_row(blob_id)
-        return (self._changes[row] if row in self._changes else self._store.get(row)) is not None
+    def _stored(self, blob_id: bytes) -> StoredBlob | None:
+        """What something owns by this id."""
+        row = blob_row(blob_id)
+        data = self._changes[row] if row in self._changes else self._store.get(row)
+        return None if data is None else unpack_blob(row, data)
+
+    def _file_of(self, blob_id: bytes) -> bytes | None:
+        """The name of the file of a blob that is there."""
+        stored = self._gone.get(blob_id) or self._stored(blob_id)
+        return None if stored is None else stored.file
 
 
 def _due(times: dict[bytes, float], until: float) -> list[bytes]:

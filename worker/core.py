@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from holdall import protocol
-from holdall.blob import reference_of
 from holdall.bodies import Identity, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
@@ -26,6 +25,7 @@ from holdall.worker.snapshots import Snapshots
 from holdall.worker.store import SETTLE_ROWS, Store
 from holdall.worker.sweeper import Sweeper
 from holdall.worker.transaction import Commit, Transaction, Unwritten
+from holdall.worker.transfers import Later
 
 BATCH_REPLY_BYTES_MAX = 1024 * 1024
 """A BATCH is answered in several messages of about this size, so that memory stays bounded."""
@@ -41,6 +41,7 @@ HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
     protocol.POP_ANY: entries.pop_any,
     protocol.SET_DEFAULT: entries.set_default,
     protocol.WRITE_CHUNK: transfers.write_chunk,
+    protocol.SEAL: transfers.seal,
     protocol.READ_CHUNK: transfers.read_chunk,
     protocol.DROP_BLOB: transfers.drop_blob,
     protocol.MAKE_FILE: transfers.make_file,
@@ -93,8 +94,8 @@ class Worker:
         self._transaction = Transaction(store, sync=sync, files=files)
         self._asker = Message(None, b"", b"")
         self._decided: list[Answer] = []
-        self.sealing: dict[bytes, dict[tuple[Any, bytes, int], None]] = {}
-        """Who waits for blobs, by their ids, to be sealed by a thread."""
+        self.waiting: dict[bytes, dict[tuple[Any, bytes, int], None]] = {}
+        """Who waits for what a thread does for blobs, by their ids."""
         self._snapshots = Snapshots(store)
         self._sweeper = Sweeper(store, self._transaction)
 
@@ -159,13 +160,12 @@ class Worker:
         """Whether what these messages write can be written while others are read, by `read` alone."""
         return not self._snapshots.held and all(opcodes_of(message) <= _WRITTEN_MEANWHILE for message in messages)
 
-    def sealed(self) -> list[Answer]:
-        """The answers that waited for blobs to be sealed, and can be given now."""
+    def told(self) -> list[Answer]:
+        """The answers that waited for a thread, and can be given now."""
         answers: list[Answer] = []
-        for blob_id, torn, error in self._transaction.blobs.sealed(self._transaction.elapsed):
-            status = protocol.UNKNOWN_BLOB if torn else protocol.STORAGE if error else protocol.OK
-            for origin, route, sequence in self.sealing.pop(blob_id, ()):
-                answers.append(Answer(origin, route, protocol.pack_reply(Reply(status, sequence, 0, error.encode()))))
+        for blob_id, status, payload in self._transaction.blobs.told(self._transaction.elapsed):
+            for origin, route, sequence in self.waiting.pop(blob_id, ()):
+                answers.append(Answer(origin, route, protocol.pack_reply(Reply(status, sequence, 0, payload))))
         return answers
 
     def collect_orphans(self) -> None:
@@ -309,7 +309,7 @@ class Worker:
         return messages
 
     def _frames(self, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
-        """The frames of the reply to this request; None if `sealed` gives it out."""
+        """The frames of the reply to this request; None if `told` gives it out."""
         frames = entries.get_fresh(self._transaction, self._hashes, head, payload)  # it may be in a batch, or in a tick
         if frames is None:
             reply = self._reply(head, payload)
@@ -317,15 +317,17 @@ class Worker:
         return frames
 
     def _reply(self, head: bytes, payload: Buffer | None) -> Reply | None:
-        """The reply to this request; None if `sealed` gives it out."""
+        """The reply to this request; None if `told` gives it out."""
         try:
             request = protocol.parse_request(head, payload)
-            if request.opcode == protocol.SEAL:
-                return self._seal(request)
             return self._once(request) if request.opcode in protocol.WRITES else self._handle(request)
         except ProtocolError as error:
             self.malformed += 1
             return Reply(protocol.MALFORMED, protocol.sequence_of(head), 0, str(error).encode())
+        except Later as later:
+            asker, sequence = self._asker, protocol.sequence_of(head)
+            self.waiting.setdefault(later.blob_id, {})[asker.origin, asker.route, sequence] = None
+            return None
 
     def _once(self, request: Request) -> Reply:
         sessions = self._transaction.sessions
@@ -337,17 +339,6 @@ class Worker:
             reply = self._handle(request)
             if reply.status not in _NOT_REMEMBERED:
                 sessions.remember(request.session, request.lowest, reply, int(self._transaction.elapsed))
-        return reply
-
-    def _seal(self, request: Request) -> Reply | None:
-        try:
-            reply = transfers.seal(self._transaction, request)
-        except Refused as refused:
-            return Reply(refused.status, request.sequence, 0, refused.text.encode())
-        if reply is None:
-            asker = self._asker
-            askers = self.sealing.setdefault(reference_of(request.value).id, {})
-            askers[asker.origin, asker.route, request.sequence] = None
         return reply
 
     def _handle(self, request: Request) -> Reply:

@@ -6,9 +6,8 @@
     DIR/worker-N/lock        held by worker N
     DIR/worker-N/store/      its LevelDB
     DIR/worker-N/journal     what was written last, and may not be in there yet
-    DIR/worker-N/blobs/      its values that are files of their own
-    DIR/worker-N/blobs/ready/  files that are soon to be some, empty or of values that were removed, and those that clients are
-                             writing
+    DIR/worker-N/blobs/      its values that are files of their own; and files that are soon to be some, empty or of values that
+                             were removed, and those that clients are writing
     DIR/worker-N/reserve     room kept back for a full disk
     DIR/worker-N/complete    there once the store was made whole: only before that may it be created
     DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes
@@ -195,7 +194,7 @@ class DataDirectory:
         return self.path / f"worker-{index}"
 
     def open_worker(self, index: int, layout: Layout, *, sync: Sync, wake: Callable[[], None] = lambda: None) -> Worker:
-        """Worker `index` over its store and its blobs. `wake` is called when `Worker.sealed` has something to tell.
+        """Worker `index` over its store and its blobs. `wake` is called when `Worker.told` has something to tell.
 
         Raises StorageError if the store is damaged, or has lost writes since it was closed.
         LevelDB takes a log that is missing, or a MANIFEST that is cut short, for the end of what was written.

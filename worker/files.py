@@ -1,19 +1,24 @@
 """What a worker needs of its folder of blob files, and one in memory that can crash.
 
-A blob is written in pieces to a scratch file, and sealed: checked, made to survive a power cut, and given its name, all at
-once. Sealing and removing take long and are only begun here; `sealed` tells later which ones have ended. The worker is
-the only user, from one thread.
+A blob that comes in pieces is written to a scratch file, and sealed: checked, made to survive a power cut, and given its name,
+the blob's id, all at once. One that its client writes stands in a file with a name of its own, which is there before, and is
+the next blob's when this one is not needed any more.
+
+Making, sealing and removing files take long and are only begun here; `take` and `sealed` tell later what has come of it. The
+worker is the only user, from one thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Iterable
+from itertools import count
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
 from holdall.blob import REUSED_BYTES_MAX, Reference
-from holdall.bodies import FileToFill
 from holdall.protocol import Buffer
+from holdall.worker.rows import FILE_NAME_BYTES
 
 
 class Sealed(NamedTuple):
@@ -25,17 +30,29 @@ class Sealed(NamedTuple):
 
 
 class Files(Protocol):
-    """Files named by blob ids."""
+    """Files by their names: ids of blobs that came in pieces, or FILE_NAME_BYTES for those that clients write."""
+
+    syncs: bool
+    """Whether what is sealed, or written by a client, is to survive a power cut."""
+
+    def take(self) -> bytes | None:
+        """The name of a file that is nobody else's and is there after a power cut, for a client to write; None if none is
+        ready: more are being made. Raises StorageError if that went wrong.
+        """
+
+    def give_back(self, name: bytes, size: int) -> None:
+        """Nobody needs the blob of so many bytes in this file any more: it is taken again, or removed."""
+
+    def path(self, name: bytes) -> str:
+        """Where it is, for a client to read or write."""
+        ...
+
+    def exists(self, name: bytes) -> bool:
+        """Whether it is there."""
+        ...
 
     def write(self, blob_id: bytes, offset: int, data: Buffer) -> None:
         """Write a piece of a scratch file, made with the first one. Raises StorageError."""
-
-    def make(self, blob_id: bytes) -> FileToFill:
-        """A scratch file, made if need be, for its client to write, who vouches for the checksum. Raises StorageError."""
-        ...
-
-    def path(self, blob_id: bytes) -> str | None:
-        """The path of a blob, for its client to read from; None if there is no such file."""
 
     def seal(self, reference: Reference) -> None:
         """Begin to make a scratch file this blob."""
@@ -44,14 +61,14 @@ class Files(Protocol):
         """What has ended since the last call."""
         ...
 
-    def read(self, blob_id: bytes, offset: int, size: int) -> bytes | None:
-        """A part of a blob, None if there is no such file. Raises StorageError, naming the file."""
+    def read(self, name: bytes, offset: int, size: int) -> bytes | None:
+        """A part of a file, None if there is none. Raises StorageError, naming the file."""
 
-    def remove(self, blob_ids: Iterable[bytes]) -> None:
-        """Begin to remove these blobs, scratch files too."""
+    def remove(self, names: Iterable[bytes]) -> None:
+        """Begin to remove these, scratch files too. Somebody may still write to them."""
 
     def names(self) -> list[bytes]:
-        """The ids of all files, scratch files too."""
+        """Those of all files, scratch files too, but not of those that are ready to be taken."""
         ...
 
     def free_bytes(self) -> int:
@@ -65,22 +82,21 @@ class Files(Protocol):
 class Content(bytearray):
     """What is in a file in memory."""
 
-    is_written = False
-    """Whether it was written to since it is this blob's."""
+    is_durable = False
+    """Whether it survives a power cut."""
 
 
 class MemoryFile:
-    """A file in memory that is open. It stays when its name is removed, and is written over when it is another blob's."""
+    """A file in memory that is open. It stays when its name is removed."""
 
-    def __init__(self, data: Content, named: Callable[[], Content | None]) -> None:
+    def __init__(self, data: Content) -> None:
         self._data = data
-        self._named = named
         self._at = 0
 
     def write(self, data: Buffer) -> int:
         """Write this to it."""
         self._data[self._at : self._at + len(data)] = data
-        self._data.is_written = True
+        self._data.is_durable = False
         self._at += len(data)
         return len(data)
 
@@ -91,50 +107,58 @@ class MemoryFile:
         self._at += len(data)
         return len(data)
 
-    def sync(self) -> None:
-        """A power cut loses any of it that is not sealed, here."""
+    def end_at(self, size: int) -> None:
+        """Cut off what is behind that."""
+        del self._data[size:]
 
-    def keeps_name(self) -> bool:
-        """Whether its name is still there."""
-        return self._named() is self._data
+    def sync(self) -> None:
+        """Make it survive a power cut."""
+        self._data.is_durable = True
 
 
 class MemoryFiles:
     """Files in memory, for tests and the simulator."""
 
+    syncs = True
+    _numbers = count()
+
     def __init__(self) -> None:
         self.scratch: dict[bytes, Content] = {}
-        self.blobs: dict[bytes, Content] = {}
-        self._given: set[bytes] = set()
-        self.spares: list[Content] = []
-        """Of blobs that were removed: the next scratch files."""
+        self.named: dict[bytes, Content] = {}
+        self.ready: deque[bytes] = deque()
         self.begun: list[Reference] = []
         """What is to be sealed by the next call of `sealed`."""
 
+    def take(self) -> bytes | None:
+        if self.ready:
+            return self.ready.popleft()
+        name = next(self._numbers).to_bytes(FILE_NAME_BYTES, "big")
+        self.named[name] = Content()
+        return name
+
+    def give_back(self, name: bytes, size: int) -> None:
+        if len(name) == FILE_NAME_BYTES and size <= REUSED_BYTES_MAX:
+            self.ready.appendleft(name)
+        else:
+            self.remove([name])
+
+    def path(self, name: bytes) -> str:
+        return name.hex()
+
+    def exists(self, name: bytes) -> bool:
+        return name in self.named
+
+    def open(self, path: str, _writes: bool) -> MemoryFile:
+        """What a client does with a path."""
+        data = self.named.get(bytes.fromhex(path))
+        if data is None:
+            raise FileNotFoundError(path)
+        return MemoryFile(data)
+
     def write(self, blob_id: bytes, offset: int, data: Buffer) -> None:
         scratch = self.scratch.setdefault(blob_id, Content())
-        self._given.discard(blob_id)  # now it is checked
-        scratch.is_written = True
         scratch.extend(bytes(max(0, offset - len(scratch))))
         scratch[offset : offset + len(data)] = data
-
-    def make(self, blob_id: bytes) -> FileToFill:
-        if blob_id not in self.scratch:
-            self.scratch[blob_id] = self.spares.pop() if self.spares else Content()
-            self.scratch[blob_id].is_written = False
-            self._given.add(blob_id)
-        return FileToFill(blob_id.hex().encode(), True)
-
-    def path(self, blob_id: bytes) -> str | None:
-        return blob_id.hex() if blob_id in self.blobs else None
-
-    def open(self, path: str, writes: bool) -> MemoryFile:
-        """What a client does with a path."""
-        files = self.scratch if writes else self.blobs
-        blob_id = bytes.fromhex(path)
-        if blob_id not in files:
-            raise FileNotFoundError(path)
-        return MemoryFile(files[blob_id], lambda: files.get(blob_id))
 
     def seal(self, reference: Reference) -> None:
         self.begun.append(reference)
@@ -144,33 +168,28 @@ class MemoryFiles:
         ended: list[Sealed] = []
         for reference in begun:
             data = self.scratch.pop(reference.id, Content())
-            del data[reference.size :]  # it may have been a larger blob's
-            torn = len(data) < reference.size or not data.is_written
-            if reference.id not in self._given:  # if it is, its client vouches for the checksum
-                torn = torn or crc32(data) != reference.crc
-            self._given.discard(reference.id)
+            torn = (len(data), crc32(data)) != (reference.size, reference.crc)
             if not torn:
-                self.blobs[reference.id] = data
+                data.is_durable = True
+                self.named[reference.id] = data
             ended.append(Sealed(reference.id, torn))
         return ended
 
-    def read(self, blob_id: bytes, offset: int, size: int) -> bytes | None:
-        data = self.blobs.get(blob_id)
+    def read(self, name: bytes, offset: int, size: int) -> bytes | None:
+        data = self.named.get(name)
         return None if data is None else bytes(data[offset : offset + size])
 
-    def remove(self, blob_ids: Iterable[bytes]) -> None:
-        for blob_id in blob_ids:
-            data = self.blobs.pop(blob_id, None)
-            if data is not None and len(data) <= REUSED_BYTES_MAX:
-                self.spares.append(data)
-            self.scratch.pop(blob_id, None)
-            self._given.discard(blob_id)
+    def remove(self, names: Iterable[bytes]) -> None:
+        for name in names:
+            self.named.pop(name, None)
+            self.scratch.pop(name, None)
 
     def names(self) -> list[bytes]:
-        return [*self.blobs, *self.scratch]
+        return [name for name in (*self.named, *self.scratch) if name not in self.ready]
 
     def free_bytes(self) -> int:
         return 1 << 40
 
     def close(self) -> None:
         self.begun.clear()
+        self.ready.clear()

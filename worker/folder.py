@@ -1,19 +1,16 @@
-"""A worker's blob files on disk: worker-N/blobs/, named by blob ids in hexadecimal digits; scratch files end in `.part`. Those
-that clients write are in worker-N/blobs/ready/ until they are sealed.
+"""A worker's blob files on disk: worker-N/blobs/, with their names in hexadecimal digits; scratch files end in `.part`.
 
-Clients on this machine write scratch files, and read blobs, themselves; all others send and fetch chunks. What a worker does to
-a file before it has its name, and its end, is done by a thread, one thing after the other: what waits for the disk stops no
-other request, and the loop's own thread uses little time, so that the scheduler gives it the next turn when a small request
-comes. The thread wakes the loop when a blob is sealed.
+Clients on this machine write files, and read them, themselves; all others send and fetch chunks. What a worker does to a file
+that waits for the disk is done by a thread, one thing after the other: so it stops no other request, and the loop's own thread
+uses little time, so that the scheduler gives it the next turn when a small request comes. The thread wakes the loop.
 
-It also keeps some scratch files ready. To make one takes 0.3 to 0.8 ms beside somebody who writes large values, for it waits
-with them for the file system's journal; and all others wait for the loop.
-
-**The file of a blob that is removed becomes one of them**, with what is in it: to write over a file, and to sync it, costs half
-of what a new one does, because it has its blocks and its pages. Who still has it open may then read another blob's bytes. So it
-is given to nobody before it has another name, names are never given twice, and what was read counts only if the name it was
-read by is still there afterwards. A file that was given to a client and not sealed goes: that client may still write. So does
-one above REUSED_BYTES_MAX, so that a value which takes long to read is read to its end.
+**Files that clients write have names before anybody needs them, and keep them.** Some are always ready: a value that is
+stored takes one, and one that nobody needs any more gives its file back, with what is in it. So nothing is made, renamed
+or synced by a worker for a large value that replaces another one, and to write over a file costs its client half of what a new
+one does, because it has its blocks and its pages. What is read is compared with the CRC: the file of a blob that somebody was
+told of is given back 10 s later, and who reads it later still may find another blob's bytes in it. A file that was given to a
+client who has not said that it is written goes: that client may still write. So does one above REUSED_BYTES_MAX, so that a
+value which takes long to read is read to its end.
 
 The thread does as few system calls as it can: at each it lets go of the interpreter's lock and takes it back, and whenever
 it takes it the loop waits to be woken.
@@ -26,7 +23,6 @@ import errno
 import itertools
 import os
 import queue
-import secrets
 import shutil
 import threading
 import time
@@ -37,28 +33,25 @@ from pathlib import Path
 from zlib import crc32
 
 from holdall.blob import REUSED_BYTES_MAX, Reference
-from holdall.bodies import FileToFill
-from holdall.durable import keeps_name, sync, sync_file, sync_folder
+from holdall.durable import sync, sync_file, sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
 from holdall.worker.files import Sealed
+from holdall.worker.rows import FILE_NAME_BYTES
 
 SCRATCH = ".part"
-SPARES = 4
-SPARES_MAX = 16
-"""How many scratch files are kept ready, once somebody has asked for one; and at most, with those that were blobs."""
+READY = 8
+READY_MAX = 16
+"""How many files are made ready at once, when there are less than half as many; and at most, with those that were given back.
+"""
 ROOM_BYTES = 1024 * 1024 * 1024
-"""On a disk that has less left, no file that was a blob is kept."""
+"""On a disk that has less left, no file is kept that was given back."""
 SYNC_BYTES = 8 * 1024 * 1024
 """After so much of a blob has been written it begins to go to the disk: then sealing it is short, and does not hold up others'
 writes, which wait for the same journal.
 """
 QUEUED_BYTES_MAX = 32 * 1024 * 1024
 """Pieces that wait for the thread, in bytes; beyond, the loop's own thread writes, and takes no more meanwhile."""
-UNWRITTEN_NS = 0
-"""The time of the last change of a file that was a blob, until somebody writes to it. A client may be told of one file, and
-after a start of this worker a copy of its request, which was late, may be answered with another: that one nobody writes.
-"""
 BURIED_TOGETHER = 2
 QUIET_SECONDS = 0.02
 """Files of removed blobs that are let go after each sealing, or after so long, so that hundreds of them, which take tens of
@@ -92,12 +85,13 @@ class _Scratch:
 class Folder:
     """The files in `path`, which is made if it is missing.
 
-    `wake` is called from a thread when `sealed` has something to tell; with `sync` what is sealed survives a power cut.
+    `wake` is called from a thread when `take` or `sealed` has something to tell; with `sync` what is sealed survives a power
+    cut.
     """
 
     def __init__(self, path: Path, *, sync: bool, wake: Callable[[], None] = lambda: None) -> None:
         self._path = path
-        self._syncs = sync
+        self.syncs = sync
         self._wake = wake
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Sealed] = queue.SimpleQueue()
@@ -105,21 +99,17 @@ class Folder:
         """So far; counted by the loop's thread. The other one counts those that are written."""
         self._written_bytes = 0
         self._scratches: dict[bytes, _Scratch] = {}
-        self._spares: deque[str] = deque()
-        prefix = f"{path}/ready/{secrets.token_hex(16)}"
-        self._spare_names = (f"{prefix}-{number}" for number in itertools.count())
-        self._given: dict[bytes, str] = {}
-        """The scratch files that clients write, and vouch for."""
+        self._ready: deque[bytes] = deque()
+        self._is_making = False
+        self._cannot_make = ""
         self._dead: dict[str, None] = {}
-        """Of blobs that were removed: the thread's own."""
+        """Files that are to go: the thread's own."""
         self._bury_at = 0.0
         self._failed: dict[bytes, str] = {}
         self._thread: threading.Thread | None = None
-        self._ready = path / "ready"
         try:
             path.mkdir(mode=0o700, exist_ok=True)
-            shutil.rmtree(self._ready, ignore_errors=True)  # nobody knows any more whose they were to be
-            self._ready.mkdir(mode=0o700, exist_ok=True)
+            shutil.rmtree(path / "ready", ignore_errors=True)  # of before files had names of their own
             sync_folder(path.parent)
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -135,22 +125,27 @@ class Folder:
         if failed := self._failed.pop(blob_id, ""):  # the thread takes it too
             raise StorageError(failed)
 
-    def make(self, blob_id: bytes) -> FileToFill:
-        file = self._given.get(blob_id)
-        if file is None and self._spares:
-            file = self._spares.popleft()
-        elif file is None:
-            file = self._file(blob_id, SCRATCH)
-            try:
-                _make(file)
-            except OSError as error:
-                raise StorageError(f"the blob file {file} cannot be made: {error.strerror}") from None
-        self._given[blob_id] = file
-        return FileToFill(os.fsencode(file), self._syncs)
+    def take(self) -> bytes | None:
+        if not self._ready and self._cannot_make:
+            failed, self._cannot_make = self._cannot_make, ""
+            raise StorageError(failed)
+        if len(self._ready) < READY // 2 and not self._is_making:
+            self._is_making = True
+            self._do(self._make_ready)
+        return self._ready.popleft() if self._ready else None
 
-    def path(self, blob_id: bytes) -> str | None:
-        file = self._file(blob_id)
-        return file if os.path.exists(file) else None
+    def give_back(self, name: bytes, size: int) -> None:
+        may_be_kept = len(name) == FILE_NAME_BYTES and size <= REUSED_BYTES_MAX and len(self._ready) < READY_MAX
+        if may_be_kept and self._has_room():
+            self._ready.appendleft(name)  # the next one: its pages may still be in the processor's cache
+        else:
+            self.remove([name])
+
+    def path(self, name: bytes) -> str:
+        return f"{self._path}/{name.hex()}"
+
+    def exists(self, name: bytes) -> bool:
+        return os.path.exists(self.path(name))
 
     def seal(self, reference: Reference) -> None:
         self._do(lambda: self._seal(reference))
@@ -162,8 +157,8 @@ class Folder:
                 ended.append(self._ended.get_nowait())
         return ended
 
-    def read(self, blob_id: bytes, offset: int, size: int) -> bytes | None:
-        file = self._file(blob_id)
+    def read(self, name: bytes, offset: int, size: int) -> bytes | None:
+        file = self.path(name)
         try:
             descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -172,8 +167,6 @@ class Folder:
             raise StorageError(f"the blob file {file} cannot be read: {error.strerror}") from None
         try:
             data = os.pread(descriptor, size, offset)
-            if not keeps_name(descriptor, file):
-                return None
         except OSError as error:
             raise StorageError(f"the blob file {file} cannot be read: {error.strerror}") from None
         finally:
@@ -182,40 +175,57 @@ class Folder:
             raise StorageError(f"the blob file {file} is damaged: it ends before byte {offset + size:,}")
         return data
 
-    def remove(self, blob_ids: Iterable[bytes]) -> None:
-        removed = list(blob_ids)
+    def remove(self, names: Iterable[bytes]) -> None:
+        removed = list(names)
         if removed:
             self._do(lambda: self._remove(removed))
 
     def names(self) -> list[bytes]:
-        found = dict.fromkeys(self._given)
+        found: dict[bytes, None] = {}
         for name in os.listdir(self._path):
             with contextlib.suppress(ValueError):  # somebody else's file
                 found[bytes.fromhex(name.removesuffix(SCRATCH))] = None
-        return list(found)
+        return [name for name in found if name not in self._ready]
 
     def free_bytes(self) -> int:
-        found = os.statvfs(self._path)
+        try:
+            found = os.statvfs(self._path)
+        except OSError as error:
+            raise StorageError(f"the folder {self._path} cannot be used: {error.strerror}") from None
         return found.f_bavail * found.f_frsize
 
     def close(self) -> None:
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()
-        os.close(self._descriptor)
+            self._thread = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
-    def _make_spares(self) -> None:
-        with contextlib.suppress(OSError):  # whoever asks for one then hears of it
-            while len(self._spares) < SPARES:
-                spare = next(self._spare_names)
-                _make(spare)
-                self._spares.append(spare)
+    def _has_room(self) -> bool:
+        with contextlib.suppress(StorageError):
+            return self.free_bytes() >= ROOM_BYTES
+        return False
+
+    def _make_ready(self) -> None:
+        """Make some more files, whose names survive a power cut, and let the loop know."""
+        self._cannot_make = ""
+        made = [os.urandom(FILE_NAME_BYTES) for _ in range(READY - len(self._ready))]
+        try:
+            for name in made:
+                os.close(os.open(self.path(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            if self.syncs:
+                os.fsync(self._descriptor)
+            self._ready.extend(made)
+        except OSError as error:
+            self._cannot_make = f"no blob file can be made in {self._path}: {error.strerror}{_if_full(error)}"
+            self._dead.update(dict.fromkeys(map(self.path, made)))
+        self._is_making = False
+        self._wake()
 
     def _scratch_file(self, blob_id: bytes) -> str:
-        return self._given.get(blob_id) or self._file(blob_id, SCRATCH)
-
-    def _file(self, blob_id: bytes, suffix: str = "") -> str:
-        return f"{self._path}/{blob_id.hex()}{suffix}"
+        return self.path(blob_id) + SCRATCH
 
     def _do(self, job: Callable[[], None]) -> None:
         if self._thread is None:
@@ -242,7 +252,7 @@ class Folder:
         self._written_bytes += len(data)
         scratch = self._scratch(blob_id)
         scratch.take(offset, data)
-        if self._syncs and scratch.unsynced >= SYNC_BYTES:
+        if self.syncs and scratch.unsynced >= SYNC_BYTES:
             scratch.unsynced = 0
             with contextlib.suppress(OSError):  # `_holds` ends it, and finds the errors
                 sync_file(self._scratch_file(blob_id))
@@ -269,90 +279,59 @@ class Folder:
         self._ended.put(self._sealed(reference))
         self._wake()
         self._bury(BURIED_TOGETHER)
-        self._make_spares()
 
     def _sealed(self, reference: Reference) -> Sealed:
-        scratch = self._scratch_file(reference.id)
+        scratch, file = self._scratch_file(reference.id), self.path(reference.id)
         try:
             if failed := self._failed.pop(reference.id, ""):
                 return Sealed(reference.id, error=failed)
             if not self._holds(scratch, reference):
                 return Sealed(reference.id, torn=True)
-            os.rename(scratch, self._file(reference.id))
-            self._dead.pop(self._file(reference.id), None)  # an upload of before this worker was started may have come again
-            self._given.pop(reference.id, None)
-            if self._syncs:
+            os.rename(scratch, file)
+            self._dead.pop(file, None)  # an upload of before this worker was started may have come again
+            if self.syncs:
                 os.fsync(self._descriptor)
             return Sealed(reference.id)
         except FileNotFoundError:
             return Sealed(reference.id, torn=True)
         except OSError as error:
-            full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
-            return Sealed(reference.id, error=f"the blob file {scratch} cannot be sealed: {error.strerror}{full}")
+            why = f"{error.strerror}{_if_full(error)}"
+            return Sealed(reference.id, error=f"the blob file {scratch} cannot be sealed: {why}")
 
     def _holds(self, scratch: str, reference: Reference) -> bool:
-        """Whether this file is this blob, as its client vouches for, or as is known of the pieces. If it has to, it survives a
-        power cut then.
-        """
-        known = self._scratches.pop(reference.id, None)
-        found = os.stat(scratch)
-        size = found.st_size
-        if size < reference.size or found.st_mtime_ns == UNWRITTEN_NS:
-            return False
-        is_vouched_for = known is None and reference.id in self._given
-        if is_vouched_for and size == reference.size:  # and its client has synced it
-            return True
+        """Whether this file is this blob, as is known of the pieces. If it has to, it survives a power cut then."""
+        known = self._scratches.pop(reference.id, _Scratch())
         with open(scratch, "r+b", buffering=0) as file:
-            file.truncate(reference.size)  # it may have been a larger blob's
-            if not is_vouched_for and _crc(file, reference.size, known or _Scratch()) != reference.crc:
+            if os.fstat(file.fileno()).st_size != reference.size or _crc(file, reference.size, known) != reference.crc:
                 return False
-            if self._syncs:
+            if self.syncs:
                 sync(file.fileno())
         return True
 
-    def _remove(self, blob_ids: list[bytes]) -> None:
-        for blob_id in blob_ids:
-            self._scratches.pop(blob_id, None)
-            self._failed.pop(blob_id, None)
-            given = self._given.pop(blob_id, None)
-            _unlink(given or self._file(blob_id, SCRATCH))
-            self._dead[self._file(blob_id)] = None
+    def _remove(self, names: list[bytes]) -> None:
+        for name in names:
+            self._scratches.pop(name, None)
+            self._failed.pop(name, None)
+            if len(name) != FILE_NAME_BYTES:
+                _unlink(self._scratch_file(name))
+            self._dead[self.path(name)] = None
 
     def _bury(self, files: int) -> None:
-        """Let go of so many of the blobs that were removed."""
+        """Let so many of the files go that are to."""
         self._bury_at = time.monotonic() + QUIET_SECONDS
         for file in [*itertools.islice(self._dead, files)]:
             del self._dead[file]
-            if not self._keep_ready(file):
-                _unlink(file)
-
-    def _keep_ready(self, file: str) -> bool:
-        """Have the file of a blob as a scratch file, unless there are enough, or it is too large, or there is little room."""
-        try:
-            if len(self._spares) >= SPARES_MAX or os.stat(file).st_size > REUSED_BYTES_MAX:
-                return False
-            if self.free_bytes() < ROOM_BYTES:
-                return False
-            spare = next(self._spare_names)
-            os.utime(file, ns=(UNWRITTEN_NS, UNWRITTEN_NS))
-            os.rename(file, spare)
-        except OSError:
-            return False
-        self._spares.appendleft(spare)  # the next one: its pages may still be in the processor's cache
-        return True
+            _unlink(file)
 
 
-def _make(file: str) -> None:
-    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def _unlink(file: str) -> bool:
-    """Returns whether it was there; what stays is collected at the next start."""
-    try:
+def _unlink(file: str) -> None:
+    """Remove it, if it is there; what stays is collected at the next start."""
+    with contextlib.suppress(OSError):
         os.unlink(file)
-    except OSError:
-        return False
-    return True
+
+
+def _if_full(error: OSError) -> str:
+    return " (the disk is full)" if error.errno == errno.ENOSPC else ""
 
 
 def _crc(file: FileIO, size: int, known: _Scratch) -> int:

@@ -109,7 +109,7 @@ class Loop:
         self._child.ready()
         now = time.monotonic()
         while not self._watch.is_over:
-            are_threads_busy = self._writer.is_thread_busy or bool(self._worker.sealing)
+            are_threads_busy = self._writer.is_thread_busy or bool(self._worker.waiting)
             messages = self._take(self._watch.wait(now, self._due, looks=not are_threads_busy))
             if self._writer.has_ended:
                 self._answer(self._written())
@@ -121,8 +121,8 @@ class Loop:
             if messages or self._waiting:
                 self._turn(messages, now)
                 self._is_busy = True
-            if self._worker.sealing:
-                self._send(self._worker.sealed())
+            if self._worker.waiting:
+                self._send(self._worker.told())
             now = time.monotonic()
             if now >= self._due:
                 self._between_ticks(now)

@@ -18,7 +18,9 @@ from holdall import backup
 from holdall.backup import Blob, Head
 from holdall.durable import sync_folder
 from holdall.errors import StorageError
+from holdall.protocol import Buffer
 from holdall.worker.directory import WORKERS_MAX, DataDirectory, Layout
+from holdall.worker.rows import blob_row, unpack_blob
 from holdall.worker.store import Store
 
 
@@ -78,7 +80,9 @@ def _write(
             stores.append(store)
         for part in backup.read_parts(opened, head, opened.name):
             if isinstance(part, Blob):
-                _write_blob(directory.part(part.worker) / "blobs", part)
+                row = blob_row(part.reference.id)
+                stored = unpack_blob(row, stores[part.worker].get(row) or b"")  # the row of a blob comes before it
+                _write_blob(directory.part(part.worker) / "blobs" / stored.file.hex(), part.data)
                 progressed(0, part.bytes)
             else:
                 stores[part.worker].write(dict(part.rows), sync=True)
@@ -89,10 +93,10 @@ def _write(
         lock.release()
 
 
-def _write_blob(folder: Path, blob: Blob) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    with open(folder / blob.reference.id.hex(), "wb") as out:
-        out.write(blob.data)
+def _write_blob(file: Path, data: Buffer) -> None:
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    with open(file, "wb") as out:
+        out.write(data)
         out.flush()
         os.fsync(out.fileno())
-    sync_folder(folder)
+    sync_folder(file.parent)

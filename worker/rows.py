@@ -2,7 +2,8 @@
 
     row      = "\\x00holdall"                          → format      the first row
              | "\\x00journal"                          → epoch:16 number:u64 at:u64 kept:u64    a position: see `journal.py`
-             | "B" blob_id                            → size:u64 crc:u32    a blob that something owns: its file must be there
+             | "B" blob_id                            → size:u64 crc:u32 [file:12]    a blob that something owns: its file must
+                                                        be there
              | "C"                                    → version:u64 elapsed:f64 clock:f64 wall:f64
              | "D" dict_id                            → DictRow
              | "E" dict_id generation:u32be key       → record
@@ -20,7 +21,8 @@
 which time of the wall clock. Times of records and touches are milliseconds of the store's own clock.
 
 A value that begins with 0x02 is a reference to a blob (`holdall.blob`); each row "B" is referred to by one record, or
-has a row "H". Files are named by blob ids, in `worker-N/blobs/`; one without a row "B" is an orphan, and removed at a start.
+has a row "H". A file in `worker-N/blobs/` has the name that its row "B" says, or else the blob's id, in hexadecimal digits; one
+that no row "B" names is an orphan, and removed at a start.
 
 The crc covers what follows it. The first and the last row are sentinels: they must be there when a store is opened, and a
 scan must end at another row: LevelDB reads a truncated table as an empty one, without an error.
@@ -34,7 +36,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from struct import Struct
-from typing import Union
+from typing import NamedTuple, Union
 from zlib import crc32
 
 import msgspec
@@ -43,9 +45,12 @@ from holdall.blob import MARK, Reference, is_reference, reference_of
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer
 
-FORMAT = 3
-"""2 had no journal. 1 counted the time of a record in seconds since 1970, and was never released."""
-FORMAT_WITHOUT_JOURNAL = 2
+FORMAT = 4
+"""3 had no names of files in rows "B", 2 no journal. 1 counted the time of a record in seconds since 1970."""
+FORMATS_TO_CONVERT = frozenset((2, 3))
+"""What is written in them can be read as it is."""
+FILE_NAME_BYTES = 12
+"""So a name is never a blob's id."""
 FIRST_ROW = b"\x00holdall"
 JOURNAL_ROW = b"\x00journal"
 LAST_ROW = b"\xffholdall"
@@ -94,6 +99,13 @@ class DictRow(msgspec.Struct, array_like=True):
     touch_after: Union[int, None] = None
 
 
+class StoredBlob(NamedTuple):
+    """A blob, and the name of its file."""
+
+    reference: Reference
+    file: bytes
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """A stored entry. `time` is that of its last write, in milliseconds of the store's own clock."""
 
@@ -133,14 +145,17 @@ def handed_row(blob_id: bytes) -> bytes:
     return HANDED_PREFIX + blob_id
 
 
-def pack_blob(reference: Reference) -> bytes:
+def pack_blob(stored: StoredBlob) -> bytes:
     """What the row of a blob holds."""
-    return _BLOB.pack(reference.size, reference.crc)
+    reference, file = stored
+    return _BLOB.pack(reference.size, reference.crc) + (b"" if file == reference.id else file)
 
 
-def unpack_blob(row: bytes, data: bytes) -> Reference:
-    """The blob that a row says something owns."""
-    return Reference(row[1:], *_BLOB.unpack(data))
+def unpack_blob(row: bytes, data: bytes) -> StoredBlob:
+    """The blob that a row says something owns. Raises StorageError, naming the row, if it says no such thing."""
+    if len(data) not in (_BLOB.size, _BLOB.size + FILE_NAME_BYTES):
+        raise StorageError(f"the row {row!r} of a blob is damaged: it has {len(data)} bytes")
+    return StoredBlob(Reference(row[1:], *_BLOB.unpack_from(data)), data[_BLOB.size :] or row[1:])
 
 
 def pack_record(record: Record) -> bytes:

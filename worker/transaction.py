@@ -79,12 +79,12 @@ def format_store(store: Store) -> None:
 
 
 def convert_store(store: Store) -> None:
-    """Make a store of the format before one of ours. Raises StorageError if it is of a later version of holdall."""
+    """Make a store of a format before one of ours. Raises StorageError if it is of a later version of holdall."""
     sentinels = {row: store.get(row) for row in (rows.FIRST_ROW, rows.LAST_ROW)}
     formats = {data[0] for data in sentinels.values() if data}
     if max(formats, default=0) > rows.FORMAT:
         raise StorageError(f"the store has format {max(formats)}, this one reads {rows.FORMAT}: use a later holdall")
-    if formats == {rows.FORMAT_WITHOUT_JOURNAL}:
+    if formats and formats <= rows.FORMATS_TO_CONVERT:
         format_store(store)
 
 

@@ -9,11 +9,19 @@ from __future__ import annotations
 import os
 
 from holdall import protocol
-from holdall.blob import chunk_of, reference_of
+from holdall.blob import NO_BLOB, chunk_of, reference_of
 from holdall.bodies import encode
 from holdall.protocol import Reply, Request
 from holdall.worker.refused import Refused
 from holdall.worker.transaction import Transaction
+
+
+class Later(Exception):
+    """The request is answered when a thread has done something for this blob."""
+
+    def __init__(self, blob_id: bytes) -> None:
+        super().__init__(blob_id)
+        self.blob_id = blob_id
 
 
 def write_chunk(transaction: Transaction, request: Request) -> Reply:
@@ -24,9 +32,17 @@ def write_chunk(transaction: Transaction, request: Request) -> Reply:
 
 
 def make_file(transaction: Transaction, request: Request) -> Reply:
+    """A file for a new blob; or how far it is filled."""
+    chunk = chunk_of(request.key)
     if transaction.no_room:
         raise Refused(protocol.NO_ROOM, transaction.no_room)
-    file = transaction.blobs.make_file(request.session, chunk_of(request.key), transaction.elapsed)
+    if chunk.id != NO_BLOB:
+        transaction.blobs.fill_file(chunk, transaction.elapsed)
+        return Reply(protocol.OK, request.sequence, 0, b"")
+    blob_id = transaction.blobs.begin_file(request.session, chunk, transaction.elapsed)
+    file = transaction.blobs.give_file(blob_id, transaction.elapsed)
+    if file is None:
+        raise Later(blob_id)
     return Reply(protocol.OK, request.sequence, 0, encode(file))
 
 
@@ -35,10 +51,11 @@ def find_file(transaction: Transaction, request: Request) -> Reply:
     return Reply(protocol.OK, request.sequence, 0, os.fsencode(path))
 
 
-def seal(transaction: Transaction, request: Request) -> Reply | None:
-    """None: it is answered later, when the blob is as durable as promised."""
-    if not transaction.blobs.seal(reference_of(request.value)):
-        return None
+def seal(transaction: Transaction, request: Request) -> Reply:
+    """All chunks have come. Answered when the blob is as durable as promised."""
+    reference = reference_of(request.value)
+    if not transaction.blobs.seal(reference):
+        raise Later(reference.id)
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 

@@ -12,21 +12,21 @@ from zlib import crc32
 import pytest
 
 from holdall import protocol
-from holdall.blob import Chunk, Reference, chunk_of, reference_of
+from holdall.blob import NO_BLOB, Chunk, Reference, chunk_of, reference_of
 from holdall.bodies import FileToFill, decode
 from holdall.client.near import Near, _opened
 from holdall.client.pieces import Pieces
 from holdall.client.transfer import STEP_BYTES, Place, download, upload
 from holdall.errors import StorageError
-from holdall.protocol import Buffer, Reply
+from holdall.protocol import Buffer
 from holdall.worker import blobs
-from holdall.worker.folder import SCRATCH, Folder
-from tests.blob_driver import ID, OTHER, VALUE, Driver
+from holdall.worker.folder import READY, READY_MAX, Folder
+from tests.blob_driver import ID, VALUE, Driver
 from tests.processes import until
 
 KEY = b"sk"
 LARGE = os.urandom(STEP_BYTES + 1)
-ALL = Chunk(ID, 0, len(VALUE)).pack()
+NEW = Chunk(NO_BLOB, 0, len(VALUE)).pack()
 WHICH = Chunk(ID, 0, 0).pack()
 
 
@@ -37,71 +37,156 @@ def driver(tmp_path: Path) -> Iterator[Driver]:
     driver.files.close()
 
 
-def made(driver: Driver) -> Path:
-    file = decode(FileToFill, driver.ask(protocol.MAKE_FILE, ALL).payload)
+def made(driver: Driver) -> tuple[bytes, Path]:
+    """A new blob, and the file for it."""
+    file = decode(FileToFill, driver.ask(protocol.MAKE_FILE, NEW).payload)
     assert file.syncs
-    return Path(os.fsdecode(file.path))
+    return file.id, Path(os.fsdecode(file.path))
 
 
-def sealed(driver: Driver, value: bytes = VALUE) -> Reply:
-    return driver.ask(protocol.SEAL, ID, Reference(ID, len(value), crc32(value)).pack())
+def put(driver: Driver, blob_id: bytes, value: bytes = VALUE, key: bytes = KEY, flags: int = 0) -> int:
+    """The status of a PUT of this blob."""
+    return driver.ask(protocol.PUT, key, Reference(blob_id, len(value), crc32(value)).pack(), flags).status
 
 
-def test_a_file_that_its_client_has_written_becomes_the_blob(driver: Driver) -> None:
-    path = made(driver)
+def found(driver: Driver, blob_id: bytes) -> Path:
+    return Path(os.fsdecode(bytes(driver.ask(protocol.FIND_FILE, Chunk(blob_id, 0, 0).pack()).payload)))
+
+
+def written(driver: Driver, value: bytes = VALUE, key: bytes = KEY) -> tuple[bytes, Path]:
+    """An entry whose value is in a file that its client wrote."""
+    blob_id, path = made(driver)
+    path.write_bytes(value)
+    assert put(driver, blob_id, value, key) == protocol.OK
+    return blob_id, path
+
+
+def test_a_file_that_its_client_has_written_is_the_blob(driver: Driver) -> None:
+    blob_id, path = made(driver)
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_bytes(VALUE)
-    assert made(driver).read_bytes() == VALUE  # asked again, it is what it was
-    assert sealed(driver).status == protocol.OK
-    assert driver.ask(protocol.PUT, KEY, Reference(ID, len(VALUE), crc32(VALUE)).pack()).status == protocol.OK
-    assert Path(os.fsdecode(bytes(driver.ask(protocol.FIND_FILE, WHICH).payload))).read_bytes() == VALUE
-    assert not path.exists()
-    assert driver.read() == VALUE
+    assert put(driver, blob_id) == protocol.OK
+    assert found(driver, blob_id) == path
+    assert driver.read(blob_id) == VALUE
+    assert driver.owned() == [blob_id]
 
 
-def test_what_a_file_has_beyond_its_blob_is_cut_off(driver: Driver) -> None:
-    made(driver).write_bytes(VALUE + b"x")
-    assert sealed(driver).status == protocol.OK
-    assert driver.ask(protocol.PUT, KEY, Reference(ID, len(VALUE), crc32(VALUE)).pack()).status == protocol.OK
-    assert Path(os.fsdecode(bytes(driver.ask(protocol.FIND_FILE, WHICH).payload))).read_bytes() == VALUE
+def test_it_is_still_there_in_the_next_life(driver: Driver) -> None:
+    blob_id, path = written(driver)
+    again = driver.reopened()
+    until(lambda: again.files.names() == [bytes.fromhex(path.name)])
+    assert (found(again, blob_id), again.read(blob_id)) == (path, VALUE)
+    again.files.close()
 
 
-@pytest.mark.parametrize("written", [VALUE[1:], b""])
-def test_a_file_that_is_too_short_is_not_sealed(driver: Driver, written: bytes) -> None:
-    made(driver).write_bytes(written)
-    assert sealed(driver).status == protocol.UNKNOWN_BLOB
-    until(lambda: not driver.files.names())
+def test_what_a_client_was_given_in_an_earlier_life_is_not_believed(driver: Driver) -> None:
+    blob_id, path = made(driver)
+    again = driver.reopened()
+    until(lambda: not path.exists())
+    made(again)  # as a late copy of the same request
+    assert put(again, blob_id) == protocol.UNKNOWN_BLOB
+    again.files.close()
 
 
-def test_nothing_is_made_for_a_blob_that_an_entry_has(driver: Driver) -> None:
-    driver.put()
-    assert decode(FileToFill, driver.ask(protocol.MAKE_FILE, ALL).payload).path == b""
-    assert driver.files.names() == [ID]
-
-
-def test_a_file_that_is_given_up_goes_and_only_its_own_client_gives_it_up(driver: Driver) -> None:
-    path = made(driver)
-    driver.ask(protocol.DROP_BLOB, WHICH, session=OTHER)
+def test_a_value_of_another_size_than_was_said_is_not_there(driver: Driver) -> None:
+    blob_id, path = made(driver)
     path.write_bytes(VALUE)
-    driver.ask(protocol.DROP_BLOB, WHICH)
-    until(lambda: not path.exists())
-    assert sealed(driver).status == protocol.UNKNOWN_BLOB
+    assert put(driver, blob_id, VALUE[:-1]) == protocol.UNKNOWN_BLOB
+    assert put(driver, blob_id) == protocol.OK
 
 
-def test_a_file_that_nobody_goes_on_with_goes(driver: Driver) -> None:
-    path = made(driver)
-    driver.wait(blobs.UPLOAD_IDLE_SECONDS)
+def test_two_entries_are_not_one_blob(driver: Driver) -> None:
+    blob_id, _path = written(driver)
+    assert put(driver, blob_id, key=b"sother") == protocol.UNKNOWN_BLOB
+
+
+def test_the_file_of_a_value_that_is_replaced_is_the_next_ones(driver: Driver) -> None:
+    files = {written(driver, VALUE)[1] for _ in range(50)}
+    assert len(files) <= READY_MAX
+
+
+def test_the_file_of_a_value_that_somebody_was_told_of_is_nobody_elses_for_a_while(driver: Driver) -> None:
+    blob_id, path = written(driver)
+    assert found(driver, blob_id) == path
+    others = {written(driver, VALUE[::-1])[1] for _ in range(50)}
+    assert path not in others
+    assert (driver.read(blob_id), found(driver, blob_id)) == (VALUE, path)
+    driver.wait(blobs.LENT_SECONDS)
+    assert written(driver)[1] == path
+    assert driver.ask(protocol.FIND_FILE, Chunk(blob_id, 0, 0).pack()).status == protocol.UNKNOWN_BLOB
+
+
+def test_a_file_is_nobody_elses_before_its_removal_survives_a_power_cut(tmp_path: Path) -> None:
+    driver = Driver(Folder(tmp_path / "blobs", sync=True), sync=False)
+    blob_id, path = written(driver)
+    driver.worker.flush()
+    others = {written(driver, VALUE[::-1])[1] for _ in range(2 * blobs.TOGETHER)}
+    assert path not in others
+    driver.store.crash()
+    again = driver.reopened()
+    assert again.read(blob_id) == VALUE
+    again.files.close()
+
+
+@pytest.mark.parametrize("why", ["given up", "idle", "not needed"])
+def test_a_file_that_a_client_may_still_write_is_nobody_elses(driver: Driver, why: str) -> None:
+    if why == "not needed":
+        driver.ask(protocol.PUT, KEY, b"small")
+    blob_id, path = made(driver)
+    if why == "given up":
+        driver.ask(protocol.DROP_BLOB, Chunk(blob_id, 0, 0).pack())
+    elif why == "idle":
+        driver.wait(blobs.UPLOAD_IDLE_SECONDS)
+    else:
+        assert put(driver, blob_id, flags=protocol.SKIP_IF_EXISTS) == protocol.EXISTS
     until(lambda: not path.exists())
-    assert sealed(driver).status == protocol.UNKNOWN_BLOB
+    assert put(driver, blob_id) == protocol.UNKNOWN_BLOB
 
 
 def test_a_file_that_is_filled_slowly_stays(driver: Driver) -> None:
-    path = made(driver)
+    blob_id, path = made(driver)
     for filled in range(1, 4):
         driver.wait(blobs.UPLOAD_IDLE_SECONDS * 0.8)
-        assert driver.ask(protocol.MAKE_FILE, Chunk(ID, filled, len(VALUE)).pack()).status == protocol.OK
+        assert driver.ask(protocol.MAKE_FILE, Chunk(blob_id, filled, len(VALUE)).pack()).status == protocol.OK
     path.write_bytes(VALUE)
-    assert sealed(driver).status == protocol.OK
+    assert put(driver, blob_id) == protocol.OK
+
+
+def test_who_asks_for_files_faster_than_they_are_made_gets_one_each_in_turn(driver: Driver) -> None:
+    count = 3 * READY
+    replies = [reply for _ in range(count) for reply in driver.send(protocol.MAKE_FILE, NEW)]
+    answers: list[Any] = []
+
+    def have_all() -> bool:
+        answers.extend(driver.worker.told())
+        return len(replies) + len(answers) == count
+
+    until(have_all)
+    replies += [protocol.parse_reply(*each.frames) for each in answers]
+    assert {reply.status for reply in replies} == {protocol.OK}
+    files = [decode(FileToFill, reply.payload) for reply in replies]
+    assert len({file.id for file in files}) == len({file.path for file in files}) == count
+    later = [reply.sequence for reply in replies[-len(answers) :]]
+    assert answers
+    assert later == sorted(later)
+
+
+def test_pieces_are_not_taken_for_a_file_that_a_client_writes(driver: Driver) -> None:
+    blob_id, path = made(driver)
+    path.write_bytes(VALUE)
+    assert driver.ask(protocol.WRITE_CHUNK, Chunk(blob_id, 0, len(VALUE)).pack(), b"x").status == protocol.MALFORMED
+    reference = Reference(blob_id, len(VALUE), crc32(VALUE)).pack()
+    assert driver.ask(protocol.SEAL, blob_id, reference).status == protocol.UNKNOWN_BLOB
+    assert put(driver, blob_id) == protocol.OK
+    assert path.read_bytes() == VALUE
+
+
+def test_a_late_piece_does_not_change_the_file_that_somebody_reads(driver: Driver) -> None:
+    driver.put()
+    driver.ask(protocol.GET, KEY)
+    driver.ask(protocol.PUT, KEY, b"small")
+    assert driver.ask(protocol.WRITE_CHUNK, Chunk(ID, 0, len(VALUE)).pack(), b"late").status == protocol.OK
+    assert driver.read() == VALUE
 
 
 def test_a_client_tells_how_far_it_has_filled_a_file(driver: Driver) -> None:
@@ -123,38 +208,40 @@ def test_a_client_goes_on_in_chunks_if_its_file_was_dropped(driver: Driver) -> N
 
     near = Near(is_possible=True, opened=lambda path, writes: Wrapped(path, writes, drop))
     reference = carried_out(driver, upload(place(near), Pieces([LARGE]), None))
+    assert driver.ask(protocol.PUT, KEY, reference).status == protocol.OK
     until(lambda: driver.files.names() == [reference[1:17]])
     assert driver.read(reference[1:17], len(LARGE)) == LARGE
 
 
-def test_no_file_is_made_without_room_or_from_its_middle(driver: Driver, tmp_path: Path) -> None:
+def test_no_file_is_made_without_room_or_from_its_middle(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert driver.ask(protocol.MAKE_FILE, Chunk(NO_BLOB, 1, 10).pack()).status == protocol.UNKNOWN_BLOB
     assert driver.ask(protocol.MAKE_FILE, Chunk(ID, 1, 10).pack()).status == protocol.UNKNOWN_BLOB
     assert driver.ask(protocol.MAKE_FILE, Chunk(ID, 11, 10).pack()).status == protocol.MALFORMED
-    assert driver.ask(protocol.MAKE_FILE, Chunk(ID, 0, protocol.OBJECT_BYTES_MAX + 1).pack()).status == protocol.TOO_LARGE
+    assert driver.ask(protocol.MAKE_FILE, Chunk(NO_BLOB, 0, protocol.OBJECT_BYTES_MAX + 1).pack()).status == protocol.TOO_LARGE
     driver.worker.refuse_values("the disk is full")
-    assert driver.ask(protocol.MAKE_FILE, ALL).status == protocol.NO_ROOM
+    assert driver.ask(protocol.MAKE_FILE, NEW).status == protocol.NO_ROOM
     driver.worker.refuse_values("")
-    (tmp_path / "blobs" / (ID.hex() + SCRATCH)).mkdir()
-    assert driver.ask(protocol.MAKE_FILE, ALL).status == protocol.STORAGE
-
-
-def test_a_file_that_was_told_of_stays_for_a_while(driver: Driver) -> None:
-    driver.put()
-    path = Path(os.fsdecode(bytes(driver.ask(protocol.FIND_FILE, WHICH).payload)))
-    driver.ask(protocol.POP, KEY, flags=protocol.WITHOUT_VALUE)
-    driver.wait(blobs.LENT_SECONDS / 2)
-    assert path.exists()
-    driver.wait(blobs.LENT_SECONDS)
-    until(lambda: not path.exists())
-    assert driver.ask(protocol.FIND_FILE, WHICH).status == protocol.UNKNOWN_BLOB
-
-
-def test_a_file_that_is_missing_is_a_storage_error(driver: Driver, tmp_path: Path) -> None:
-    driver.put()
-    (tmp_path / "blobs" / ID.hex()).unlink()
-    reply = driver.ask(protocol.FIND_FILE, WHICH)
+    (tmp_path / "blobs").rename(tmp_path / "elsewhere")
+    reply = driver.ask(protocol.MAKE_FILE, NEW)
     assert reply.status == protocol.STORAGE
-    assert ID.hex() in bytes(reply.payload).decode()
+    assert f"the folder {tmp_path / 'blobs'} cannot be used: No such file" in bytes(reply.payload).decode()
+    monkeypatch.setattr(driver.files, "free_bytes", lambda: 1 << 40)
+    for _ in range(2):
+        reply = driver.ask(protocol.MAKE_FILE, NEW)
+        assert reply.status == protocol.STORAGE
+        assert f"no blob file can be made in {tmp_path / 'blobs'}: No such file" in bytes(reply.payload).decode()
+    (tmp_path / "elsewhere").rename(tmp_path / "blobs")
+    made(driver)
+
+
+def test_a_file_that_is_missing_is_a_storage_error_that_names_it(driver: Driver) -> None:
+    blob_id, path = written(driver)
+    path.unlink()
+    reply = driver.ask(protocol.FIND_FILE, Chunk(blob_id, 0, 0).pack())
+    assert reply.status == protocol.STORAGE
+    assert str(path) in bytes(reply.payload).decode()
 
 
 # The client's side, over the same worker.
@@ -209,8 +296,8 @@ class Wrapped:
     def sync(self) -> None:
         self._file.sync()
 
-    def keeps_name(self) -> bool:
-        return self._file.keeps_name()
+    def end_at(self, size: int) -> None:
+        self._file.end_at(size)
 
 
 def stored(driver: Driver, value: bytes) -> Reference:
@@ -224,7 +311,6 @@ def removed(driver: Driver) -> None:
     """It has no more, and nobody was told of it lately."""
     driver.ask(protocol.POP, KEY, flags=protocol.WITHOUT_VALUE)
     driver.wait(blobs.LENT_SECONDS)
-    until(lambda: not driver.files.names())
 
 
 @pytest.mark.parametrize("value", [b"x" * 300_000, LARGE, bytearray(LARGE)])
@@ -283,12 +369,12 @@ def test_what_its_caller_changes_while_it_is_written_is_stored_as_it_was_written
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut short"])
-def test_a_damaged_file_is_a_storage_error(driver: Driver, tmp_path: Path, damage: str) -> None:
-    driver.put()
-    file = tmp_path / "blobs" / ID.hex()
-    file.write_bytes(VALUE[:-1] if damage == "cut short" else VALUE[:-1] + b"!")
-    with pytest.raises(StorageError, match=f"cannot put 'k' in Dict 'kv': the file of blob {ID.hex()} is damaged"):
-        carried_out(driver, download(place(Near(is_possible=True)), Reference(ID, len(VALUE), crc32(VALUE)), None))
+def test_a_damaged_file_is_a_storage_error_that_names_it(driver: Driver, damage: str) -> None:
+    of = stored(driver, VALUE)
+    path = found(driver, of.id)
+    path.write_bytes(VALUE[:-1] if damage == "cut short" else VALUE[:-1] + b"!")
+    with pytest.raises(StorageError, match=f"cannot put 'k' in Dict 'kv': {path} is damaged"):
+        carried_out(driver, download(place(Near(is_possible=True)), of, None))
 
 
 def test_a_large_file_that_is_removed_while_it_is_read_is_read_to_its_end(driver: Driver) -> None:
@@ -297,21 +383,27 @@ def test_a_large_file_that_is_removed_while_it_is_read_is_read_to_its_end(driver
     assert carried_out(driver, download(place(near), of, None)) == LARGE
 
 
-def test_a_file_that_became_another_blob_while_it_was_read_is_not_believed(driver: Driver) -> None:
+@pytest.mark.parametrize("size", [len(VALUE), 100])
+def test_a_file_that_became_another_blob_while_it_was_read_is_not_believed(driver: Driver, size: int) -> None:
     of = stored(driver, VALUE)
-    others: list[Path] = []
+    others: list[Reference] = []
 
     def reuse() -> None:
         if not others:
             removed(driver)
-            others.append(Path(os.fsdecode(driver.files.make(OTHER).path)))
-            assert others[0].read_bytes() == VALUE
-            with others[0].open("r+b") as file:
-                file.write(bytes(len(VALUE)))
+            others.append(stored(driver, bytes(size)))
 
     near = Near(is_possible=True, opened=lambda path, writes: Wrapped(path, writes, reuse))
     assert carried_out(driver, download(place(near), of, None)) is None
-    assert others
+    assert carried_out(driver, download(place(Near(is_possible=True)), others[0], None)) == bytes(size)
+
+
+def test_a_file_that_was_a_larger_blobs_ends_where_the_next_one_does(driver: Driver) -> None:
+    path = found(driver, stored(driver, VALUE).id)
+    removed(driver)
+    of = stored(driver, VALUE[::-1][:300_000])
+    assert found(driver, of.id) == path
+    assert path.read_bytes() == VALUE[::-1][:300_000]
 
 
 def test_a_file_is_open_as_long_as_somebody_writes_to_it(tmp_path: Path) -> None:

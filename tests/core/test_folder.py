@@ -14,7 +14,7 @@ from holdall.blob import REUSED_BYTES_MAX, Reference
 from holdall.errors import StorageError
 from holdall.worker import folder
 from holdall.worker.files import Sealed
-from holdall.worker.folder import ROOM_BYTES, SCRATCH, SPARES_MAX, Folder
+from holdall.worker.folder import READY, READY_MAX, ROOM_BYTES, SCRATCH, Folder
 from tests.processes import until
 
 ID, OTHER = b"1" * 16, b"2" * 16
@@ -81,68 +81,98 @@ def test_a_piece_that_cannot_be_written_ends_the_upload(files: Folder, tmp_path:
         files.write(ID, 0, VALUE)
 
 
-def given(files: Folder, blob_id: bytes) -> Path:
-    return Path(os.fsdecode(files.make(blob_id).path))
+def taken(files: Folder) -> Path:
+    """A file for a client to write."""
+    names: list[bytes] = []
+
+    def is_ready() -> bool:
+        name = files.take()
+        if name is not None:
+            names.append(name)
+        return name is not None
+
+    until(is_ready)
+    return Path(files.path(names[0]))
 
 
-def with_spares(files: Folder) -> None:
-    """Have it make spares: one that is asked for is followed by others."""
-    given(files, b"0" * 16)
-    sealed(files, b"")  # and its thread does one thing after the other
-    files.remove([b"0" * 16])
+def name_of(path: Path) -> bytes:
+    return bytes.fromhex(path.name)
 
 
-def test_who_asks_for_a_file_is_given_one_that_is_ready(files: Folder, tmp_path: Path) -> None:
-    with_spares(files)
-    until(lambda: files.names() == [])
-    path = given(files, ID)
-    assert path.parent == tmp_path / "blobs" / "ready"
-    assert given(files, ID) == path
-    assert files.names() == [ID]
+def test_who_takes_a_file_has_it_alone(files: Folder, tmp_path: Path) -> None:
+    paths = [taken(files) for _ in range(3 * READY)]
+    assert len(set(paths)) == len(paths)
+    assert {path.parent for path in paths} == {tmp_path / "blobs"}
+    assert {path.stat().st_mode & 0o777 for path in paths} == {0o600}
+    until(lambda: set(map(name_of, paths)) == set(files.names()))
+
+
+def test_a_file_is_taken_when_its_name_survives_a_power_cut(files: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.extend(map(int, [len(os.listdir(descriptor))]))
+
+    monkeypatch.setattr(os, "fsync", note)
+    assert files.take() is None
+    taken(files)
+    assert synced[0] == READY
+
+
+def test_a_file_that_is_given_back_is_the_next_one_with_what_is_in_it(files: Folder) -> None:
+    path = taken(files)
     path.write_bytes(VALUE)
-    assert sealed(files) == Sealed(ID)
-    assert files.read(ID, 0, len(VALUE)) == VALUE
-    assert files.names() == [ID]
-
-
-def test_a_file_that_was_ready_and_is_not_wanted_goes(files: Folder) -> None:
-    with_spares(files)
-    path = given(files, ID)
-    files.remove([ID])
-    until(lambda: not path.exists())
+    files.give_back(name_of(path), len(VALUE))
     assert files.names() == []
-    assert given(files, OTHER).read_bytes() == b""
+    assert taken(files) == path
+    assert path.read_bytes() == VALUE
 
 
-def stored(files: Folder, blob_id: bytes, value: bytes) -> None:
-    given(files, blob_id).write_bytes(value)
-    assert sealed(files, value, blob_id) == Sealed(blob_id)
+def test_what_came_in_pieces_is_nobody_elses(files: Folder, tmp_path: Path) -> None:
+    files.write(ID, 0, VALUE)
+    assert sealed(files) == Sealed(ID)
+    files.give_back(ID, len(VALUE))
+    until(lambda: not (tmp_path / "blobs" / ID.hex()).exists())
 
 
-def removed(files: Folder, *blob_ids: bytes) -> None:
-    files.remove(blob_ids)
-    until(lambda: files.names() == [])
+def test_a_file_that_is_too_large_to_be_used_again_goes(files: Folder) -> None:
+    path = taken(files)
+    files.give_back(name_of(path), REUSED_BYTES_MAX + 1)
+    until(lambda: not path.exists())
 
 
-def test_the_file_of_a_blob_that_is_removed_is_the_next_one_under_another_name(files: Folder, tmp_path: Path) -> None:
-    stored(files, ID, VALUE)
-    before = (tmp_path / "blobs" / ID.hex()).stat().st_ino
-    removed(files, ID)
-    path = given(files, OTHER)
-    assert (path.stat().st_ino, path.read_bytes()) == (before, VALUE)
-    with path.open("r+b") as file:
-        file.write(b"short")
-    assert sealed(files, b"short", OTHER) == Sealed(OTHER)
-    assert files.read(OTHER, 0, 5) == b"short"
-    assert (tmp_path / "blobs" / OTHER.hex()).stat().st_size == 5
+def test_no_file_is_kept_on_a_disk_with_little_room(files: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = taken(files)
+    monkeypatch.setattr(files, "free_bytes", lambda: ROOM_BYTES - 1)
+    files.give_back(name_of(path), len(VALUE))
+    until(lambda: not path.exists())
 
 
-def test_a_file_that_was_a_blob_is_no_other_one_before_somebody_writes_to_it(files: Folder) -> None:
-    """A client that was told of another file, before a start of the worker, vouches for that one."""
-    stored(files, ID, VALUE)
-    removed(files, ID)
-    assert given(files, OTHER).read_bytes() == VALUE
-    assert sealed(files, VALUE, OTHER).torn
+def test_no_more_files_are_kept_than_may_be(files: Folder, tmp_path: Path) -> None:
+    paths = [taken(files) for _ in range(3 * READY_MAX)]
+    until(lambda: not files._is_making)
+    for path in paths:
+        files.give_back(name_of(path), len(VALUE))
+    until(lambda: len(os.listdir(tmp_path / "blobs")) == READY_MAX)
+    assert files.names() == []
+
+
+def test_files_that_were_ready_go_at_the_next_start_with_all_that_nothing_owns(files: Folder, tmp_path: Path) -> None:
+    path = taken(files)
+    files.give_back(name_of(path), len(VALUE))
+    files.close()
+    again = Folder(tmp_path / "blobs", sync=True)
+    assert name_of(path) in again.names()
+    again.close()
+
+
+def test_a_folder_of_before_files_had_names_of_their_own_has_no_ready_ones_left(tmp_path: Path) -> None:
+    (tmp_path / "blobs" / "ready").mkdir(parents=True)
+    (tmp_path / "blobs" / "ready" / "some").write_bytes(VALUE)
+    Folder(tmp_path / "blobs", sync=True).close()
+    assert os.listdir(tmp_path / "blobs") == []
 
 
 def test_an_upload_that_comes_again_stays_though_its_file_was_to_go(files: Folder, tmp_path: Path) -> None:
@@ -176,37 +206,7 @@ def test_a_blob_goes_with_what_was_to_become_it(files: Folder, tmp_path: Path) -
         (tmp_path / "blobs" / name).write_bytes(VALUE)
     files.remove(files.names())
     until(lambda: not files.names())
-    assert os.listdir(tmp_path / "blobs") == ["ready"]
-
-
-def test_pieces_are_checked_though_their_file_was_another_blob(files: Folder) -> None:
-    stored(files, ID, VALUE)
-    removed(files, ID)
-    given(files, OTHER)
-    files.write(OTHER, 3, b"TWO")
-    assert sealed(files, b"oneTWO", OTHER) == Sealed(OTHER)
-    assert files.read(OTHER, 0, 6) == b"oneTWO"
-
-
-def test_a_blob_that_is_too_large_to_be_used_again_goes(files: Folder) -> None:
-    stored(files, ID, bytes(REUSED_BYTES_MAX + 1))
-    removed(files, ID)
-    assert given(files, OTHER).read_bytes() == b""
-
-
-def test_no_file_is_kept_on_a_disk_with_little_room(files: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored(files, ID, VALUE)
-    monkeypatch.setattr(files, "free_bytes", lambda: ROOM_BYTES - 1)
-    removed(files, ID)
-    assert given(files, OTHER).read_bytes() == b""
-
-
-def test_no_more_files_are_kept_ready_than_may_be(files: Folder, tmp_path: Path) -> None:
-    blob_ids = [bytes([number]) * 16 for number in range(2 * SPARES_MAX)]
-    for each in blob_ids:
-        stored(files, each, VALUE)
-    removed(files, *blob_ids)
-    assert len(list((tmp_path / "blobs" / "ready").iterdir())) == SPARES_MAX
+    assert os.listdir(tmp_path / "blobs") == []
 
 
 def test_who_seals_a_blob_waits_for_few_of_those_that_are_removed(files: Folder, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_who_seals_a_blob_waits_for_few_of_those_that_are_removed(files: Folder,
     for each in blob_ids:
         (tmp_path / "blobs" / each.hex()).write_bytes(VALUE)
     for each in (b"x" * 16, b"y" * 16):
-        given(files, each).write_bytes(VALUE)
+        files.write(each, 0, VALUE)
     there_when_sealed: list[int] = []
     files._wake = lambda: there_when_sealed.append(len(os.listdir(tmp_path / "blobs")))
     files.remove(blob_ids)
@@ -223,42 +223,3 @@ def test_who_seals_a_blob_waits_for_few_of_those_that_are_removed(files: Folder,
     until(lambda: len(there_when_sealed) == 2)
     assert there_when_sealed[1] > 90
     until(lambda: set(files.names()) == {b"x" * 16, b"y" * 16})
-
-
-def test_what_is_read_of_a_file_that_became_another_blob_is_not_believed(
-    files: Folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    stored(files, ID, VALUE)
-    pread = os.pread
-
-    def late(descriptor: int, size: int, offset: int) -> bytes:
-        removed(files, ID)
-        with given(files, OTHER).open("r+b") as file:
-            file.write(bytes(len(VALUE)))
-        return pread(descriptor, size, offset)
-
-    monkeypatch.setattr(os, "pread", late)
-    assert files.read(ID, 0, len(VALUE)) is None
-
-
-def test_what_is_sent_in_pieces_after_all_is_sealed(files: Folder) -> None:
-    with_spares(files)
-    given(files, ID)
-    files.write(ID, 0, VALUE)
-    assert sealed(files) == Sealed(ID)
-    assert files.read(ID, 0, len(VALUE)) == VALUE
-
-
-def test_pieces_are_checked_whoever_else_vouches_for_the_file(files: Folder) -> None:
-    given(files, ID)
-    files.write(ID, 0, VALUE[::-1])
-    assert sealed(files).torn
-
-
-def test_files_that_were_ready_go_at_the_next_start(files: Folder, tmp_path: Path) -> None:
-    with_spares(files)
-    path = given(files, ID)
-    assert path.exists()
-    files.close()
-    assert Folder(tmp_path / "blobs", sync=True).names() == []
-    assert not path.exists()

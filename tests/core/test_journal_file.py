@@ -133,11 +133,14 @@ def test_a_journal_that_cannot_be_used_is_a_storage_error_that_names_it(tmp_path
         file.write(-1, b"v")
 
 
-def test_a_directory_of_the_format_before_is_converted_when_it_is_opened(folder: Path) -> None:
-    (folder / "journal").unlink()
-    before = bytes([rows.FORMAT_WITHOUT_JOURNAL])
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_directory_of_a_format_before_is_converted_when_it_is_opened(folder: Path, number: int) -> None:
+    before: dict[bytes, bytes | None] = dict.fromkeys((rows.FIRST_ROW, rows.LAST_ROW), bytes([number]))
     with closing(LevelDBStore(folder / "store")) as store:
-        store.write({rows.FIRST_ROW: before, rows.LAST_ROW: before, JOURNAL_ROW: None, b"Na": b"1"}, True)
+        if number == 2:
+            (folder / "journal").unlink()
+            before[JOURNAL_ROW] = None
+        store.write({**before, b"Na": b"1"}, True)
     for _ in range(2):
         with closing(opened_store(folder)) as store:
             Transaction(store, sync=True)

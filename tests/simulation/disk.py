@@ -23,12 +23,16 @@ class Killed(Exception):
 
 
 class DiskFiles(MemoryFiles):
-    """The blob files of a machine: sealing takes a while, and what was not synced may be lost or come back."""
+    """The blob files of a machine: what its thread does takes a while, and what was not synced may be lost or come back."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
         self._random = random
         self._removed: dict[bytes, Content] = {}
+
+    def take(self) -> bytes | None:
+        """Perhaps: it may have to be made first."""
+        return None if self._random.random() < 0.3 else super().take()
 
     def sealed(self) -> list[Sealed]:
         """Perhaps: the disk may need longer."""
@@ -36,29 +40,31 @@ class DiskFiles(MemoryFiles):
             return []
         return super().sealed()
 
-    def remove(self, blob_ids: Iterable[bytes]) -> None:
-        for blob_id in blob_ids:
-            if blob_id in self.blobs:
-                self._removed[blob_id] = self.blobs[blob_id]
-            super().remove([blob_id])
+    def remove(self, names: Iterable[bytes]) -> None:
+        for name in names:
+            if name in self.named:
+                self._removed[name] = self.named[name]
+            super().remove([name])
 
     def die(self) -> None:
         """The process is gone: what it had begun to seal is sealed, or not."""
         if self._random.random() < 0.5:
             super().sealed()
-        self.begun.clear()
-        self.spares.clear()
+        self.close()
 
     def power_cut(self) -> None:
-        """Scratch files are not whole; any of the files removed may be there again, unless it is another blob now."""
-        for blob_id, scratch in list(self.scratch.items()):
+        """What was not synced is not whole; any of the files removed may be there again."""
+        for name, scratch in list(self.scratch.items()):
             if self._random.random() < 0.5:
-                del self.scratch[blob_id]
+                del self.scratch[name]
             else:
                 del scratch[self._random.randrange(len(scratch) + 1) :]
-        for blob_id, data in self._removed.items():
-            if self._random.random() < 0.5 and not any(data is each for each in (*self.blobs.values(), *self.scratch.values())):
-                self.blobs[blob_id] = data
+        for data in self.named.values():
+            if not data.is_durable:
+                del data[self._random.randrange(len(data) + 1) :]
+        for name, data in self._removed.items():
+            if self._random.random() < 0.5:
+                self.named[name] = data
         self._removed.clear()
 
 

@@ -92,14 +92,18 @@ def _every_blob_has_one_owner(simulation: Simulation, machine: Machine) -> None:
     del owners[None]
     agree = owners == Counter(owned.keys())
     simulation.require(agree, f"the blobs of {machine.name} are owned by {owners}, and there are {[*owned]}")
+    files: set[bytes] = set()
     for blob_id, row in owned.items():
-        data = disk.files.blobs.get(blob_id, b"")
-        whole = row == rows.pack_blob(Reference(blob_id, len(data), crc32(data)))
+        reference, file = rows.unpack_blob(rows.blob_row(blob_id), row)
+        data = disk.files.named.get(file, b"")
+        whole = reference == Reference(blob_id, len(data), crc32(data))
         simulation.require(whole, f"blob {blob_id.hex()} of {machine.name} is missing or torn")
+        files.add(file)
+    simulation.require(len(files) == len(owned), f"two blobs of {machine.name} have one file")
     disk.files.die()
     again = simulation.cores.worker(machine.store, machine.index, simulation.scenario.workers, sync=True, files=disk.files)
     again.collect_orphans()
-    simulation.require(set(disk.files.names()) == set(owned), f"files of {machine.name} without an owner outlive a start")
+    simulation.require(set(disk.files.names()) == files, f"files of {machine.name} without an owner outlive a start")
 
 
 def _present(calls: list[Call], kind: str, test: Callable[[Any], bool]) -> dict[Any, Any]:

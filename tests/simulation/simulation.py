@@ -148,7 +148,8 @@ class Simulation:
             with ExitStack() as stack:
                 chance = SimpleNamespace(urandom=self.random.randbytes)
                 stack.enter_context(mock.patch("holdall.client.catalog.os", chance))
-                stack.enter_context(mock.patch("holdall.client.transfer.urandom", self.random.randbytes))
+                for module in ("client.transfer", "worker.blobs"):
+                    stack.enter_context(mock.patch(f"holdall.{module}.urandom", self.random.randbytes))
                 stack.enter_context(mock.patch("holdall.client.operations.randrange", self.random.randrange))
                 for name, limit in self.scenario.limits.items():
                     stack.enter_context(mock.patch(name, limit))

@@ -192,7 +192,7 @@ class WorkerProcess:
             return
         self._turn = None
         self._wake_at = inf
-        if self._inbox or self._sweeping or machine.disk.files.begun:
+        if self._inbox or self._sweeping or self._worker.waiting:
             self._sleep(self._simulation.random.random() * WAKE_SECONDS)
         else:
             self._sleep(max(0.0, self._hello_due - self._simulation.clock.now))
@@ -211,7 +211,7 @@ class WorkerProcess:
                 self._send(answer)
                 yield 0.0
             self._settle()
-        for answer in self._worker.sealed():
+        for answer in self._worker.told():
             yield 0.0
             self._send(answer)
         self._between_ticks()
