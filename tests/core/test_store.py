@@ -492,7 +492,7 @@ def test_a_store_of_an_older_format_is_refused_and_told_so(store: Store) -> None
     format_store(store)
     old = b"\x01"
     store.write({rows.FIRST_ROW: old, rows.LAST_ROW: old}, True)
-    with pytest.raises(StorageError, match="the store has format 1, this version of holdall reads 3"):
+    with pytest.raises(StorageError, match="the store has format 1, this version of holdall reads 4"):
         Worker(store, 0, 1, sync=True)
 
 

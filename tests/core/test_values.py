@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from holdall import values
@@ -28,7 +28,7 @@ def test_a_plain_value_comes_back(value: Any) -> None:
 
 @given(plain)
 def test_a_plain_value_is_served_by_the_fast_pickler(value: Any) -> None:
-    assert values.load(values.dump([value])) == [value]
+    assume("cloudpickle" not in repr(value))
     assert b"cloudpickle" not in values.dump(value)
 
 
