@@ -143,14 +143,17 @@ class Loop:
     def _carry_out(self, left: list[Message], wall: float, now: float) -> None:
         """Do more than read: when the tick before is written."""
         if self._writer.is_busy:
-            self._waiting += left
-            self._waiting_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
+            self._have_wait(left)
             if len(self._waiting) < WAITING_MAX and self._waiting_bytes < BYTES_PER_TICK:
                 return
             self._answer(self._written())
             left = self._no_longer_waiting()
         self._askers.clear()
         self._answer(self._tick(left, wall, behind=now < self._shared_until))
+
+    def _have_wait(self, left: list[Message]) -> None:
+        self._waiting += left
+        self._waiting_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
 
     def _no_longer_waiting(self) -> list[Message]:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
@@ -185,6 +188,7 @@ class Loop:
             commit = self._worker.begin(messages, wall)
             if commit is not None and behind and self._worker.may_read_meanwhile(messages):
                 self._writing = messages
+                self._answer_who_came(wall)
                 self._writer.begin(commit)
                 return []
             if commit is not None:
@@ -192,6 +196,14 @@ class Loop:
             return self._worker.end()
         except CommitFailed as error:
             return self._again(messages, error)
+
+    def _answer_who_came(self, wall: float) -> None:
+        """Answer those who only read and have come while a batch was decided. To begin its sync takes as long again, and wakes
+        the kernel's threads for it; and who was answered just before the batch asks again just after it was begun.
+        """
+        answers, left = self._worker.read(self._take(self._watch.glance()), wall, self._askers)
+        self._send(answers)
+        self._have_wait(left)
 
     def _written(self) -> list[Answer]:
         """The answers to those whose batch has been written meanwhile."""
