@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import randrange
 from typing import TYPE_CHECKING, Any
 
-from holdall import protocol, values
+from holdall import processors, protocol, values
 from holdall.blob import is_reference, reference_of
 from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
 from holdall.client import catalog, transfer
@@ -247,6 +247,7 @@ def _store(
         if shown_as is not None:
             reference = join_key_object(shown_as, reference)
         reply = yield from about_key(handle, opcode, verb, key, encoded.data, reference, flags)
+        processors.give_way()  # perhaps to the worker, which has just woken this thread, in the middle of others' requests
         if reply.status != protocol.UNKNOWN_BLOB:
             return reply
     raise transfer.lost(place)
