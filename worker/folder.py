@@ -46,6 +46,8 @@ READY_MAX = 16
 """
 ROOM_BYTES = 1024 * 1024 * 1024
 """On a disk that has less left, no file is kept that was given back."""
+FREE_SECONDS = 0.02
+"""For how long what was found of the room on the disk is believed: it is asked for twice for each value."""
 SYNC_BYTES = 8 * 1024 * 1024
 """After so much of a blob has been written it begins to go to the disk: then sealing it is short, and does not hold up others'
 writes, which wait for the same journal.
@@ -102,6 +104,8 @@ class Folder:
         self._ready: deque[bytes] = deque()
         self._is_making = False
         self._cannot_make = ""
+        self._free_bytes = 0
+        self._free_until = 0.0
         self._dead: dict[str, None] = {}
         """Files that are to go: the thread's own."""
         self._bury_at = 0.0
@@ -188,11 +192,15 @@ class Folder:
         return [name for name in found if name not in self._ready]
 
     def free_bytes(self) -> int:
-        try:
-            found = os.statvfs(self._path)
-        except OSError as error:
-            raise StorageError(f"the folder {self._path} cannot be used: {error.strerror}") from None
-        return found.f_bavail * found.f_frsize
+        now = time.monotonic()
+        if now >= self._free_until:
+            try:
+                found = os.statvfs(self._path)
+            except OSError as error:
+                raise StorageError(f"the folder {self._path} cannot be used: {error.strerror}") from None
+            self._free_bytes = found.f_bavail * found.f_frsize
+            self._free_until = now + FREE_SECONDS
+        return self._free_bytes
 
     def close(self) -> None:
         if self._thread is not None:

@@ -96,6 +96,24 @@ def test_awaited_calls_need_no_broker_once_the_workers_answer_straight(service: 
     asyncio.run(calls())
 
 
+@pytest.mark.parametrize("sync", ["always", "interval"])
+def test_no_request_is_lost_while_batches_are_decided_and_written(
+    tmp_path: Path, sync: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is lost would be sent again, and only be late: here it is not."""
+    monkeypatch.setattr("holdall.client.channel.RESEND_SECONDS", (3600.0, 3600.0))
+    with LocalService(tmp_path, workers=1, sync=sync) as service, Client(service.url, timeout=5.0) as client:
+        d = Dict[Any, Any].from_name("kv", create_if_missing=True, client=client)
+
+        def ask(who: int) -> None:
+            for number in range(200):
+                d[who, number % 3] = number
+                assert d[who, number % 3] == number
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(ask, range(8)))
+
+
 def test_a_client_that_cannot_reach_the_workers_straight_is_relayed(service: LocalService, data: Path) -> None:
     for path in straight(data):
         path.unlink()
