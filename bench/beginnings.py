@@ -18,7 +18,7 @@ from time import perf_counter
 
 import holdall
 
-_PACKAGES = ("holdall", "cloudpickle", "msgspec", "platformdirs", "zmq")
+_PACKAGES = ("holdall", "cloudpickle", "isal", "msgspec", "platformdirs", "zmq")
 """What setup.cfg installs for a client."""
 _TIMED = """
 import sys

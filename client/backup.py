@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
-from zlib import crc32
 
 import msgspec
 
@@ -16,6 +15,7 @@ from holdall import backup
 from holdall.backup import End, Head, Tally
 from holdall.blob import reference_of
 from holdall.bodies import RowsPage
+from holdall.checksum import crc32
 from holdall.client import snapshot
 from holdall.client.client import Client
 from holdall.client.snapshot import Position, SnapshotLost

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from os import fsdecode, urandom
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 import msgspec
 
 from holdall import blob, processors, protocol
 from holdall.blob import Chunk, Reference
 from holdall.bodies import FileToFill, decode
+from holdall.checksum import crc32
 from holdall.client import catalog
 from holdall.client.ask import Ask, Chunks, Operation, Tell, Work
 from holdall.errors import StorageError, TimeoutError

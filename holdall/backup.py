@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import Struct
 from typing import BinaryIO, NamedTuple, TypeVar
-from zlib import crc32
 
 import msgspec
 
 from holdall.blob import REFERENCE_BYTES, Reference, reference_of
 from holdall.bodies import decode, encode
+from holdall.checksum import crc32
 from holdall.errors import ProtocolError, StorageError
 
 T = TypeVar("T")

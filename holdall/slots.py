@@ -13,7 +13,8 @@ highest ones.
 from __future__ import annotations
 
 from typing import Any
-from zlib import crc32
+
+from holdall.checksum import crc32
 
 SLOTS = 1024
 """Number of slots. Also the most workers a service can have."""

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
-from zlib import crc32
 
 import msgspec
 
 from holdall.blob import Reference, is_reference, reference_of
 from holdall.bodies import CatalogEntry
+from holdall.checksum import crc32
 from holdall.errors import StorageError
 from holdall.protocol import KEY_BYTES_MAX
 from holdall.slots import dict_crc, key_hash, slot_of, slot_range

@@ -25,11 +25,11 @@ import shutil
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
-from zlib import crc32
 
 import msgspec
 
 from holdall import processors
+from holdall.checksum import crc32
 from holdall.durable import sync_folder
 from holdall.errors import InvalidError, StorageError
 

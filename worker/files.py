@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import count
 from typing import NamedTuple, Protocol
-from zlib import crc32
 
 from holdall.blob import REUSED_BYTES_MAX, Reference
+from holdall.checksum import crc32
 from holdall.protocol import Buffer
 from holdall.worker.rows import FILE_NAME_BYTES
 

@@ -30,9 +30,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from io import FileIO
 from pathlib import Path
-from zlib import crc32
 
 from holdall.blob import REUSED_BYTES_MAX, Reference
+from holdall.checksum import crc32
 from holdall.durable import sync, sync_file, sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer

@@ -29,10 +29,10 @@ from __future__ import annotations
 import secrets
 from struct import Struct
 from typing import NamedTuple, Protocol, Union
-from zlib import crc32
 
 import msgspec
 
+from holdall.checksum import crc32
 from holdall.errors import StorageError
 from holdall.worker.store import Changes, SyncedFile, Syncing
 

@@ -37,11 +37,11 @@ import struct
 from collections.abc import Iterable
 from struct import Struct
 from typing import NamedTuple, Union
-from zlib import crc32
 
 import msgspec
 
 from holdall.blob import MARK, Reference, is_reference, reference_of
+from holdall.checksum import crc32
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer
 

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from holdall import protocol
 from holdall.bodies import RowsPage, RowsRequest, decode, encode
+from holdall.checksum import crc32
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Reply, Request
 from holdall.worker.refused import Refused
