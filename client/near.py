@@ -82,8 +82,10 @@ class Near:
     def open(self, path: str, *, writes: bool) -> File | None:
         """The file that a worker named; None if this client does not reach it.
 
-        Names are random: what is found there is what the worker means. Once one was found, one that is
-        missing has been removed since it was named, as when the worker was started anew, and says nothing about the next one.
+        Names are random: what is found there is what the worker means, or is in a copy of its folder; then the worker finds
+        that nobody has written to its own file, and what is read has another checksum, or is the same. Once one was found,
+        one that is missing has been removed since it was named, as when the worker was started anew, and says nothing about
+        the next one.
         """
         try:
             file = self._opened(path, writes)

@@ -242,8 +242,8 @@ def _store(
     if handle.id is None:
         yield from handle.hydration()
     place = place_of(handle, verb, key, encoded.data)
-    for _ in range(transfer.TRIES_MAX):
-        reference = yield from transfer.upload(place, field, progress)
+    for tries in range(transfer.TRIES_MAX):
+        reference = yield from transfer.upload(place, field, progress, by_file=not tries)
         if shown_as is not None:
             reference = join_key_object(shown_as, reference)
         reply = yield from about_key(handle, opcode, verb, key, encoded.data, reference, flags)

@@ -36,7 +36,7 @@ STEP_BYTES = 8 * 1024 * 1024
 up others' writes, which wait for the same journal.
 """
 PIECE_BYTES = 64 * 1024
-"""What is checked, and then copied while it is in the processor's cache. After either the processor is given away: beside who
+"""What is checked and copied before the processor is given away: beside who
 writes 1 MiB values without pause, another client's small gets take two thirds of the time that they took with 256 KiB, and
 their p99.9 is a tenth less. It costs the writer an eighth.
 """
@@ -46,7 +46,6 @@ CHUNK_PATIENCE_SECONDS = 2.0
 """How much longer than usual a chunk's answer may take: others' chunks may be before it."""
 SEAL_BYTES_PER_SECOND = 20 * 1024 * 1024
 """A blob is sealed when it is on the disk: slower ones are asked again, and nothing else."""
-WRONG_CRC = "its checksum does not match"
 
 Progress: TypeAlias = "Callable[[int, int], object]"
 """What is called with the bytes that have been transferred, and with all there are."""
@@ -69,9 +68,9 @@ class Place(msgspec.Struct, frozen=True):
         )
 
 
-def upload(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[bytes]:
-    """Bring a value to its worker. Returns the reference to store in its place."""
-    if place.near.is_possible:
+def upload(place: Place, pieces: Pieces, progress: Progress | None, *, by_file: bool = True) -> Operation[bytes]:
+    """Bring a value to its worker, in a file if it may and can be. Returns the reference to store in its place."""
+    if by_file and place.near.is_possible:
         reference = yield from _write_file(place, pieces, progress)
         if reference is not None:
             return reference.pack()
@@ -89,12 +88,14 @@ def download(place: Place, reference: Reference, progress: Progress | None) -> O
     """
     data = place.near.scratch.take(reference.size)
     crc = (yield from _read_file(place, reference, data, progress)) if place.near.is_possible else None
-    if crc is None:
+    if crc != reference.crc:  # or it became another blob's meanwhile, or is a copy of what the worker has
         crc = yield from _fetch_chunks(place, reference, data, progress)
     if crc is None:
         return None
     if crc != reference.crc:
-        raise _damaged(place, f"blob {reference.id.hex()}", WRONG_CRC)
+        reply = yield from _ask(place, protocol.FIND_FILE, Chunk(reference.id, 0, 0))
+        file = fsdecode(bytes(reply.payload)) if reply else f"blob {reference.id.hex()}"
+        raise _damaged(place, f"{file} is damaged: its checksum does not match")
     return data
 
 
@@ -133,7 +134,6 @@ def _fill(file: File, parts: list[memoryview], crc: int, *, syncs: bool, ends_at
                 if type(part.obj) is not bytes:  # then it may change between its being checked and its being written
                     piece = bytes(piece)
                 crc = crc32(piece, crc)
-                processors.give_way()
                 while piece:
                     piece = memoryview(piece)[file.write(piece) :]
                 processors.give_way()
@@ -166,44 +166,33 @@ def _send_chunks(place: Place, pieces: Pieces, progress: Progress | None) -> Ope
 
 
 def _read_file(place: Place, reference: Reference, data: bytearray, progress: Progress | None) -> Operation[int | None]:
-    """Read the file of a blob. Returns the CRC of what was read, None if that cannot be done, or the blob is gone. Raises
-    StorageError if the file is damaged.
-    """
-    find = Chunk(reference.id, 0, 0)
-    reply = yield from _ask(place, protocol.FIND_FILE, find)
-    if reply is None:
+    """Read the file of a blob. Returns the CRC of what was read, None if that cannot be done."""
+    reply = yield from _ask(place, protocol.FIND_FILE, Chunk(reference.id, 0, 0))
+    file = reply and place.near.open(fsdecode(bytes(reply.payload)), writes=False)
+    if not file:
         return None
-    path = fsdecode(bytes(reply.payload))
-    file = place.near.open(path, writes=False)
-    if file is None:
-        return None
-    view, crc, why = memoryview(data), 0, ""
+    view, crc = memoryview(data), 0
     for start in range(0, reference.size, STEP_BYTES):
-        read: int | OSError = yield Work(partial(_read, file, view[start : start + STEP_BYTES], crc))
-        if isinstance(read, OSError):
-            why = str(read.strerror)
-            break
+        read: int | None = yield Work(partial(_read, file, view[start : start + STEP_BYTES], crc))
+        if read is None:
+            return None
         crc = read
         _tell(progress, start + STEP_BYTES, reference.size)
-    if not why and crc == reference.crc:
-        return crc
-    if (yield from _ask(place, protocol.FIND_FILE, find)) is None:  # it was removed meanwhile, and its file is another one's
-        return None
-    raise _damaged(place, path, why or WRONG_CRC)
+    return crc
 
 
-def _read(file: File, into: memoryview, crc: int) -> int | OSError:
-    """Read as much. Returns the CRC, or why that cannot be read."""
+def _read(file: File, into: memoryview, crc: int) -> int | None:
+    """Read as much. Returns the CRC, None if that cannot be read: its worker says why."""
     left = into
     try:
         while left:
             read = file.read(left[:PIECE_BYTES])
             if not read:
-                return OSError(0, f"it ends {len(left):,} bytes too early, or more")
+                return None
             crc = crc32(left[:read], crc)
             left = left[read:]
-    except OSError as error:
-        return error
+    except OSError:
+        return None
     return crc
 
 
@@ -220,7 +209,7 @@ def _fetch_chunks(place: Place, reference: Reference, data: bytearray, progress:
             return None
         for offset, reply in zip(offsets, replies, strict=True):
             if len(reply.payload) != min(blob.CHUNK_BYTES, reference.size - offset):
-                raise _damaged(place, f"blob {reference.id.hex()}", "a chunk has a wrong size")
+                raise _damaged(place, f"blob {reference.id.hex()} is damaged: a chunk has a wrong size")
             view[offset : offset + len(reply.payload)] = reply.payload
             crc = crc32(reply.payload, crc)
         _tell(progress, offsets[-1] + blob.CHUNK_BYTES, reference.size)
@@ -251,9 +240,8 @@ def _ask(place: Place, opcode: int, about: Chunk) -> Operation[Reply | None]:
     return replies[0] if _taken(asks, replies) else None
 
 
-def _damaged(place: Place, what: str, why: str) -> StorageError:
-    asked = place.ask(protocol.GET, b"-")
-    return StorageError(f"cannot {asked}: {what} is damaged: {why}; restore a backup")
+def _damaged(place: Place, what: str) -> StorageError:
+    return StorageError(f"cannot {place.ask(protocol.GET, b'-')}: {what}; restore a backup")
 
 
 def _taken(asks: Chunks, replies: list[Reply]) -> bool:

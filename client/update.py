@@ -128,7 +128,7 @@ def _put_groups(
 ) -> Operation[int]:
     """Store groups of entries, each of them in one message; those again whose blobs a worker has lost."""
     stored = 0
-    for _ in range(transfer.TRIES_MAX):
+    for tries in range(transfer.TRIES_MAX):
         asks: list[Ask] = []
         for group in groups:
             body = group
@@ -136,7 +136,8 @@ def _put_groups(
                 values: list[Any] = []
                 for data, field in zip(group.keys, group.values, strict=True):
                     if isinstance(field, Pieces):
-                        field = yield from transfer.upload(place_of(handle, "update", large[data], data), field, None)
+                        place = place_of(handle, "update", large[data], data)
+                        field = yield from transfer.upload(place, field, None, by_file=not tries)
                     values.append(field)
                 body = group._replace(values=values)
             part = handle.connected().roster.part_of_slot()[slot_of(key_hash(handle.crc, group.keys[0]))]

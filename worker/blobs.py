@@ -10,7 +10,7 @@ and its client still has to read the file, perhaps from another process of this 
 dropped.
 
 A client that writes a file itself is given the blob's id with it, by this life of the worker: a PUT of that id says that this
-very file is written. The id of one that comes in pieces is its client's.
+very file is written, and it is looked whether it is. The id of one that comes in pieces is its client's.
 
 Dropped idea: to let a popped blob go with the outcome of its pop. Outcomes are trimmed when the client has the answer, and that
 is when it begins to read.
@@ -18,6 +18,7 @@ is when it begins to read.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from itertools import islice, takewhile
 from os import fsencode, urandom
@@ -61,6 +62,8 @@ at a time, and large values that are written over again and again take little mo
 
 Found = TypeVar("Found")
 
+log = logging.getLogger("holdall.worker")
+
 
 class Told(NamedTuple):
     """What a thread has done for the blob of this id: the status and the payload of a reply."""
@@ -92,12 +95,6 @@ class Upload:
         """Whether a thread is to seal it, or to make its file."""
         return self.reference is not None and not self.is_sealed if self.in_pieces else self.file is None
 
-    def is_whole(self, reference: Reference) -> bool:
-        """Whether this blob is there: its client vouches for a file of its own."""
-        if self.in_pieces:
-            return self.is_sealed and self.reference == reference
-        return self.file is not None and self.size == reference.size
-
 
 class Blobs:
     """The blobs of one worker. Times are in seconds for which the store has been in use."""
@@ -124,7 +121,11 @@ class Blobs:
     def collect_orphans(self) -> None:
         """Remove the files that nothing owns. Only at the start, and only if the store is known to be whole."""
         found = takewhile(lambda each: each[0].startswith(BLOB_PREFIX), self._store.scan(BLOB_PREFIX))
-        owned = {unpack_blob(row, data).file for row, data in found}
+        try:
+            owned = {unpack_blob(row, data).file for row, data in found}
+        except StorageError as error:
+            log.error("%s; so no file is removed: the one that it owns is not known", error)
+            return
         self._files.remove([each for each in self._files.names() if each not in owned])
 
     def write(self, session: bytes, chunk: Chunk, data: Buffer, elapsed: float) -> None:
@@ -135,6 +136,8 @@ class Blobs:
         if upload is None:
             if self._stored(chunk.id) is not None:
                 return
+            if chunk.id in self._gone:  # its file is still there
+                raise Refused(protocol.UNKNOWN_BLOB, "this blob was removed")
             upload = self._uploads[chunk.id] = self._begun(session, chunk, elapsed, in_pieces=True)
         if upload.reference is not None:
             return
@@ -220,7 +223,7 @@ class Blobs:
     def check(self, reference: Reference) -> None:
         """Refuse to let an entry refer to what is not there whole, or is another entry's."""
         upload = self._uploads.get(reference.id)
-        if upload is None or not upload.is_whole(reference):
+        if upload is None or not self._is_whole(upload, reference):
             raise Refused(protocol.UNKNOWN_BLOB, "the blob that this value should be is not here")
 
     def claim(self, reference: Reference) -> None:
@@ -234,7 +237,11 @@ class Blobs:
 
     def let_go(self, blob_id: bytes) -> None:
         """What owned this blob is gone, in this batch."""
-        stored = self._stored(blob_id)
+        try:
+            stored = self._stored(blob_id)
+        except StorageError as error:
+            log.error("%s; its file is removed at the next start", error)
+            stored = None
         if stored is not None:
             self._gone[blob_id] = stored
             self._dropped.append(blob_id)
@@ -292,8 +299,13 @@ class Blobs:
 
     def remove_doomed(self) -> None:
         """Remove some of what is doomed. Not while a backup may be about to read it."""
-        if len(self._doomed) >= TOGETHER:
-            self._remove([each for each in islice(self._doomed, 2 * TOGETHER) if each not in self._lent])
+        if len(self._doomed) < TOGETHER:
+            return
+        first = list(islice(self._doomed, 2 * TOGETHER))
+        self._remove([each for each in first if each not in self._lent])
+        for blob_id in first:
+            if blob_id in self._doomed:  # others first, the next time
+                self._doomed[blob_id] = self._doomed.pop(blob_id)
 
     @property
     def needs_flush(self) -> bool:
@@ -376,6 +388,12 @@ class Blobs:
             self._files.remove([blob_id])
         elif upload.file is not None:
             self._files.remove([upload.file])
+
+    def _is_whole(self, upload: Upload, reference: Reference) -> bool:
+        """Whether all of a blob has come. For the checksum of a file its client vouches."""
+        if upload.in_pieces:
+            return upload.is_sealed and upload.reference == reference
+        return upload.file is not None and upload.size == reference.size and self._files.is_written(upload.file, upload.size)
 
     def _stored(self, blob_id: bytes) -> StoredBlob | None:
         """What something owns by this id."""

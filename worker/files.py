@@ -40,6 +40,10 @@ class Files(Protocol):
         ready: more are being made. Raises StorageError if that went wrong.
         """
 
+    def is_written(self, name: bytes, size: int) -> bool:
+        """Whether somebody has written to this file since it was taken, and it has so many bytes now."""
+        ...
+
     def give_back(self, name: bytes, size: int) -> None:
         """Nobody needs the blob of so many bytes in this file any more: it is taken again, or removed."""
 
@@ -84,6 +88,8 @@ class Content(bytearray):
 
     is_durable = False
     """Whether it survives a power cut."""
+    is_written = False
+    """Whether it was written to since its file was taken."""
 
 
 class MemoryFile:
@@ -97,6 +103,7 @@ class MemoryFile:
         """Write this to it."""
         self._data[self._at : self._at + len(data)] = data
         self._data.is_durable = False
+        self._data.is_written = True
         self._at += len(data)
         return len(data)
 
@@ -131,10 +138,14 @@ class MemoryFiles:
 
     def take(self) -> bytes | None:
         if self.ready:
+            self.named[self.ready[0]].is_written = False
             return self.ready.popleft()
         name = next(self._numbers).to_bytes(FILE_NAME_BYTES, "big")
         self.named[name] = Content()
         return name
+
+    def is_written(self, name: bytes, size: int) -> bool:
+        return self.named[name].is_written and len(self.named[name]) == size
 
     def give_back(self, name: bytes, size: int) -> None:
         if len(name) == FILE_NAME_BYTES and size <= REUSED_BYTES_MAX:

@@ -102,6 +102,8 @@ class Folder:
         self._written_bytes = 0
         self._scratches: dict[bytes, _Scratch] = {}
         self._ready: deque[bytes] = deque()
+        self._taken: dict[bytes, int] = {}
+        """When each file that clients are writing had been written to before, in ns."""
         self._is_making = False
         self._cannot_make = ""
         self._free_bytes = 0
@@ -136,7 +138,24 @@ class Folder:
         if len(self._ready) < READY // 2 and not self._is_making:
             self._is_making = True
             self._do(self._make_ready)
-        return self._ready.popleft() if self._ready else None
+        if not self._ready:
+            return None
+        name = self._ready.popleft()
+        try:
+            self._taken[name] = os.stat(self.path(name)).st_mtime_ns
+        except OSError as error:
+            raise StorageError(f"the blob file {self.path(name)} cannot be used: {error.strerror}") from None
+        return name
+
+    def is_written(self, name: bytes, size: int) -> bool:
+        try:
+            found = os.stat(self.path(name))
+        except OSError:
+            return False
+        if found.st_size != size or found.st_mtime_ns == self._taken.get(name):
+            return False
+        self._taken.pop(name, None)
+        return True
 
     def give_back(self, name: bytes, size: int) -> None:
         may_be_kept = len(name) == FILE_NAME_BYTES and size <= REUSED_BYTES_MAX and len(self._ready) < READY_MAX
@@ -181,6 +200,8 @@ class Folder:
 
     def remove(self, names: Iterable[bytes]) -> None:
         removed = list(names)
+        for name in removed:
+            self._taken.pop(name, None)
         if removed:
             self._do(lambda: self._remove(removed))
 

@@ -201,7 +201,9 @@ class Loop:
         """Answer those who only read and have come while a batch was decided. To begin its sync takes as long again, and wakes
         the kernel's threads for it; and who was answered just before the batch asks again just after it was begun.
         """
-        answers, left = self._worker.read(self._take(self._watch.glance()), wall, self._askers)
+        messages = self._take(self._watch.glance())
+        self._note_askers(messages, time.monotonic())
+        answers, left = self._worker.read(messages, wall, self._askers)
         self._send(answers)
         self._have_wait(left)
 

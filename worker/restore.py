@@ -87,7 +87,9 @@ def _write(
             else:
                 stores[part.worker].write(dict(part.rows), sync=True)
                 progressed(len(part.rows), part.bytes)
-    for index in range(head.workers):  # as a service opens and closes them: that finds what it would refuse
+        for store in stores:
+            store.sync()  # whoever opens it next finds in which format it is
+    for index in range(head.workers):  # as a service opens and closes them: that converts them, and finds what it would refuse
         lock = directory.lock_worker(index)
         directory.close_worker(index, directory.open_worker(index, layout, sync="always"))
         lock.release()

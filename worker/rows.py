@@ -27,7 +27,8 @@ that no row "B" names is an orphan, and removed at a start.
 The crc covers what follows it. The first and the last row are sentinels: they must be there when a store is opened, and a
 scan must end at another row: LevelDB reads a truncated table as an empty one, without an error.
 
-Changing the format: 1. raise FORMAT; 2. let `open` convert the old one, in one batch, before anything else is read;
+Changing the format: 1. raise FORMAT; 2. let `open` convert the old one, in one batch, before anything else is read, the
+journal included;
 3. keep a directory in the old format among the tests.
 """
 

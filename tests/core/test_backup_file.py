@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from zlib import crc32
@@ -15,6 +16,7 @@ from holdall import StorageError, backup
 from holdall.backup import End, Head, Tally
 from holdall.blob import Reference
 from holdall.bodies import encode
+from holdall.worker import rows
 from holdall.worker.directory import DataDirectory
 from holdall.worker.restore import restore
 
@@ -28,10 +30,10 @@ pages = st.lists(st.tuples(st.integers(0, WORKERS - 1), st.lists(st.tuples(st.bi
 def written(pages: Written, end: End | None = None, head: Head = HEAD) -> bytes:
     file, tallies = BytesIO(), [Tally()] * WORKERS
     backup.write_head(file, head)
-    for worker, rows in pages:
-        data = encode(rows)
+    for worker, page in pages:
+        data = encode(page)
         backup.write_rows(file, worker, data)
-        tallies[worker] = Tally(tallies[worker].rows + len(rows), crc32(data, tallies[worker].crc))
+        tallies[worker] = Tally(tallies[worker].rows + len(page), crc32(data, tallies[worker].crc))
     backup.write_end(file, end or End(tallies))
     return file.getvalue()
 
@@ -122,3 +124,27 @@ def test_a_blob_comes_back_and_a_damaged_one_is_refused() -> None:
             (part,) = backup.read_parts(file, head, "kv.backup")
             assert isinstance(part, backup.Blob)
             assert (part.worker, part.reference, bytes(part.data)) == (1, reference, bytes(data))
+
+
+def test_a_backup_of_the_format_before_is_restored_and_converted(tmp_path: Path) -> None:
+    value, blob_id = bytes(range(256)) * 2_000, b"i" * 16
+    reference = Reference(blob_id, len(value), crc32(value))
+    data = encode(
+        [
+            (rows.FIRST_ROW, b"\x03"),
+            (rows.blob_row(blob_id), rows.pack_blob(rows.StoredBlob(reference, blob_id))),
+            (rows.handed_row(blob_id), b""),
+            (rows.LAST_ROW, b"\x03"),
+        ]
+    )
+    with open(tmp_path / "kv.backup", "wb") as file:
+        backup.write_head(file, replace(HEAD, workers=1))
+        backup.write_rows(file, 0, data)
+        backup.write_blob(file, 0, reference, bytearray(value))
+        backup.write_end(file, End([Tally(4, crc32(data), 1)]))
+    directory = DataDirectory(tmp_path / "data")
+    restore(tmp_path / "kv.backup", directory, lambda _done: None)
+    with closing(directory.open_store(0)) as store:
+        assert store.get(rows.FIRST_ROW) == store.get(rows.LAST_ROW) == rows.SENTINEL
+    with closing(directory.open_worker(0, directory.layout(), sync="always")):
+        assert (tmp_path / "data" / "worker-0" / "blobs" / blob_id.hex()).read_bytes() == value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from holdall.client.pieces import Pieces
 from holdall.client.transfer import STEP_BYTES, Place, download, upload
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
-from holdall.worker import blobs
+from holdall.worker import blobs, rows
 from holdall.worker.folder import READY, READY_MAX, Folder
 from tests.blob_driver import ID, VALUE, Driver
 from tests.processes import until
@@ -95,6 +96,59 @@ def test_a_value_of_another_size_than_was_said_is_not_there(driver: Driver) -> N
     assert put(driver, blob_id) == protocol.OK
 
 
+def test_a_file_that_nobody_has_written_to_is_no_value(driver: Driver) -> None:
+    """As when a client was told a path that leads it to a copy of the folder."""
+    _other, path = written(driver)
+    removed(driver)
+    blob_id, again = made(driver)
+    assert (again, path.read_bytes()) == (path, VALUE)
+    for _ in range(2):
+        assert put(driver, blob_id) == protocol.UNKNOWN_BLOB
+    path.write_bytes(VALUE[:-1])
+    assert put(driver, blob_id) == protocol.UNKNOWN_BLOB
+    path.write_bytes(VALUE)
+    assert put(driver, blob_id) == protocol.OK
+
+
+def test_files_that_nobody_reads_are_the_next_ones_though_others_are_read(driver: Driver) -> None:
+    for number in range(3 * blobs.TOGETHER):
+        written(driver, key=b"s%d" % number)
+        driver.ask(protocol.GET, b"s%d" % number)
+    for number in range(3 * blobs.TOGETHER):
+        driver.ask(protocol.POP, b"s%d" % number, flags=protocol.WITHOUT_VALUE)
+    assert len({written(driver)[1] for _ in range(50)}) <= READY_MAX
+
+
+@pytest.mark.parametrize("how", ["replaced", "cleared", "an hour after its pop"])
+def test_a_damaged_row_of_a_blob_costs_its_entry_and_no_other(driver: Driver, how: str) -> None:
+    blob_id, path = written(driver)
+    _other, others = written(driver, VALUE[::-1], key=b"sother")
+    driver.store.write({rows.blob_row(blob_id): b"??"}, True)
+    assert driver.ask(protocol.FIND_FILE, Chunk(blob_id, 0, 0).pack()).status == protocol.STORAGE
+    if how == "replaced":
+        assert driver.ask(protocol.PUT, KEY, b"small").status == protocol.OK
+    elif how == "cleared":
+        assert driver.ask(protocol.CLEAR).status == protocol.OK
+        driver.wait(1)
+    else:
+        assert driver.ask(protocol.POP, KEY).status == protocol.OK
+        driver.wait(blobs.HANDED_SECONDS)
+    assert blob_id not in driver.owned()
+    again = driver.reopened()
+    until(lambda: not path.exists())
+    until(lambda: others.exists() == (how != "cleared"))
+    again.files.close()
+
+
+def test_no_file_is_removed_at_a_start_that_does_not_know_all_of_them(driver: Driver) -> None:
+    blob_id, path = written(driver)
+    driver.store.write({rows.blob_row(blob_id): b"??"}, True)
+    again = driver.reopened()
+    written(again, key=b"sother")
+    again.files.close()
+    assert path.read_bytes() == VALUE
+
+
 def test_two_entries_are_not_one_blob(driver: Driver) -> None:
     blob_id, _path = written(driver)
     assert put(driver, blob_id, key=b"sother") == protocol.UNKNOWN_BLOB
@@ -138,6 +192,7 @@ def test_a_file_that_a_client_may_still_write_is_nobody_elses(driver: Driver, wh
     elif why == "idle":
         driver.wait(blobs.UPLOAD_IDLE_SECONDS)
     else:
+        path.write_bytes(VALUE)
         assert put(driver, blob_id, flags=protocol.SKIP_IF_EXISTS) == protocol.EXISTS
     until(lambda: not path.exists())
     assert put(driver, blob_id) == protocol.UNKNOWN_BLOB
@@ -185,7 +240,7 @@ def test_a_late_piece_does_not_change_the_file_that_somebody_reads(driver: Drive
     driver.put()
     driver.ask(protocol.GET, KEY)
     driver.ask(protocol.PUT, KEY, b"small")
-    assert driver.ask(protocol.WRITE_CHUNK, Chunk(ID, 0, len(VALUE)).pack(), b"late").status == protocol.OK
+    assert driver.ask(protocol.WRITE_CHUNK, Chunk(ID, 0, len(VALUE)).pack(), b"late").status == protocol.UNKNOWN_BLOB
     assert driver.read() == VALUE
 
 
@@ -335,6 +390,25 @@ def test_a_client_that_does_not_reach_the_files_sends_and_fetches_chunks_and_doe
     until(lambda: driver.files.names() == [of.id])
 
 
+def test_a_client_that_sees_a_copy_of_the_folder_sends_and_fetches_chunks(driver: Driver, tmp_path: Path) -> None:
+    copy = str(tmp_path / "copy")
+
+    def opened(path: str, writes: bool) -> Any:
+        if not os.path.exists(path.replace(str(tmp_path / "blobs"), copy)):
+            shutil.copytree(tmp_path / "blobs", copy, dirs_exist_ok=True)
+        return _opened(path.replace(str(tmp_path / "blobs"), copy), writes)
+
+    near = Near(is_possible=True, opened=opened)
+    in_file = carried_out(driver, upload(place(near), Pieces([VALUE]), None))
+    assert driver.ask(protocol.PUT, KEY, in_file).status == protocol.UNKNOWN_BLOB
+    reference = carried_out(driver, upload(place(near), Pieces([VALUE]), None, by_file=False))
+    assert driver.ask(protocol.PUT, KEY, reference).status == protocol.OK
+    for file in Path(copy).iterdir():
+        file.write_bytes(bytes(len(VALUE)))
+    (Path(copy) / reference_of(reference).id.hex()).write_bytes(bytes(len(VALUE)))
+    assert carried_out(driver, download(place(near), reference_of(reference), None)) == VALUE
+
+
 def test_a_file_that_is_missing_once_says_nothing_about_the_next() -> None:
     near = Near(is_possible=True)
     assert near.open(__file__, writes=False) is not None
@@ -373,7 +447,7 @@ def test_a_damaged_file_is_a_storage_error_that_names_it(driver: Driver, damage:
     of = stored(driver, VALUE)
     path = found(driver, of.id)
     path.write_bytes(VALUE[:-1] if damage == "cut short" else VALUE[:-1] + b"!")
-    with pytest.raises(StorageError, match=f"cannot put 'k' in Dict 'kv': {path} is damaged"):
+    with pytest.raises(StorageError, match=f"cannot put 'k' in Dict 'kv'.*{path} is damaged"):
         carried_out(driver, download(place(Near(is_possible=True)), of, None))
 
 
