@@ -36,9 +36,8 @@ STEP_BYTES = 8 * 1024 * 1024
 up others' writes, which wait for the same journal.
 """
 PIECE_BYTES = 64 * 1024
-"""What is checked and copied before the processor is given away: beside who
-writes 1 MiB values without pause, another client's small gets take two thirds of the time that they took with 256 KiB, and
-their p99.9 is a tenth less. It costs the writer an eighth.
+"""What is checked and copied before the processor is given away. Beside a client that wrote 1 MiB values without pause another
+one got 19,400, 17,300 and 13,000 small ones in a second with 32, 64 and 128 KiB, and 394, 459 and 495 were written.
 """
 TRIES_MAX = 10
 """How often a value is transferred again that its worker lost, or that was replaced meanwhile."""
