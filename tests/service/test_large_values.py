@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import subprocess
@@ -32,7 +33,12 @@ PICKLED_OVERHEAD = len(pickle.dumps(bytes(BLOB_BYTES_MIN), 5)) - BLOB_BYTES_MIN
 
 def blob_files(data: Path) -> list[Path]:
     """Those with something in them: others are kept ready."""
-    return [file for file in data.glob("worker-*/blobs/*") if file.stat().st_size]
+    found: list[Path] = []
+    for file in data.glob("worker-*/blobs/*"):
+        with contextlib.suppress(FileNotFoundError):  # it has just gone
+            if file.stat().st_size:
+                found.append(file)
+    return found
 
 
 @pytest.fixture(params=["in files", "in chunks"])
