@@ -1,4 +1,5 @@
-"""A blob: a value above BLOB_BYTES_MIN, which travels in chunks and stands in a file of its own; and what messages say of it.
+"""A blob: a value above BLOB_BYTES_MIN, which stands in a file of its own, written and read by clients of this machine, and
+travels in chunks to and from all others; and what messages say of it.
 
     reference = 0x02 blob_id:16 size:u64 crc:u32      stands wherever a value stands, in requests, replies and records
     chunk     = blob_id:16 offset:u64 size:u64        the key of a request about a chunk

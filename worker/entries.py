@@ -53,7 +53,7 @@ def get_fresh(transaction: Transaction, hashes: range, head: bytes, payload: Buf
     held = transaction.dicts.get(dict_id)
     if held is None:
         return None
-    row = held.prefix + key
+    row = held.prefix + key  # of a Dict that was deleted it is another one: nothing is found
     data = None if row in transaction.plain else transaction.fresh.get(row)
     return None if data is None else protocol.pack_found(sequence, data[VERSION_OFFSET:])
 

@@ -106,7 +106,7 @@ class Transaction:
         self._wall_at_commit = 0.0
         self._expired_ms = 0
         self.only_reads = False
-        """Whether what reads raises Unwritten rather than tell of what is not written yet, or leave something to be written."""
+        """Whether a read that would leave something to be written raises Unwritten."""
         self.is_unflushed = False
         """Whether something was written that does not survive a power cut yet."""
         self.no_room = ""
@@ -147,7 +147,7 @@ class Transaction:
         self.now = now
 
     def get(self, row: bytes) -> bytes | None:
-        """The value of a row as it will be after this tick."""
+        """The value of a row as it will be after this tick. Raises Unwritten if it is being written to the disk."""
         if row in self._changes:
             return self._changes[row]
         if row in self._in_flight:
