@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from holdall import Dict, LargeValueWarning, RequestSizeError, StorageError
 from holdall.blob import BLOB_BYTES_MIN, CHUNK_BYTES
 from holdall.client import serialization
 from holdall.client.ask import Ask, Chunks
+from holdall.client.near import Near, _opened
 from holdall.client.operations import put
 from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, WRITE_CHUNK
 from holdall.worker.blobs import SESSION_UPLOADS_MAX
@@ -78,6 +80,31 @@ def test_only_values_above_that_size_have_files(own: tuple[Dict[str, Any], Path]
     assert len(blob_files(data)) == 1
     del d["blob"]
     until(lambda: by_file or not blob_files(data))  # or else it is kept for another value
+
+
+@pytest.mark.parametrize("by_file", [True])
+def test_a_client_that_sees_a_copy_of_the_data_stores_and_reads_what_the_workers_have(
+    own: tuple[Dict[str, Any], Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    d, data = own
+    copy = tmp_path_factory.mktemp("copy")
+    values = {name: os.urandom(BLOB_BYTES_MIN + 1) for name in ("put", "update", "more")}
+    d["before"] = values["put"]  # so that there are files to be copied
+    shutil.copytree(data, copy, dirs_exist_ok=True)
+    seen: list[str] = []
+
+    def opened(path: str, writes: bool) -> Any:
+        seen.append(path)
+        return _opened(path.replace(str(data), str(copy)), writes)
+
+    client = d.connected()
+    client.near = Near(is_possible=True, opened=opened)
+    d["put"] = values["put"]
+    d.update(update=values["update"], more=values["more"])
+    assert seen
+    for near in (client.near, Near(is_possible=True), Near(is_possible=False)):
+        client.near = near
+        assert {name: d[name] for name in values} == values
 
 
 def test_a_value_that_is_written_over_again_and_again_has_few_files(own: tuple[Dict[str, Any], Path]) -> None:
