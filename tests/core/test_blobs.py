@@ -341,3 +341,24 @@ def test_files_that_somebody_reads_stay() -> None:
     for number in range(3 * TOGETHER):
         driver.put(blob_id=bytes([number]) * 16)
     assert ID in driver.files.names()
+
+
+def test_who_waits_for_a_file_gets_one_however_long_that_takes_and_before_those_who_ask_later() -> None:
+    class Slow(MemoryFiles):
+        has_some = False
+
+        def take(self) -> bytes | None:
+            return super().take() if self.has_some else None
+
+    files = Slow()
+    driver = Driver(files)
+    key = Chunk(blob.NO_BLOB, 0, 10).pack()
+    assert driver.send(protocol.MAKE_FILE, key) == []
+    first = driver.sequence
+    driver.wait(2 * blobs.UPLOAD_IDLE_SECONDS)
+    files.has_some = True
+    assert driver.send(protocol.MAKE_FILE, key) == []
+    replies = [protocol.parse_reply(*each.frames) for each in driver.worker.told()]  # type: ignore[arg-type]
+    assert [(reply.sequence, reply.status) for reply in replies] == [(first, protocol.OK), (first + 1, protocol.OK)]
+    assert driver.worker.waiting == {}
+    assert [reply.status for reply in driver.send(protocol.MAKE_FILE, key)] == [protocol.OK]
