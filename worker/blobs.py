@@ -52,8 +52,8 @@ HANDED_SECONDS = 3600.0
 COLLECT_MAX = 100
 """Files removed in one step."""
 TOGETHER = 4
-"""Files that are removed as soon as there are so many: their thread is woken once for them. Those that are left, or lent, a
-later step removes.
+"""Files that are given back, or removed, as soon as there are so many: a thread that removes them is woken once for all. Those
+that are left, or lent, go by a later step.
 """
 UNFLUSHED_MAX = 16
 """Files that wait for a batch to be durable. When there are so many the next one is, whatever the sync mode: so they go a few
@@ -221,9 +221,13 @@ class Blobs:
         return found
 
     def check(self, reference: Reference) -> None:
-        """Refuse to let an entry refer to what is not there whole, or is another entry's."""
+        """Refuse to let an entry refer to what is not there whole, or is another entry's. A file that is not written although
+        its client says so is not waited for.
+        """
         upload = self._uploads.get(reference.id)
         if upload is None or not self._is_whole(upload, reference):
+            if upload is not None and not upload.in_pieces:
+                self._drop_upload(reference.id)
             raise Refused(protocol.UNKNOWN_BLOB, "the blob that this value should be is not here")
 
     def claim(self, reference: Reference) -> None:

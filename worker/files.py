@@ -149,7 +149,7 @@ class MemoryFiles:
 
     def give_back(self, name: bytes, size: int) -> None:
         if len(name) == FILE_NAME_BYTES and size <= REUSED_BYTES_MAX:
-            self.ready.appendleft(name)
+            self.ready.append(name)
         else:
             self.remove([name])
 

@@ -46,6 +46,10 @@ READY_MAX = 16
 """
 ROOM_BYTES = 1024 * 1024 * 1024
 """On a disk that has less left, no file is kept that was given back."""
+TICK_NS = 20_000_000
+"""By so much a file's time may lag: before Linux 6.13 it was that of the last tick of a clock, 10 ms apart at most. Who takes
+one that was written to so lately sets its time back, or it would not be seen that it is written to again.
+"""
 FREE_SECONDS = 0.02
 """For how long what was found of the room on the disk is believed: it is asked for twice for each value."""
 SYNC_BYTES = 8 * 1024 * 1024
@@ -141,10 +145,15 @@ class Folder:
         if not self._ready:
             return None
         name = self._ready.popleft()
+        file = self.path(name)
         try:
-            self._taken[name] = os.stat(self.path(name)).st_mtime_ns
+            written_ns = os.stat(file).st_mtime_ns
+            if time.time_ns() - written_ns < TICK_NS:
+                written_ns = 0
+                os.utime(file, ns=(written_ns, written_ns))
         except OSError as error:
-            raise StorageError(f"the blob file {self.path(name)} cannot be used: {error.strerror}") from None
+            raise StorageError(f"the blob file {file} cannot be used: {error.strerror}") from None
+        self._taken[name] = written_ns
         return name
 
     def is_written(self, name: bytes, size: int) -> bool:
@@ -160,7 +169,7 @@ class Folder:
     def give_back(self, name: bytes, size: int) -> None:
         may_be_kept = len(name) == FILE_NAME_BYTES and size <= REUSED_BYTES_MAX and len(self._ready) < READY_MAX
         if may_be_kept and self._has_room():
-            self._ready.appendleft(name)  # the next one: its pages may still be in the processor's cache
+            self._ready.append(name)  # behind those that were written to longer ago: see TICK_NS
         else:
             self.remove([name])
 
