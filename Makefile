@@ -2,17 +2,24 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: help demo test check bench profile soak fuzz clean
+CONTRACT := $(addprefix tests/service/test_,dict.py mapping_protocol.py objects.py batches.py awaiting.py large_values.py parallel.py \
+	values_between_processes.py ttl.py size.py)
+
+.PHONY: help demo test contract check bench profile soak fuzz clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
 
-demo: $(VENV)/has-cli ## A parallel job on one Dict, on the source files of Python's standard library
+demo: $(VENV)/has-holdall ## A parallel job on one Dict, on the source files of Python's standard library
 	$(BIN)/holdall demo
 
 test: $(VENV)/has-test ## All tests, on real processes
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+contract: $(VENV)/has-test ## What a Dict promises, in every other setting: without lanes
+	HOLDALL_LANES=off $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(CONTRACT)
 
 check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict
 	$(BIN)/ruff check .
@@ -38,8 +45,12 @@ profile: $(VENV)/has-bench ## Where the microseconds of a get and a put go, hop 
 clean: ## Remove what the targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
+$(VENV)/has-holdall: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) .
+	@touch $@
+
 $(VENV)/has-%: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	$(INSTALL) '.[$*]'
 	@touch $@
 
 $(VENV)/bin/python:

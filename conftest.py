@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 import holdall
+from tests.processes import end_service
 
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
@@ -32,21 +32,6 @@ def _isolated() -> Iterator[None]:
         os.environ.pop("HOLDALL_URL", None)
         yield
         end_service(home / "data")
-
-
-def end_service(data: Path) -> None:
-    """End the service on this data directory, by the process id in its lock, and wait until it has left."""
-    from holdall.errors import StorageError
-    from holdall.worker.directory import DataDirectory
-
-    lock = data / "lock"
-    if not lock.exists() or not lock.read_text().strip():
-        return
-    try:
-        DataDirectory(data).lock().release()  # nobody has it: the process id in it is of one that has ended
-    except StorageError:
-        os.kill(int(lock.read_text()), signal.SIGTERM)
-        DataDirectory(data).lock(wait_seconds=10).release()
 
 
 @pytest.fixture(scope="session")

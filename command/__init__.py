@@ -1,1 +1,1 @@
-"""The command line. Needs the extra `cli` (click and rich)."""
+"""The command line. Nothing else loads click and rich."""

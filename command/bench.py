@@ -44,7 +44,7 @@ def _measured(command: _Command) -> _Command:
 def bench_group(context: click.Context, lists: bool) -> None:
     """Measure latency and throughput beside the peers that are installed."""
     if not all(find_spec(library) for library in LIBRARIES):
-        raise click.ClickException("this needs some packages more: pip install 'holdall[bench]'")
+        raise click.ClickException("this needs some packages more; in a checkout: pip install '.[bench]'")
     if lists:
         from holdall.bench.report import print_names
 

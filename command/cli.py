@@ -48,6 +48,11 @@ class _Group(click.Group):
             sys.exit(FAILED)
 
 
+def main() -> None:
+    """Run the command line, as `holdall` and as `python -m holdall`."""
+    cli(prog_name="holdall")
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(holdall.__version__)
 def cli() -> None:
@@ -64,7 +69,7 @@ cli.add_command(restore)
 @cli.command()
 @data_option
 @click.option("--listen", metavar="URL", help="Listen at this URL too: tcp://127.0.0.1:4255 or ipc:///PATH.")
-@click.option("--workers", type=click.IntRange(1), help="How many workers a new data directory is made for.")
+@click.option("--workers", type=click.IntRange(1), help="How many, in a new data directory.  [default: half the CPUs, 2 to 4]")
 @_sync
 @click.option("--log", type=click.Choice(logs.FORMATS), help="What log lines are.  [default: HOLDALL_LOG, or text]")
 @click.option("--log-level", type=click.Choice(logs.LEVELS), help="[default: HOLDALL_LOG_LEVEL, or warning]")
@@ -98,7 +103,7 @@ def broker(listen: str, workers_listen: str) -> None:
     from holdall.service.child import run
     from holdall.service.settings import BrokerSettings
 
-    wanted = BrokerSettings([settings.listen_url(listen)], settings.listen_url(workers_listen))
+    wanted = BrokerSettings([settings.listen_url(listen)], settings.ipc_url(workers_listen))
     sys.exit(run(wanted, serve, supervised=False))
 
 
@@ -139,7 +144,7 @@ def worker(data: Path, index: int, broker: str, address: str, sync: str) -> None
     from holdall.service.settings import WorkerSettings
     from holdall.worker.loop import serve
 
-    wanted = WorkerSettings(str(data), index, settings.url(broker), settings.listen_url(address), cast(Sync, sync))
+    wanted = WorkerSettings(str(data), index, settings.ipc_url(broker), settings.ipc_url(address), cast(Sync, sync))
     sys.exit(run(wanted, serve, supervised=False))
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, contextmanager, suppress
+from math import ceil
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,12 +22,30 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from holdall import Dict, LocalService
+from holdall import Client, Dict, LocalService
+from holdall.client.statistics import statistics
 from holdall.command.survey import Facts, Fared, source_files, survey
+from holdall.worker.directory import DataDirectory
 
 LOOK_SECONDS = 0.1
 """How often the progress bar looks at the Dict."""
 TOP = 8
+
+
+class Latency(msgspec.Struct):
+    """Of all calls of one operation: how many, and percentiles of how long they took, in microseconds."""
+
+    calls: int
+    p50: float
+    p99: float
+    max: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Latency:
+        """Of calls that took so long."""
+        ordered = [each * 1e6 for each in sorted(seconds)]
+        p50, p99 = (ordered[ceil(len(ordered) * part) - 1] for part in (0.5, 0.99))
+        return cls(len(ordered), p50, p99, ordered[-1])
 
 
 class Summary(msgspec.Struct):
@@ -32,8 +55,8 @@ class Summary(msgspec.Struct):
     claimed_once: bool
     missing: list[str]
     processes: dict[int, Fared]
-    calls: int
-    seconds: float
+    latencies: dict[str, Latency]
+    entries_by_worker: list[int]
     functions: int
     classes: int
     imports: Counter[str]
@@ -44,7 +67,12 @@ class Summary(msgspec.Struct):
     @property
     def holds(self) -> bool:
         """Whether everything that the demo claims is so."""
-        return self.claimed_once and not self.missing and self.same_after_restart
+        return self.claimed_once and not self.missing and self.read_as_put and self.same_after_restart
+
+    @property
+    def read_as_put(self) -> bool:
+        """Whether each process read the facts that it had put."""
+        return not any(each.misread for each in self.processes.values())
 
 
 def run_demo(processes: int, most: int | None, as_json: bool) -> int:
@@ -52,13 +80,13 @@ def run_demo(processes: int, most: int | None, as_json: bool) -> int:
     console = Console(stderr=as_json)
     files = source_files()[:most]
     with tempfile.TemporaryDirectory(prefix="holdall-demo-") as directory:
-        with LocalService(directory) as service:
+        with _service(directory) as service:
             console.print(f"service  {service.url}", soft_wrap=True, highlight=False)
-            console.print("try this while it runs:  pkill -9 -f holdall.worker;  pkill -9 -f holdall.broker\n", highlight=False)
-            seconds = _work(console, processes, files)
-            summary = _summary(files, seconds)
-        with LocalService(directory):
-            summary.same_after_restart = _summary(files, seconds).digest == summary.digest
+            _invite_to_kill(console, DataDirectory(directory))
+            _work(console, processes, files)
+            summary = _summary(files)
+        with _service(directory):
+            summary.same_after_restart = _summary(files).digest == summary.digest
     if as_json:
         print(json.dumps(msgspec.to_builtins(summary, str_keys=True), indent=2))
     else:
@@ -66,49 +94,106 @@ def run_demo(processes: int, most: int | None, as_json: bool) -> int:
     return 0 if summary.holds else 1
 
 
-def _work(console: Console, processes: int, files: list[str]) -> float:
-    """Let a pool of processes, started in both ways, survey the files. Returns the seconds it took."""
+@contextmanager
+def _held_interrupts() -> Generator[None, None, None]:
+    """Let Ctrl-C wait until the end of the block. It never reaches what is started there, though a terminal sends it to all."""
+    resource_tracker.ensure_running()  # to start it lets interrupts through, and `multiprocessing` would start it in the block
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _service(directory: str) -> Generator[LocalService, None, None]:
+    """A service for a block, which Ctrl-C ends in order."""
+    stack = ExitStack()
+    try:
+        with _held_interrupts():
+            service = stack.enter_context(LocalService(directory))
+        yield service
+    finally:
+        with _held_interrupts():
+            stack.close()
+
+
+def _invite_to_kill(console: Console, directory: DataDirectory) -> None:
+    console.print("kill any of these while it runs; each is started again, as another process:", highlight=False)
+    for name, pid in _process_ids(directory).items():
+        console.print(f"  kill -9 {pid}  # {name}", highlight=False)
+    console.print()
+
+
+def _process_ids(directory: DataDirectory) -> dict[str, int]:
+    """The broker, where the system lists a process's children, and the workers."""
+    found: dict[str, int] = {}
+    service = directory.holder()
+    if service is not None:
+        for children in Path("/proc").glob(f"{service.pid}/task/*/children"):
+            with suppress(OSError):  # one of them has just ended
+                for child in children.read_text().split():
+                    if b"holdall.broker" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                        found["broker"] = int(child)
+    for index in range(directory.layout().workers):
+        worker = directory.worker_holder(index)
+        if worker is not None:
+            found[f"worker {index}"] = worker.pid
+    return found
+
+
+def _work(console: Console, processes: int, files: list[str]) -> None:
+    """Let a pool of processes, started in both ways, survey the files."""
     dict_: Dict[Any, Any] = Dict.from_name("survey", create_if_missing=True)
     pool: list[BaseProcess] = []
-    for number in range(processes):
-        started_by = ("fork", "spawn")[number % 2]
-        context: Any = multiprocessing.get_context(started_by)
-        pool.append(context.Process(target=survey, args=(dict_, number, started_by, files)))
-    started = time.monotonic()
-    for process in pool:
-        process.start()
-    entries = 2 * len(files) + processes  # a claim and facts for each file, a report of each process
+    entries = 2 * len(files) + 2 * processes  # a claim and facts for each file, two reports of each process
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(f"{processes} processes, {len(files)} files, one Dict: entries", total=entries)
-        while any(process.is_alive() for process in pool):
-            time.sleep(LOOK_SECONDS)
+    try:
+        with _held_interrupts():
+            for number in range(processes):
+                started_by = ("fork", "spawn")[number % 2]
+                context: Any = multiprocessing.get_context(started_by)
+                process = context.Process(target=survey, args=(dict_, number, started_by, files))
+                process.start()
+                pool.append(process)
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(f"{processes} processes, {len(files)} files, one Dict: entries", total=entries)
+            while any(process.is_alive() for process in pool):
+                time.sleep(LOOK_SECONDS)
+                progress.update(task, completed=dict_.len())
             progress.update(task, completed=dict_.len())
-        progress.update(task, completed=dict_.len())
-    for process in pool:
-        process.join()
-    return time.monotonic() - started
+    finally:
+        with _held_interrupts():
+            for process in pool:
+                process.terminate()
+            for process in pool:
+                process.join()
 
 
-def _summary(files: list[str], seconds: float) -> Summary:
+def _summary(files: list[str]) -> Summary:
     """Read everything back."""
     claims: dict[str, int] = {}
     facts: dict[str, Facts] = {}
     fared: dict[int, Fared] = {}
-    of: dict[str, dict[Any, Any]] = {"claim": claims, "facts": facts, "process": fared}
+    latencies: dict[int, dict[str, list[float]]] = {}
+    of: dict[str, dict[Any, Any]] = {"claim": claims, "facts": facts, "process": fared, "latencies": latencies}
     for (kind, what), value in Dict[Any, Any].from_name("survey").items():
         of[kind][what] = value
     digest = hashlib.sha256()
     for file in sorted(facts):
         digest.update(f"{file} {facts[file]}\n".encode())
     by_process = Counter(claims.values())
+    by_operation: dict[str, list[float]] = {}
+    for operation, seconds in (each for of_process in latencies.values() for each in of_process.items()):
+        by_operation.setdefault(operation, []).extend(seconds)
+    client = Client.from_env()
     return Summary(
         files=len(files),
         claimed_once=sorted(claims) == sorted(files) and all(by_process[n] == each.files for n, each in fared.items()),
         missing=[file for file in files if file not in facts],
         processes=dict(sorted(fared.items())),
-        calls=sum(each.calls for each in fared.values()),
-        seconds=seconds,
+        latencies={operation: Latency.of(seconds) for operation, seconds in by_operation.items()},
+        entries_by_worker=[counted["entries"] for counted in client.run(statistics(client))],
         functions=sum(each.functions for each in facts.values()),
         classes=sum(each.classes for each in facts.values()),
         imports=_total(each.imports for each in facts.values()),
@@ -128,19 +213,25 @@ def _show(console: Console, summary: Summary) -> None:
     top = Table("most imported", "times", "most used names", "times", title="Python's standard library")
     for (module, count), (name, times) in zip(summary.imports.most_common(TOP), summary.names.most_common(TOP), strict=False):
         top.add_row(module, f"{count:,}", name, f"{times:,}")
-    pool = Table("process", "started by", "files", "calls", "seconds in calls", "calls/s", title="Who did it")
+    pool = Table("process", "started by", "files", "calls", title="Who did it")
     for number, fared in summary.processes.items():
-        rate = f"{fared.calls / fared.seconds:,.0f}"
-        pool.add_row(str(number), fared.started_by, str(fared.files), f"{fared.calls:,}", f"{fared.seconds:.2f}", rate)
-    for table in (top, pool):
+        pool.add_row(str(number), fared.started_by, str(fared.files), f"{fared.calls:,}")
+    calls = Table("operation", "calls", "p50", "p99", "max", title="Latency in microseconds")
+    for operation, latency in summary.latencies.items():
+        percentiles = (f"{each:,.0f}" for each in (latency.p50, latency.p99, latency.max))
+        calls.add_row(operation, f"{latency.calls:,}", *percentiles)
+    spread = Table("worker", "entries", title="Entries by worker")
+    for index, entries in enumerate(summary.entries_by_worker):
+        spread.add_row(str(index), f"{entries:,}")
+    for table in (top, pool, calls, spread):
         for column in table.columns[1:]:
             column.justify = "right" if column.header not in ("started by", "most used names") else "left"
         console.print(table)
     console.print(f"{summary.functions:,} functions and {summary.classes:,} classes in {summary.files:,} files")
-    console.print(f"{summary.calls:,} calls, and all that parsing, in {summary.seconds:.1f} s")
     claims = {
         "each file was claimed by exactly one process": summary.claimed_once,
         "no file is missing": not summary.missing,
+        "each process read what it had put": summary.read_as_put,
         "the same facts after the service was stopped and started": summary.same_after_restart,
     }
     for claim, holds in claims.items():

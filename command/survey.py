@@ -1,7 +1,7 @@
 """The demo's job, as somebody would write it: processes share one Dict, claim files in it, and store what they find.
 
 The Dict holds, for each file, ("claim", file) → the process that claimed it and ("facts", file) → what is in it; and for each
-process ("process", number) → how it fared.
+process ("process", number) → how it fared, and ("latencies", number) → how long each of its calls took.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sysconfig
 import time
 import tokenize
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,26 +37,29 @@ class Facts:
 
 @dataclass
 class Fared:
-    """How one process fared: how it was started, the files it claimed, the calls it made, the seconds it spent in them."""
+    """How one process fared: how it was started, the files it claimed, the calls it made, how often it read other facts than it
+    had put.
+    """
 
     started_by: str
-    files: int
-    calls: int
-    seconds: float
+    files: int = 0
+    calls: int = 0
+    misread: int = 0
 
 
 class Stopwatch:
-    """Counts the calls made inside `with` blocks, and their seconds."""
+    """Measures the calls made inside `with` blocks."""
 
-    calls = 0
-    seconds = 0.0
+    def __init__(self) -> None:
+        self.latencies: dict[str, list[float]] = {}
+        """How long each call took, in seconds, by operation."""
 
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.calls += 1
-        self.seconds += time.perf_counter() - self._started
+    @contextmanager
+    def __call__(self, operation: str) -> Generator[None, None, None]:
+        """Measure one call."""
+        started = time.perf_counter()
+        yield
+        self.latencies.setdefault(operation, []).append(time.perf_counter() - started)
 
 
 def source_files() -> list[str]:
@@ -68,18 +73,23 @@ def source_files() -> list[str]:
 
 
 def survey(dict_: Dict[Any, Any], number: int, started_by: str, files: list[str]) -> None:
-    """Claim files until none is left; parse each claimed one and store its facts."""
+    """Claim files until none is left; parse each claimed one, put its facts and get them back."""
     stopwatch = Stopwatch()
-    mine = 0
+    fared = Fared(started_by)
     for file in random.Random(number).sample(files, len(files)):
-        with stopwatch:
+        with stopwatch("claim"):
             claimed = dict_.put(("claim", file), number, skip_if_exists=True)
         if claimed:
             facts = facts_of(file)
-            with stopwatch:
+            with stopwatch("put"):
                 dict_["facts", file] = facts
-            mine += 1
-    dict_["process", number] = Fared(started_by, mine, stopwatch.calls, stopwatch.seconds)
+            with stopwatch("get"):
+                read = dict_["facts", file]
+            fared.files += 1
+            fared.misread += read != facts
+    fared.calls = sum(map(len, stopwatch.latencies.values()))
+    dict_["latencies", number] = stopwatch.latencies
+    dict_["process", number] = fared
 
 
 def facts_of(file: str) -> Facts:

@@ -1,5 +1,5 @@
 """`python -m holdall`: the command line."""
 
-from holdall.command.main import main
+from holdall.command.cli import main
 
 main()

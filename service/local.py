@@ -11,13 +11,16 @@ from pathlib import Path
 from time import monotonic, sleep
 from types import TracebackType
 
-from holdall import settings
+from holdall import __version__, settings
+from holdall.errors import StorageError
+from holdall.protocol import VERSION
 from holdall.service import process
 from holdall.service.address import is_listening, make_private
 from holdall.service.child import READY, refusal_error
 from holdall.service.door import closed_url
 from holdall.service.settings import ServiceSettings, Sync
 from holdall.service.supervisor import require_plyvel
+from holdall.worker.directory import DataDirectory, Holder
 
 LEAVING_SECONDS = 10.0
 """How long a new service waits for one that is just ending to leave the data directory."""
@@ -28,7 +31,8 @@ LOOK_SECONDS = 0.02
 def ensure_running(data: Path) -> str:
     """The URL of the service on this data directory, which is started if it does not run.
 
-    Of any number of processes that call this at once, one starts it and the others wait. Raises an Error if it cannot start.
+    Of any number of processes that call this at once, one starts it and the others wait. Raises an Error if it cannot start, at
+    once if a service of another protocol version has the directory.
     """
     url = settings.service_url(data)
     if is_listening(url) or is_listening(closed_url(url)):
@@ -44,13 +48,37 @@ def ensure_running(data: Path) -> str:
 
 def _wait_for_its_broker(url: str, data: Path) -> None:
     """While the directory's service lives, but does not listen: its broker was killed, and is back soon."""
+    directory = DataDirectory(data)
     until = monotonic() + LEAVING_SECONDS
-    while not is_listening(url) and monotonic() < until and _has_owner(data):
+    while not is_listening(url) and monotonic() < until and _is_held(data):
+        holder = directory.holder()
+        if holder is not None and holder.protocol != VERSION and _is_alive(holder.pid):
+            raise StorageError(_other_version(directory.path, holder))
         sleep(LOOK_SECONDS)
 
 
-def _has_owner(data: Path) -> bool:
-    """Whether a process has the data directory."""
+def _is_alive(pid: int) -> bool:
+    """Whether there is such a process: until a new holder has written its line, the lock names one that has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+def _other_version(data: Path, holder: Holder) -> str:
+    spoken = "an older protocol version" if holder.protocol is None else f"protocol version {holder.protocol}"
+    return (
+        f"the data directory {data} is in use by {holder}, which speaks {spoken}; this is holdall {__version__}, which speaks "
+        f"protocol version {VERSION}: end that process (kill {holder.pid}), or wait until nobody uses it: one that a client "
+        "started ends by itself then"
+    )
+
+
+def _is_held(data: Path) -> bool:
+    """Whether a process holds the data directory."""
     try:
         with open(data / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -82,7 +110,7 @@ class LocalService:
     """A private service for as long as a `with` block lasts, and the default one inside it.
 
     `directory` is its data directory (a temporary one by default, removed at the end), `workers` the number of its
-    workers (as the directory was made; a new one: half the CPUs, at most 4), `sync` when writes are durable ("always",
+    workers (as the directory was made; a new one: half the CPUs, 2 to 4), `sync` when writes are durable ("always",
     "interval" or "off"). Processes started inside the block use it too: it sets HOLDALL_URL. Raises InvalidError or
     StorageError if it cannot start.
 

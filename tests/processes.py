@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from holdall.errors import StorageError
 from holdall.service import process
 from holdall.service.child import READY
 from holdall.service.settings import ServiceSettings
+from holdall.worker.directory import DataDirectory
 
 WAIT_SECONDS = 20.0
 """More than anything here takes; less than a call's own 30 s, so that a call that hangs is seen to hang."""
@@ -38,10 +42,36 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def service_pid(data: Path) -> int:
+    """The process that holds the lock of this data directory, or held it last."""
+    holder = DataDirectory(data).holder()
+    assert holder is not None
+    return holder.pid
+
+
+def worker_pid(data: Path, index: int) -> int | None:
+    """The process that holds the lock of this worker, or held it last; None while none has said so."""
+    holder = DataDirectory(data).worker_holder(index)
+    return None if holder is None else holder.pid
+
+
+def end_service(data: Path) -> None:
+    """End the service on this data directory, if there is one, by the process id in its lock, and wait until it has left."""
+    directory = DataDirectory(data)
+    holder = directory.holder()
+    if holder is None:
+        return
+    try:
+        directory.lock().release()  # nobody holds it: the process id in it is of one that has ended
+    except StorageError:
+        os.kill(holder.pid, signal.SIGTERM)
+        directory.lock(WAIT_SECONDS).release()
+
+
 def process_ids(data: Path) -> list[str]:
     """The ids of the process of the service on this data directory, of its broker and of its workers."""
-    service = (data / "lock").read_text().strip()
-    return [service, *Path(f"/proc/{service}/task/{service}/children").read_text().split()]
+    service = service_pid(data)
+    return [str(service), *Path(f"/proc/{service}/task/{service}/children").read_text().split()]
 
 
 def children(pid: int) -> dict[str, int]:

@@ -13,25 +13,28 @@
     DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes
 
 Locks are `flock`s on files of our own, of the real path: LevelDB's own lock is dropped when any descriptor of its file is
-closed, and is passed by with a symlink.
+closed, and is passed by with a symlink. Such a file has one line: process id, holdall's version and its protocol's version of
+whoever holds it, or held it last. Older versions of holdall write only the process id.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from holdall import processors
+from holdall import __version__, processors
 from holdall.checksum import crc32
 from holdall.durable import sync_folder
 from holdall.errors import InvalidError, StorageError
+from holdall.protocol import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +45,13 @@ if TYPE_CHECKING:
 
 LAYOUT_FORMAT = 1
 WORKERS_MAX = 64
-DEFAULT_WORKERS_MAX = 4
 """More would leave each less than 16 slots."""
-
+DEFAULT_WORKERS_MIN, DEFAULT_WORKERS_MAX = 2, 4
 
 LOCK_RETRY_SECONDS = 0.05
+HOLDER_BYTES_MAX = 200
+"""More than any holder's line has: of a file that holds something else, no more is read."""
+_HOLDER = re.compile(rb"([1-9]\d{0,8})(?: ([!-~]+) (\d{1,3}))?\n")
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -80,12 +85,36 @@ class LayoutFormat(msgspec.Struct):
 
 
 def default_workers() -> int:
-    """How many workers a new data directory is for: half the CPUs, 1 to DEFAULT_WORKERS_MAX.
+    """How many workers a new data directory is for: half the CPUs, DEFAULT_WORKERS_MIN to DEFAULT_WORKERS_MAX.
 
-    A client at work needs as much of a CPU as the worker it talks to, and two workers that share one take turns: on two CPUs
-    one worker serves four clients 1.1 to 1.3 times as fast as two.
+    A client at work needs as much of a CPU as the worker it talks to. Two at least: while one starts again, the other answers;
+    and the number stays for good, also when the directory moves to a larger machine.
     """
-    return min(max(processors.usable() // 2, 1), DEFAULT_WORKERS_MAX)
+    return min(max(processors.usable() // 2, DEFAULT_WORKERS_MIN), DEFAULT_WORKERS_MAX)
+
+
+class Holder(NamedTuple):
+    """A process that holds a lock, and its versions of holdall and of the protocol; None: older ones, which do not say."""
+
+    pid: int
+    version: str | None = None
+    protocol: int | None = None
+
+    def __str__(self) -> str:
+        return f"process {self.pid} of {f'holdall {self.version}' if self.version else 'an older version of holdall'}"
+
+
+def read_holder(file: Path) -> Holder | None:
+    """Who holds this lock file, or held it last; None if it is missing, or does not say."""
+    try:
+        with open(file, "rb") as lock:
+            line = _HOLDER.fullmatch(lock.read(HOLDER_BYTES_MAX))
+    except OSError:
+        return None
+    if line is None:
+        return None
+    pid, version, protocol = line.groups()
+    return Holder(int(pid)) if version is None else Holder(int(pid), version.decode(), int(protocol))
 
 
 class DataDirectory:
@@ -149,6 +178,14 @@ class DataDirectory:
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be made: {error.strerror}") from None
         return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds)
+
+    def holder(self) -> Holder | None:
+        """Who holds the whole directory, or held it last; None if its lock does not say."""
+        return read_holder(self.path / "lock")
+
+    def worker_holder(self, index: int) -> Holder | None:
+        """Who holds the part of worker `index`, or held it last; None if its lock does not say."""
+        return read_holder(self.part(index) / "lock")
 
     def lock_for_restore(self) -> Lock:
         """Take the whole directory, made if it is missing. Raises StorageError if it has data, or a service."""
@@ -258,7 +295,7 @@ class DataDirectory:
 
 
 class Lock:
-    """An exclusive lock on a file, held until `release` or the end of this process; the file names the process."""
+    """An exclusive lock on a file, held until `release` or the end of this process; the file says who holds it."""
 
     def __init__(self, file: Path, what: str, wait_seconds: float = 0.0) -> None:
         try:
@@ -268,13 +305,12 @@ class Lock:
         until = time.monotonic() + wait_seconds
         while not self._taken():
             if time.monotonic() >= until:
-                self._file.seek(0)
-                owner = self._file.read().strip() or "unknown"
                 self._file.close()
-                raise StorageError(f"{what} is in use by process {owner}: end that one first, or use another directory")
+                holder = read_holder(file) or "an unknown process"
+                raise StorageError(f"{what} is in use by {holder}: end that process first, or use another directory")
             time.sleep(LOCK_RETRY_SECONDS)
         self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
+        self._file.write(f"{os.getpid()} {__version__} {VERSION}\n")
         self._file.flush()
 
     def _taken(self) -> bool:

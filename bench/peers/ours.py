@@ -11,18 +11,10 @@ from pathlib import Path
 import holdall
 from holdall.bench.peers import server
 from holdall.bench.peers.peer import AwaitedGet, Client, Instance, Peer
-from holdall.bodies import RosterWorker
 from holdall.service.settings import Sync
+from holdall.worker.directory import DataDirectory
 
 NAME = "bench"
-
-
-class RelayedClient(holdall.Client):
-    """One that reaches no worker straight, as through an ssh tunnel."""
-
-    def straight_address(self, worker: RosterWorker) -> str | None:
-        """Nowhere."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class DictConnector:
             yield _handle(client).get.aio
 
     def _client(self) -> holdall.Client:
-        return (RelayedClient if self.relayed else holdall.Client)(self.url)
+        return holdall.Client(self.url, lanes=not self.relayed)
 
 
 def _handle(client: holdall.Client) -> holdall.Dict[str, bytes]:
@@ -57,7 +49,9 @@ def _handle(client: holdall.Client) -> holdall.Dict[str, bytes]:
 
 def service_pid(data: Path) -> int:
     """The process that started the others of the service on this data directory."""
-    return int((data / "lock").read_text())
+    holder = DataDirectory(data).holder()
+    assert holder is not None
+    return holder.pid
 
 
 def holdall_dict(sync: Sync, *, relayed: bool = False, workers: int | None = None) -> Peer:

@@ -14,9 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from holdall import __version__
 from holdall.errors import InvalidError, StorageError
+from holdall.protocol import VERSION
 from holdall.service import process
-from holdall.worker.directory import LAYOUT_FORMAT, LOCK_RETRY_SECONDS, WORKERS_MAX, DataDirectory
+from holdall.worker.directory import LAYOUT_FORMAT, LOCK_RETRY_SECONDS, WORKERS_MAX, DataDirectory, Holder
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.store import Store
 from holdall.worker.transaction import Transaction
@@ -57,8 +59,8 @@ def test_a_directory_is_private(directory: DataDirectory) -> None:
     assert directory.path.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize(("cpus", "workers"), [(1, 1), (2, 1), (3, 1), (4, 2), (64, 4)])
-def test_a_new_directory_has_a_worker_for_every_other_cpu_but_at_most_four(
+@pytest.mark.parametrize(("cpus", "workers"), [(1, 2), (2, 2), (3, 2), (4, 2), (6, 3), (8, 4), (64, 4)])
+def test_a_new_directory_has_a_worker_for_every_other_cpu_but_two_to_four(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int, workers: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(cpus)), raising=False)
@@ -168,7 +170,9 @@ def test_a_second_lock_is_refused_by_whatever_path_and_names_the_process(
     (tmp_path / "symlink").symlink_to(directory.path)
     (tmp_path / "above").symlink_to(tmp_path)
     paths = {"symlink": "symlink", "symlink above": "above/data", "relative": "data", "dots": "data/../data/."}
-    with pytest.raises(StorageError, match=f"{directory.path} is in use by process {os.getpid()}: end that one first"):
+    with pytest.raises(
+        StorageError, match=f"{directory.path} is in use by process {os.getpid()} of holdall {__version__}: end"
+    ):
         DataDirectory(paths.get(same, directory.path)).lock()
 
 
@@ -185,7 +189,8 @@ def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path)
     for _ in range(3):
         lock = directory.lock()
-        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()} {__version__} {VERSION}\n"
+        assert directory.holder() == Holder(os.getpid(), __version__, VERSION)
         lock.release()
         lock.release()
 
@@ -193,13 +198,66 @@ def test_a_released_lock_can_be_taken_again(tmp_path: Path) -> None:
 def test_the_lock_names_its_holder_and_not_an_earlier_one(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("99999999\n")
     lock = DataDirectory(tmp_path).lock()
-    with pytest.raises(StorageError, match=f"process {os.getpid()}:"):
+    with pytest.raises(StorageError, match=f"process {os.getpid()} of"):
         DataDirectory(tmp_path).lock()
     lock.release()
 
 
+@pytest.mark.parametrize(
+    ("line", "holder"),
+    [
+        (b"12345 0.2.0 4\n", Holder(12345, "0.2.0", 4)),
+        (b"12345\n", Holder(12345)),
+        (b"1 2.0.0.dev1+local 255\n", Holder(1, "2.0.0.dev1+local", 255)),
+    ],
+)
+def test_a_lock_says_who_holds_it(directory: DataDirectory, line: bytes, holder: Holder) -> None:
+    for file in (directory.path / "lock", directory.part(1) / "lock"):
+        file.write_bytes(line)
+    assert directory.holder() == directory.worker_holder(1) == holder
+
+
+GARBAGE = (
+    *(
+        b"",
+        b"\n",
+        b"12345",
+        b"0\n",
+        b"-1\n",
+        b"+1\n",
+        b" 1\n",
+        b"1_0\n",
+        b"9999999999\n",
+        b"process 1\n",
+        b"1\n1\n",
+        b"12345 0.2.0\n",
+    ),
+    *(b"12345 0.2.0 4 5\n", b"12345 0.2.0 four\n", b"12345 0.2.0 -4\n", b"12345 \xff 4\n", "\u0661 0.2.0 4\n".encode()),
+    *(b"\xff\xfe", bytes(1_000), b"1" * 1_000_000, b"1 " + b"0" * 1_000_000 + b" 4\n"),
+)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda garbage: repr(garbage[:20]))
+def test_a_lock_that_holds_garbage_names_nobody_and_is_a_lock(directory: DataDirectory, garbage: bytes) -> None:
+    (directory.path / "lock").write_bytes(garbage)
+    assert directory.holder() is None
+    with pytest.raises(StorageError, match="is in use by an unknown process: end"):
+        DataDirectory(directory.path).lock()
+
+
+def test_a_lock_without_a_version_is_of_an_older_one(directory: DataDirectory) -> None:
+    (directory.path / "lock").write_text("12345\n")
+    with pytest.raises(StorageError, match="is in use by process 12345 of an older version of holdall: end"):
+        DataDirectory(directory.path).lock()
+
+
+def test_a_directory_without_a_lock_has_no_holder(tmp_path: Path) -> None:
+    assert DataDirectory(tmp_path / "missing").holder() is None
+    assert DataDirectory(tmp_path).worker_holder(0) is None
+
+
 def test_reading_the_lock_file_does_not_drop_the_lock(directory: DataDirectory) -> None:
-    (directory.path / "lock").read_text()
+    assert directory.holder() is not None
     with open(directory.path / "lock", "a+"):
         pass
     with pytest.raises(StorageError, match="in use"):
@@ -244,7 +302,7 @@ def test_the_lock_of_another_process_names_it_and_goes_when_it_is_killed(tmp_pat
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=process.environment()) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(StorageError, match=f"in use by process {holder.pid}:"):
+        with pytest.raises(StorageError, match=f"in use by process {holder.pid} of holdall"):
             DataDirectory(tmp_path).lock()
         holder.kill()
         holder.wait()

@@ -1,9 +1,12 @@
-"""`holdall dict …`, as a user and as a script would call it."""
+"""`holdall dict …` and `holdall status`, as a user and as a script would call them; and that nothing else loads click."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from click.testing import CliRunner, Result
 import holdall
 from holdall import Dict
 from holdall.command.cli import cli
+from holdall.service.process import environment
+from tests.processes import end_service
 
 
 def call(*arguments: str, answer: str | None = None) -> Result:
@@ -140,3 +145,41 @@ def test_status_of_a_service_that_does_not_run_says_so_and_starts_none(monkeypat
     assert failed.exit_code == 1
     assert "no service runs" in failed.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+WITHOUT = """
+import sys
+
+sys.modules["click"] = sys.modules["rich"] = None
+"""
+PROGRAM = """
+import holdall
+
+with holdall.LocalService(workers=2):
+    print(holdall.Dict.from_name("kv", create_if_missing=True).len())
+d = holdall.Dict.from_name("kv", create_if_missing=True)
+d["key"] = "value"
+print(d["key"])
+"""
+
+
+def test_neither_a_client_nor_a_process_of_a_service_loads_click_or_rich(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a process that tries to ends, as the command line does."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), environment()["PYTHONPATH"])))
+    monkeypatch.setenv("HOLDALL_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("HOLDALL_URL", raising=False)
+    try:
+        assert run_python("-c", PROGRAM) == ("0\nvalue\n", "")
+    finally:
+        end_service(tmp_path / "data")
+    assert "import of click halted" in run_python("-m", "holdall", "--help")[1]
+
+
+def run_python(*arguments: str) -> tuple[str, str]:
+    """What Python writes to its standard output and to its standard error."""
+    argv = [sys.executable, *arguments]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    return ran.stdout, ran.stderr

@@ -24,7 +24,7 @@ from holdall.service import local, process
 from holdall.service.child import READY, refusal_error
 from holdall.service.settings import BrokerSettings, ServiceSettings, Sync
 from holdall.worker.directory import DataDirectory
-from tests.processes import WAIT_SECONDS, until
+from tests.processes import WAIT_SECONDS, end_service, service_pid, until
 
 
 def processes(url: str) -> dict[int, str]:
@@ -36,11 +36,6 @@ def processes(url: str) -> dict[int, str]:
             if argv[1:2] == ["-m"] and argv[2].startswith("holdall.") and url.rpartition("/")[0] + "/" in argv[3]:
                 found[int(file.parent.name)] = argv[2].removeprefix("holdall.")
     return found
-
-
-def owner(data: Path) -> int:
-    """The process that has the lock of this data directory, or had it last."""
-    return int((data / "lock").read_text())
 
 
 @contextlib.contextmanager
@@ -83,10 +78,7 @@ def users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
         monkeypatch.setenv("HOLDALL_DATA", str(tmp_path / "data"))
         monkeypatch.delenv("HOLDALL_URL", raising=False)
         yield tmp_path / "data"
-        if (tmp_path / "data" / "lock").exists():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(owner(tmp_path / "data"), signal.SIGTERM)
-            DataDirectory(tmp_path / "data").lock(WAIT_SECONDS).release()
+        end_service(tmp_path / "data")
 
 
 RACE = """
@@ -109,7 +101,7 @@ def test_of_32_processes_at_once_one_starts_the_service_and_one_wins(users_data:
     assert (race.stdout.decode(), (tmp_path / "errors").read_text()) == (f"{[False] * 31 + [True]}\n", "")
     workers = DataDirectory(users_data).layout().workers
     assert sorted(processes(settings.service_url(users_data)).values()) == ["broker"] + ["worker"] * workers
-    assert Path(f"/proc/{owner(users_data)}/cmdline").read_bytes().split(b"\0")[2] == b"holdall.service"
+    assert Path(f"/proc/{service_pid(users_data)}/cmdline").read_bytes().split(b"\0")[2] == b"holdall.service"
 
 
 def test_the_output_of_a_program_that_started_the_service_ends_with_the_program(users_data: Path) -> None:
@@ -117,7 +109,7 @@ def test_the_output_of_a_program_that_started_the_service_ends_with_the_program(
     argv, env = [sys.executable, "-c", program], process.environment()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env) as starter:
         assert starter.wait(WAIT_SECONDS) == 0
-        assert owner(users_data)
+        assert service_pid(users_data)
         assert starter.stdout is not None
         ended, _, _ = select.select([starter.stdout], [], [], 1.0)
         assert ended
@@ -132,7 +124,7 @@ def test_a_service_nobody_uses_ends_and_the_next_call_starts_it_again(users_data
         assert processes(settings.service_url(users_data)) == {}
     with holdall.Client() as client:
         assert Dict.from_name("kv", client=client)["key"] == "value"
-    assert owner(users_data) != unused.pid
+    assert service_pid(users_data) != unused.pid
 
 
 def test_a_service_whose_broker_was_killed_is_waited_for_and_no_second_one_started(
@@ -160,7 +152,7 @@ def test_many_tasks_at_once_may_make_the_first_call(service: LocalService, d: Di
 @pytest.mark.parametrize("by_link", [False, True])
 def test_a_second_service_on_a_directory_is_refused(d: Dict[Any, Any], data: Path, tmp_path: Path, by_link: bool) -> None:
     (tmp_path / "link").symlink_to(data)
-    with pytest.raises(holdall.StorageError, match=f"in use by process {owner(data)}"):
+    with pytest.raises(holdall.StorageError, match=f"in use by process {service_pid(data)} of holdall {holdall.__version__}:"):
         LocalService(tmp_path / "link" if by_link else data).start()
     assert d.put("key", 1)
 
@@ -364,11 +356,3 @@ def test_serve_tells_systemd_when_it_is_ready(tmp_path: Path, monkeypatch: pytes
                 serving.terminate()
                 serving.communicate(timeout=WAIT_SECONDS)
         assert serving.returncode == 0
-
-
-def test_the_demo_holds_what_it_claims() -> None:
-    done = ran("demo", "--files", "40", "--processes", "2", "--json")
-    assert done.returncode == 0
-    summary = json.loads(done.stdout)
-    assert summary["files"] == 40
-    assert (summary["claimed_once"], summary["missing"], summary["same_after_restart"]) == (True, [], True)
