@@ -18,12 +18,12 @@ from typing import Any
 
 import holdall
 from holdall.bench.peers.server import folder
-from holdall.client.stream import Stream
+from holdall.client.lane import Lane
 from holdall.service.address import make_private
 from holdall.service.child import READY
 from holdall.service.process import command, environment
 from holdall.service.settings import BrokerSettings, Sync, WorkerSettings
-from holdall.settings import runtime_directory, service_url
+from holdall.settings import runtime_directory, service_url, socket_url
 from holdall.worker.directory import DataDirectory
 
 STEPS = (
@@ -48,21 +48,21 @@ class Trace:
         self.calls: list[tuple[int, int, int, int, int]] = []
         self.sending = self.sent = self.received = 0
 
-    def put(self, way: Any, message: Any) -> bool:
-        """In place of a straight way's own."""
+    def send(self, lane: Lane, message: Any) -> bool:
+        """In place of a lane's own."""
         self.sending = perf_counter_ns()
-        done = _put(way, message)
+        done = _send(lane, message)
         self.sent = perf_counter_ns()
         return done
 
-    def read(self, way: Any, *, wait: bool) -> Any:
-        """In place of a straight way's own."""
-        heard = _read(way, wait=wait)
+    def receive(self, lane: Lane, *, wait: bool) -> Any:
+        """In place of a lane's own."""
+        heard = _receive(lane, wait=wait)
         self.received = perf_counter_ns()
         return heard
 
 
-_put, _read = Stream.put, Stream.read
+_send, _receive = Lane.send, Lane.receive
 
 
 def steps(operation: str, calls: int, value_bytes: int, sync: Sync) -> list[float]:
@@ -107,19 +107,19 @@ def _medians(calls: list[tuple[int, int, int, int, int]], turns: list[tuple[int,
 
 @contextmanager
 def _traced(trace: Trace) -> Generator[None, None, None]:
-    way: Any = Stream
+    lane: Any = Lane
 
-    def put(self: Any, message: Any) -> bool:
-        return trace.put(self, message)
+    def send(self: Any, message: Any) -> bool:
+        return trace.send(self, message)
 
-    def read(self: Any, *, wait: bool) -> Any:
-        return trace.read(self, wait=wait)
+    def receive(self: Any, *, wait: bool) -> Any:
+        return trace.receive(self, wait=wait)
 
-    way.put, way.read = put, read
+    lane.send, lane.receive = send, receive
     try:
         yield
     finally:
-        way.put, way.read = _put, _read
+        lane.send, lane.receive = _send, _receive
 
 
 @contextmanager
@@ -127,9 +127,10 @@ def _service(place: Path, turns: Path, sync: Sync) -> Generator[str, None, None]
     data = DataDirectory(place / "data")
     lock = data.lock()
     data.prepare(1)
-    url, runtime = service_url(data.path), make_private(runtime_directory(data.path))
-    broker = BrokerSettings([url], f"ipc://{runtime}/workers")
-    worker = WorkerSettings(str(data.path), 0, f"ipc://{runtime}/workers", f"ipc://{runtime}/worker-0", sync)
+    make_private(runtime_directory(data.path))
+    url, backend = service_url(data.path), socket_url(data.path, "workers")
+    broker = BrokerSettings([url], backend)
+    worker = WorkerSettings(str(data.path), 0, backend, socket_url(data.path, "worker-0"), sync)
     with ExitStack() as stack:
         for argv in (command("holdall.broker", broker), command("holdall.bench.traced", worker)):
             stack.enter_context(_child(argv, {**environment(), "HOLDALL_TRACE": str(turns)}))

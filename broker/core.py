@@ -1,11 +1,16 @@
 """The broker's decisions, with neither socket nor clock: frames and a time in, frames to send out.
 
-    from clients   [client route, head, payload?]                  relayed by the hash in the head, or a ROSTER request
-    from workers   [worker route, client route, head, payload?]    a reply, relayed
-                   [worker route, b"", HELLO]                      a registration, and a sign of life
+    from clients   [client route, head, payload?]               relayed by the hash in the head, or a ROSTER request
+    to workers     [worker route, address, head, payload?]      a request, relayed
+                   [worker route, b"", b""]                     is it still connected?
+    from workers   [worker route, address, head, payload?]      a reply, relayed
+                   [worker route, b"", HELLO]                   a registration, and a sign of life
 
-A request whose worker is away is parked, within bounds, until the worker registers again. The broker holds nothing else:
-kill it, start it, and the next HELLOs and retries bring all back.
+    address = client route, instance: 8 bytes
+
+The instance is this broker's own: a reply to a request that another broker relayed is dropped, since a route means another
+client there. A request whose worker is away is parked, within bounds, until the worker registers again. The broker holds
+nothing else: kill it, start it, and the next HELLOs and retries bring all back.
 """
 
 from __future__ import annotations
@@ -18,11 +23,12 @@ from typing import Any, NamedTuple
 from holdall import protocol
 from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.errors import ProtocolError
-from holdall.protocol import Reply
+from holdall.protocol import HEAD_BYTES_MAX, Reply
 from holdall.service.settings import STUCK_SECONDS
 from holdall.slots import SLOTS, slot_of, slot_range
-from holdall.stream import HEAD_BYTES_MAX
 
+ROUTE_BYTES_MAX = 255
+"""ZeroMQ's own limit for what a peer may call itself. A stranger may say more, which would travel with each of its messages."""
 SILENT_SECONDS = 3.0
 """A worker that says nothing for so long is taken for dead: six HELLOs."""
 PARKED_SECONDS = 30.0
@@ -58,7 +64,7 @@ class Parked(NamedTuple):
 
 
 class Line:
-    """What the broker knows of a worker: its way, whether it is there, when it was heard last."""
+    """What the broker knows of a worker: its route, whether it is there, when it was heard last."""
 
     __slots__ = ("handled", "heard", "present", "route", "worker")
 
@@ -73,9 +79,10 @@ class Line:
 class Broker:
     """Relays between clients and the workers of one layout."""
 
-    def __init__(self, stuck_seconds: float = STUCK_SECONDS) -> None:
+    def __init__(self, instance: bytes, stuck_seconds: float = STUCK_SECONDS) -> None:
         self.stuck: list[int] = []
         """Workers that have been silent for so long that they are to be replaced. Whoever reads this clears it."""
+        self._instance = instance
         self._stuck_seconds = stuck_seconds
         self.counts: Counter[str] = Counter()
         self.used_at = 0.0
@@ -91,6 +98,9 @@ class Broker:
 
     def from_client(self, frames: list[Any], now: float) -> list[Send]:
         """A message from a client."""
+        if len(frames[0]) > ROUTE_BYTES_MAX:
+            self.counts["malformed"] += 1
+            return []
         self.used_at = now
         try:
             if not 2 <= len(frames) <= 3:
@@ -105,11 +115,11 @@ class Broker:
         line = self._owners[slot]
         if line is None or not line.present:
             return self._park(slot, frames, now)
-        return [Send(True, [line.route, *frames])]
+        return [self._to_worker(line, frames)]
 
     def from_worker(self, frames: list[Any], now: float) -> list[Send]:
         """A message from a worker."""
-        if not 3 <= len(frames) <= 4:
+        if not 3 <= len(frames) <= 4 or len(frames[0]) > ROUTE_BYTES_MAX:
             self.counts["malformed"] += 1
             return []
         if frames[1] == b"":
@@ -119,17 +129,24 @@ class Broker:
             self.counts["replies of strangers dropped"] += 1
             return []
         line.heard = now  # one that was silent in a long tick answers before it says HELLO
-        return [Send(False, frames[1:])]
+        if not frames[1].endswith(self._instance):
+            self.counts["replies to another broker's clients dropped"] += 1
+            return []
+        return [Send(False, [self._client_of(frames[1]), *frames[2:]])]
 
     def unreachable(self, frames: list[Any], now: float) -> list[Send]:
         """A message to a worker could not be sent: the worker is gone, or takes no more. Its request is parked."""
         line = self._by_route.get(frames[0])
         if line is not None:
             self._drop(line, "cannot be reached")
-        return self._park(slot_of(protocol.routing_hash(frames[2])), frames[1:], now)
+        if frames[1] == b"":
+            return []
+        return self._park(slot_of(protocol.routing_hash(frames[2])), [self._client_of(frames[1]), *frames[2:]], now)
 
     def expire(self, now: float) -> list[Send]:
-        """What the passing of time demands: drop silent workers, refuse what was parked for too long."""
+        """What the passing of time demands: drop workers that are silent, find those that are gone, refuse what was parked for
+        too long.
+        """
         stopped = now - self._expired_at > SILENT_SECONDS
         self._expired_at = now
         for line in self._lines.values():
@@ -140,12 +157,20 @@ class Broker:
             if line.heard + self._stuck_seconds < now:
                 line.heard = now  # it is given as much time again
                 self.stuck.append(line.worker.index)
-        sends: list[Send] = []
+        sends = [Send(True, [line.route, b"", b""]) for line in self._lines.values() if line.present]
         while self._parked and self._parked[0].until < now:
             parked = self._parked.popleft()
             self._parked_bytes -= parked.bytes
             sends += self._refuse(parked.frames, protocol.UNAVAILABLE, "its worker did not come back")
         return sends
+
+    def _to_worker(self, line: Line, frames: list[Any]) -> Send:
+        """A client's message, relayed."""
+        return Send(True, [line.route, frames[0] + self._instance, *frames[1:]])
+
+    def _client_of(self, address: bytes) -> bytes:
+        """The route of the client that an address names."""
+        return address[: -len(self._instance)]
 
     def _hello(self, frames: list[Any], now: float) -> list[Send]:
         try:
@@ -217,7 +242,7 @@ class Broker:
         for each in parked:
             line = self._owners[each.slot] if each.slot != ANY_SLOT else None
             if line is not None and line.present:
-                sends.append(Send(True, [line.route, *each.frames]))
+                sends.append(self._to_worker(line, each.frames))
             elif each.slot == ANY_SLOT and self._lines and len(self._lines) >= self._workers:
                 sends += self._roster(each.frames, now)
             else:

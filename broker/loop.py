@@ -1,28 +1,20 @@
-"""The broker's process: clients and workers on streams, clients of other machines on a ROUTER, one loop around the core."""
+"""The broker's process: two ROUTERs, one poll, one loop around the core."""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
-from typing import TYPE_CHECKING, Any
 
-from holdall.broker.core import Broker, Decide, Send
-from holdall.service.address import listening_socket
+from holdall import sockets
+from holdall.broker.core import Broker, Send
+from holdall.broker.router import Router
 from holdall.service.child import EXIT_IDLE, STUCK, Child
 from holdall.service.door import Door
-from holdall.service.peers import Peer, Peers
 from holdall.service.settings import BrokerSettings
 from holdall.service.watch import Watch
-from holdall.stream import without_route
-
-if TYPE_CHECKING:
-    from holdall.broker.front import Front
-    from holdall.protocol import Buffer
 
 EXPIRE_SECONDS = 0.5
-
-Arrived = tuple[Decide, list[Any]]
-"""A message, and whose it is to decide."""
 
 log = logging.getLogger("holdall.broker")
 
@@ -43,25 +35,24 @@ class Loop:
     def __init__(self, settings: BrokerSettings, child: Child) -> None:
         self._settings = settings
         self._child = child
-        self._broker = Broker(settings.stuck_seconds)
-        self._watch = watch = Watch(child, Door(*settings.listen))
-        near = [url for url in settings.listen if url.startswith("ipc://")]
-        far = [url for url in settings.listen if url not in near]
-        self._workers = Peers([listening_socket(settings.workers_listen)], watch, self._from_worker, always=True, routed=True)
-        self._clients = Peers([listening_socket(url) for url in near], watch, self._from_client)
-        self._front = self._front_at(far) if far else None
+        self._broker = Broker(os.urandom(8), settings.stuck_seconds)
+        self._watch = Watch(child, Door(*settings.listen))
+        self._context = sockets.new_context()
+        back, front = sockets.back_router(self._context), sockets.front_router(self._context)
+        self._back = Router(back, [settings.workers_listen], self._watch, self._broker.from_worker, small=3)
+        self._front = Router(front, settings.listen, self._watch, self._broker.from_client, small=2)
 
     def run(self) -> int:
         """Until the process is to end, or nobody has used it for its idle time. Returns the exit status."""
         expire_due = 0.0
         now = self._broker.used_at = time.monotonic()
         while True:
-            sources = self._watch.wait(now, expire_due)
+            ready = self._watch.wait(now, expire_due)
             if self._watch.is_over:
                 return 0
             now = time.monotonic()
-            for source in sources:
-                for decide, frames in source.take()[0]:
+            for router in ready:
+                for decide, frames in router.take():
                     self._send(decide(frames, now), now)
             if now >= expire_due:
                 expire_due = now + EXPIRE_SECONDS
@@ -74,31 +65,16 @@ class Loop:
                     return EXIT_IDLE
 
     def close(self) -> None:
-        """Say what is left to say to clients of other machines; what is left for others they ask for again."""
-        if self._front is not None:
-            self._front.close()
-
-    def _front_at(self, urls: list[str]) -> Front:
-        from holdall.broker.front import Front  # ZeroMQ takes longer to load than all the rest
-
-        return Front(urls, self._watch, self._broker.from_client)
-
-    def _from_client(self, _peer: Peer[Any], name: bytes, head: bytes, payload: Buffer | None) -> Arrived:
-        return self._broker.from_client, [name, head] if payload is None else [name, head, payload]
-
-    def _from_worker(self, _peer: Peer[Any], name: bytes, head: bytes, payload: Buffer | None) -> Arrived:
-        route, head = without_route(head)
-        return self._broker.from_worker, [name, route, head] if payload is None else [name, route, head, payload]
+        """Say what is left to say; what is not taken is asked for again."""
+        self._front.close()
+        self._back.close()
+        self._context.term()
 
     def _send(self, sends: list[Send], now: float) -> None:
         """Send these messages. One that its worker does not take is decided upon again."""
         for to_worker, frames in sends:
-            name = frames[0]
             if not to_worker:
-                client = self._clients.named(name) or self._front
-                if client is None or not client.send(name, frames[1:]):
+                if not self._front.send(frames):
                     self._broker.counts["answers to clients that are gone or do not read"] += 1
-                continue
-            worker = self._workers.named(name)
-            if worker is None or not worker.send(frames[1], frames[2:]):
+            elif not self._back.send(frames):
                 self._send(self._broker.unreachable(frames, now), now)

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections import deque
 from threading import TIMEOUT_MAX
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from holdall.client.ask import FLOW_MAX, Answers, Ask, Chunks, Flow, Operation, R, Shared, Tell, Work
 from holdall.client.channel import Waiting
-from holdall.client.line import BROKER_SECONDS, Line
+from holdall.client.lane import Lane
+from holdall.client.line import Line
 from holdall.client.route import Route
-from holdall.client.stream import Stream
 from holdall.errors import TimeoutError
 from holdall.protocol import Reply
 from holdall.slots import SLOT_SHIFT
 
 if TYPE_CHECKING:
-    from socket import socket
-
     from holdall.client.client import Client
-    from holdall.client.way import Way
+    from holdall.client.dealer import Dealer
+    from holdall.client.transport import Transport
 
 WAKE_SECONDS = 0.25
 """How often a waiting call looks whether an answer is overdue."""
@@ -105,22 +104,15 @@ class BlockingLine(Line):
 
     def close(self) -> None:
         """Close the sockets."""
-        for way in self.ways:
-            way.close()
+        for transport in self.transports:
+            transport.close()
 
-    def _open_relay(self) -> Way | None:
-        client = self._client
-        if client.is_near:
-            return self._open_stream(client.new_stream(client.address), is_relay=True)
-        from holdall.client.dealer import Dealer
+    def _open_broker(self) -> Dealer:
+        return self._client.new_dealer(self._wake_seconds)
 
-        return Dealer(client.new_socket(client.address), int(self._wake_seconds * 1000))
-
-    def _open_straight(self, address: str, route: Route) -> Way | None:
-        return self._open_stream(self._client.new_straight_stream(address), is_relay=False)
-
-    def _open_stream(self, stream: socket | None, *, is_relay: bool) -> Way | None:
-        return None if stream is None else Stream(stream, self._wake_seconds, is_relay=is_relay)
+    def _open_lane(self, address: str, route: Route) -> Transport | None:
+        stream = self._client.new_stream(address)
+        return None if stream is None else Lane(stream, self._wake_seconds)
 
     def _others(self, asked: list[Ask] | Flow | Shared | Tell, deadline: float) -> Answers | None:
         if isinstance(asked, list):
@@ -156,7 +148,7 @@ class BlockingLine(Line):
             flow.take(number, self._answer(waiting))
 
     def _send(self, ask: Ask, deadline: float) -> Waiting:
-        """Send a request to the worker that its hash names, straight if it may be reached so."""
+        """Send a request to the worker that its hash names, by its lane if there is one."""
         now = monotonic()
         route = self._channel.route_of_slot[ask.hash >> SLOT_SHIFT]
         if not route.is_direct:
@@ -173,13 +165,10 @@ class BlockingLine(Line):
         """Wait for the answer, where this request went last."""
         while waiting.answer is None:
             route = waiting.route
-            if route.is_direct and route.way is not None:
-                answered, _ = self._read(route.way, route, wait=True)
-            elif self._reach_broker():
-                answered, _ = self._read(self._relay, None, wait=True)
+            if route.is_direct and route.lane is not None:
+                answered, _ = self._read(route.lane, route, wait=True)
             else:
-                answered = []
-                sleep(BROKER_SECONDS)
+                answered, _ = self._read(self.broker, None, wait=True)
             if not answered:  # late ones, of calls that were given up, must not keep this one from its deadline
                 self._look_for_overdue()
             for each, reply in answered:
@@ -188,18 +177,19 @@ class BlockingLine(Line):
         return answer
 
     def _drain(self, route: Route) -> None:
-        """Take what has come straight from this worker."""
+        """Take what has come by this worker's lane."""
         more = True
-        while more and route.way is not None:
-            answered, more = self._read(route.way, route, wait=False)
+        while more and route.lane is not None:
+            answered, more = self._read(route.lane, route, wait=False)
             for waiting, reply in answered:
                 waiting.answer = reply
 
     def _look_for_overdue(self) -> None:
-        """Take what has come another way than was waited for; send again what is overdue."""
+        """Take what has come another way than was waited for; send again what is lost or overdue."""
         now = monotonic()
-        for route in self.straight:
+        for route in self.routes:
             self._drain(route)
+        self._look_at_broker()
         again, failed = self._channel.overdue(now)
         if failed:
             raise self._channel.failure(failed[0], self._client.address, now)

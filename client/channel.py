@@ -63,17 +63,17 @@ class Channel:
         """The route to the worker that owns each slot."""
 
     def meet(self, roster: Roster, address_of: Callable[[RosterWorker], str | None]) -> None:
-        """Know the workers from now on, and where each may be reached straight."""
+        """Know the workers from now on, and where each may have a lane."""
         for worker in roster.workers:
             route = Route(worker, roster.layout_id, address_of(worker), self._random)
             self.route_of_slot[worker.first_slot : worker.end_slot] = [route] * (worker.end_slot - worker.first_slot)
 
     def moved(self, route: Route) -> list[Waiting]:
-        """The route goes another way than before: what waits for its worker, to be sent again on the new way."""
+        """The route leads another way than before: what waits for its worker, to be sent again."""
         return [self._again(waiting) for waiting in self.waiting.values() if waiting.route is route]
 
     def relayed(self) -> list[Waiting]:
-        """The broker is another one than before: what waits there, to be sent again."""
+        """The connection to the broker is another one than before: what waits there, to be sent again."""
         return [self._again(waiting) for waiting in self.waiting.values() if not waiting.route.is_direct]
 
     def send(self, ask: Ask, route: Route, now: float, deadline: float) -> Waiting:
@@ -111,7 +111,7 @@ class Channel:
     def overdue(self, now: float) -> tuple[list[Waiting], list[Waiting]]:
         """Requests to send again now, in order, and requests whose time is over, which wait no longer.
 
-        An answer that is overdue on a straight way gives that way up: then all that waits for this worker goes again.
+        An answer that is overdue on a lane gives the lane up: then all that waits for this worker goes again.
         """
         again: list[Waiting] = []
         failed: list[Waiting] = []

@@ -8,12 +8,11 @@ import sys
 import threading
 import weakref
 from collections import deque
-from errno import EMFILE, ENFILE
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol, settings
-from holdall.address import connected
+from holdall.address import SCHEME, connected, path_of
 from holdall.bodies import Roster, RosterWorker, decode
 from holdall.client.ask import Ask, Operation, R
 from holdall.client.blocking import BlockingLine
@@ -24,11 +23,12 @@ from holdall.errors import ConnectionError, InvalidError
 if TYPE_CHECKING:
     import asyncio
     import socket
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
     from holdall.client.awaiting import AwaitingLine
+    from holdall.client.dealer import Dealer
 
 CONNECT_SECONDS = 5.0
 """How long the first contact with a service may take: no service at all is noticed sooner than a slow answer."""
@@ -37,8 +37,8 @@ LINES_IDLE_MAX = 64
 
 AHEAD_MAX = 8
 """Lines lent to iterations that read ahead; those beyond do not. One left half-way has its line until it is collected."""
-STREAMS_MAX = 128
-"""A line that begins while so many streams are open is relayed: each takes a file descriptor here and at a worker."""
+LANES_MAX = 128
+"""A line that begins while so many lanes are open has none: each takes a file descriptor here and at a worker."""
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _defaults: dict[str, Client] = {}
@@ -54,16 +54,20 @@ class Client:
         url: `tcp://HOST:PORT` or `ipc:///PATH`; HOLDALL_URL by default. With neither: this user's local service, which
             the first call starts if it does not run.
         timeout: how many seconds a call may take before it ends in an error.
+        lanes: whether to reach workers of this machine straight as well, where they answer; False: everything goes through
+            the broker. HOLDALL_LANES (on or off) by default, and else True.
 
     Raises:
-        InvalidError: `url` is no such URL, or `timeout` is not above zero.
+        InvalidError: `url` is no such URL, `timeout` is not above zero, or HOLDALL_LANES is neither on nor off.
 
     >>> with Client() as client:
     ...     d = Dict.from_name("kv", create_if_missing=True, client=client)
     ...     d["key"] = "value"
     """
 
-    def __init__(self, url: str | None = None, *, timeout: float = settings.DEFAULT_TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, url: str | None = None, *, timeout: float = settings.DEFAULT_TIMEOUT_SECONDS, lanes: bool | None = None
+    ) -> None:
         if not isinstance(timeout, (int, float)) or not timeout > 0:
             raise InvalidError(f"timeout must be above zero seconds, not {timeout!r}")
         if not isinstance(url, (str, type(None))):
@@ -74,9 +78,9 @@ class Client:
         self._data: Path | None = None if url else settings.data_directory()
         self.is_closed = False
         """Whether it was closed."""
-        self.is_near = self._url is None or self._url.startswith("ipc://")
-        """Whether its service is on this machine."""
-        self.near = Near(is_possible=self.is_near)
+        self.has_lanes = settings.lanes(lanes) and (self._url is None or self._url.startswith("ipc://"))
+        """Whether it may reach workers straight, and their files: those of a service on this machine."""
+        self.near = Near(is_possible=self.has_lanes)
         """The files of workers on this machine."""
         self._roster: Roster | None = None
         self._context: Any = None  # of ZeroMQ, once it is needed
@@ -151,16 +155,12 @@ class Client:
         """One that was lent is back."""
         self._ahead.append(None)
 
-    def call(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
-        """An operation to be awaited, on any loop."""
+    async def run_awaiting(self, operation: Operation[R]) -> R:
+        """Carry out an operation on this task's event loop."""
         if self._roster is not None and self._running_loop is not None:
             line = self._loops.get(self._running_loop())
             if line is not None:
-                return line.call(operation, self.timeout)
-        return self.run_awaiting(operation)
-
-    async def run_awaiting(self, operation: Operation[R]) -> R:
-        """Carry out an operation on this task's event loop."""
+                return await line.run(operation, self.timeout)
         line = await self._awaiting_line()
         if self._roster is None:
             self._roster = await line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
@@ -184,67 +184,41 @@ class Client:
         """Whether there is a roster yet."""
         return self._roster is not None
 
-    def straight_address(self, worker: RosterWorker) -> str | None:
-        """Where this worker may be reached without the broker, if anywhere: whether it is that worker is still to be asked."""
-        if len(self._streams) >= STREAMS_MAX:
+    def lane_address(self, worker: RosterWorker) -> str | None:
+        """Where this worker may have a lane for us, if anywhere: whether it is that worker is still to be asked."""
+        if not self.has_lanes or len(self._streams) >= LANES_MAX:
             return None
-        for address in worker.addresses:
-            if not address.startswith("ipc://") or os.path.exists(address[len("ipc://") :]):
-                return address
-        return None
+        return next((each for each in worker.addresses if each.startswith(SCHEME) and os.path.exists(path_of(each))), None)
 
     def new_channel(self) -> Channel:
         """A new session."""
         return Channel(os.urandom(16), Random())
 
-    def new_socket(self, address: str) -> Any:
-        """A ZeroMQ socket that is connected to this address, or will be."""
-        import zmq  # only who has a service on another machine needs it
+    def new_dealer(self, wait_seconds: float = 0.0) -> Dealer:
+        """A socket that is connected to the broker, or will be."""
+        from holdall import sockets  # ZeroMQ takes longer to load than all the rest: an import need not wait for it
+        from holdall.client.dealer import Dealer
 
         with self._lock:
             self._refuse_if_closed()
             if self._context is None:
-                self._context = zmq.Context()
-            try:
-                dealer: Any = self._context.socket(zmq.DEALER)
-            except zmq.ZMQError as error:
-                raise ConnectionError(f"cannot connect to {address}: {error.strerror}; raise the limit (ulimit -n)") from None
-            self._open.add(dealer)
-        dealer.linger = 0
-        dealer.reconnect_ivl = 20
-        dealer.reconnect_ivl_max = 500
-        try:
-            dealer.connect(address)
-        except zmq.ZMQError as error:
-            self._open.discard(dealer)
-            dealer.close()
-            raise ConnectionError(f"cannot connect to {address}: {error.strerror}; correct HOLDALL_URL") from None
+                self._context = sockets.new_context()
+            dealer = Dealer(self._context, self.address, wait_seconds)
+            self._dealers.add(dealer)
         return dealer
 
     def new_stream(self, address: str) -> socket.socket | None:
-        """A stream to who listens at this address, if anybody does. Raises ConnectionError if that cannot be known."""
+        """A stream to the worker that listens at this address, if it can be reached there: the broker can in any case."""
         try:
             stream = connected(address)
-        except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, BlockingIOError, TimeoutError):
+        except OSError:
             return None
-        except PermissionError as error:
-            raise ConnectionError(f"cannot connect to {address}: {error.strerror}; it is another user's") from None
-        except OSError as error:
-            advice = "raise the limit (ulimit -n)" if error.errno in (EMFILE, ENFILE) else "correct HOLDALL_URL"
-            raise ConnectionError(f"cannot connect to {address}: {error.strerror or error}; {advice}") from None
         with self._lock:
             if self.is_closed:
                 stream.close()
             self._refuse_if_closed()
             self._streams.add(stream)
         return stream
-
-    def new_straight_stream(self, address: str) -> socket.socket | None:
-        """A stream to the worker at this address, if one can be reached there: the broker can in any case."""
-        try:
-            return self.new_stream(address)
-        except ConnectionError:
-            return None
 
     def _refuse_if_closed(self) -> None:
         if self.is_closed:
@@ -289,7 +263,7 @@ class Client:
         """No line, no socket: at the start, and in a forked child."""
         self._lock = threading.RLock()  # a signal handler may call while its own thread is in here
         self._context = None
-        self._open: set[Any] = set()
+        self._dealers: set[Dealer] = set()
         self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._idle: deque[BlockingLine] = deque()
         self._ahead: deque[None] = deque([None] * AHEAD_MAX)
@@ -331,14 +305,14 @@ class Client:
 
     def _give_up(self, line: BlockingLine | AwaitingLine) -> None:
         line.close()
-        self._open.difference_update([each for each in self._open if each.closed])
+        self._dealers.discard(line.broker)
         if self.is_closed:
             self._end_context()
 
     def _end_context(self) -> None:
         """End the context when its last socket is closed: before that, `term` would wait for it."""
         with self._lock:
-            if self._context is not None and not self._open and not self._context.closed:
+            if self._context is not None and not self._dealers and not self._context.closed:
                 self._context.term()
 
 

@@ -1,12 +1,12 @@
-"""A worker's ways, as one line sees them: through the broker always, and straight where the worker answers there.
+"""How one line reaches a worker: through the broker always, and by a lane where the worker answers there.
 
     relayed ── PROBE answered ──▶ direct ── cannot be sent, or an answer is overdue ──▶ relayed, and probed again later
 
 A route is direct only after the worker itself has answered a PROBE on it with the layout's id and its number: the path in the
 roster may lead to another service on this machine, and another service's slots are none of ours.
 
-When a worker's way changes, all that waits for it goes again on the new one, in order and before anything newer. So whatever
-way is slow or lost, the worker meets the requests of one line for the first time in the order in which they were made.
+When a route becomes direct, or is lost, all that waits for its worker goes again the new way, in order and before anything
+newer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from holdall.errors import ProtocolError
 from holdall.protocol import Buffer, Reply, Request
 
 if TYPE_CHECKING:
-    from holdall.client.way import Way
+    from holdall.client.transport import Transport
 
 PROBE_SECONDS = (0.002, 5.0)
 """How soon a worker is probed again that did not answer a probe, or was given up: at first, and at most; doubled each time."""
@@ -29,7 +29,7 @@ STEADY_SECONDS = 10.0
 
 
 class Route:
-    """The ways to one worker. `way` is the straight one that its line has opened last."""
+    """To one worker. `lane` is the one that its line has opened last."""
 
     __slots__ = (
         "_direct_at",
@@ -40,8 +40,8 @@ class Route:
         "address",
         "hash",
         "is_direct",
+        "lane",
         "probe_at",
-        "way",
     )
 
     def __init__(self, worker: RosterWorker, layout_id: bytes, address: str | None, random: Random) -> None:
@@ -50,7 +50,7 @@ class Route:
         self.is_direct = False
         self.probe_at = 0.0
         """When to probe next, if there is an address to try."""
-        self.way: Way | None = None
+        self.lane: Transport | None = None
         self._identity = encode(Identity(layout_id, worker.index))
         self._random = random
         self._nonce = 0
@@ -58,7 +58,7 @@ class Route:
         self._direct_at = 0.0
 
     def probe(self, now: float) -> list[Buffer]:
-        """The message that asks for the worker's identity, to be sent straight to it."""
+        """The message that asks for the worker's identity, to be sent by the lane."""
         self._nonce = self._random.getrandbits(63) | 1
         self._put_off(now)
         return protocol.pack_request(
@@ -66,7 +66,7 @@ class Route:
         )
 
     def is_proved_by(self, head: bytes, now: float) -> bool:
-        """Whether this message, which came straight, answers the probe: from now on the route is direct."""
+        """Whether this message, which came by the lane, answers the probe: from now on the route is direct."""
         try:
             proved = protocol.parse_reply(head) == Reply(protocol.OK, self._nonce, 0, self._identity)
         except ProtocolError:
@@ -77,7 +77,7 @@ class Route:
         return proved
 
     def lose(self, now: float) -> None:
-        """Give the straight way up, for a while."""
+        """Give the lane up, for a while."""
         self.is_direct = False
         if now - self._direct_at > STEADY_SECONDS:
             self._interval = PROBE_SECONDS[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from holdall.client.ask import Operation
@@ -39,14 +39,10 @@ class BoundTwin(Generic[P, R]):
         operation = self.__wrapped__(self._owner, *args, **kwargs)
         return self._owner.connected(self._given(kwargs) if kwargs else None).run(operation)
 
-    def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The same, awaitable."""
-        try:
-            operation = self.__wrapped__(self._owner, *args, **kwargs)
-        except Exception as error:
-            operation = _failing(error)  # to whoever awaits it
-        call: Coroutine[Any, Any, R] = self._owner.connected(self._given(kwargs) if kwargs else None).call(operation)
-        return call
+        operation = self.__wrapped__(self._owner, *args, **kwargs)
+        return await self._owner.connected(self._given(kwargs) if kwargs else None).run_awaiting(operation)
 
     def _given(self, kwargs: dict[str, Any]) -> Any:
         """The client that this call was given; to `update`, which takes any keyword, it would be an entry."""
@@ -60,12 +56,6 @@ class BoundTwin(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<{self.__wrapped__.__qualname__} of {self._owner!r}>"
-
-
-def _failing(error: Exception) -> Operation[Any]:
-    if error:
-        raise error
-    yield []
 
 
 class Twin(Generic[P, R]):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from holdall.errors import TimeoutError as TimeoutError
     from holdall.service.local import LocalService as LocalService
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ERRORS = (
     "AlreadyExistsError",

@@ -1,42 +1,33 @@
-"""Where streams are: the addresses in a roster, as the system's own sockets take them.
+"""Where lanes are: the Unix sockets that a roster names.
 
-Apart from `holdall.stream` because a client's import need not wait for `socket`, which takes a tenth of it.
+Apart from `holdall.framing` because a client's import need not wait for `socket`, which takes a tenth of it.
 """
 
 from __future__ import annotations
 
 import socket
-from socket import AF_INET, AF_INET6, AF_UNIX
-from typing import Any
 
-
-def address_of(url: str) -> tuple[int, Any]:
-    """Family and address of the system's own socket at a URL.
-
-    >>> address_of("ipc:///run/worker-0")[1], address_of("tcp://[::1]:4255")[1]
-    ('/run/worker-0', ('::1', 4255))
-    """
-    scheme, _, place = url.partition("://")
-    if scheme == "ipc":
-        return AF_UNIX, place
-    host, _, port = place.rpartition(":")
-    return (AF_INET6 if host.startswith("[") else AF_INET), (host.strip("[]"), int(port))
-
-
+SCHEME = "ipc://"
 CONNECT_SECONDS = 0.25
-"""Who does not answer a call within this time is not there: an event loop may be waiting."""
+"""A process that does not answer a call within this time is not there: an event loop may be waiting."""
+
+
+def path_of(url: str) -> str:
+    """The path of the Unix socket at an ipc URL.
+
+    >>> path_of("ipc:///run/worker-0")
+    '/run/worker-0'
+    """
+    return url.removeprefix(SCHEME)
 
 
 def connected(url: str) -> socket.socket:
-    """A stream to who listens at this URL. Raises OSError if nobody does, or takes no more: a stopped process, for example."""
-    family, place = address_of(url)
-    stream = socket.socket(family, socket.SOCK_STREAM)
+    """A stream to the process that listens at this ipc URL. Raises OSError if none does, or it takes no more: a stopped one."""
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         stream.settimeout(CONNECT_SECONDS)
-        stream.connect(place)
+        stream.connect(path_of(url))
         stream.settimeout(None)
-        if family != AF_UNIX:
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
         stream.close()
         raise

@@ -1,6 +1,8 @@
 """The msgpack bodies of the messages that have one: batches, pages, the catalog, the roster.
 
-Each is an array in the order of the fields below. `decode` turns whatever is wrong with one into ProtocolError.
+Each is an array in the order of the fields below; it may grow at its end, and what its reader does not know there is ignored.
+A `history_id` is room for what tells a restored directory from the one before, and empty so far. `decode` turns whatever is
+wrong with a body into ProtocolError.
 """
 
 from __future__ import annotations
@@ -142,6 +144,7 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
 
     layout_id: bytes
     workers: list[RosterWorker]
+    history_id: bytes = b""
 
     def part_of_slot(self) -> list[int]:
         """For each slot, the hash of the part it is in."""
@@ -156,6 +159,7 @@ class Identity(msgspec.Struct, array_like=True, frozen=True):
 
     layout_id: bytes
     index: int
+    history_id: bytes = b""
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True):
@@ -169,6 +173,7 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
     workers: int
     worker: RosterWorker
     handled: int
+    history_id: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()

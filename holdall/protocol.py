@@ -24,12 +24,12 @@ from holdall.errors import ProtocolError
 Buffer = Union[bytes, bytearray, memoryview]
 """What may be sent or may arrive as a payload."""
 
-VERSION = 3
-"""Both sides of a message have the same. With 2, a client sealed the files that it wrote; with 1, a PUT_MANY was a list of
-entries.
-"""
+VERSION = 4
+"""Both sides of a message have the same; it is a part of the names of a service's sockets."""
 PAYLOAD_INLINE_BYTES_MAX = 64 * 1024
 """The largest value that travels in the head's frame; above it a frame of its own is cheaper than the copy."""
+HEAD_BYTES_MAX = 128 * 1024
+"""A head has at most PAYLOAD_INLINE_BYTES_MAX bytes of value, a key, and its fields."""
 KEY_BYTES_MAX = 1024
 """The longest encoded key: LevelDB copies keys freely, so `holdall.keys` puts a digest in place of longer ones."""
 OBJECT_BYTES_MAX = 100 * 1024 * 1024
@@ -69,6 +69,7 @@ PROBE = 50
 SNAPSHOT, RELEASE, ROWS, DISCARD = 56, 57, 58, 59
 # What a worker tells its broker, twice a second:
 HELLO = 64
+# Reserved: 72 to 79 for waits, 80 to 87 for claims, 88 to 95 for changes, 96 to 111 for queues.
 
 _ENTRY_WRITES = (PUT, POP, PUT_MANY, POP_MANY, POP_ANY, SET_DEFAULT, CLEAR)
 WRITES = frozenset((*_ENTRY_WRITES, REGISTER, DROP, SET_TTL, CREATE, MARK_DELETED, REMOVE, CHANGE_TTL))
@@ -81,8 +82,12 @@ client that still has the roster of another layout would otherwise count entries
 
 # Flags, of requests and (PAYLOAD, BATCHED) of replies.
 RETRY, SKIP_IF_EXISTS, KEY_OBJECT, PAYLOAD, WITH_VALUES, BATCHED, WITHOUT_VALUE = 1, 2, 4, 8, 16, 32, 64
+FLAGS_MAX = 127
+"""All of these. Reserved: 128 for IF_VERSION, 256 for IF_CLAIMED. A request with a flag that its receiver does not know is
+refused: a condition must not be ignored.
+"""
 
-# Statuses of a reply. Answers:
+# Statuses of a reply. Answers (3 is reserved for CHANGED):
 OK, MISSING, EXISTS = 0, 1, 2
 # What the client handles by itself:
 UNKNOWN_DICT, WRONG_WORKER, UNAVAILABLE, UNKNOWN_BLOB = 16, 17, 18, 19
@@ -167,6 +172,8 @@ def parse_request(head: bytes, payload: Buffer | None = None) -> Request:
     version, opcode, flags, hash_, session, sequence, lowest, dict_id, key_length = REQUEST.unpack_from(head)
     if version != VERSION:
         raise ProtocolError(f"this service speaks protocol version {VERSION}, the request has version {version}")
+    if flags > FLAGS_MAX:
+        raise ProtocolError(f"this service knows the flags {FLAGS_MAX:#x}, the request has {flags:#x}")
     end = REQUEST.size + key_length
     if end > len(head):
         raise ProtocolError(f"the request ends at byte {len(head)}, its key at byte {end}")

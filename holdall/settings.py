@@ -1,6 +1,7 @@
 """Settings: an argument, else an environment variable, else a default.
 
 HOLDALL_URL           the service: tcp://host:4255 or ipc:///path; unset: this user's local service
+HOLDALL_LANES         off: everything goes through the broker; on (the default): also straight to the workers of this machine
 HOLDALL_DATA          the data directory of the local service and of `holdall serve`
 HOLDALL_ENVIRONMENT   the environment in which names are looked up
 HOLDALL_LOG           what a service writes its log lines as: text (the default) or json
@@ -15,7 +16,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from holdall.errors import InvalidError
-from holdall.protocol import TTL_SECONDS_MAX, is_ttl
+from holdall.protocol import TTL_SECONDS_MAX, VERSION, is_ttl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +51,16 @@ def check_ttl(seconds: object) -> float | None:
     return seconds
 
 
+def lanes(wanted: bool | None = None) -> bool:
+    """Whether a client may have lanes. Raises InvalidError."""
+    if wanted is not None:
+        return wanted
+    value = os.environ.get("HOLDALL_LANES") or "on"
+    if value not in ("on", "off"):
+        raise InvalidError(f"HOLDALL_LANES must be on or off, not {value!r}")
+    return value == "on"
+
+
 def environment(name: str | None = None) -> str:
     """The environment to look names up in."""
     return check_name(name or os.environ.get("HOLDALL_ENVIRONMENT") or "main", "environment")
@@ -76,6 +87,14 @@ def url(value: str) -> str:
     if parts.scheme != "tcp" or not re.fullmatch(_HOST, host) or parts.path.strip("/") or port == 0:
         raise InvalidError(f"Invalid URL: {hint}")
     return f"tcp://[{host}]:{port or DEFAULT_PORT}" if ":" in host else f"tcp://{host}:{port or DEFAULT_PORT}"
+
+
+def ipc_url(value: str) -> str:
+    """A URL that is the path of a Unix socket: workers listen there, for the broker and for lanes. Raises InvalidError."""
+    checked = url(value)
+    if not checked.startswith("ipc://"):
+        raise InvalidError(f"{value!r} is not on this machine alone: use ipc:///PATH; other machines are served by the broker")
+    return checked
 
 
 def listen_url(value: str) -> str:
@@ -117,6 +136,14 @@ def runtime_directory(data: Path) -> Path:
         return Path(platformdirs.user_runtime_path("holdall", appauthor=False)) / tag
 
 
+def socket_url(data: Path, name: str) -> str:
+    """The URL of one of the sockets of the service on this data directory.
+
+    The protocol's version is a part of it: a service and a client of different versions never meet on one socket.
+    """
+    return url(f"ipc://{runtime_directory(data)}/{name}.v{VERSION}")
+
+
 def service_url(data: Path) -> str:
     """Where the service on this data directory always listens, whatever else it listens at."""
-    return url(f"ipc://{runtime_directory(data)}/service")
+    return socket_url(data, "service")

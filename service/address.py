@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from holdall.address import address_of, connected
+from holdall.address import SCHEME, connected, path_of
 from holdall.errors import AuthError, ConnectionError
 
 BACKLOG = 1_000
@@ -40,17 +40,13 @@ def listen(zmq_socket: Any, url: str) -> None:
 
 
 def listening_socket(url: str) -> socket.socket:
-    """A socket that listens for streams at this URL. Raises ConnectionError if it cannot, or another process does."""
+    """A socket that listens for lanes at this ipc URL. Raises ConnectionError if it cannot, or another process does."""
     _refuse_to_steal(url)
-    family, address = address_of(url)
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if family == socket.AF_UNIX:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(address)  # a dead one's
-        else:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path_of(url))  # a dead one's
+        listening.bind(path_of(url))
         _protect(url)
         listening.listen(BACKLOG)
     except OSError as error:
@@ -61,13 +57,13 @@ def listening_socket(url: str) -> socket.socket:
 
 
 def _refuse_to_steal(url: str) -> None:
-    if url.startswith("ipc://") and is_listening(url):
+    if url.startswith(SCHEME) and is_listening(url):
         raise ConnectionError(f"cannot listen at {url}: another process does already")
 
 
 def _protect(url: str) -> None:
-    if url.startswith("ipc://"):
-        os.chmod(url[len("ipc://") :], stat.S_IRUSR | stat.S_IWUSR)
+    if url.startswith(SCHEME):
+        os.chmod(path_of(url), stat.S_IRUSR | stat.S_IWUSR)
 
 
 def make_private(path: Path) -> Path:

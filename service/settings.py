@@ -45,7 +45,7 @@ class BrokerSettings(msgspec.Struct, frozen=True):
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """A worker: its data directory, its index in it, the URL of the broker, and the one it binds for clients."""
+    """A worker: its data directory, its index in it, the URL of the broker, and the one it binds for lanes."""
 
     data: str
     index: int

@@ -71,15 +71,15 @@ class Service:
             started.cancel()
 
     def _children(self, data: Path, workers: int) -> dict[str, list[str]]:
-        url = defaults.service_url(data)
-        runtime = make_private(defaults.runtime_directory(data))
-        backend = f"ipc://{runtime}/workers"
+        make_private(defaults.runtime_directory(data))
+        url, backend = defaults.service_url(data), defaults.socket_url(data, "workers")
         extra = [defaults.listen_url(self._settings.listen)] if self._settings.listen else []
         listen = [url, *(each for each in extra if each != url)]
         broker = BrokerSettings(listen, backend, self._settings.idle_seconds, self._settings.stuck_seconds)
         children = {"broker": process.command("holdall.broker", broker)}
         for index in range(workers):
-            worker = WorkerSettings(str(data), index, backend, f"ipc://{runtime}/worker-{index}", self._settings.sync)
+            lanes = defaults.socket_url(data, f"worker-{index}")
+            worker = WorkerSettings(str(data), index, backend, lanes, self._settings.sync)
             children[f"worker {index}"] = process.command("holdall.worker", worker)
         return children
 
@@ -93,7 +93,7 @@ class Service:
 def require_plyvel() -> None:
     """Raise StorageError, saying what to install, where LevelDB's binding is missing."""
     if importlib.util.find_spec("plyvel") is None:
-        text = "the service keeps its data in LevelDB and needs the package plyvel: pip install 'holdall[server]'"
+        text = "the service keeps its data in LevelDB and needs the package plyvel: pip install plyvel"
         if sys.version_info >= (3, 13):
             text += "; here that builds it from source, with LevelDB's headers: apt-get install libleveldb-dev g++"
         raise StorageError(text)

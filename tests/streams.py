@@ -1,30 +1,22 @@
-"""A client of a worker's own socket that says what it likes, with the methods of a ZeroMQ socket that tests use."""
+"""A lane to a worker that says what it likes, with the methods of a ZeroMQ socket that tests use."""
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from select import select
 from typing import Any
 
-from holdall.address import address_of
-from holdall.protocol import FRAME_BYTES_MAX
-from holdall.stream import Reader, Received, pack
-
-
-def with_route(route: bytes, frames: list[Any]) -> list[Any]:
-    """These frames, as a worker sends those for the client that its broker knows by this route."""
-    return [b"".join((frames[0], route, bytes((len(route),)))), *frames[1:]]
+from holdall.address import connected
+from holdall.framing import Reader, Received, pack
+from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX
 
 
 class StreamClient:
     """A connection to the worker at this URL."""
 
     def __init__(self, url: str, *, timeout: float | None = None) -> None:
-        family, address = address_of(url)
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket = connected(url)
         self.socket.settimeout(timeout)
-        self.socket.connect(address)
         self.reader = Reader(self.socket)
         self._received: deque[Received] = deque()
 
@@ -57,3 +49,5 @@ class StreamClient:
 
 OVERSIZED = (FRAME_BYTES_MAX + 1).to_bytes(4, "little")
 """A length that no head and no payload may have."""
+OVERSIZED_HEAD = (HEAD_BYTES_MAX + 1).to_bytes(4, "little")
+"""One that a payload may have."""

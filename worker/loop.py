@@ -1,6 +1,6 @@
 """The worker's process: one loop around the core.
 
-It answers alike what the broker relays to it and what comes straight to it. Its HELLO to the broker goes out from this loop,
+It answers alike what the broker relays to it and what comes by a lane. Its HELLO to the broker goes out from this loop,
 between two ticks: a worker that is stuck in its work falls silent.
 """
 
@@ -20,16 +20,16 @@ from holdall.protocol import Request
 from holdall.service.address import listening_socket
 from holdall.service.child import Child
 from holdall.service.door import Door
-from holdall.service.peers import Peers
 from holdall.service.settings import WorkerSettings
 from holdall.service.watch import Watch
 from holdall.worker.directory import DataDirectory, Layout
 from holdall.worker.kernel import kernel_sync
+from holdall.worker.lanes import Lanes
 from holdall.worker.message import Answer, Message
-from holdall.worker.relay import Relay
 from holdall.worker.space import Space
 from holdall.worker.store import SETTLE_ROWS
 from holdall.worker.transaction import CommitFailed
+from holdall.worker.uplink import Uplink
 from holdall.worker.writer import Writer
 
 BYTES_PER_TICK = 8 * 1024 * 1024
@@ -37,8 +37,6 @@ BYTES_PER_TICK = 8 * 1024 * 1024
 LOOK_BYTES = 4 * 1024 * 1024
 """After so much has come in, the room on the disk is looked at: fast writers use all of it between two HELLOs."""
 HELLO_SECONDS = 0.5
-HELLO_AGAIN_SECONDS = 0.02
-"""How soon a HELLO goes again that could not be sent: the broker is just being started."""
 LOCK_SECONDS = 5.0
 """How long a worker waits for its predecessor, whose service was killed, to write what it has and end."""
 FLUSH_SECONDS = 1.0
@@ -94,8 +92,8 @@ class Loop:
         self._waiting_bytes = 0
         self._asker: tuple[Any, bytes] | None = None
         self._shared_until = 0.0
-        self._relay = Relay(settings.broker, self._watch, self._is_cut_off)
-        self._peers = Peers([listening], self._watch, Message)
+        self._uplink = Uplink(settings.broker, self._watch)
+        self._lanes = Lanes(listening, self._watch)
         self._space = Space(directory.part(settings.index))
         self._open()
         self._hello_due = self._flush_due = self._sweep_due = self._due = 0.0
@@ -249,10 +247,6 @@ class Loop:
         for answer in answers:
             answer.origin.send(answer.route, answer.frames)
 
-    def _is_cut_off(self) -> None:
-        """The broker has gone: say HELLO to the next one as soon as it is there."""
-        self._hello_due = self._due = 0.0
-
     def _between_ticks(self, now: float) -> None:
         """Say HELLO, flush, sweep; nothing while a batch is being written, lest a worker whose write never ends speak."""
         self._is_put_off = self._writer.is_busy
@@ -264,8 +258,7 @@ class Loop:
             self._sweeping = True
             self._settle(SWEPT_ROWS)
             self._look_for_room()
-            if not self._relay.tell(self._hello()):
-                self._hello_due = now + HELLO_AGAIN_SECONDS
+            self._uplink.send(b"", [self._hello()])
         flushes = self._worker.needs_flush or (self._worker.is_unflushed and self._settings.sync != "off")
         if flushes and now >= self._flush_due:
             self._flush_due = now + FLUSH_SECONDS
@@ -313,6 +306,7 @@ class Loop:
             self._send(self._written())
         if self._waiting:
             self._send(self._tick(self._no_longer_waiting(), time.time(), behind=False))
+        self._uplink.close()
         try:
             self._directory.close_worker(self._settings.index, self._worker)
         except (CommitFailed, OSError) as error:

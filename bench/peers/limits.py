@@ -1,4 +1,4 @@
-"""What cannot be undercut: the transport without a store, and the store without a transport."""
+"""What cannot be undercut: the transport without a store, or without any decision, and the store without a transport."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import get_context
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import zmq
 
-from holdall import protocol
+from holdall import protocol, sockets
 from holdall.bench.peers import server
 from holdall.bench.peers.peer import Client, Instance, Peer, require_package
+from holdall.broker.router import Router
+from holdall.client.blocking import WAKE_SECONDS
+from holdall.client.dealer import Dealer
 from holdall.keys import encode
 from holdall.protocol import Reply, Request
+from holdall.service.door import Door
+from holdall.service.slices import ask_for_short_slices
+from holdall.service.watch import Watch
 
 VALUE = bytes(100)
 READY_SECONDS_MAX = 30
+IDLE_SECONDS = 0.5
 
 
 def get_bytes() -> tuple[int, int]:
@@ -89,6 +98,101 @@ def _answer(url: str, reply_bytes: int, ready: threading.Event) -> None:
 def zmq_echo() -> Peer:
     """A ROUTER in Python that answers frames of the sizes of our own get, and does nothing."""
     return Peer("pyzmq echo", _start_echo, offers=("mixed",))
+
+
+@dataclass(frozen=True)
+class RelayConnector:
+    """The DEALER of a real client for each client: sockets, waits and looks are those of a relayed call."""
+
+    url: str
+    request_bytes: int
+
+    @contextmanager
+    def client(self) -> Generator[Client, None, None]:
+        """One frame there, one back, whatever is asked."""
+        context = sockets.new_context()
+        dealer = Dealer(context, self.url, WAKE_SECONDS)
+        request: list[protocol.Buffer] = [bytes(self.request_bytes)]
+
+        def round_trip(*_: Any) -> Any:
+            dealer.send(request)
+            while not (received := dealer.receive(wait=True)):
+                pass
+            return received
+
+        yield Client(round_trip, round_trip)
+        dealer.close()
+        context.term()
+
+
+@contextmanager
+def _start_relay() -> Generator[Instance, None, None]:
+    request_bytes, reply_bytes = get_bytes()
+    context = get_context("spawn")
+    with server.folder() as place:
+        front, back = f"ipc://{place}/front", f"ipc://{place}/back"
+        ready = [context.Event(), context.Event()]
+        processes = [
+            context.Process(target=_relay, args=(front, back, ready[0]), daemon=True),
+            context.Process(target=_answer_relayed, args=(back, reply_bytes, ready[1]), daemon=True),
+        ]
+        for process, event in zip(processes, ready, strict=True):
+            process.start()
+            event.wait(READY_SECONDS_MAX)
+        try:
+            yield Instance(RelayConnector(front, request_bytes), tuple(each.pid for each in processes if each.pid))
+        finally:
+            for process in processes:
+                process.terminate()
+                process.join()
+
+
+def _watch() -> Watch:
+    """The poller of a real broker and worker, with its looks, in a process that is ended from outside."""
+    child: Any = SimpleNamespace(watched=[])
+    ask_for_short_slices()
+    return Watch(child, Door())
+
+
+def _relay(front_url: str, back_url: str, ready: threading.Event) -> None:
+    watch, context = _watch(), sockets.new_context()
+    no_decision: Any = None
+    back = Router(sockets.back_router(context), [back_url], watch, no_decision, small=3)
+    front = Router(sockets.front_router(context), [front_url], watch, no_decision, small=2)
+    ready.set()
+    worker, now = b"", monotonic()
+    while True:
+        for router in watch.wait(now, now + IDLE_SECONDS):
+            for _, frames in router.take():
+                if router is front:
+                    back.send([worker, *frames])
+                elif frames[1]:
+                    front.send(frames[1:])
+                else:
+                    worker = frames[0]
+        now = monotonic()
+
+
+def _answer_relayed(url: str, reply_bytes: int, ready: threading.Event) -> None:
+    watch, context = _watch(), sockets.new_context()
+    dealer, reply = sockets.worker_dealer(context), bytes(reply_bytes)
+    dealer.connect(url)
+    watch.add(int(dealer.fd), dealer)
+    sockets.send(dealer, [b"", b"it is there"])
+    watch.touch(dealer)
+    ready.set()
+    now = monotonic()
+    while True:
+        for _ in watch.wait(now, now + IDLE_SECONDS):
+            while sockets.has_message(dealer):
+                sockets.send(dealer, [sockets.receive(dealer, 2)[0], reply])
+                watch.touch(dealer)
+        now = monotonic()
+
+
+def zmq_relay() -> Peer:
+    """DEALER, ROUTER, ROUTER, DEALER as our own relayed get has them: the same sockets, poller and looks, and no decision."""
+    return Peer("bare relay", _start_relay, offers=("mixed",))
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,23 @@ from hypothesis import strategies as st
 
 from holdall import protocol
 from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
-from holdall.broker.core import PARKED_BYTES_MAX, PARKED_REQUESTS_MAX, PARKED_SECONDS, SILENT_SECONDS, Broker, Send
-from holdall.frames import FRAMES_MAX
-from holdall.protocol import Reply, Request
+from holdall.broker.core import (
+    PARKED_BYTES_MAX,
+    PARKED_REQUESTS_MAX,
+    PARKED_SECONDS,
+    ROUTE_BYTES_MAX,
+    SILENT_SECONDS,
+    Broker,
+    Send,
+)
+from holdall.protocol import HEAD_BYTES_MAX, Reply, Request
 from holdall.service.settings import STUCK_SECONDS
 from holdall.slots import SLOTS, part_hash, slot_of, slot_range
-from holdall.stream import HEAD_BYTES_MAX
+from holdall.sockets import FRAMES_MAX
 
 LAYOUT = b"L" * 16
+INSTANCE = b"instance"
+ADDRESS = b"client" + INSTANCE
 WORKERS = 2
 FIRST, SECOND = 0, part_hash(SLOTS - 1, SLOTS)
 """A slot of each of the two workers."""
@@ -44,14 +53,15 @@ def hello(index: int = 0, route: bytes | None = None, layout: bytes = LAYOUT, ha
 
 def registered(*indices: int) -> Broker:
     """A broker that knows these workers since the time 0."""
-    broker = Broker()
+    broker = Broker(INSTANCE)
     for index in indices:
         broker.from_worker(hello(index), 0.0)
     return broker
 
 
 def to_worker(frames: list[Any], route: bytes = b"route 0") -> Send:
-    return Send(True, [route, *frames])
+    client, *rest = frames
+    return Send(True, [route, client + INSTANCE, *rest])
 
 
 def replies(sends: list[Send]) -> list[Reply]:
@@ -73,8 +83,15 @@ def test_a_request_goes_untouched_to_the_worker_of_its_hash(hash_: int, value: b
 
 @pytest.mark.parametrize("payload", [[], [memoryview(b"payload")]])
 def test_a_reply_goes_untouched_to_its_client(payload: list[Any]) -> None:
-    frames = [b"client", b"anything", *payload]
-    assert registered(0).from_worker([b"route 0", *frames], 1.0) == [Send(False, frames)]
+    rest = [b"anything", *payload]
+    assert registered(0).from_worker([b"route 0", ADDRESS, *rest], 1.0) == [Send(False, [b"client", *rest])]
+
+
+@pytest.mark.parametrize("address", [b"client", b"client" + b"another!", b"instanc", b"c"])
+def test_a_reply_to_a_request_that_another_broker_relayed_is_dropped(address: bytes) -> None:
+    broker = registered(0)
+    assert broker.from_worker([b"route 0", address, b"anything"], 1.0) == []
+    assert broker.counts["replies to another broker's clients dropped"] == 1
 
 
 def test_a_request_for_a_worker_not_known_yet_waits_for_its_hello() -> None:
@@ -86,7 +103,7 @@ def test_a_request_for_a_worker_not_known_yet_waits_for_its_hello() -> None:
 
 
 def test_what_waited_is_sent_in_its_order_and_before_what_comes_later() -> None:
-    broker = Broker()
+    broker = Broker(INSTANCE)
     both = [request(FIRST if sequence % 2 else SECOND, sequence) for sequence in range(10)]
     for frames in both:
         assert broker.from_client(frames, 1.0) == []
@@ -99,7 +116,7 @@ def test_a_silent_worker_is_dropped_and_its_requests_wait_until_it_speaks_again(
     broker, frames = registered(0, 1), request()
     broker.expire(1.0)
     broker.from_worker(hello(1), SILENT_SECONDS)
-    assert broker.expire(SILENT_SECONDS + 0.1) == []
+    assert broker.expire(SILENT_SECONDS + 0.1) == [Send(True, [b"route 1", b"", b""])]
     assert broker.from_client(frames, 3.2) == []
     assert broker.from_client(request(SECOND), 3.2) == [to_worker(request(SECOND), b"route 1")]
     assert broker.from_worker(hello(0), 3.3) == [to_worker(frames)]
@@ -183,7 +200,7 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize("body", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_an_impossible_hello_is_refused_and_counted(body: object) -> None:
-    broker = Broker()
+    broker = Broker(INSTANCE)
     assert broker.from_client(request(), 1.0) == []
     assert broker.from_worker(message(body), 1.0) == []
     assert broker.counts == {"malformed": 1}
@@ -232,7 +249,7 @@ def test_a_workers_message_of_a_wrong_number_of_frames_is_dropped_and_counted(se
 
 
 def test_beyond_so_many_waiting_requests_one_more_is_refused_until_they_have_left() -> None:
-    broker = Broker()
+    broker = Broker(INSTANCE)
     for _ in range(PARKED_REQUESTS_MAX):
         assert broker.from_client(request(), 1.0) == []
     assert statuses(broker.from_client(request(sequence=9), 1.0)) == [(protocol.UNAVAILABLE, 9)]
@@ -242,7 +259,7 @@ def test_beyond_so_many_waiting_requests_one_more_is_refused_until_they_have_lef
 
 @pytest.mark.parametrize("leave", ["sent", "refused"])
 def test_beyond_so_many_waiting_bytes_one_more_is_refused_until_they_have_left(leave: str) -> None:
-    broker, half = Broker(), bytes(PARKED_BYTES_MAX // 2)
+    broker, half = Broker(INSTANCE), bytes(PARKED_BYTES_MAX // 2)
     assert broker.from_client(request(value=half[:-1000]), 1.0) == []
     assert broker.from_client(request(value=half), 1.0) == []
     assert statuses(broker.from_client(request(sequence=9, value=half), 1.0)) == [(protocol.UNAVAILABLE, 9)]
@@ -255,7 +272,7 @@ def test_beyond_so_many_waiting_bytes_one_more_is_refused_until_they_have_left(l
 
 
 def test_what_still_waits_when_others_leave_still_counts() -> None:
-    broker, half = Broker(), bytes(PARKED_BYTES_MAX // 2 - 1000)
+    broker, half = Broker(INSTANCE), bytes(PARKED_BYTES_MAX // 2 - 1000)
     for slot in (FIRST, SECOND):
         assert broker.from_client(request(slot, value=half), 1.0) == []
     assert len(broker.from_worker(hello(0), 2.0)) == 1
@@ -264,7 +281,7 @@ def test_what_still_waits_when_others_leave_still_counts() -> None:
 
 
 def test_what_has_waited_too_long_is_refused_and_never_sent() -> None:
-    broker = Broker()
+    broker = Broker(INSTANCE)
     for sequence in range(3):
         broker.from_client(request(sequence=sequence), float(sequence))
     assert broker.expire(PARKED_SECONDS) == []
@@ -275,7 +292,7 @@ def test_what_has_waited_too_long_is_refused_and_never_sent() -> None:
 
 
 def test_the_roster_waits_until_all_workers_are_known() -> None:
-    broker, ask = Broker(), request(opcode=protocol.ROSTER)
+    broker, ask = Broker(INSTANCE), request(opcode=protocol.ROSTER)
     assert broker.from_client(ask, 1.0) == []
     assert broker.from_worker(hello(1), 1.1) == []
     assert broker.from_client(ask, 1.2) == []
@@ -294,13 +311,32 @@ def test_the_roster_names_a_worker_that_is_away() -> None:
 def test_a_roster_asked_for_in_vain_is_refused_in_the_end() -> None:
     broker = registered(0)
     broker.from_client(request(opcode=protocol.ROSTER), 1.0)
-    assert statuses(broker.expire(PARKED_SECONDS + 2)) == [(protocol.UNAVAILABLE, 7)]
+    _ping, *refused = broker.expire(PARKED_SECONDS + 2)
+    assert statuses(refused) == [(protocol.UNAVAILABLE, 7)]
+
+
+def test_a_worker_whose_connection_has_ended_is_found_within_half_a_second() -> None:
+    broker = registered(0, 1)
+    pings = broker.expire(0.5)
+    assert pings == [Send(True, [b"route 0", b"", b""]), Send(True, [b"route 1", b"", b""])]
+    assert broker.unreachable(pings[0].frames, 0.5) == []
+    assert broker.from_client(request(FIRST, 1), 0.6) == []
+    assert broker.from_client(request(SECOND, 2), 0.6) == [to_worker(request(SECOND, 2), b"route 1")]
+    assert broker.from_worker(hello(0, b"new route"), 0.7) == [to_worker(request(FIRST, 1), b"new route")]
+
+
+def test_a_peer_whose_name_is_longer_than_zeromq_allows_is_not_listened_to() -> None:
+    broker, name = registered(0), b"n" * (ROUTE_BYTES_MAX + 1)
+    assert broker.from_client([name, *request()[1:]], 1.0) == []
+    assert broker.from_worker(hello(1, name), 1.0) == []
+    assert broker.from_client(request(opcode=protocol.ROSTER), 1.0) == []
+    assert broker.counts["malformed"] == 2
 
 
 def test_only_requests_count_as_use() -> None:
     broker = registered(0)
     broker.from_client(request(), 1.0)
-    broker.from_worker([b"route 0", b"client", b"reply"], 2.0)
+    broker.from_worker([b"route 0", ADDRESS, b"reply"], 2.0)
     broker.from_worker(hello(0), 3.0)
     broker.from_worker(hello(0, b"new route"), 4.0)
     broker.expire(5.0)
@@ -331,6 +367,11 @@ class Service:
         for send in sends:
             if not send.to_worker:
                 self.refused += [reply.sequence for reply in replies([send])]
+                continue
+            if not send.frames[1]:  # the broker looks who is there
+                index = self.routes.index(send.frames[0]) if send.frames[0] in self.routes else None
+                if index is None or index in self.gone:
+                    self.carry_out(self.broker.unreachable(send.frames, self.now))
                 continue
             index = int(slot_of(protocol.routing_hash(send.frames[2])) >= SLOTS // 2)
             if index in self.gone or send.frames[0] != self.routes[index]:

@@ -1,4 +1,4 @@
-"""What waits for the broker goes to the next one, in order and before anything newer."""
+"""What waits at the broker goes again when there is another connection to it, in order."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from holdall import protocol
 from holdall.client.ask import Ask
 from holdall.client.channel import Channel
-from holdall.client.line import BROKER_SECONDS, Line
-from holdall.errors import ConnectionError
-from holdall.stream import Received
+from holdall.client.line import Line
+from holdall.framing import Received
 
 
 class Script:
-    """A way that notes what goes on it, until it is broken."""
+    """A transport that notes what goes by it; `connections` counts those that nobody was told of."""
+
+    is_broken = False
 
     def __init__(self) -> None:
-        self.is_broken = False
-        self.sequences: list[int] = []
+        self.sent: list[tuple[int, bool]] = []
+        """The sequence numbers of the requests, and whether each said that it is sent again."""
+        self.connections = 0
 
-    def put(self, message: list[Any]) -> bool:
-        self.sequences.append(protocol.parse_request(message[0]).sequence)
+    def send(self, message: list[Any]) -> bool:
+        request = protocol.parse_request(message[0])
+        self.sent.append((request.sequence, bool(request.flags & protocol.RETRY)))
         return True
 
-    def read(self, *, wait: bool) -> list[Received]:
+    def receive(self, *, wait: bool) -> list[Received]:
         return []
+
+    def has_come_back(self) -> bool:
+        come, self.connections = self.connections, 0
+        return bool(come)
 
     def fileno(self) -> int:
         return -1
@@ -38,13 +43,10 @@ class Script:
 
 
 class ScriptedLine(Line):
-    """To brokers that come and go; `relays` are its ways to them."""
+    """A line whose transport to the broker is a script."""
 
     def __init__(self) -> None:
-        self.now = 0.0
-        self.is_there = True
-        self.tries = 0
-        self.relays: list[Script] = []
+        self.script = Script()
         client: Any = SimpleNamespace(new_channel=lambda: Channel(b"s" * 16, Random(1)))
         super().__init__(client)
 
@@ -52,49 +54,25 @@ class ScriptedLine(Line):
         route = self._channel.route_of_slot[0]
         self._transmit(route, self._channel.send(Ask(protocol.GET, 0, "get", "Dict", data=b"k"), route, 0.0, 10.0).frames)
 
-    def _now(self) -> float:
-        return self.now
+    def look(self) -> None:
+        self._look_at_broker()
 
-    def _open_relay(self) -> Script | None:
-        self.tries += 1
-        if not self.is_there:
-            return None
-        self.relays.append(Script())
-        return self.relays[-1]
+    def _open_broker(self) -> Any:
+        return self.script
 
 
-def test_what_waits_goes_to_the_next_broker_in_order_and_before_anything_newer() -> None:
+def test_what_waits_at_the_broker_goes_again_in_order_when_there_is_another_connection() -> None:
     line = ScriptedLine()
     for _ in range(3):
         line.ask()
-    line.relays[0].close()
+    line.script.connections = 1
+    line.look()
     line.ask()
-    assert [relay.sequences for relay in line.relays] == [[1, 2, 3], [1, 2, 3, 4]]
+    assert line.script.sent == [(1, False), (2, False), (3, False), (1, True), (2, True), (3, True), (4, False)]
 
 
-def test_a_broker_that_is_not_there_is_looked_for_now_and_then() -> None:
+def test_nothing_goes_again_while_the_connection_is_the_same() -> None:
     line = ScriptedLine()
-    line.relays[0].close()
-    line.is_there = False
-    for _ in range(100):
-        line.ask()
-    assert line.tries == 2
-    line.is_there = True
-    line.now = 1.5 * BROKER_SECONDS
     line.ask()
-    assert line.relays[1].sequences == list(range(1, 102))
-
-
-def test_a_way_that_cannot_be_opened_at_the_moment_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = ScriptedLine()
-    line.relays[0].close()
-
-    def none_is_left() -> Script:
-        raise ConnectionError("no descriptor is left")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(line, "_open_relay", none_is_left)
-        line.ask()
-    line.now = 1.5 * BROKER_SECONDS
-    line.ask()
-    assert line.relays[1].sequences == [1, 2]
+    line.look()
+    assert line.script.sent == [(1, False)]

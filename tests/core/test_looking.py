@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from holdall import processors
-from holdall.client import stream as streams
+from holdall.client import lane as lanes
+from holdall.client.lane import Lane
 from holdall.client.looking import LOOK_SECONDS, REST_SECONDS, REST_SECONDS_MAX, TAKEN_SECONDS, Looking
-from holdall.client.stream import Stream
-from holdall.stream import pack
+from holdall.framing import pack
 
 BRIEF = LOOK_SECONDS / 2
 MESSAGE = pack([b"an answer"])[0]
@@ -73,7 +73,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
     clock = SimpleNamespace(now=1000.0)
     given = Given(clock)
     monkeypatch.setattr(processors, "can_give_way", lambda: True)
-    monkeypatch.setattr(streams, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(lanes, "monotonic", lambda: clock.now)
     monkeypatch.setattr(os, "sched_yield", given)
     return given
 
@@ -91,17 +91,17 @@ Pair = tuple[socket.socket, socket.socket]
 def test_an_answer_that_comes_while_it_looks_is_found(given: Given, pair: Pair) -> None:
     near, far = pair
     given.then = lambda times: far.sendall(MESSAGE) if times == 3 else None
-    [received] = Stream(near, 1.0).read(wait=True)
+    [received] = Lane(near, 1.0).receive(wait=True)
     assert received.head == b"an answer"
     assert given.times == 3
 
 
 def test_what_does_not_come_soon_is_waited_for_asleep_and_after_two_of_them_all_are(given: Given, pair: Pair) -> None:
     near, _far = pair
-    stream, looked = Stream(near, 0.001), [0]
+    lane, looked = Lane(near, 0.001), [0]
     for _ in range(3):
-        assert stream.read(wait=True) == []
-        stream._looking.has_slept(1000.0, 1001.0)  # type: ignore[union-attr]
+        assert lane.receive(wait=True) == []
+        lane._looking.has_slept(1000.0, 1001.0)  # type: ignore[union-attr]
         looked.append(given.times)
     assert 0 < looked[1] < looked[2] == looked[3]
     assert looked[1] == pytest.approx(LOOK_SECONDS / (TAKEN_SECONDS / 100), abs=1)
@@ -109,13 +109,13 @@ def test_what_does_not_come_soon_is_waited_for_asleep_and_after_two_of_them_all_
 
 def test_an_answer_that_was_found_makes_up_for_one_that_came_late(given: Given, pair: Pair) -> None:
     near, far = pair
-    stream = Stream(near, 1.0)
+    lane = Lane(near, 1.0)
     for _ in range(3):
         far.sendall(MESSAGE)
         looked = given.times
-        assert len(stream.read(wait=True)) == 1
+        assert len(lane.receive(wait=True)) == 1
         assert given.times == looked + 1
-        stream._looking.has_slept(1000.0, 1001.0)  # type: ignore[union-attr]
+        lane._looking.has_slept(1000.0, 1001.0)  # type: ignore[union-attr]
 
 
 def test_who_loses_the_processor_while_it_looks_sleeps_for_the_answer(given: Given, pair: Pair) -> None:
@@ -126,21 +126,16 @@ def test_who_loses_the_processor_while_it_looks_sleeps_for_the_answer(given: Giv
         given.clock.now += 2 * TAKEN_SECONDS
 
     given.then = taken
-    stream = Stream(near, 1.0)
+    lane = Lane(near, 1.0)
     for _ in range(2):
-        assert len(stream.read(wait=True)) == 1
+        assert len(lane.receive(wait=True)) == 1
         assert given.times == 1
         far.sendall(MESSAGE)
 
 
-def test_through_a_relay_and_where_nobody_can_be_given_way_it_only_sleeps(
-    given: Given, pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_nobody_can_be_given_way_it_only_sleeps(given: Given, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     near, far = pair
-    streams_there = [Stream(near, 1.0, is_relay=True)]
     monkeypatch.setattr(processors, "can_give_way", lambda: False)
-    streams_there.append(Stream(near, 1.0))
-    for stream in streams_there:
-        far.sendall(MESSAGE)
-        assert len(stream.read(wait=True)) == 1
+    far.sendall(MESSAGE)
+    assert len(Lane(near, 1.0).receive(wait=True)) == 1
     assert given.times == 0

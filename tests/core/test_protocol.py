@@ -20,7 +20,7 @@ from holdall.slots import SLOTS, dict_crc, key_hash, part_hash, slot_of, slot_ra
 u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 ids = st.binary(min_size=16, max_size=16)
 large = st.sampled_from([b"", b"x" * protocol.PAYLOAD_INLINE_BYTES_MAX, b"x" * (protocol.PAYLOAD_INLINE_BYTES_MAX + 1)])
-flags = u16.map(lambda value: value & ~protocol.PAYLOAD)
+flags = st.integers(0, protocol.FLAGS_MAX).map(lambda value: value & ~protocol.PAYLOAD)
 requests = st.builds(Request, u8, flags, u32, ids, u64, u64, ids, st.binary(), st.binary() | large)
 replies = st.builds(Reply, u8, u64, u64, st.binary() | large)
 
@@ -136,3 +136,9 @@ def test_the_specification_names_every_opcode_status_and_flag_with_its_number() 
     numbers = {name: value for name, value in vars(protocol).items() if name.isupper() and isinstance(value, int)}
     in_code = {name: value for name, value in numbers.items() if not re.match("_|VERSION$|.*_MAX$", name)}
     assert in_text == in_code
+
+
+@given(requests, st.integers(protocol.FLAGS_MAX + 1, 0xFFFF))
+def test_a_flag_that_is_not_known_is_refused_and_never_ignored(request: Request, unknown: int) -> None:
+    with pytest.raises(ProtocolError, match="flags"):
+        protocol.parse_request(*map(bytes, protocol.pack_request(replace(request, flags=unknown & ~protocol.PAYLOAD))))

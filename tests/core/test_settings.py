@@ -181,13 +181,13 @@ def test_a_services_url_is_short_and_in_this_users_runtime_directory(monkeypatch
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
     url = settings.service_url(Path("/" + "long/" * 100))
     assert url.startswith("ipc:///run/user/7/holdall/")
-    assert url.endswith("/service")
+    assert url.endswith("/service.v4")
     assert len(urlsplit(url).path) < IPC_PATH_BYTES_MAX / 2
 
 
 def test_a_services_url_does_not_change_from_process_to_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    assert settings.service_url(Path("/nowhere/data")) == "ipc:///run/user/7/holdall/47716abeada9/service"
+    assert settings.service_url(Path("/nowhere/data")) == "ipc:///run/user/7/holdall/47716abeada9/service.v4"
 
 
 def test_a_runtime_directory_that_is_too_long_is_an_invalid_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from holdall.worker.check import check_directory
 from holdall.worker.directory import DataDirectory
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.restore import Restored, restore
-from tests.processes import WAIT_SECONDS, process_ids, until
+from tests.processes import WAIT_SECONDS, process_ids, until, worker_pid
 from tests.streams import StreamClient
 
 WORKERS = 2
@@ -130,7 +130,8 @@ def write_causes(client: Client, d: Dict[Any, Any], writer: int, stop: threading
 @contextmanager
 def a_slow_worker(data: Path, index: int) -> Iterator[None]:
     """The worker answers late: meanwhile others have their snapshots, and much waits for this one."""
-    pid = int((data / f"worker-{index}" / "lock").read_text())
+    pid = worker_pid(data, index)
+    assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     timer = threading.Timer(SLOW_SECONDS, os.kill, (pid, signal.SIGCONT))
     timer.start()
@@ -169,10 +170,10 @@ def test_a_backup_of_a_busy_service_has_no_effect_without_its_cause_and_all_that
 
 
 def kill_worker(data: Path, index: int) -> None:
-    lock = data / f"worker-{index}" / "lock"
-    pid = int(lock.read_text())
+    pid = worker_pid(data, index)
+    assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    until(lambda: lock.read_text().strip() not in ("", str(pid)))
+    until(lambda: worker_pid(data, index) not in (None, pid))
 
 
 def test_a_backup_begins_anew_when_a_worker_is_killed(client: Client, data: Path, tmp_path: Path) -> None:

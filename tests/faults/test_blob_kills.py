@@ -14,7 +14,7 @@ import holdall
 from holdall import Dict
 from holdall.blob import CHUNK_BYTES
 from holdall.client.transfer import STEP_BYTES, WINDOW_CHUNKS
-from tests.processes import children, until
+from tests.processes import children, service_pid, until
 
 STEPS = 3
 VALUES = {by_file: os.urandom(STEPS * size) for by_file, size in ((True, STEP_BYTES), (False, WINDOW_CHUNKS * CHUNK_BYTES))}
@@ -35,12 +35,12 @@ def service(data: Path) -> Iterator[holdall.LocalService]:
 
 @pytest.fixture
 def kill(service: holdall.LocalService, data: Path) -> Callable[[], None]:
-    service_pid = int((data / "lock").read_text())
+    parent = service_pid(data)
 
     def kill() -> None:
-        victim = children(service_pid)["worker 0"]
+        victim = children(parent)["worker 0"]
         os.kill(victim, signal.SIGKILL)
-        until(lambda: children(service_pid).get("worker 0", victim) != victim)
+        until(lambda: children(parent).get("worker 0", victim) != victim)
 
     return kill
 

@@ -5,70 +5,31 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-import zmq
 
 import holdall
 from holdall import Dict, protocol
 from holdall.bodies import Hello, Registration, Roster, RosterWorker, decode, encode
-from holdall.protocol import Reply, Request
-from holdall.service.settings import ServiceSettings
-from holdall.settings import service_url
-from holdall.slots import SLOTS, part_hash, slot_range
-from tests.fuzz.strangers import connected
-from tests.processes import process_ids, service_process
-from tests.streams import OVERSIZED, StreamClient, with_route
+from holdall.protocol import Reply
+from holdall.service import process
+from holdall.service.child import READY
+from holdall.service.settings import BrokerSettings, ServiceSettings
+from holdall.settings import service_url, socket_url
+from holdall.slots import SLOTS
+from tests.faults.hostile import SEQUENCE, asked, client, dealer, most_resident_bytes, received, request, shaken
+from tests.fuzz.strangers import SIGNATURE, connected
+from tests.processes import WAIT_SECONDS, process_ids, service_process
+from tests.streams import OVERSIZED, OVERSIZED_HEAD, StreamClient
 
-SEQUENCE = 7
-SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
-GREETING = SIGNATURE + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
-READY = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
-
-
-@contextlib.contextmanager
-def dealer(url: str, routing_id: bytes | None = None) -> Iterator[Any]:
-    """A ZeroMQ socket that can send anything."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as opened:
-        opened.linger = 0
-        opened.rcvtimeo = 5000
-        if routing_id is not None:
-            opened.routing_id = routing_id
-        opened.connect(url)
-        yield opened
-
-
-def request(opcode: int, *, key: bytes = b"", value: bytes = b"", flags: int = 0, sequence: int = SEQUENCE) -> bytes:
-    """The only frame of a request that worker 0 can carry out."""
-    wanted = Request(
-        opcode, flags, part_hash(*slot_range(0, 2)), b"hostile session!", sequence, sequence, b"hostile dict id!", key, value
-    )
-    return bytes(protocol.pack_request(wanted)[0])
-
-
-def received(opened: Any) -> Reply:
-    frames = opened.recv_multipart()
-    return protocol.parse_reply(*frames)
-
-
-@contextlib.contextmanager
-def client(url: str) -> Iterator[Any]:
-    """What can send anything to this URL."""
-    if url.startswith("ipc://"):
-        with StreamClient(url, timeout=5) as opened:
-            yield opened
-    else:
-        with dealer(url) as opened:
-            yield opened
-
-
-def asked(opened: Any, *frames: bytes) -> Reply:
-    opened.send_multipart(frames)
-    return received(opened)
+LONG_ID_BYTES = 1024 * 1024
+LONG_ID_REQUESTS = 500
+GROWTH_BYTES_MAX = 64 * 1024 * 1024
 
 
 def roster(url: str) -> Roster:
@@ -93,7 +54,7 @@ def urls(data: Path) -> Iterator[dict[str, str]]:
         with client(near) as opened:  # worker 0 knows the Dict of `request`, so that its bodies are looked at
             assert asked(opened, request(protocol.REGISTER, value=encode(Registration()), sequence=1)).status == protocol.OK
         worker = roster(near).workers[0].addresses[0]
-        yield {"broker": near, "far broker": far, "worker": worker, "workers": near.rpartition("/")[0] + "/workers"}
+        yield {"broker": near, "far broker": far, "worker": worker, "workers": socket_url(data, "workers")}
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +77,7 @@ def _others_are_served(urls: dict[str, str], data: Path, old: Dict[Any, Any]) ->
 
 
 GOOD = request(protocol.GET, key=b"sk")
+REPLY = b"".join(map(bytes, protocol.pack_reply(Reply(protocol.OK, 0, 0, bytes(4) + struct.pack("<Q", SEQUENCE) + bytes(40)))))
 HEADS = {
     "nothing": b"",
     "one byte": b"\x01",
@@ -124,6 +86,10 @@ HEADS = {
     "a key of 2 GiB": GOOD[:56] + struct.pack("<I", 2**31) + GOOD[60:],
     "an unknown opcode": request(200),
     "a worker's opcode": request(protocol.HELLO),
+    "a reply": REPLY[: protocol.REPLY.size],
+    "a reply with a payload": REPLY,
+    "a flag that nobody knows": request(protocol.GET, key=b"sk", flags=protocol.FLAGS_MAX + 1),
+    "all flags": request(protocol.GET, key=b"sk", flags=0xFFFF),
     "no payload where one is declared": request(protocol.PUT, key=b"sk", flags=protocol.PAYLOAD),
     "no key": request(protocol.PUT, value=b"value"),
     "a key object of 4 GiB": request(protocol.PUT, key=b"sk", value=b"\xff" * 8, flags=protocol.KEY_OBJECT),
@@ -156,14 +122,40 @@ def test_a_payload_frame_that_the_head_does_not_allow_is_malformed(urls: dict[st
         assert (reply.status, reply.sequence) == (protocol.MALFORMED, SEQUENCE)
 
 
+@pytest.mark.parametrize("at", ["broker", "far broker"])
 @pytest.mark.parametrize("count", [3, 8, 5000])
-def test_too_many_frames_are_malformed(urls: dict[str, str], count: int) -> None:
-    with dealer(urls["far broker"]) as opened:
+def test_too_many_frames_are_malformed(urls: dict[str, str], at: str, count: int) -> None:
+    with dealer(urls[at]) as opened:
         reply = asked(opened, GOOD, *[b"more"] * (count - 1))
+        assert (reply.status, reply.sequence) == (protocol.MALFORMED, SEQUENCE)
+        assert asked(opened, request(protocol.LENGTH, sequence=SEQUENCE + 1)).sequence == SEQUENCE + 1
+
+
+@pytest.mark.parametrize("at", ["broker", "far broker"])
+@pytest.mark.parametrize("first", [b"", b"a client's route", b"a worker's address of a client" + bytes(8)])
+def test_a_request_with_a_frame_before_its_head_is_malformed(urls: dict[str, str], at: str, first: bytes) -> None:
+    with dealer(urls[at]) as opened:
+        for frames in ([first, GOOD], [first, b"", GOOD]):
+            assert asked(opened, *frames).status == protocol.MALFORMED
+        assert asked(opened, request(protocol.LENGTH)).sequence == SEQUENCE
+
+
+@pytest.mark.parametrize("at", ["broker", "far broker"])
+def test_a_reply_in_two_frames_is_malformed(urls: dict[str, str], at: str) -> None:
+    head, payload = map(bytes, protocol.pack_reply(Reply(protocol.OK, SEQUENCE, 0, bytes(200_000))))
+    with dealer(urls[at]) as opened:
+        assert asked(opened, head, payload).status == protocol.MALFORMED
+        assert asked(opened, request(protocol.LENGTH)).sequence == SEQUENCE
+
+
+@pytest.mark.parametrize("at", ["broker", "far broker"])
+def test_a_head_larger_than_any_may_be_is_malformed(urls: dict[str, str], at: str) -> None:
+    with dealer(urls[at]) as opened:
+        reply = asked(opened, GOOD + bytes(protocol.HEAD_BYTES_MAX + 1 - len(GOOD)))
         assert (reply.status, reply.sequence) == (protocol.MALFORMED, SEQUENCE)
 
 
-@pytest.mark.parametrize(("at", "frames_max"), [("broker", 2), ("far broker", 4), ("worker", 2)])
+@pytest.mark.parametrize(("at", "frames_max"), [("broker", 4), ("far broker", 4), ("worker", 2)])
 def test_random_messages_are_answered_one_by_one(urls: dict[str, str], at: str, frames_max: int) -> None:
     random = Random(at)
     messages: list[list[bytes]] = []
@@ -199,35 +191,49 @@ def test_who_does_not_shake_hands_gets_no_answer_and_is_cut_off(urls: dict[str, 
     assert len(heard) <= len(SIGNATURE)
 
 
-def test_a_frame_declared_larger_than_any_may_be_is_not_waited_for(urls: dict[str, str]) -> None:
-    with connected(urls["far broker"]) as raw:
-        raw.settimeout(5)
-        with raw.makefile("rb") as heard:
-            raw.sendall(GREETING)
-            assert heard.read(len(GREETING)).startswith(SIGNATURE[:1])
-            raw.sendall(bytes([4, len(READY)]) + READY)
-            _command, length = heard.read(2)
-            assert b"ROUTER" in heard.read(length)
-            raw.sendall(b"\x02" + struct.pack(">Q", protocol.FRAME_BYTES_MAX + 1))
-            assert heard.read() == b""
+@pytest.mark.parametrize("at", ["broker", "far broker", "workers"])
+def test_a_frame_declared_larger_than_any_may_be_is_not_waited_for(urls: dict[str, str], at: str) -> None:
+    with shaken(urls[at]) as (raw, heard):
+        raw.sendall(b"\x02" + struct.pack(">Q", protocol.FRAME_BYTES_MAX + 1))
+        assert heard.read() == b""
 
 
-@pytest.mark.parametrize("at", ["broker", "worker", "workers"])
-@pytest.mark.parametrize("declared", [OVERSIZED + bytes(4), bytes(4) + OVERSIZED, b"\xff" * 8])
-def test_who_declares_more_than_may_be_is_cut_off(urls: dict[str, str], at: str, declared: bytes) -> None:
-    with StreamClient(urls[at], timeout=5) as opened:
+@pytest.mark.parametrize(
+    "declared", [OVERSIZED_HEAD + bytes(4), OVERSIZED + bytes(4), bytes(4) + OVERSIZED, b"\xff" * 8, b"\xff" * 1000]
+)
+def test_who_declares_more_on_a_lane_than_may_be_is_cut_off(urls: dict[str, str], declared: bytes) -> None:
+    with StreamClient(urls["worker"], timeout=5) as opened:
         opened.socket.sendall(declared)
-        assert opened.socket.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):  # cut off before it had all been read
+            assert opened.socket.recv(1) == b""
 
 
-def test_a_second_client_with_the_same_routing_id_gets_none_of_the_firsts_answers(urls: dict[str, str]) -> None:
-    with dealer(urls["far broker"], b"twin") as first:
+@pytest.mark.parametrize("at", ["broker", "far broker"])
+def test_a_second_client_with_the_same_routing_id_gets_none_of_the_firsts_answers(urls: dict[str, str], at: str) -> None:
+    with dealer(urls[at], b"twin") as first:
         assert asked(first, request(protocol.LENGTH)).sequence == SEQUENCE
-        with dealer(urls["far broker"], b"twin") as second:
+        with dealer(urls[at], b"twin") as second:
             for sequence in range(100, 150):
                 second.send(request(protocol.LENGTH, sequence=sequence + 1000))
                 assert asked(first, request(protocol.LENGTH, sequence=sequence)).sequence == sequence
             assert not second.poll(0)
+
+
+@pytest.mark.parametrize("at", ["broker", "far broker"])
+def test_a_routing_id_longer_than_any_may_be_costs_nobody_much(urls: dict[str, str], data: Path, at: str) -> None:
+    """ZMTP allows 255 bytes, and ZeroMQ takes more; each request and each answer would take them along."""
+    before = {pid: most_resident_bytes(int(pid)) for pid in process_ids(data)}
+    wanted = request(protocol.LENGTH)
+    with shaken(urls[at], bytes(LONG_ID_BYTES)) as (raw, _heard), dealer(urls[at]) as other:
+        for sequence in range(LONG_ID_REQUESTS):  # one of either, in turns
+            raw.sendall(bytes([0, len(wanted)]) + wanted)
+            assert asked(other, request(protocol.LENGTH, sequence=sequence)).sequence == sequence
+        for _ in range(LONG_ID_REQUESTS):
+            raw.sendall(bytes([0, len(wanted)]) + wanted)
+        for sequence in range(LONG_ID_REQUESTS):
+            assert asked(other, request(protocol.LENGTH, sequence=sequence)).sequence == sequence
+    for pid, bytes_before in before.items():
+        assert most_resident_bytes(int(pid)) < bytes_before + GROWTH_BYTES_MAX
 
 
 def hello(layout_id: bytes, *, index: int = 0, first: int = 0, end: int = SLOTS // 2, workers: int = 2) -> bytes:
@@ -238,6 +244,7 @@ def hello(layout_id: bytes, *, index: int = 0, first: int = 0, end: int = SLOTS 
 
 def impostors(layout_id: bytes) -> dict[str, list[bytes]]:
     """What a client may say where workers register; each must come to nothing."""
+    forged = [*map(bytes, protocol.pack_reply(Reply(protocol.OK, 101, 0, b"forged")))]
     return {
         "another layout": [b"", hello(b"another layout!!")],
         "a negative slot": [b"", hello(layout_id, first=-1)],
@@ -250,7 +257,14 @@ def impostors(layout_id: bytes) -> dict[str, list[bytes]]:
         "no hello": [b"", GOOD],
         "garbage": [b"", b"garbage"],
         "nothing": [b"", b""],
-        "an answer to a client": [b"victim", *map(bytes, protocol.pack_reply(Reply(protocol.OK, 101, 0, b"forged")))],
+        "one empty frame": [b""],
+        "a hello without an address": [hello(layout_id)],
+        "a hello to a client": [b"victim", hello(layout_id)],
+        "a hello with a payload": [b"", hello(layout_id), b"payload"],
+        "frames without end": [b""] * 5000,
+        "an address alone": [b"victim"],
+        "an answer to a client": [b"victim", *forged],
+        "an answer to a client of some broker": [b"victim" + bytes(8), *forged],
         "an answer to nobody": [b"nobody", b"x"],
     }
 
@@ -258,18 +272,101 @@ def impostors(layout_id: bytes) -> dict[str, list[bytes]]:
 @pytest.mark.parametrize("impostor", impostors(b""))
 def test_a_client_that_poses_as_a_worker_is_ignored(urls: dict[str, str], impostor: str) -> None:
     answers = roster(urls["broker"])
-    with dealer(urls["far broker"], b"victim") as victim, StreamClient(urls["workers"]) as posing:
+    with dealer(urls["broker"], b"victim") as victim, dealer(urls["workers"]) as posing:
         asked(victim, request(protocol.ROSTER))
-        route, *frames = impostors(answers.layout_id)[impostor]
-        posing.send_multipart(with_route(route, [*frames]))
         for sequence in range(100, 150):
+            posing.send_multipart(impostors(answers.layout_id)[impostor])
             reply = asked(victim, request((protocol.LENGTH, protocol.ROSTER)[sequence % 2], sequence=sequence))
             assert (reply.status, reply.sequence) == (protocol.OK, sequence)
             assert sequence % 2 == 0 or decode(Roster, reply.payload) == answers
+        assert not posing.poll(0)
 
 
-@pytest.mark.parametrize("said", [b"", b"abcd\x05"], ids=["nothing", "half a route"])
-def test_who_says_no_route_where_workers_register_is_cut_off(urls: dict[str, str], said: bytes) -> None:
-    with StreamClient(urls["workers"], timeout=5) as opened:
-        opened.send(said)
-        assert opened.socket.recv(1) == b""
+class Alone(NamedTuple):
+    """A broker whose only worker, and whose clients, are a test."""
+
+    front: str
+    worker: Any
+
+    def relayed(self) -> tuple[bytes, bytes]:
+        """Address and head of the next request that the broker has for its worker."""
+        while True:
+            address, head = self.worker.recv_multipart()
+            if address:  # an empty one: the broker looks whether the worker is connected
+                return address, head
+
+    def answer(self, address: bytes, *frames: bytes) -> None:
+        """What a worker would send."""
+        self.worker.send_multipart([address, *frames])
+
+
+@pytest.fixture
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
+    folder = tmp_path_factory.mktemp("alone")
+    front, back = f"ipc://{folder}/front", f"ipc://{folder}/back"
+    argv, pipe = process.command("holdall.broker", BrokerSettings([front], back)), subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=process.environment()) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        assert running.stdout.readline().decode().strip() == READY
+        with dealer(back, b"worker") as worker:
+            worker.send_multipart([b"", hello(b"the only layout!", end=SLOTS, workers=1)])
+            with dealer(front) as client:
+                assert asked(client, request(protocol.ROSTER)).status == protocol.OK  # once the worker has registered
+            yield Alone(front, worker)
+        assert running.poll() is None
+        running.stdin.close()
+        assert running.wait(WAIT_SECONDS) == 0
+
+
+def answer_to(head: bytes) -> bytes:
+    return bytes(protocol.pack_reply(Reply(protocol.OK, protocol.sequence_of(head), 0, b"genuine"))[0])
+
+
+def false_answers(address: bytes, sequence: int) -> dict[str, list[bytes]]:
+    """What a worker may send in place of the answer to a request from this address; its client gets none of it."""
+    forged = bytes(protocol.pack_reply(Reply(protocol.OK, sequence, 0, b"forged"))[0])
+    route, instance = address[:-8], address[-8:]
+    return {
+        "of no broker": [route, forged],
+        "of another broker": [route + bytes(each ^ 1 for each in instance), forged],
+        "of half a broker": [address[:-4], forged],
+        "of a broker alone": [instance, forged],
+        "of a broker twice": [address + instance, forged],
+        "the wrong way round": [instance + route, forged],
+        "a byte too many": [address + b"\0", forged],
+        "of nobody": [b"nobody" + instance, forged],
+        "no head": [address],
+        "too many frames": [address, forged, b"payload", b"and more"],
+        "frames without end": [address, forged, *[b"more"] * 5000],
+    }
+
+
+@pytest.mark.parametrize("false", false_answers(bytes(8), 0))
+def test_an_answer_with_another_address_than_its_requests_reaches_nobody(alone: Alone, false: str) -> None:
+    with dealer(alone.front, b"victim") as victim, dealer(alone.front) as other:
+        for sequence in range(100, 110):
+            for asking, route in ((victim, b"victim"), (other, None)):
+                asking.send(request(protocol.LENGTH, sequence=sequence))
+                address, head = alone.relayed()
+                assert len(address) > 8
+                assert route is None or address[:-8] == route
+                alone.answer(*false_answers(address, sequence)[false])
+                alone.answer(address, answer_to(head))
+                assert received(asking) == Reply(protocol.OK, sequence, 0, b"genuine")
+        assert not victim.poll(0)
+        assert not other.poll(0)
+
+
+def test_a_second_worker_with_the_same_routing_id_takes_nothing_from_the_first(alone: Alone) -> None:
+    back = alone.worker.last_endpoint.decode()
+    with dealer(back, b"worker") as second, dealer(alone.front, b"victim") as victim:
+        for sequence in range(100, 150):
+            victim.send(request(protocol.LENGTH, sequence=sequence))
+            address, head = alone.relayed()
+            assert protocol.sequence_of(head) == sequence
+            second.send_multipart([address, *map(bytes, protocol.pack_reply(Reply(protocol.OK, sequence, 0, b"forged")))])
+            alone.answer(address, answer_to(head))
+            assert received(victim) == Reply(protocol.OK, sequence, 0, b"genuine")
+        assert not second.poll(0)
+        assert not victim.poll(0)

@@ -21,11 +21,14 @@ from typing import Any
 import pytest
 
 import holdall
-from holdall import Dict
+from holdall import Dict, protocol
+from holdall.bodies import Registration, encode
 from holdall.service.child import READY
 from holdall.service.process import command, environment
 from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url
+from tests import processes
+from tests.faults.hostile import asked, dealer, request
 from tests.processes import WAIT_SECONDS, children, until
 
 
@@ -57,7 +60,7 @@ def service(data: Path) -> Iterator[holdall.LocalService]:
 
 @pytest.fixture
 def service_pid(service: holdall.LocalService, data: Path) -> int:
-    return int((data / "lock").read_text())
+    return processes.service_pid(data)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +142,31 @@ def test_put_if_absent_and_pop_happen_exactly_once_whoever_is_killed(d: Dict[Any
     assert {number for kind, number in (key for key in d if key != "stop") if kind == "claim"} == claimed
     assert sorted([*left, *(number for kind, number in succeeded if kind == "job")]) == sorted(claimed)
     assert set(succeeded.values()) == {1}
+
+
+def test_an_answer_to_a_request_of_a_killed_brokers_client_reaches_no_client_of_the_next(
+    service: holdall.LocalService, service_pid: int
+) -> None:
+    """A route means one client at one broker, and may mean another client at the next."""
+    before = children(service_pid)
+    os.kill(before["worker 0"], signal.SIGSTOP)
+    try:
+        with dealer(service.url, b"twin") as first:
+            first.send(request(protocol.REGISTER, value=encode(Registration()), sequence=5))
+            assert asked(first, request(protocol.LENGTH, worker=1, sequence=6)).sequence == 6  # both have been relayed
+            kill(service_pid, "broker")
+        with dealer(service.url, b"twin") as second:
+            assert asked(second, request(protocol.LENGTH, worker=1, sequence=7)).sequence == 7
+            os.kill(before["worker 0"], signal.SIGCONT)
+            for sequence in itertools.count(8):
+                reply = asked(second, request(protocol.LENGTH, sequence=sequence))
+                assert reply.sequence == sequence
+                if reply.status == protocol.OK:  # the first one's request has been carried out, and so was answered
+                    break
+            assert all(asked(second, request(protocol.LENGTH, sequence=number)).sequence == number for number in range(50))
+    finally:
+        os.kill(before["worker 0"], signal.SIGCONT)
+    assert children(service_pid)["worker 0"] == before["worker 0"]
 
 
 def test_calls_to_a_stopped_worker_complete_when_it_goes_on(

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from holdall import Client, Dict, LocalService, protocol
 from holdall import keys as encoding
-from holdall.blob import CHUNK_BYTES, Chunk
-from holdall.protocol import Request
+from holdall.blob import CHUNK_BYTES, Chunk, reference_of
+from holdall.protocol import Reply, Request
+from holdall.settings import socket_url
 from holdall.slots import dict_crc, key_hash
-from tests.processes import WAIT_SECONDS, children, process_ids
+from tests.faults.hostile import most_resident_bytes
+from tests.processes import WAIT_SECONDS, children, process_ids, service_pid
 from tests.streams import StreamClient
 
 VALUE_BYTES = 8 * 1024 * 1024
@@ -35,34 +38,45 @@ def service(data: Path) -> Iterator[LocalService]:
         yield running
 
 
-def most_resident_bytes(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in status if line.startswith("VmHWM:")).split()[1]) * 1024
-
-
 def chunks_of_large(d: Dict[Any, Any], data: Path) -> list[bytes]:
     """Requests for all chunks of the large value, again and again, as a stranger may send them."""
     key, dict_id = encoding.encode("large").data, bytes.fromhex(d.object_id.removeprefix("di-"))
     hash_ = key_hash(dict_crc(dict_id), key)
-    blob_id = bytes.fromhex(next(data.glob("worker-0/blobs/[0-9a-f]*")).name)
-    chunks = [Chunk(blob_id, offset, CHUNK_BYTES).pack() for offset in range(0, VALUE_BYTES, CHUNK_BYTES)] * ASKED
-    numbered = enumerate(chunks, 1)
-    requests = [Request(protocol.READ_CHUNK, 0, hash_, b"s" * 16, number, 1, dict_id, each, b"") for number, each in numbered]
-    return [bytes(protocol.pack_request(each)[0]) for each in requests]
+
+    def packed(opcode: int, number: int, key: bytes) -> bytes:
+        return bytes(protocol.pack_request(Request(opcode, 0, hash_, b"s" * 16, number, 1, dict_id, key, b""))[0])
+
+    def answer(request: bytes) -> Reply:
+        alone.send(request)
+        return protocol.parse_reply(*alone.recv_multipart())
+
+    with StreamClient(socket_url(data, "worker-0"), timeout=WAIT_SECONDS) as alone:
+        blob_id = reference_of(answer(packed(protocol.GET, 1, key)).payload).id
+        chunks = [Chunk(blob_id, offset, CHUNK_BYTES).pack() for offset in range(0, VALUE_BYTES, CHUNK_BYTES)] * ASKED
+        requests = [packed(protocol.READ_CHUNK, number, each) for number, each in enumerate(chunks, 1)]
+        assert len(answer(requests[0]).payload) == CHUNK_BYTES
+    return requests
 
 
 @pytest.fixture(params=["service", "worker-0"])
-def reader(request: pytest.FixtureRequest, service: LocalService) -> Iterator[Any]:
+def reader(request: pytest.FixtureRequest, service: LocalService, data: Path) -> Iterator[Any]:
     """It is connected to one of these sockets, and never receives."""
-    url = f"{service.url.rpartition('/')[0]}/{request.param}"
-    with StreamClient(url) as opened:
-        yield opened
+    url = socket_url(data, request.param)
+    if request.param == "worker-0":
+        with StreamClient(url) as opened:
+            yield opened
+        return
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.linger = 0
+        dealer.rcvhwm = 1  # nor does ZeroMQ receive in its place
+        dealer.connect(url)
+        yield dealer
 
 
-@pytest.fixture
-def asked(service: LocalService, reader: Any, data: Path) -> Iterator[Dict[Any, Any]]:
+@pytest.fixture(params=[True, False], ids=["by lane", "relayed"])
+def asked(request: pytest.FixtureRequest, service: LocalService, reader: Any, data: Path) -> Iterator[Dict[Any, Any]]:
     """Another client's Dict, with a large value that the reader has asked for."""
-    with Client(service.url) as client:
+    with Client(service.url, lanes=request.param) as client:
         d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
         d["large"] = bytes(VALUE_BYTES)
         for each in chunks_of_large(d, data):
@@ -83,5 +97,5 @@ def test_a_slow_reader_of_large_answers_holds_nobody_up(asked: Dict[Any, Any], r
 def test_a_slow_reader_of_large_answers_costs_bounded_memory(asked: Dict[Any, Any], data: Path) -> None:
     for _ in range(CALLS):
         assert "large" in asked  # in the end all chunks have been read: a tick reads 8 of them
-    pids = children(int((data / "lock").read_text())).values()
+    pids = children(service_pid(data)).values()
     assert max(map(most_resident_bytes, pids)) < RESIDENT_BYTES_MAX

@@ -18,7 +18,7 @@ import zmq
 from holdall.service.child import READY
 from holdall.service.process import command, environment
 from holdall.service.settings import ServiceSettings
-from holdall.settings import runtime_directory, service_url
+from holdall.settings import service_url, socket_url
 from tests.fuzz.memory import Growth, Memory
 from tests.fuzz.messages import Messages
 from tests.fuzz.strangers import Strangers
@@ -27,7 +27,7 @@ from tests.fuzz.witness import Testimony, testify
 from tests.processes import process_ids
 
 SOCKETS = ("broker", "workers", "worker")
-"""The broker's for clients, the broker's for workers, and a worker's own for clients."""
+"""The broker's for clients, the broker's for workers, both of ZeroMQ, and a worker's own for lanes."""
 POOL_MESSAGES = 10_000
 POOL_ROUNDS = 10
 """To make a message costs more than to send it: each is sent so many times, to all of which an answer must be found."""
@@ -120,8 +120,8 @@ class _Flood:
 
     def _dealer(self, context: Any, number: int) -> Any:
         url = self._urls[number % len(self._urls)]
-        if url.startswith("ipc://"):
-            return StreamDealer(url, has_routes=self._at == "workers")
+        if self._at == "worker":
+            return StreamDealer(url)
         dealer = context.socket(zmq.DEALER)
         if number == 1:  # an id of its own choice; one that is taken would not be read at all
             dealer.routing_id = b"\xff" + os.urandom(20)
@@ -181,11 +181,10 @@ def _service(folder: Path) -> Iterator[dict[str, list[str]]]:
         assert running.stdout is not None
         line = running.stdout.readline().decode().strip()
         assert line == READY, line
-        runtime = f"ipc://{runtime_directory(data)}"
         yield {
             "broker": [service_url(data), tcp],
-            "workers": [f"{runtime}/workers"],
-            "worker": [f"{runtime}/worker-0"],
+            "workers": [socket_url(data, "workers")],
+            "worker": [socket_url(data, "worker-0")],
         }
         running.stdin.close()
         running.wait(TESTIMONY_SECONDS)

@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=["holdall", "msgspec"]):
     from holdall.worker.transaction import format_store
 
 DICT = b"d" * 16
+INSTANCE = b"instance"
 NOW = 1_000_000.0
 MESSAGES_PER_WORKER = 1_000
 """Then a new one begins: what it remembers must not slow the fuzzer down."""
@@ -36,7 +37,7 @@ class Target:
     """A broker, and a worker that is made anew now and then."""
 
     def __init__(self) -> None:
-        self._broker = Broker()
+        self._broker = Broker(INSTANCE)
         self._worker = self._begin()
         self._messages = 0
 
@@ -53,16 +54,17 @@ class Target:
         """One input: how the head begins, and all that follows it."""
         self._messages += 1
         if self._messages % MESSAGES_PER_WORKER == 0:
-            self._worker, self._broker = self._begin(), Broker()
+            self._worker, self._broker = self._begin(), Broker(INSTANCE)
         opcode, flags, rest = data[:1], data[1:2], data[2:]
-        head = b"\x01" + opcode + flags + b"\0" + part_hash(0, SLOTS).to_bytes(4, "little") + b"s" * 16
+        head = bytes([protocol.VERSION]) + opcode + flags + b"\0" + part_hash(0, SLOTS).to_bytes(4, "little") + b"s" * 16
         known = (head + (2).to_bytes(8, "little") + bytes(8) + DICT + bytes(4) + rest) if len(data) > 2 else data
         for frame in (data, known):
             answers = self._worker.tick([Message(None, b"route", frame)], NOW)
             for answer in answers:
                 protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
             self._broker.from_client([b"client", frame], NOW)
-            self._broker.from_worker([b"stranger", b"", frame], NOW)
+            for address in (b"", b"client" + INSTANCE, data[:32]):
+                self._broker.from_worker([b"stranger", address, frame], NOW)
 
 
 def main() -> None:

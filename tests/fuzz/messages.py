@@ -30,7 +30,9 @@ KEYS = [b"s%d" % number for number in range(100)]
 SESSIONS = [b"fuzz session %03d" % number for number in range(400)]
 SPOILT_SESSIONS = [b"spoilt session %d" % number for number in range(10)]
 SEQUENCES_PER_POOL = 1_000
-ROUTES = [b"nobody", b"", bytes(5), *(b"\0" + struct.pack(">I", number) for number in range(20))]
+_ROUTES = [b"nobody", b"", bytes(5), *(b"\0" + struct.pack(">I", number) for number in range(20))]
+ADDRESSES = [*_ROUTES, *(route + instance for route in _ROUTES for instance in (bytes(8), b"instance", b"\xff" * 8))]
+"""Of clients, as a worker names them. None is of an instance that exists."""
 FRAMES_MAX = 5_000
 OPCODES = (
     *range(1, 10),
@@ -86,7 +88,7 @@ class Messages:
         if chance < 0.5:
             frames = [b"", *map(bytes, protocol.pack_request(self._hello()))]
         else:
-            frames = [self._random.choice(ROUTES), *map(bytes, protocol.pack_reply(self._reply()))]
+            frames = [self._random.choice(ADDRESSES), *map(bytes, protocol.pack_reply(self._reply()))]
         if chance < 0.1 or 0.5 <= chance < 0.6:
             return frames
         return frames[:1] + self._random.choice(self._mutations)(frames[1:])

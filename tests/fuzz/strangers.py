@@ -11,9 +11,19 @@ from random import Random
 SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
 GREETING = SIGNATURE + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 _READY = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
-HANDSHAKE = GREETING + bytes([4, len(_READY)]) + _READY
+_PING = b"\x04PING" + bytes(2)
 OPEN_MAX = 100
 """Connections held open at once: the oldest is closed for a new one."""
+
+
+def handshake(identity: bytes = b"") -> bytes:
+    """All that a DEALER says before its first message. Of an identity ZeroMQ's own sockets let nobody have over 255 bytes."""
+    ready = _READY + b"\x08Identity" + struct.pack(">I", len(identity)) + identity
+    size = bytes([4, len(ready)]) if len(ready) <= 255 else b"\x06" + struct.pack(">Q", len(ready))
+    return GREETING + size + ready
+
+
+HANDSHAKE = handshake()
 
 
 def connected(url: str) -> socket.socket:
@@ -67,6 +77,8 @@ class Strangers:
             HANDSHAKE + b"\x02" + struct.pack(">Q", random.choice([2**31, 2**63, 2**64 - 1])),  # a huge frame
             HANDSHAKE + b"\x02" + struct.pack(">Q", 100 * 1024 * 1024) + bytes(1000),  # one that may be, and never comes
             HANDSHAKE + b"\x01\x00" * random.randrange(500),  # frames without an end
+            HANDSHAKE + (bytes([4, len(_PING)]) + _PING) * random.randrange(500),  # and takes no answer
+            handshake(random.randbytes(random.choice([1, 5, 255, 256, 10_000]))) + b"\x00\x05hello",
             HANDSHAKE + random.randbytes(random.randrange(200)),
             GREETING.replace(b"NULL", b"PLAI") + random.randbytes(100),
             GREETING.replace(b"NULL\0", b"CURVE") + random.randbytes(200),

@@ -1,4 +1,4 @@
-"""Hostile messages on a stream: what is written there is no ZeroMQ, and who is cut off comes again."""
+"""Hostile messages on a lane: a stream that is cut off is opened again."""
 
 from __future__ import annotations
 
@@ -6,27 +6,21 @@ import contextlib
 import socket
 from select import select
 
-from holdall.stream import READ_BYTES, pack
+from holdall.framing import READ_BYTES, pack
 from tests.fuzz.strangers import connected
-from tests.streams import with_route
 
 
 class StreamDealer:
     """Sends to this URL without waiting, with the methods of a ZeroMQ socket that the flood uses."""
 
-    def __init__(self, url: str, *, has_routes: bool = False) -> None:
+    def __init__(self, url: str) -> None:
         self._url = url
-        self._has_routes = has_routes
         self._unsent = b""
         self._connect()
 
     def sent(self, message: list[bytes]) -> bool:
-        """Whether this message, or what was left of it, has gone. What stands after two frames is sent as it is; where a
-        message has a route, it comes first, and is no frame.
-        """
+        """Whether this message, or what was left of it, has gone. What stands after two frames is sent as it is."""
         if not self._unsent:
-            if self._has_routes:
-                message = [bytes(each) for each in with_route(message[0][:255], [*message[1:]])] if message[1:] else [b""]
             self._unsent = b"".join(bytes(each) for each in [*pack(list(message[:2])), *message[2:]])
         try:
             self._unsent = self._unsent[self._socket.send(self._unsent) :]

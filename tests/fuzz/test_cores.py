@@ -21,6 +21,7 @@ from holdall.worker.transaction import format_store
 from tests.fuzz.messages import DICT_IDS, Messages
 
 LAYOUT = b"the real layout!"
+INSTANCE = b"this one"
 NOW = 1_000_000.0
 CHANGED_NOTHING = frozenset(
     (
@@ -60,20 +61,20 @@ def hello() -> list[bytes]:
 
 @given(st.lists(st.tuples(st.just("from_client"), to_clients) | st.tuples(st.just("from_worker"), to_workers), max_size=20))
 def test_a_broker_relays_refuses_or_drops_hostile_messages_and_keeps_its_worker(arrived: list[tuple[str, list[bytes]]]) -> None:
-    broker = Broker()
+    broker = Broker(INSTANCE)
     broker.from_worker(hello(), NOW)
     for method, frames in arrived:
-        sends = getattr(broker, method)([b"stranger", *frames], NOW)
         if method == "from_worker":
-            assert sends == []
+            assert [broker.from_worker([route, *frames], NOW) for route in (b"stranger", b"worker")] == [[], []]
             continue
+        sends = broker.from_client([b"stranger", *frames], NOW)
         assert [send.frames[0] for send in sends] in ([b"worker"], [b"stranger"])
         if sends[0].to_worker:
-            assert sends[0].frames[1:] == [b"stranger", *frames]
+            assert sends[0].frames[1:] == [b"stranger" + INSTANCE, *frames]
         else:
             protocol.parse_reply(*sends[0].frames[1:])
     get = bytes(protocol.pack_request(Request(protocol.GET, 0, 0, bytes(16), 1, 1, bytes(16), b"sk", b""))[0])
-    assert broker.from_client([b"client", get], NOW)[0].frames == [b"worker", b"client", get]
+    assert broker.from_client([b"client", get], NOW)[0].frames == [b"worker", b"client" + INSTANCE, get]
 
 
 def worker_of(store: MemoryStore) -> Worker:

@@ -1,7 +1,7 @@
 """Clients that mind their own business while a service is attacked: each value they read is the one they wrote.
 
-One reaches the workers straight where they answer, the other through the broker alone. Each now and then starts anew, as a
-newcomer would. An error is a fault, but a TimeoutError: that one is allowed, and counted.
+One has lanes to the workers, the other reaches them through the broker alone. Each now and then starts anew, as a newcomer
+would. An error is a fault, but a TimeoutError: that one is allowed, and counted.
 """
 
 from __future__ import annotations
@@ -13,19 +13,12 @@ from random import Random
 from typing import Any, NamedTuple
 
 from holdall import Client, Dict, TimeoutError
-from holdall.bodies import RosterWorker
 
 NAME = "what-the-witnesses-wrote"
 CALLS_PER_CLIENT = 300
 KEYS = 50
 MISSING = "missing"
-
-
-class Relayed(Client):
-    """A client that asks the broker alone."""
-
-    def straight_address(self, worker: RosterWorker) -> str | None:
-        return None
+BY_LANE, RELAYED = KINDS = "by lane", "relayed"
 
 
 class Testimony(NamedTuple):
@@ -41,12 +34,12 @@ class Testimony(NamedTuple):
 class Witness:
     """One client after the other, on one thread."""
 
-    def __init__(self, url: str, kind: type[Client]) -> None:
+    def __init__(self, url: str, kind: str) -> None:
         self._url = url
         self._kind = kind
-        self._random = Random(kind.__name__)
+        self._random = Random(kind)
         self._numbers = itertools.count()
-        self._stored: dict[Any, Any] = {(kind.__name__, next(self._numbers)): MISSING for _ in range(KEYS)}
+        self._stored: dict[Any, Any] = {(kind, next(self._numbers)): MISSING for _ in range(KEYS)}
         self._calls = self._timeouts = 0
         self._slowest = 0.0
         self._faults: list[str] = []
@@ -55,7 +48,7 @@ class Witness:
         """Call until told to stop, or until something is wrong."""
         while not stop.is_set() and not self._faults:
             try:
-                with self._kind(self._url) as client:
+                with Client(self._url, lanes=self._kind == BY_LANE) as client:
                     d: Dict[Any, Any] = Dict.from_name(NAME, create_if_missing=True, client=client)
                     for _ in range(CALLS_PER_CLIENT):
                         if not stop.is_set():
@@ -63,14 +56,14 @@ class Witness:
             except TimeoutError:
                 self._timeouts += 1
             except Exception as error:  # whatever it is, it is told
-                self._faults.append(f"{self._kind.__name__}: {type(error).__name__}: {error}")
-        return Testimony(self._kind.__name__, self._calls, self._slowest, self._timeouts, self._faults)
+                self._faults.append(f"{self._kind}: {type(error).__name__}: {error}")
+        return Testimony(self._kind, self._calls, self._slowest, self._timeouts, self._faults)
 
     def _call(self, d: Dict[Any, Any]) -> None:
         """One call about some key. One that fails may still happen later, so its key is given up."""
         key, value = self._random.choice([*self._stored.items()])
         del self._stored[key]
-        self._stored[self._kind.__name__, next(self._numbers)] = MISSING
+        self._stored[self._kind, next(self._numbers)] = MISSING
         kind = self._random.choice(["get", "put", "pop", "claim"])
         started = time.monotonic()
         if kind == "get":
@@ -95,8 +88,8 @@ class Witness:
 
 
 def testify(url: str, begun: Any, stop: Any, told: Any) -> None:
-    """Watch in a process of its own, straight and relayed, and put a testimony of each into `told`."""
-    witnesses = [Witness(url, kind) for kind in (Client, Relayed)]
+    """Watch in a process of its own, by lanes and relayed, and put a testimony of each into `told`."""
+    witnesses = [Witness(url, kind) for kind in KINDS]
     threads = [threading.Thread(target=lambda each=each: told.put(each.watch(stop))) for each in witnesses]
     for thread in threads:
         thread.start()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import subprocess
+import sys
 import threading
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -42,15 +45,111 @@ def test_every_operation_has_a_twin(d: Dict[Any, Any], name: str) -> None:
     asyncio.run(main())
 
 
-def test_the_twin_gives_coroutines_and_has_the_methods_signature(d: Dict[Any, Any]) -> None:
+def test_the_twin_is_a_coroutine_function_with_the_methods_signature(d: Dict[Any, Any]) -> None:
+    for twin in (d.get, d.put, d.len, d.update, Dict.objects.create, d.hydrate):
+        assert inspect.iscoroutinefunction(twin.aio)
+    call = d.get.aio("a", 3)
+    assert inspect.iscoroutine(call)
+    assert asyncio.run(call) == 3
+    assert list(inspect.signature(d.get).parameters)[1:] == ["key", "default", "progress"]
+
+
+async def in_a_group(call: Coroutine[Any, Any, Any]) -> Any:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(call)
+    return task.result()
+
+
+async def waited_for(call: Coroutine[Any, Any, Any]) -> Any:
+    [done], pending = await asyncio.wait([asyncio.create_task(call)])
+    assert not pending
+    return done.result()
+
+
+async def first_of_all(call: Coroutine[Any, Any, Any]) -> Any:
+    [first] = asyncio.as_completed([call])
+    return await first
+
+
+async def gathered(call: Coroutine[Any, Any, Any]) -> Any:
+    [result] = await asyncio.gather(call)
+    return result
+
+
+async def of_another_thread(call: Coroutine[Any, Any, Any]) -> Any:
+    future = asyncio.run_coroutine_threadsafe(call, asyncio.get_running_loop())
+    return await asyncio.to_thread(future.result, 10)
+
+
+async def with_a_callback(call: Coroutine[Any, Any, Any]) -> Any:
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    task = asyncio.ensure_future(call)
+    task.add_done_callback(lambda done: told.set_result(done.result()))
+    return await told
+
+
+HOLDERS: dict[str, Callable[[Coroutine[Any, Any, Any]], Any]] = {
+    "ensure_future": asyncio.ensure_future,
+    "create_task": lambda call: asyncio.create_task(call),
+    "wait": waited_for,
+    "wait_for": lambda call: asyncio.wait_for(call, 10),
+    "as_completed": first_of_all,
+    "gather": gathered,
+    "shield": asyncio.shield,
+    "TaskGroup": in_a_group,
+    "run_coroutine_threadsafe": of_another_thread,
+    "add_done_callback": with_a_callback,
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS.values(), ids=HOLDERS)
+def test_a_call_may_be_held_as_any_coroutine_may_and_no_write_is_lost(d: Dict[Any, Any], holder: Any) -> None:
     async def main() -> None:
-        calls = [d.get.aio("a", number) for number in range(3)]
-        assert all(asyncio.iscoroutine(call) for call in calls)
-        assert [await asyncio.create_task(calls[0]), await calls[1], await asyncio.wait_for(calls[2], 10)] == [0, 1, 2]
+        assert await holder(d.put.aio("key", 1)) is True
+        assert await holder(d.get.aio("key")) == 1
 
     asyncio.run(main())
-    assert asyncio.run(d.get.aio("a", 3)) == 3
-    assert list(inspect.signature(d.get).parameters)[1:] == ["key", "default", "progress"]
+    assert d["key"] == 1
+
+
+def test_writes_that_nobody_waits_for_are_made_all_the_same(d: Dict[Any, Any]) -> None:
+    async def main() -> None:
+        tasks = [asyncio.ensure_future(d.put.aio(number, number)) for number in range(100)]
+        tasks += [asyncio.create_task(d.put.aio(number, number)) for number in range(100, 200)]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+    assert dict(d) == {number: number for number in range(200)}
+
+
+def test_a_shielded_call_goes_on_when_its_caller_is_cancelled(d: Dict[Any, Any]) -> None:
+    async def main() -> None:
+        putting = asyncio.create_task(d.put.aio("key", 1))
+        waiting = asyncio.create_task(asyncio.wait_for(asyncio.shield(putting), 10))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await putting is True
+        assert await d.get.aio("key") == 1
+
+    asyncio.run(main())
+
+
+def test_nest_asyncio_may_run_calls_within_a_loop_that_runs(d: Dict[Any, Any]) -> None:
+    """In a process of its own: nest_asyncio changes asyncio for good."""
+    program = (
+        "import asyncio, nest_asyncio, holdall\n"
+        "nest_asyncio.apply()\n"
+        f"d = holdall.Dict.from_name({d.name!r})\n"
+        "async def main():\n"
+        "    await d.put.aio('a', 1)\n"
+        "    return asyncio.run(d.get.aio('a')), asyncio.get_event_loop().run_until_complete(d.put.aio('b', 2)), d['b']\n"
+        "print(asyncio.run(main()))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.stdout, ran.stderr) == ("(1, True, 2)\n", "")
 
 
 def test_a_call_that_nobody_awaits_is_not_made_and_says_so(d: Dict[Any, Any]) -> None:

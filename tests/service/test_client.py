@@ -189,15 +189,3 @@ def test_importing_holdall_loads_neither_leveldb_nor_the_command_line() -> None:
     program = "import sys, holdall; holdall.Dict; holdall.Client; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert {"plyvel", "click", "rich", "cloudpickle", "asyncio", "numpy", "zmq"}.isdisjoint(loaded)
-
-
-def test_a_program_loads_zeromq_only_to_reach_another_machine(service: holdall.LocalService) -> None:
-    program = (
-        "import sys, holdall; client = holdall.Client({!r}, timeout=0.1)\n"
-        "try: list(holdall.Dict.objects.list(client=client))\n"
-        "except holdall.ConnectionError: pass\n"
-        "print(*(name for name in sys.modules if name == 'zmq'))"
-    )
-    for url, loaded in ((service.url, ""), ("tcp://127.0.0.1:1", "zmq")):
-        done = subprocess.run([sys.executable, "-c", program.format(url)], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == loaded

@@ -29,7 +29,7 @@ class BrokerProcess:
 
     def start(self) -> None:
         """Begin with nothing."""
-        self.broker = broker = self._simulation.cores.broker()
+        self.broker = broker = self._simulation.cores.broker(self._simulation.random.randbytes(8))
         self.front.open(lambda frames: self._receive(broker.from_client, frames))
         self.back.open(lambda frames: self._receive(broker.from_worker, frames))
         self._expire(broker)

@@ -52,24 +52,23 @@ class ClientProcess:
         """Whether there is a roster yet."""
         return self.known_roster is not None
 
-    def straight_address(self, worker: RosterWorker) -> str | None:
-        """Where this worker may be reached without the broker."""
-        return worker.addresses[0] if self._plan.straight else None
+    def lane_address(self, worker: RosterWorker) -> str | None:
+        """Where this worker may have a lane for us."""
+        return worker.addresses[0] if self._plan.has_lanes else None
 
     def new_channel(self) -> Channel:
         """A new session."""
         return self._simulation.cores.channel(self._simulation.random.randbytes(16), self._simulation.random)
 
     def new_broker_socket(self) -> Socket:
-        """A socket to the broker: a stream for those on its machine, for others one that connects again by itself."""
-        network, front, is_near = self._simulation.network, self._simulation.broker.front, self._plan.near != "no"
-        return Socket(network, self.name, front, lambda frames: None, patient=True, is_stream=is_near)
+        """A socket to the broker."""
+        return Socket(self._simulation.network, self.name, self._simulation.broker.front, lambda frames: None)
 
     def new_stream(self, address: str) -> Socket:
         """A stream to the worker of this address."""
         simulation = self._simulation
-        fronts = {f"ipc:///{machine.name.replace(' ', '-')}": machine.front for machine in simulation.machines}
-        return Socket(simulation.network, self.name, fronts[address], lambda frames: None, patient=True, is_stream=True)
+        lanes = {f"ipc:///{machine.name.replace(' ', '-')}": machine.lanes for machine in simulation.machines}
+        return Socket(simulation.network, self.name, lanes[address], lambda frames: None, is_stream=True)
 
     def work(self) -> None:
         """Make the calls that were planned."""

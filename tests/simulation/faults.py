@@ -195,6 +195,6 @@ class Faults:
         numbers = (random.getrandbits(32), random.randbytes(16), 1, 1, random.randbytes(16))
         valid = bytes(protocol.pack_request(Request(opcode, random.getrandbits(6), *numbers, b"key", body))[0])
         messages = [[valid], [valid[: random.randrange(len(valid))]], [random.randbytes(80)], [valid, b"more"], [valid] * 4, []]
-        socket = Socket(self._simulation.network, "stranger", self._simulation.broker.front, lambda frames: None, patient=True)
+        socket = Socket(self._simulation.network, "stranger", self._simulation.broker.front, lambda frames: None)
         socket.send(random.choice(messages))
         self._simulation.clock.call_in(1.0, socket.close)

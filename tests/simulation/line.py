@@ -14,14 +14,13 @@ from holdall.client.ask import Ask, Chunks, Flow, Operation, Shared, Tell, Work
 from holdall.client.awaiting import LOOK_SECONDS
 from holdall.client.channel import Waiting
 from holdall.client.client import Client
-from holdall.client.line import BROKER_SECONDS
 from holdall.client.route import Route
 from holdall.errors import Error
+from holdall.framing import Received
 from holdall.protocol import Reply, has_payload_frame
 from holdall.slots import SLOT_SHIFT
-from holdall.stream import Received
 from tests.simulation.network import Frames, Socket
-from tests.simulation.way import Way
+from tests.simulation.transport import Transport
 
 if TYPE_CHECKING:
     from tests.simulation.client_process import ClientProcess
@@ -54,7 +53,7 @@ class Line(holdall.client.line.Line):
         self._runs: list[Run] = []
         self._outbox: list[Waiting] = []
         self._unread: list[tuple[Route | None, Frames]] = []
-        self._looks = self._reaches = False
+        self._looks = False
         self._heard_at = 0.0
         super().__init__(cast(Client, client))
 
@@ -81,40 +80,32 @@ class Line(holdall.client.line.Line):
         """Be gone, with all that waits."""
         for run in list(self._runs):
             self._end(run)
-        for way in self.ways:
-            way.close()
+        for transport in self.transports:
+            transport.close()
 
     def _now(self) -> float:
         return self._simulation.clock.now
 
     @property
     def sockets(self) -> list[Socket]:
-        """Those of all ways."""
-        return [cast(Way, way).socket for way in self.ways]
+        """Those of all transports."""
+        return [cast(Transport, transport).socket for transport in self.transports]
 
-    def _open_relay(self) -> Way:
+    def _open_broker(self) -> Any:
         socket = self._process.new_broker_socket()
-        return Way(socket, lambda frames: self._receive(None, frames), self._reach_broker)
+        return Transport(socket, lambda frames: self._receive(None, frames), came_back=self._came_back)
 
-    def _reach_broker(self) -> bool:
-        reached = super()._reach_broker()
-        if not reached and not self._reaches:
-            self._reaches = True
-            self._simulation.clock.call_in(BROKER_SECONDS, self._reach_broker_again)
-        return reached
+    def _came_back(self) -> None:
+        if self._awaits:  # a blocking line looks when nothing has come for a while
+            self._look_at_broker()
 
-    def _reach_broker_again(self) -> None:
-        self._reaches = False
-        if self._channel.waiting:
-            self._reach_broker()
-
-    def _open_straight(self, address: str, route: Route) -> Way:
+    def _open_lane(self, address: str, route: Route) -> Transport:
         socket = self._process.new_stream(address)
-        way = Way(socket, lambda frames: self._receive(route, frames), lambda: self._ended(way, route))
-        return way
+        lane = Transport(socket, lambda frames: self._receive(route, frames), lambda: self._ended(lane, route))
+        return lane
 
-    def _ended(self, way: Way, route: Route) -> None:
-        if route.way is way and route.is_direct:
+    def _ended(self, lane: Transport, route: Route) -> None:
+        if route.lane is lane and route.is_direct:
             self._lose(route)
 
     def _end(self, run: Run) -> None:
@@ -181,7 +172,7 @@ class Line(holdall.client.line.Line):
         clock = self._simulation.clock
         route = self._channel.route_of_slot[ask.hash >> SLOT_SHIFT]
         if not self._awaits:
-            self._try_straight(route)
+            self._try_lane(route)
         waiting = self._channel.send(ask, route, clock.now, run.deadline)
         waiting.answer = run
         if not self._awaits:
@@ -202,11 +193,11 @@ class Line(holdall.client.line.Line):
         for waiting in outbox:
             groups.setdefault(waiting.route, []).append(waiting)
         for route, group in groups.items():
-            self._try_straight(route)
+            self._try_lane(route)
             for message in self._channel.batch(group):
                 self._transmit(route, message)
 
-    def _try_straight(self, route: Route) -> None:
+    def _try_lane(self, route: Route) -> None:
         if not route.is_direct:
             self._approach(route, self._simulation.clock.now)
 
@@ -219,7 +210,11 @@ class Line(holdall.client.line.Line):
     def _take(self, route: Route | None, frames: Frames) -> None:
         self._heard_at = self._simulation.clock.now
         payload = memoryview(frames[1]) if has_payload_frame(frames[0]) else None
-        for waiting, reply in self._heard(route, Received(frames[0], payload)):
+        if route is None or route.is_direct:
+            answered = self._channel.receive(frames[0], payload)
+        else:
+            answered = self._heard(route, Received(frames[0], payload))
+        for waiting, reply in answered:
             run: Run = waiting.answer
             run.replies[waiting.sequence] = reply
             if len(run.replies) == len(run.sent):
@@ -231,6 +226,7 @@ class Line(holdall.client.line.Line):
         if not self._awaits and self._heard_at + LOOK_SECONDS > now:
             self._simulation.clock.call_at(self._heard_at + LOOK_SECONDS, self._look)
             return
+        self._look_at_broker()
         again, failed = self._channel.overdue(now)
         for waiting in failed:
             run: Run = waiting.answer
@@ -238,7 +234,7 @@ class Line(holdall.client.line.Line):
                 self._end(run)
                 run.done(None, self._channel.failure(waiting, self._client.address, now))
         for waiting in again:
-            self._try_straight(waiting.route)
+            self._try_lane(waiting.route)
             self._transmit(waiting.route, waiting.frames)
         self._looks = bool(self._channel.waiting)
         if self._looks:

@@ -1,10 +1,10 @@
 """The virtual network, as ZeroMQ behaves, and a stream.
 
-A Socket (a DEALER) connects to a Listener (a ROUTER). A connection has a route of its own and two lanes; each lane is first
+A Socket (a DEALER) connects to a Listener (a ROUTER). A connection has a route of its own and two directions; each is first
 in, first out, and nothing is ordered between two connections. When a connection breaks, some of what was in flight still
 arrives, the rest is lost, and each side notices in its own time; what it sends until then vanishes. A socket then connects
-again, under another route; a stream ends instead, and tells so. Who listens and who connects is not decided here: any process
-may do either.
+again, under another route, keeps what it is given until then, and tells of the new connection; a stream ends instead, and
+tells so. Who listens and who connects is not decided here: any process may do either.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.simulation.weather import Weather
 Frames = list[Any]
 
 QUEUED_MESSAGES_MAX = 1_000
-"""What a patient socket keeps while it has no connection: ZeroMQ's high-water mark."""
+"""What a socket keeps while it has no connection: ZeroMQ's high-water mark."""
 RECONNECT_SECONDS = (0.02, 0.5)
 CLOSED_SECONDS = 0.05
 """The end of a process is noticed within this time by whoever is connected to it."""
@@ -30,7 +30,7 @@ class Unreachable(Exception):
     """A listener has no such route: EHOSTUNREACH."""
 
 
-class Lane:
+class Direction:
     """One direction of a connection. `deliver` is called with the frames of each message that arrives."""
 
     def __init__(self, network: Network, deliver: Callable[[Frames], None], name: str) -> None:
@@ -45,7 +45,7 @@ class Lane:
         self._broken = False
 
     def send(self, frames: Frames) -> None:
-        """Send a message; it vanishes if the lane is broken."""
+        """Send a message; it vanishes if the connection is broken."""
         if self._broken:
             return
         for _ in range(self._weather.copies()):
@@ -69,15 +69,15 @@ class Lane:
 
 
 class Connection:
-    """A way between a socket and a listener, under the route that the listener knows it by."""
+    """Between a socket and a listener, under the route that the listener knows it by."""
 
     def __init__(self, network: Network, socket: Socket, listener: Listener) -> None:
         self.route = b"\x00" + network.random.randbytes(4)
         self.name = f"{socket.name} by {self.route.hex()[2:]}"
         self.socket = socket
         self.listener = listener
-        self.up = Lane(network, lambda frames: listener.deliver([self.route, *frames]), f"up {self.name}")
-        self.down = Lane(network, socket.deliver, f"down {self.name}")
+        self.up = Direction(network, lambda frames: listener.deliver([self.route, *frames]), f"up {self.name}")
+        self.down = Direction(network, socket.deliver, f"down {self.name}")
 
     def sever(self, *, up: float, down: float, socket_notices: float, listener_notices: float) -> None:
         """Break. `up` and `down` say which part of what is in flight arrives, the rest when each side notices."""
@@ -127,7 +127,7 @@ class Listener:
 
 
 class Socket:
-    """A DEALER that connects, and connects again, to one listener. A patient one keeps what it cannot send yet.
+    """A DEALER that connects, and connects again, to one listener: `came_back` is called after each connection but the first.
 
     A stream connects once: `ended` is called when there is no connection, or no longer.
     """
@@ -139,17 +139,17 @@ class Socket:
         listener: Listener,
         deliver: Callable[[Frames], None],
         *,
-        patient: bool,
         is_stream: bool = False,
     ) -> None:
         self.network = network
         self.name = name
         self.deliver = deliver
         self.ended: Callable[[], None] = lambda: None
+        self.came_back: Callable[[], None] = lambda: None
         self.connection: Connection | None = None
         self._is_stream = is_stream
         self._listener = listener
-        self._patient = patient
+        self._connections = 0
         self._queue: deque[Frames] = deque(maxlen=QUEUED_MESSAGES_MAX)
         self._closed = False
         self._cut_until = 0.0
@@ -159,7 +159,7 @@ class Socket:
         """Send a message, or keep it, or lose it. Returns whether there is a connection, or it is kept."""
         if self.connection is not None:
             self.connection.up.send(frames)
-        elif self._patient and not self._closed:
+        elif not self._closed:
             self._queue.append(frames)
         else:
             return False
@@ -215,10 +215,13 @@ class Socket:
         self._listener.accept(self.connection)
         while self._queue:
             self.connection.up.send(self._queue.popleft())
+        self._connections += 1
+        if self._connections > 1:
+            self.came_back()
 
 
 class Network:
-    """What all sockets and listeners share. `trace` is told of each message that arrives, and in which lane."""
+    """What all sockets and listeners share. `trace` is told of each message that arrives, and in which direction."""
 
     def __init__(self, clock: Clock, random: Random, weather: Weather, trace: Callable[[str, Frames], None] | None) -> None:
         self.clock = clock

@@ -70,7 +70,7 @@ class ClientPlan(NamedTuple):
     calls: int
     pause_seconds: float
     """How long a task waits between two of its calls, on average."""
-    straight: bool = True
+    has_lanes: bool = True
     """Whether it is where it can reach workers without the broker."""
     near: Literal["yes", "no", "seems so"] = "yes"
     """Whether it reaches the files of workers."""
@@ -117,7 +117,7 @@ def draw(random: Random) -> Scenario:
             timeout=random.choice((1.5, 5.0, 12.0, 30.0)) if not small else 30.0,  # it may be refused many times
             calls=random.randint(15, 25),
             pause_seconds=random.choice((0.0, 0.1, 0.4)),
-            straight=random.random() < 0.7,
+            has_lanes=random.random() < 0.7,
             near=random.choices(("yes", "no", "seems so"), (50, 40, 10))[0],
         )
         for _ in range(3)

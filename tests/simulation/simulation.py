@@ -53,7 +53,7 @@ class Violation(AssertionError):
 class Cores:
     """What is simulated; a test may put something broken in its place."""
 
-    broker: Callable[[], Broker] = Broker
+    broker: Callable[[bytes], Broker] = Broker
     worker: Callable[..., Worker] = Worker
     channel: Callable[..., Channel] = Channel
     disk: Callable[[Random], Disk] = Disk

@@ -9,6 +9,7 @@ from holdall.bodies import decode
 from holdall.errors import ProtocolError
 
 ROUTE_BYTES = 5
+ADDRESS_BYTES = ROUTE_BYTES + 8
 OPCODES = {
     getattr(protocol, name): name
     for name in [
@@ -62,8 +63,8 @@ STATUSES = {
 def shown(frames: list[Any]) -> str:
     """What a message says, and the client's route if one stands in front."""
     route = ""
-    if frames and len(frames[0]) in (0, ROUTE_BYTES):
-        route, frames = f"{bytes(frames[0][1:]).hex()} ", frames[1:]
+    if frames and len(frames[0]) in (0, ROUTE_BYTES, ADDRESS_BYTES):
+        route, frames = f"{bytes(frames[0][1:ROUTE_BYTES]).hex()} ", frames[1:]
     for parsed in (_request, _reply):
         try:
             return route + parsed(frames)

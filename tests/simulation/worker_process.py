@@ -58,8 +58,8 @@ class Machine:
         self.set_forward_at: float | None = None
         """When its wall clock was first set forward: entries age by a part of that."""
         self.processes: list[WorkerProcess] = []
-        self.front = Listener(simulation.network)
-        """Where clients reach it straight."""
+        self.lanes = Listener(simulation.network)
+        """Where clients have lanes to it."""
         self._simulation = simulation
 
     @property
@@ -121,8 +121,8 @@ class WorkerProcess:
         self._alive = True
         self._instance = simulation.random.randbytes(16)
         self._open()
-        self.socket = Socket(simulation.network, machine.name, simulation.broker.back, self._receive, patient=False)
-        machine.front.open(self._receive_straight)
+        self.socket = Socket(simulation.network, machine.name, simulation.broker.back, self._receive)
+        machine.lanes.open(self._receive_by_lane)
         simulation.history.note(self._machine.name, "is started")
         self._sleep(0)
 
@@ -131,7 +131,7 @@ class WorkerProcess:
         self._alive = False
         self._turn = None
         self.socket.close()
-        self._machine.front.close()
+        self._machine.lanes.close()
 
     def stop(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so long."""
@@ -152,10 +152,11 @@ class WorkerProcess:
             self._go_on()
 
     def _receive(self, frames: Frames) -> None:
-        self._take(self.socket, frames)
+        if frames[0]:  # or else the broker only looks whether this worker is connected
+            self._take(self.socket, frames)
 
-    def _receive_straight(self, frames: Frames) -> None:
-        self._take(self._machine.front, frames)
+    def _receive_by_lane(self, frames: Frames) -> None:
+        self._take(self._machine.lanes, frames)
 
     def _take(self, origin: Socket | Listener, frames: Frames) -> None:
         if 2 <= len(frames) <= 3:

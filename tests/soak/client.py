@@ -38,6 +38,7 @@ class ClientSettings(msgspec.Struct, frozen=True):
     generation: int
     pause_seconds: float
     """How long a caller waits between two calls, on average."""
+    lanes: bool = True
 
     @property
     def callers(self) -> int:
@@ -133,7 +134,7 @@ def _failed(caller: int, error: Exception) -> Ended | Broken:
 def main() -> None:
     """Run."""
     settings = msgspec.json.decode(sys.argv[1], type=ClientSettings)
-    with Client(settings.url, timeout=settings.timeout) as client:
+    with Client(settings.url, timeout=settings.timeout, lanes=settings.lanes) as client:
         ClientProcess(settings, client).run()
 
 

@@ -2,7 +2,7 @@
 
 python -m tests.soak.recovery [--gibibytes 1]
 
-Each client gets and puts without pause, straight or relayed. The broker is killed, and a worker with so much in its store.
+Each client gets and puts without pause, by lanes or relayed. The broker is killed, and a worker with so much in its store.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from rich.progress import track
 from rich.table import Table
 
 from holdall import Client, Dict, LocalService
-from holdall.settings import runtime_directory
 from tests.processes import process_ids, until
 
 CLIENTS = 8
@@ -36,10 +35,10 @@ LOAD_SECONDS = 3.0
 GOAL_SECONDS = {"broker": 2.0, "worker": 3.0}
 
 
-def work(url: str, number: int, begun: Any, stop: Any, pauses: Any) -> None:
+def work(url: str, lanes: bool, number: int, begun: Any, stop: Any, pauses: Any) -> None:
     """Call until told to stop; say how long the longest pause was, and how many calls there were."""
     random = Random(number)
-    with Client(url) as client:
+    with Client(url, lanes=lanes) as client:
         d: Dict[Any, Any] = Dict.from_name("kv", client=client)
         d[number, 0] = 0
         begun.release()
@@ -66,22 +65,15 @@ def kill(data: Path, victim: str) -> None:
     until(lambda: len({*process_ids(data)} - {*before}) == 1)
 
 
-def pauses_when_killed(service: LocalService, data: Path, victim: str, *, relayed: bool) -> list[float]:
+def pauses_when_killed(service: LocalService, data: Path, victim: str, *, lanes: bool) -> list[float]:
     """The longest pause of each client."""
     spawn = multiprocessing.get_context("spawn")
     begun, stop, pauses = spawn.Semaphore(0), spawn.Event(), spawn.Queue()
-    straight = [runtime_directory(data) / f"worker-{index}" for index in range(WORKERS)]
-    if relayed:  # clients that begin now find no straight way
-        for path in straight:
-            path.rename(path.with_suffix(".hidden"))
-    clients = [spawn.Process(target=work, args=(service.url, number, begun, stop, pauses)) for number in range(CLIENTS)]
+    clients = [spawn.Process(target=work, args=(service.url, lanes, number, begun, stop, pauses)) for number in range(CLIENTS)]
     for client in clients:
         client.start()
     for _ in clients:
         begun.acquire()
-    if relayed:
-        for path in straight:
-            path.with_suffix(".hidden").rename(path)
     time.sleep(LOAD_SECONDS)
     kill(data, victim)
     time.sleep(LOAD_SECONDS)
@@ -107,12 +99,12 @@ def main(gibibytes: float, rounds: int, as_json: bool) -> None:
             d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
             for update in track(range(updates), f"storing {gibibytes:g} GiB in each worker", console=console):
                 d.update({("filler", update, entry): os.urandom(VALUE_BYTES) for entry in range(ENTRIES_PER_UPDATE)})
-            for victim, relayed in (("broker", False), ("broker", True), ("worker", False), ("worker", True)):
-                found = [pauses_when_killed(service, data, victim, relayed=relayed) for _ in range(rounds)]
+            for victim, lanes in (("broker", True), ("broker", False), ("worker", True), ("worker", False)):
+                found = [pauses_when_killed(service, data, victim, lanes=lanes) for _ in range(rounds)]
                 medians, longest = [median(each) for each in found], max(map(max, found))
                 row: dict[str, Any] = {
                     "killed": victim,
-                    "way": "relayed" if relayed else "straight",
+                    "route": "by lane" if lanes else "relayed",
                     "goal": GOAL_SECONDS[victim],
                 }
                 rows.append({**row, "median": median(medians), "longest": longest})
@@ -121,7 +113,7 @@ def main(gibibytes: float, rounds: int, as_json: bool) -> None:
         return
     table = Table("killed", "clients are", "median client's longest pause, s", "longest of all, s", "goal, s")
     for row in rows:
-        table.add_row(row["killed"], row["way"], f"{row['median']:.2f}", f"{row['longest']:.2f}", f"< {row['goal']:g}")
+        table.add_row(row["killed"], row["route"], f"{row['median']:.2f}", f"{row['longest']:.2f}", f"< {row['goal']:g}")
     console.print(table)
 
 

@@ -2,6 +2,7 @@
 
 python -m tests.soak.run --seed 7 --operations 100000 --clients 8 --faults 200
 python -m tests.soak.run --seconds 3600
+python -m tests.soak.run --no-lanes
 
 A seed decides which calls are made and which faults come in which order; the machine decides when exactly.
 """
@@ -20,6 +21,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from holdall import settings
 from tests.simulation.simulation import Violation
 from tests.small_disk import small_disk
 from tests.soak import report
@@ -41,6 +43,12 @@ TOLD_EVERY_SECONDS = 15.0
 @click.option("--clients", type=click.IntRange(1), default=8, show_default=True, help="Client processes.")
 @click.option("--workers", type=click.IntRange(1, 8), default=3, show_default=True, help="Of the service.")
 @click.option("--sync", type=click.Choice(["always", "interval", "off"]), default="always", show_default=True)
+@click.option(
+    "--lanes/--no-lanes",
+    default=settings.lanes,
+    show_default="HOLDALL_LANES, or else lanes",
+    help="Whether clients have lanes, or everything goes through the broker.",
+)
 @click.option("--stop-seconds", type=float, default=5.0, show_default=True, help="How long a process is stopped at most.")
 @click.option("--late-seconds", type=float, default=1.0, show_default=True, help="By how much a call may overrun its timeout.")
 @click.option("--directory", type=click.Path(exists=True, path_type=Path), help="For the data; a small disk by default.")

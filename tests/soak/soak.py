@@ -52,6 +52,8 @@ class Plan(NamedTuple):
     seconds: float | None = None
     workers: int = 3
     sync: Sync = "always"
+    lanes: bool = True
+    """Whether clients have them; without, everything goes through the broker."""
     stop_seconds: float = 5.0
     late_seconds: float = 1.0
     """By how much a call may overrun its timeout: beyond it hangs."""
@@ -127,7 +129,7 @@ class Soak:
         """Run to the end. Raises Violation."""
         self._service.start()
         try:
-            with ThreadPoolExecutor(1) as pool, Client(self._service.url) as client:
+            with ThreadPoolExecutor(1) as pool, Client(self._service.url, lanes=self.plan.lanes) as client:
                 self._d: Dict[Any, str] = Dict.from_name(DICT, create_if_missing=True, client=client).hydrate()
                 self._storm(pool)
                 self._quiet()
@@ -197,6 +199,7 @@ class Soak:
             seed=self.plan.seed,
             generation=self.ledger.generation,
             pause_seconds=PAUSE_SECONDS,
+            lanes=self.plan.lanes,
         )
         client = SoakClient(settings, self._clients_log)
         self.ledger.join(settings)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.soak.faults import FULL_DISK, SHARES
 
 ROOT = Path(__file__).parents[2]
@@ -15,8 +17,9 @@ PATIENT = ["--late-seconds", "30"]
 """Other tests run at the same time: here a call that takes long does not fail."""
 
 
-def test_real_processes_keep_every_promise_under_faults_of_every_kind() -> None:
-    argv = [sys.executable, "-m", "tests.soak.run", "--seed", "1", "--json", *SHORT, *PATIENT]
+@pytest.mark.parametrize("lanes", ["--lanes", "--no-lanes"])
+def test_real_processes_keep_every_promise_under_faults_of_every_kind(lanes: str) -> None:
+    argv = [sys.executable, "-m", "tests.soak.run", "--seed", "1", "--json", lanes, *SHORT, *PATIENT]
     run = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     report = json.loads(run.stdout)
     assert report["violation"] == ""

@@ -1,4 +1,4 @@
-"""Messages on a stream: whole, in order, however the bytes are cut, and nothing else."""
+"""Messages on a lane: whole, in order, however the bytes are cut, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdall.address import address_of
-from holdall.client.stream import Stream
+from holdall.client.lane import Lane
 from holdall.errors import ProtocolError
-from holdall.protocol import FRAME_BYTES_MAX
-from holdall.stream import ROUTED_BYTES_MAX, Reader, Received, pack
+from holdall.framing import Reader, Received, pack
+from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def test_a_large_payload_comes_in_pieces_and_is_not_copied_again(pair: tuple[soc
     assert isinstance(heard[0].payload, memoryview)
 
 
-@pytest.mark.parametrize("lengths", [(ROUTED_BYTES_MAX + 1, 0), (0, FRAME_BYTES_MAX + 1), (2**32 - 1, 2**32 - 1)])
+@pytest.mark.parametrize("lengths", [(HEAD_BYTES_MAX + 1, 0), (0, FRAME_BYTES_MAX + 1), (2**32 - 1, 2**32 - 1)])
 def test_more_than_may_be_is_refused_when_it_is_declared(
     pair: tuple[socket.socket, socket.socket], lengths: tuple[int, int]
 ) -> None:
@@ -92,23 +91,15 @@ def test_the_end_of_a_stream_is_an_end_wherever_it_comes(pair: tuple[socket.sock
         reader.receive()
 
 
-def test_addresses_of_all_kinds() -> None:
-    assert address_of("ipc:///run/worker 0") == (socket.AF_UNIX, "/run/worker 0")
-    assert address_of("tcp://127.0.0.1:4255") == (socket.AF_INET, ("127.0.0.1", 4255))
-    assert address_of("tcp://[::1]:4255") == (socket.AF_INET6, ("::1", 4255))
-
-
 @pytest.mark.parametrize("step", ["_give", "_sent"])
-def test_a_stream_that_is_interrupted_in_the_middle_of_a_message_is_given_up(
-    step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(_self: Stream, *_arguments: object) -> int:
+def test_a_lane_that_is_interrupted_in_the_middle_of_a_message_is_given_up(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_self: Lane, *_arguments: object) -> int:
         raise KeyboardInterrupt
 
     near, far = socket.socketpair()
     with near, far:
-        stream = Stream(near)
-        monkeypatch.setattr(Stream, step, interrupted)
+        lane = Lane(near)
+        monkeypatch.setattr(Lane, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            stream.put([b"head", bytes(10_000_000)])
-        assert stream.is_broken
+            lane.send([b"head", bytes(10_000_000)])
+        assert lane.is_broken

@@ -1,16 +1,10 @@
-"""Messages on a stream of bytes: how processes of one machine talk, and clients with a worker that has a tcp address.
+"""Messages on a lane: the Unix stream between a client and a worker of one machine.
 
     stream  = message*
     message = head_length:u32 payload_length:u32 head [payload]
 
-Head and payload are those of `holdall.protocol`; a payload of no bytes is none. Between broker and worker a head says at its
-end which client it is from, or for; an empty route stands for the broker itself:
-
-    head    = head route route_length:u8
-
-What one process sends with a system call the other receives with one: through a ZeroMQ socket each message passes a thread
-more on either side, and on the machine where this was measured a bare round trip took 82–127 µs that way and 21 µs this way.
-Nothing here opens a socket.
+Head and payload are those of `holdall.protocol`; a payload of no bytes is none. What one process sends with a system call the
+other receives with one; through a ZeroMQ socket each message passes a thread more on either side. Nothing here opens a socket.
 """
 
 from __future__ import annotations
@@ -21,17 +15,13 @@ from typing import TYPE_CHECKING, Any, Union
 import msgspec
 
 from holdall.errors import ProtocolError
-from holdall.protocol import FRAME_BYTES_MAX, Buffer
+from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX, Buffer
 
 if TYPE_CHECKING:
     from socket import socket
 
 READ_BYTES = 64 * 1024
 """Received at once; more of a payload, whose size is known."""
-HEAD_BYTES_MAX = 128 * 1024
-"""A head has at most PAYLOAD_INLINE_BYTES_MAX bytes of value, a key, and its fields."""
-ROUTED_BYTES_MAX = HEAD_BYTES_MAX + 256
-"""A head with a route."""
 _PREFIX = Struct("<II")
 _PREFIX_BYTES = _PREFIX.size
 
@@ -49,21 +39,6 @@ def pack(frames: list[Buffer]) -> list[Buffer]:
     if len(frames) == 1:
         return [_PREFIX.pack(len(head), 0) + head]
     return [_PREFIX.pack(len(head), len(frames[1])) + head, frames[1]]
-
-
-def pack_routed(route: bytes, frames: list[Buffer]) -> list[Buffer]:
-    """The bytes of one between broker and worker, of or for the client that the broker knows by this route."""
-    head, *payload = frames
-    prefix = _PREFIX.pack(len(head) + len(route) + 1, len(payload[0]) if payload else 0)
-    return [b"".join((prefix, head, route, bytes((len(route),)))), *payload]
-
-
-def without_route(head: bytes) -> tuple[bytes, bytes]:
-    """Whose head it is, and the head. Raises ProtocolError if it does not say."""
-    end = len(head) - 1 - head[-1] if head else -1
-    if end < 0:
-        raise ProtocolError("a relayed head says at its end of which client it is")
-    return head[end:-1], head[:end]
 
 
 class Reader:
@@ -105,7 +80,7 @@ class Reader:
         start = 0
         while start + _PREFIX_BYTES <= end:
             head_length, payload_length = _PREFIX.unpack_from(data, start)
-            if head_length > ROUTED_BYTES_MAX or payload_length > FRAME_BYTES_MAX:
+            if head_length > HEAD_BYTES_MAX or payload_length > FRAME_BYTES_MAX:
                 raise ProtocolError(f"a message with {head_length:,} and {payload_length:,} bytes is larger than any may be")
             head_end = start + _PREFIX_BYTES + head_length
             if head_end > end:

@@ -1,4 +1,4 @@
-"""Who is connected by a stream: in turns, and what they do not take is bounded."""
+"""Clients that are connected to a worker by a lane: in turns, and what they do not take is bounded."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from holdall import protocol
-from holdall.service import peers
+from holdall.framing import pack
 from holdall.service.address import listening_socket
 from holdall.service.door import Door
-from holdall.service.peers import Peers
 from holdall.service.watch import Watch
-from holdall.stream import pack
-from holdall.worker.message import Message
+from holdall.worker import lanes
+from holdall.worker.lanes import Lanes
 from tests.streams import StreamClient
 
 ANSWER = bytes(1_000_000)
@@ -26,12 +25,12 @@ Connect = Callable[[], tuple[StreamClient, Any]]
 
 @pytest.fixture
 def connect(tmp_path: Path) -> Iterator[Connect]:
-    """Makes a client, and the peer that it is to the worker."""
+    """Makes a client, and its lane as the worker sees it."""
     url = f"ipc://{tmp_path}/worker-0"
     child: Any = SimpleNamespace(watched=[])
     watch = Watch(child, Door(url))
     listening = listening_socket(url)
-    there = Peers([listening], watch, Message)
+    there = Lanes(listening, watch)
     clients: list[StreamClient] = []
     known: list[Any] = []
 
@@ -40,16 +39,16 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
         clients.append(client)
         client.send(b"hello")
         there.take()
-        [peer] = [each for each in watch.wait(0.0, 0.0) if each is not there and each.take()[0]]
-        known.append(peer)
-        return client, peer
+        [lane] = [each for each in watch.wait(0.0, 0.0) if each is not there and each.take()[0]]
+        known.append(lane)
+        return client, lane
 
     yield connected
     for client in clients:
         client.socket.close()
-    for peer in known:
-        while peer.is_open:  # until it sees that its client is gone
-            peer.take()
+    for lane in known:
+        while lane.is_open:  # until it sees that its client is gone
+            lane.take()
     listening.close()
 
 
@@ -58,54 +57,54 @@ def request(opcode: int) -> bytes:
     return bytes(protocol.pack_request(wanted)[0])
 
 
-def test_a_peer_that_asks_for_many_chunks_has_one_in_a_turn(connect: Connect) -> None:
-    client, peer = connect()
+def test_a_client_that_asks_for_many_chunks_has_one_in_a_turn(connect: Connect) -> None:
+    client, lane = connect()
     for _ in range(3):
         client.send(request(protocol.READ_CHUNK))
-    assert [len(peer.take()[0]) for _ in range(4)] == [1, 1, 1, 0]
+    assert [len(lane.take()[0]) for _ in range(4)] == [1, 1, 1, 0]
 
 
 def test_small_requests_that_wait_are_taken_together(connect: Connect) -> None:
-    client, peer = connect()
+    client, lane = connect()
     for _ in range(3):
         client.send(request(protocol.GET))
-    assert len(peer.take()[0]) == 3
+    assert len(lane.take()[0]) == 3
 
 
-@pytest.mark.parametrize("bound", ["CLIENT_BYTES_MAX", "BYTES_MAX"])
+@pytest.mark.parametrize("bound", ["PEER_BYTES_MAX", "BYTES_MAX"])
 def test_answers_that_are_not_taken_are_dropped_whole_beyond_the_bound(
     connect: Connect, bound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peers, bound, 3 * len(ANSWER))
-    client, peer = connect()
+    monkeypatch.setattr(lanes, bound, 3 * len(ANSWER))
+    client, lane = connect()
     answers = [[b"head %d" % number, ANSWER] for number in range(10)]
     for answer in answers:
-        peer.send(b"", answer)
-    assert peer._backlog.bytes <= 3 * len(ANSWER)
+        lane.send(b"", answer)
+    assert lane._backlog.bytes <= 3 * len(ANSWER)
     heard: list[bytes] = []
     client.socket.settimeout(10)
-    while peer._unsent or client.poll(0):
+    while lane._unsent or client.poll(0):
         heard += [each.head for each in client.reader.receive()]
-        peer.take()
+        lane.take()
     assert heard == [b"head %d" % number for number in range(len(heard))]
     assert 2 <= len(heard) < 10
 
 
 def test_who_takes_nothing_while_all_room_is_used_gets_nothing(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "BYTES_MAX", 0)
-    _client, peer = connect()
-    peer._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    monkeypatch.setattr(lanes, "BYTES_MAX", 0)
+    _client, lane = connect()
+    lane._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     for _ in range(1000):
-        peer.send(b"", [b"x" * 100])
-    assert peer._backlog.bytes <= len(pack([b"x" * 100])[0])
+        lane.send(b"", [b"x" * 100])
+    assert lane._backlog.bytes <= len(pack([b"x" * 100])[0])
 
 
-def test_a_peer_that_is_gone_says_nothing_more(connect: Connect) -> None:
-    client, peer = connect()
+def test_a_client_that_is_gone_says_nothing_more(connect: Connect) -> None:
+    client, lane = connect()
     for opcode in (protocol.READ_CHUNK, protocol.READ_CHUNK, protocol.GET):
         client.send(request(opcode))
-    assert len(peer.take()[0]) == 1
+    assert len(lane.take()[0]) == 1
     client.socket.close()
-    while peer.is_open:
-        peer.send(b"", [ANSWER])
-    assert peer.take() == ([], 0)
+    while lane.is_open:
+        lane.send(b"", [ANSWER])
+    assert lane.take() == ([], 0)

@@ -1,7 +1,7 @@
-"""Ways on streams, straight to a worker or through a broker of this machine: for a thread that waits and for an event loop.
+"""A client's lane to a worker of this machine, for a thread that waits and for an event loop.
 
-A stream ends with the process at its other end, and tells so at once; nothing is sent on it any more, and another one is
-opened. Nor does it outlive an exception in the middle of a message, from Ctrl-C for example: where in it the next message
+A lane ends with the process at its other end, and tells so at once; nothing is sent on it any more, and another one is opened.
+Nor does it outlive an exception in the middle of a message, from Ctrl-C for example: where in the stream the next message
 begins would be unknown.
 """
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from holdall import processors
 from holdall.client.looking import LOOK_SECONDS, TAKEN_SECONDS, Looking
 from holdall.errors import ProtocolError
-from holdall.stream import Reader, Received, pack
+from holdall.framing import Reader, Received, pack
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,34 +30,26 @@ BUFFERS_MAX = 64
 """Given to the system at once."""
 
 
-class Stream:
-    """On a connected stream that the calling thread waits for, in `read` alone: what cannot be sent at once is sent then.
+class Lane:
+    """On a connected stream that the calling thread waits for, in `receive` alone: what cannot be sent at once is sent then.
 
-    It looks for the answer of a worker before it sleeps: see `looking.py`. Through a relay that brings nothing, since three
-    processes share the processors then.
-
-    Who waits in `recv` on a Unix stream is woken twice: the first time for nothing, when the other side reads the request. That
-    pays where the answer comes from there at once, because a processor that is not asleep takes it sooner: a get took 25 µs so,
-    and 33 with its thread in `poll`, which is woken once. Through a relay it takes the processor from whoever answers: there a
-    get took 45 µs in some seconds and 75 in others, and 45 in all of them with `poll`.
+    It looks for the answer before it sleeps: see `looking.py`. It sleeps in `recv`, which wakes a thread on a Unix stream
+    twice: the first time for nothing, when the other side reads the request. That pays, because the answer comes at once, and
+    a processor that is not asleep takes it sooner.
     """
 
-    def __init__(self, connected: socket.socket, wait_seconds: float = 0.0, *, is_relay: bool = False) -> None:
+    def __init__(self, connected: socket.socket, wait_seconds: float = 0.0) -> None:
         self.is_broken = False
         self._socket: Any = connected
         self._reader = Reader(connected)
         self._unsent: deque[Buffer] = deque()
         self._wait_milliseconds = wait_seconds * 1000
-        self._looking = Looking() if processors.can_give_way() and not is_relay else None
-        self._readable: select.poll | None = None
-        if is_relay:
-            self._readable = select.poll()
-            self._readable.register(connected, select.POLLIN)
+        self._looking = Looking() if processors.can_give_way() else None
         if wait_seconds:  # in the system itself: Python's own timeouts cost a system call more for each message
             timeout = struct.pack("ll", *divmod(max(1, int(wait_seconds * 1_000_000)), 1_000_000))
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
 
-    def put(self, message: list[Buffer]) -> bool:
+    def send(self, message: list[Buffer]) -> bool:
         """Send a message."""
         if self.is_broken:
             return False
@@ -74,7 +66,7 @@ class Stream:
             raise
         return not self.is_broken
 
-    def read(self, *, wait: bool) -> list[Received]:
+    def receive(self, *, wait: bool) -> list[Received]:
         """What comes next, or is there."""
         if self._unsent and not self.is_broken:
             if wait:
@@ -123,9 +115,7 @@ class Stream:
                     continue
                 looking.misses = 0
                 return received
-        if self._readable is not None:
-            self._readable.poll(self._wait_milliseconds)
-        received = self._reader.receive(0 if self._readable is None else socket.MSG_DONTWAIT)
+        received = self._reader.receive()
         if looking is not None:
             looking.has_slept(began, monotonic())
         return received
@@ -166,7 +156,7 @@ class Stream:
             self._unsent[0] = memoryview(self._unsent[0])[count:]
 
 
-class AwaitingStream(Stream):
+class AwaitingLane(Lane):
     """On a connected stream that a loop looks after: what cannot be sent at once is sent when there is room."""
 
     def __init__(self, connected: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
@@ -175,9 +165,9 @@ class AwaitingStream(Stream):
         self._loop = loop
         self._is_writing = False
 
-    def put(self, message: list[Buffer]) -> bool:
+    def send(self, message: list[Buffer]) -> bool:
         """Send a message."""
-        done = super().put(message)
+        done = super().send(message)
         if self._unsent and not self._is_writing:
             self._is_writing = True
             self._loop.add_writer(self.fileno(), self._go_on)

@@ -1,14 +1,13 @@
-"""The two ways to a worker: straight where it answers, through the broker where it does not, and a program notices neither."""
+"""A worker is reached by a lane where it answers there, through the broker where it does not, and a program notices neither."""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
-import errno
 import os
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,12 +18,9 @@ import pytest
 
 import holdall
 from holdall import Client, Dict, LocalService
-from holdall.service import process
-from holdall.service.address import make_private
-from holdall.service.child import READY
-from holdall.service.settings import BrokerSettings, ServiceSettings, WorkerSettings
-from holdall.settings import runtime_directory, service_url
-from holdall.worker.directory import DataDirectory
+from holdall.address import path_of
+from holdall.service.settings import ServiceSettings
+from holdall.settings import service_url, socket_url
 from tests.processes import process_ids, service_process, until
 
 WORKERS = 2
@@ -42,9 +38,9 @@ def service(data: Path) -> Iterator[LocalService]:
         yield running
 
 
-def straight(data: Path) -> list[Path]:
-    """The sockets on which this service's workers can be reached straight."""
-    return [runtime_directory(data) / f"worker-{index}" for index in range(WORKERS)]
+def lane_paths(data: Path) -> list[Path]:
+    """The sockets at which this service's workers take lanes."""
+    return [Path(path_of(socket_url(data, f"worker-{index}"))) for index in range(WORKERS)]
 
 
 @contextmanager
@@ -74,7 +70,7 @@ def fill(d: Dict[Any, Any]) -> None:
         d[key] = str(key)
 
 
-def test_blocking_calls_need_no_broker_once_the_workers_answer_straight(service: LocalService, data: Path) -> None:
+def test_blocking_calls_need_no_broker_once_there_are_lanes(service: LocalService, data: Path) -> None:
     with Client(service.url, timeout=5) as client:
         d = Dict.from_name("kv", create_if_missing=True, client=client)
         fill(d)
@@ -84,7 +80,7 @@ def test_blocking_calls_need_no_broker_once_the_workers_answer_straight(service:
             assert dict(d) == dict.fromkeys(KEYS, "new")
 
 
-def test_awaited_calls_need_no_broker_once_the_workers_answer_straight(service: LocalService, data: Path) -> None:
+def test_awaited_calls_need_no_broker_once_there_are_lanes(service: LocalService, data: Path) -> None:
     async def calls() -> None:
         async with Client(service.url, timeout=5) as client:
             d = Dict.from_name("kv", create_if_missing=True, client=client)
@@ -114,8 +110,23 @@ def test_no_request_is_lost_while_batches_are_decided_and_written(
             list(threads.map(ask, range(8)))
 
 
-def test_a_client_that_cannot_reach_the_workers_straight_is_relayed(service: LocalService, data: Path) -> None:
-    for path in straight(data):
+def test_a_client_without_lanes_is_relayed(service: LocalService, data: Path) -> None:
+    with Client(service.url, lanes=False) as client:
+        d = Dict.from_name("kv", create_if_missing=True, client=client)
+        fill(d)
+        d["large"] = bytes(5_000_000)
+        assert d["large"] == bytes(5_000_000)
+        assert not [route for line in client._idle for route in line.routes]
+        with ThreadPoolExecutor() as threads:
+            with stopped(broker_of(data)):
+                getting = threads.submit(d.get, 1)
+                with pytest.raises(concurrent.futures.TimeoutError):
+                    getting.result(0.1)
+            assert getting.result() == "1"
+
+
+def test_a_client_that_finds_no_lane_is_relayed(service: LocalService, data: Path) -> None:
+    for path in lane_paths(data):
         path.unlink()
     with Client(service.url) as client:
         d = Dict.from_name("kv", create_if_missing=True, client=client)
@@ -125,7 +136,7 @@ def test_a_client_that_cannot_reach_the_workers_straight_is_relayed(service: Loc
 
 def test_a_path_that_leads_to_another_service_is_not_believed(service: LocalService, data: Path, tmp_path: Path) -> None:
     with LocalService(tmp_path / "other", workers=WORKERS, sync="off") as other:
-        for ours, theirs in zip(straight(data), straight(tmp_path / "other"), strict=True):
+        for ours, theirs in zip(lane_paths(data), lane_paths(tmp_path / "other"), strict=True):
             ours.unlink()
             ours.symlink_to(theirs)
         with Client(service.url) as client, Client(other.url) as other_client:
@@ -138,7 +149,7 @@ def test_a_path_that_leads_to_another_service_is_not_believed(service: LocalServ
 
 
 def test_two_workers_whose_paths_are_swapped_are_not_believed(service: LocalService, data: Path) -> None:
-    one, two = straight(data)
+    one, two = lane_paths(data)
     spare = one.with_name("spare")
     for old, new in ((one, spare), (two, one), (spare, two)):
         old.rename(new)
@@ -150,7 +161,7 @@ def test_two_workers_whose_paths_are_swapped_are_not_believed(service: LocalServ
 
 
 def test_pipelined_writes_happen_once_and_in_order_though_workers_die(service: LocalService, data: Path) -> None:
-    """Many tasks, each in the order of its own calls; straight ways are lost and found again."""
+    """Many tasks, each in the order of its own calls; lanes are lost and found again."""
 
     async def append(d: Dict[Any, Any], task: int) -> None:
         for number in range(300):
@@ -171,48 +182,8 @@ def test_pipelined_writes_happen_once_and_in_order_though_workers_die(service: L
     asyncio.run(calls())
 
 
-@contextmanager
-def child(module: str, settings: BrokerSettings | WorkerSettings) -> Iterator[int]:
-    """A process of a service that is put together by hand; its id."""
-    argv = process.command(module, settings)
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=process.environment(), text=True) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline().strip() == READY
-        yield running.pid
-        running.communicate()
-
-
-def test_a_worker_that_has_a_tcp_address_is_reached_straight_there(data: Path) -> None:
-    directory = DataDirectory(data)
-    lock = directory.lock()
-    directory.prepare(1)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    runtime = make_private(runtime_directory(data))
-    url, backend = service_url(data), f"ipc://{runtime}/workers"
-    with (
-        child("holdall.broker", BrokerSettings([url], backend)) as broker,
-        child("holdall.worker", WorkerSettings(str(data), 0, backend, address, "off")),
-        Client(url, timeout=5) as client,
-    ):
-        d = Dict.from_name("kv", create_if_missing=True, client=client)
-        fill(d)
-        with stopped(broker):
-            assert [d[key] for key in KEYS] == [str(key) for key in KEYS]
-            d["large"] = bytes(5_000_000)
-            assert d["large"] == bytes(5_000_000)
-    lock.release()
-
-
-def cut_off(data: Path) -> None:
-    """Leave no way to a worker but through the broker."""
-    for path in straight(data):
-        path.unlink()
-
-
 def test_blocking_relayed_calls_go_on_with_the_next_broker(service: LocalService, data: Path) -> None:
-    cut_off(data)
-    with Client(service.url) as client:
+    with Client(service.url, lanes=False) as client:
         d = Dict.from_name("kv", create_if_missing=True, client=client)
         for number in range(3):
             fill(d)
@@ -221,10 +192,8 @@ def test_blocking_relayed_calls_go_on_with_the_next_broker(service: LocalService
 
 
 def test_awaited_relayed_calls_in_flight_are_answered_by_the_next_broker(service: LocalService, data: Path) -> None:
-    cut_off(data)
-
     async def calls() -> None:
-        async with Client(service.url) as client:
+        async with Client(service.url, lanes=False) as client:
             d = Dict.from_name("kv", create_if_missing=True, client=client)
             for number in range(3):
                 broker = broker_of(data)
@@ -238,8 +207,7 @@ def test_awaited_relayed_calls_in_flight_are_answered_by_the_next_broker(service
 
 
 def test_a_call_ends_in_time_though_the_broker_takes_nothing(service: LocalService, data: Path) -> None:
-    cut_off(data)
-    with Client(service.url, timeout=1) as client:
+    with Client(service.url, timeout=1, lanes=False) as client:
         d = Dict.from_name("kv", create_if_missing=True, client=client)
         fill(d)
         with stopped(broker_of(data)), ThreadPoolExecutor() as threads:
@@ -247,32 +215,6 @@ def test_a_call_ends_in_time_though_the_broker_takes_nothing(service: LocalServi
             with pytest.raises(holdall.TimeoutError, match="no answer"):
                 updating.result(5)
         until(lambda: d.put("key", "value"))
-
-
-def test_awaited_calls_go_on_though_there_was_no_descriptor_for_the_next_broker(
-    service: LocalService, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cut_off(data)
-
-    def none_is_left(_address: str) -> socket.socket:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    complaints: list[Any] = []
-
-    async def calls() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
-        async with Client(service.url, timeout=3) as client:
-            d = Dict.from_name("kv", create_if_missing=True, client=client)
-            await d.put.aio("key", "value")
-            monkeypatch.setattr("holdall.client.client.connected", none_is_left)
-            os.kill(broker_of(data), signal.SIGKILL)
-            with pytest.raises(holdall.TimeoutError):
-                await d.get.aio("key")
-            monkeypatch.undo()
-            assert await d.get.aio("key") == "value"
-
-    asyncio.run(calls())
-    assert not complaints
 
 
 def test_a_client_finds_a_service_that_is_started_later(tmp_path: Path) -> None:
@@ -286,7 +228,7 @@ def test_a_client_finds_a_service_that_is_started_later(tmp_path: Path) -> None:
                 assert d["key"] == "value"
 
 
-def test_a_client_of_another_machine_is_relayed_through_zeromq(data: Path) -> None:
+def test_a_client_at_a_tcp_address_is_relayed(data: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
 
@@ -297,13 +239,11 @@ def test_a_client_of_another_machine_is_relayed_through_zeromq(data: Path) -> No
             os.kill(broker_of(data), signal.SIGKILL)
             assert await asyncio.gather(*(d.pop.aio(key) for key in KEYS)) == [str(key) for key in KEYS]
 
-    with service_process(ServiceSettings(str(data), listen=url, workers=WORKERS, sync="off")):
-        cut_off(data)
-        with Client(url) as client:
-            d = Dict.from_name("kv", create_if_missing=True, client=client)
-            fill(d)
-            d["large"] = bytes(5_000_000)
-            os.kill(broker_of(data), signal.SIGKILL)
-            assert d["large"] == bytes(5_000_000)
-            asyncio.run(calls())
-            assert len(d) == 1
+    with service_process(ServiceSettings(str(data), listen=url, workers=WORKERS, sync="off")), Client(url) as client:
+        d = Dict.from_name("kv", create_if_missing=True, client=client)
+        fill(d)
+        d["large"] = bytes(5_000_000)
+        os.kill(broker_of(data), signal.SIGKILL)
+        assert d["large"] == bytes(5_000_000)
+        asyncio.run(calls())
+        assert len(d) == 1

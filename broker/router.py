@@ -1,0 +1,58 @@
+"""One of the broker's two ROUTERs: what came to it, and what goes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from holdall import sockets
+from holdall.service.address import listen
+from holdall.service.unsent import Unsent
+
+if TYPE_CHECKING:
+    from holdall.broker.core import Decide
+    from holdall.service.watch import Watch
+
+MESSAGES_PER_TURN = 200
+"""Messages taken before the other socket has its turn."""
+LINGER_MILLISECONDS = 500
+
+
+class Router:
+    """A ROUTER that is bound to these URLs; `decide` is the core's, for what comes here. The first `small` frames of a message
+    are received as bytes.
+    """
+
+    def __init__(self, router: Any, urls: list[str], watch: Watch, decide: Decide, small: int) -> None:
+        for url in urls:
+            listen(router, url)
+        self._router = router
+        self._unsent = Unsent()
+        self._decide = decide
+        self._small = small
+        self._watch = watch
+        watch.add(int(router.fd), self)
+        watch.touch(self)
+
+    def take(self) -> list[tuple[Decide, list[Any]]]:
+        """What has come, each message with the route of its sender first."""
+        messages: list[tuple[Decide, list[Any]]] = []
+        while sockets.has_message(self._router):
+            messages.append((self._decide, sockets.receive(self._router, self._small)))
+            if len(messages) == MESSAGES_PER_TURN:
+                self._watch.touch(self)
+                break
+        return messages
+
+    def send(self, frames: list[Any]) -> bool:
+        """Send a message to the peer whose route comes first. Returns False if too much waits for that peer, or it is gone."""
+        self._watch.touch(self)
+        try:
+            return self._unsent.send(self._router, frames[0], frames)
+        except zmq.ZMQError:
+            return False
+
+    def close(self) -> None:
+        """Say what is left to say, and end."""
+        self._router.close(LINGER_MILLISECONDS)

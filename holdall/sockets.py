@@ -1,0 +1,138 @@
+"""How a ZeroMQ socket is made, bounded, written to and read: all sockets of broker, workers and clients come from here.
+
+    client   DEALER ──▶ ROUTER  front   the broker
+    worker   DEALER ──▶ ROUTER  back
+
+Rules, one for each way in which a ZeroMQ socket surprises:
+1. ZeroMQ bounds messages, not bytes. A small frame has at most PAYLOAD_INLINE_BYTES_MAX bytes, so a queue of small messages is
+   bounded in bytes too; what is larger is counted by `holdall.service.unsent`.
+2. A peer that is stopped, or whose cable is cut, shows by nothing but heartbeats.
+3. A ZAP domain keeps out a peer that speaks ZMTP/1.0, which has no handshake; keys will be asked for in it.
+4. A Unix socket lets in processes of this user alone.
+5. Nothing waits for room: `send` gives up at once.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from holdall.protocol import FRAME_BYTES_MAX, PAYLOAD_INLINE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from holdall.protocol import Buffer
+
+SOCKETS_MAX = 50_000
+"""Of one context. ZeroMQ's own limit, 1,023, would be reached by a program of some hundred threads."""
+HEARTBEAT_MILLISECONDS = 1_500
+SILENCE_MILLISECONDS = 4_000
+"""How often a peer is asked for a sign of life, and how long the sign may take; then the connection counts as broken."""
+HANDSHAKE_MILLISECONDS = 3_000
+"""A peer that has not shaken hands by then is cut off."""
+RECONNECT_MILLISECONDS = (20, 500)
+"""How soon a DEALER connects again: at first, and at most; doubled each time."""
+ZAP_DOMAIN = b"holdall"
+QUEUED_BYTES_MAX = 64 * 1024 * 1024
+"""Of small messages that wait for one client to take them."""
+QUEUED_MAX = QUEUED_BYTES_MAX // PAYLOAD_INLINE_BYTES_MAX
+"""Messages that wait in one direction of one connection of a client."""
+UNREAD_MAX = 64
+"""Messages of one client that the broker's socket reads ahead: a client that floods is read no faster than its turn comes."""
+BACK_QUEUED_MAX = 4 * QUEUED_MAX
+"""Messages that wait between broker and worker: those of all clients."""
+FRAMES_MAX = 8
+"""Frames kept of one message. No message of ours has more than four; what a stranger sends beyond is read and dropped."""
+COPIED_BYTES_MAX = 64 * 1024
+"""Up to here a copy is cheaper than the object that keeps the memory until it is sent."""
+
+_EVENTS, _POLLIN, _RCVMORE, _DONTWAIT = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.RCVMORE), int(zmq.DONTWAIT)
+_DONTWAIT_SNDMORE = int(zmq.DONTWAIT | zmq.SNDMORE)
+
+
+def new_context() -> Any:
+    """A context, for the sockets of one process."""
+    context: Any = zmq.Context()
+    context.max_sockets = SOCKETS_MAX
+    return context
+
+
+def front_router(context: Any) -> Any:
+    """The broker's socket for clients, to be bound."""
+    return _router(context, QUEUED_MAX, UNREAD_MAX)
+
+
+def back_router(context: Any) -> Any:
+    """The broker's socket for workers, to be bound."""
+    return _router(context, BACK_QUEUED_MAX, BACK_QUEUED_MAX)
+
+
+def client_dealer(context: Any) -> Any:
+    """A client's socket, to be connected to the front."""
+    return _dealer(context, QUEUED_MAX)
+
+
+def worker_dealer(context: Any) -> Any:
+    """A worker's socket, to be connected to the back."""
+    return _dealer(context, BACK_QUEUED_MAX)
+
+
+def has_message(socket: Any) -> bool:
+    """Whether a message waits to be received."""
+    return bool(socket.get(_EVENTS) & _POLLIN)
+
+
+def receive(socket: Any, small: int) -> list[Any]:
+    """The frames of the message that waits, the first `small` as bytes, the others as memoryviews, which are no copies."""
+    frames: list[Any] = [socket.recv(_DONTWAIT)]
+    while socket.get(_RCVMORE):
+        if len(frames) < small:
+            frames.append(socket.recv(_DONTWAIT))
+        elif len(frames) < FRAMES_MAX:
+            frames.append(socket.recv(_DONTWAIT, copy=False).buffer)
+        else:
+            socket.recv(_DONTWAIT, copy=False)
+    return frames
+
+
+def send(socket: Any, frames: list[Buffer]) -> None:
+    """Send a message without waiting. Raises zmq.ZMQError: Again if there is no room, EHOSTUNREACH if there is no such peer."""
+    _send_first(socket, frames)
+    last = frames[-1]
+    socket.send(last, _DONTWAIT, copy=len(last) <= COPIED_BYTES_MAX)
+
+
+def send_tracked(socket: Any, frames: list[Buffer]) -> Any:
+    """The same for a message whose last frame is large. Returns what has `done` once that has left this process."""
+    _send_first(socket, frames)
+    return socket.send(frames[-1], _DONTWAIT, copy=False, track=True)
+
+
+def _send_first(socket: Any, frames: list[Buffer]) -> None:
+    for frame in frames[:-1]:
+        socket.send(frame, _DONTWAIT_SNDMORE, copy=len(frame) <= COPIED_BYTES_MAX)
+
+
+def _router(context: Any, unsent_max: int, unread_max: int) -> Any:
+    router = _socket(context, zmq.ROUTER, unsent_max, unread_max)
+    router.router_mandatory = True  # a message to a peer that is gone is an error, not silence
+    router.ipc_filter_uid = os.getuid()
+    return router
+
+
+def _dealer(context: Any, queued_max: int) -> Any:
+    dealer = _socket(context, zmq.DEALER, queued_max, queued_max)
+    dealer.reconnect_ivl, dealer.reconnect_ivl_max = RECONNECT_MILLISECONDS
+    return dealer
+
+
+def _socket(context: Any, kind: int, unsent_max: int, unread_max: int) -> Any:
+    socket: Any = context.socket(kind)
+    socket.maxmsgsize = FRAME_BYTES_MAX
+    socket.sndhwm, socket.rcvhwm = unsent_max, unread_max
+    socket.heartbeat_ivl, socket.heartbeat_timeout = HEARTBEAT_MILLISECONDS, SILENCE_MILLISECONDS
+    socket.handshake_ivl = HANDSHAKE_MILLISECONDS
+    socket.zap_domain = ZAP_DOMAIN
+    socket.linger = socket.sndtimeo = 0
+    return socket

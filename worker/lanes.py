@@ -1,0 +1,179 @@
+"""Clients connected by a lane: read in turns, so that none of them holds the others up.
+
+In a turn a lane gives about TURN_BYTES of work at most, so a small request waits for one chunk of somebody else's large value,
+not for the value. Answers that a client does not take are kept up to a bound, for each lane and for all; beyond that they are
+dropped: a client that still wants one asks again. A client that keeps to its window never has so many.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from holdall import protocol
+from holdall.blob import CHUNK_BYTES
+from holdall.errors import ProtocolError
+from holdall.framing import Reader, Received, pack
+from holdall.service.unsent import BYTES_MAX, PEER_BYTES_MAX
+from holdall.worker.message import Message
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from holdall.protocol import Buffer
+    from holdall.service.watch import Watch
+
+TURN_BYTES = CHUNK_BYTES
+"""Requests and the chunks they ask for, of one lane in one turn."""
+ARRIVALS_PER_TURN = 16
+UNSENT_MAX = 10_000
+"""Pieces of messages that one client has not taken: small ones cost more than their bytes."""
+
+
+class Backlog:
+    """Bytes that wait to be taken, of several lanes together."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class Lanes:
+    """Takes in the clients that come to this listening socket, while the door is open."""
+
+    def __init__(self, listening: socket, watch: Watch) -> None:
+        self._listening = listening
+        self._watch = watch
+        self._backlog = Backlog()
+        self._open: set[Lane] = set()
+        watch.add(listening.fileno(), self, entrance=True)
+
+    def take(self) -> tuple[list[Message], int]:
+        """Take in whoever comes; nobody has said anything yet."""
+        for _ in range(ARRIVALS_PER_TURN):
+            if not self._watch.lets_in():
+                break
+            try:
+                accepted, _address = self._listening.accept()
+            except OSError:  # nobody is left, or gone again, or there is no descriptor: then the door is closed soon
+                break
+            self._open.add(Lane(accepted, self._watch, self._backlog, self._open.discard))
+        return [], 0
+
+
+class Lane:
+    """A client's lane to this worker. `closed` is called when it has ended."""
+
+    def __init__(self, connected: socket, watch: Watch, backlog: Backlog, closed: Callable[[Lane], None]) -> None:
+        connected.setblocking(False)
+        self._backlog = backlog
+        self._closed = closed
+        self._socket: Any = connected
+        self._descriptor = connected.fileno()
+        self._watch = watch
+        self._reader = Reader(connected)
+        self._received: list[Received] = []
+        self._unsent: deque[Buffer] = deque()
+        self._unsent_bytes = 0
+        self.is_open = True
+        """Whether the client is still there, as far as is known."""
+        watch.add(self._descriptor, self)
+
+    def take(self) -> tuple[list[Message], int]:
+        """What the client says, as far as it is its turn, and how much work in bytes that is."""
+        if self._unsent:
+            self._flush()
+        try:
+            received = self._received or self._reader.receive()
+        except BlockingIOError:
+            return [], 0
+        except (OSError, EOFError, ProtocolError):
+            self._close()
+            return [], 0
+        messages: list[Message] = []
+        size = 0
+        for each in received:
+            messages.append(Message(self, b"", each.head, each.payload))
+            size += work_bytes(each.head, each.payload)
+            if size >= TURN_BYTES:
+                break
+        self._received = received[len(messages) :] if self.is_open else []
+        if self._received:
+            self._watch.touch(self)
+        return messages, size
+
+    def send(self, _route: bytes, frames: list[Buffer]) -> bool:
+        """Send a message, or what goes of it, and the rest when there is room. Returns False if it is dropped."""
+        if not self.is_open:
+            return False
+        buffers = pack(frames)
+        if self._unsent:
+            return self._keep(buffers, whole=True)
+        try:
+            sent = self._socket.send(buffers[0]) if len(buffers) == 1 else self._socket.sendmsg(buffers)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close()
+            return False
+        if sent == len(buffers[0]) and len(buffers) == 1:
+            return True
+        if not sent:
+            return self._keep(buffers, whole=True)
+        for buffer in buffers:
+            if sent < len(buffer):
+                self._keep([memoryview(buffer)[sent:]], whole=False)
+            sent = max(0, sent - len(buffer))
+        return True
+
+    def _keep(self, buffers: list[Buffer], *, whole: bool) -> bool:
+        """Send this later. A whole message may be dropped instead: then returns False."""
+        size = sum(map(len, buffers))
+        over = self._unsent_bytes + size > PEER_BYTES_MAX or self._backlog.bytes + size > BYTES_MAX
+        if whole and (over or len(self._unsent) >= UNSENT_MAX):
+            return False
+        if not self._unsent:
+            self._watch.expect(self._descriptor, room=True)
+        self._unsent.extend(buffers)
+        self._count(size)
+        return True
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                sent = self._socket.send(self._unsent[0])
+                self._count(-sent)
+                if sent < len(self._unsent[0]):
+                    self._unsent[0] = memoryview(self._unsent[0])[sent:]
+                else:
+                    self._unsent.popleft()
+            self._watch.expect(self._descriptor, room=False)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._close()
+
+    def _count(self, size: int) -> None:
+        self._unsent_bytes += size
+        self._backlog.bytes += size
+
+    def _close(self) -> None:
+        """The client is gone, or speaks another language."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._count(-self._unsent_bytes)
+        self._unsent.clear()
+        self._received = []
+        self._watch.remove(self._descriptor)
+        with contextlib.suppress(OSError):
+            self._socket.close()
+        self._closed(self)
+
+
+def work_bytes(head: bytes, payload: Buffer | None) -> int:
+    """How much work a request brings: its bytes, and those of the chunk that it asks for."""
+    if payload is not None:
+        return len(head) + len(payload)
+    return len(head) + (CHUNK_BYTES if protocol.reads_chunk(head) else 0)

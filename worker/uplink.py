@@ -1,0 +1,66 @@
+"""The worker's DEALER to its broker: what is relayed comes in and goes out here.
+
+It connects again by itself when the broker has gone, and keeps the worker's last HELLOs until then: the next broker hears of
+the worker as soon as it is there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import zmq
+
+from holdall import sockets
+from holdall.service.unsent import Unsent
+from holdall.worker.lanes import TURN_BYTES, work_bytes
+from holdall.worker.message import Message
+
+if TYPE_CHECKING:
+    from holdall.protocol import Buffer
+    from holdall.service.watch import Watch
+
+LINGER_MILLISECONDS = 100
+"""A worker that ends waits so long for a broker that takes its last answers."""
+
+
+class Uplink:
+    """To the broker at this URL."""
+
+    def __init__(self, url: str, watch: Watch) -> None:
+        self._context = sockets.new_context()
+        self._dealer = sockets.worker_dealer(self._context)
+        self._dealer.connect(url)
+        self._unsent = Unsent()
+        self._watch = watch
+        watch.add(int(self._dealer.fd), self)
+        watch.touch(self)
+
+    def take(self) -> tuple[list[Message], int]:
+        """What the broker relays, about TURN_BYTES of work at most, and how much that is."""
+        messages: list[Message] = []
+        size = 0
+        while sockets.has_message(self._dealer):
+            if size >= TURN_BYTES:
+                self._watch.touch(self)
+                break
+            address, *frames = sockets.receive(self._dealer, 2)
+            if address and 1 <= len(frames) <= 2:  # an empty one: the broker looks whether this worker is connected
+                message = Message(self, address, *frames)
+                messages.append(message)
+                size += work_bytes(message.head, message.payload)
+        return messages, size
+
+    def send(self, address: bytes, frames: list[Buffer]) -> bool:
+        """Send a message to the client at this address, or to the broker itself, whose address is empty. Returns False if it
+        is dropped: too much waits already.
+        """
+        self._watch.touch(self)
+        try:
+            return self._unsent.send(self._dealer, b"", [address, *frames])
+        except zmq.ZMQError:
+            return False
+
+    def close(self) -> None:
+        """Say what is left to say, and end."""
+        self._dealer.close(LINGER_MILLISECONDS)
+        self._context.term()
