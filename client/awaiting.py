@@ -32,8 +32,6 @@ TRANSFERS_MAX = 4
 """Large values of which chunks are on their way at once, for all tasks of a loop; the others take turns."""
 TRANSFERRED_MAX = 32
 """Calls that have begun to transfer large values: a worker takes no more than 1,024 uploads, nor 4 GiB, of one line."""
-TOGETHER_MAX = 40
-"""Requests that are sent together: of more in one tick, the first are being answered while the others are made."""
 
 
 class AwaitingLine(Line):
@@ -55,7 +53,13 @@ class AwaitingLine(Line):
         try:
             asked = operation.send(None)
             while type(asked) is Ask:
-                asked = operation.send(await self._reply(self.send(asked, deadline)))
+                waiting = self.send(asked, deadline)
+                try:
+                    reply = await waiting.answer
+                except BaseException:  # it was cancelled, or failed: nobody waits for the answer any more
+                    self._channel.abandon(waiting)
+                    raise
+                asked = operation.send(reply)
             return await self._go_on(operation, asked, deadline, timeout)
         except StopIteration as stop:
             result: R = stop.value
@@ -84,7 +88,7 @@ class AwaitingLine(Line):
                         answers = await self.loop.run_in_executor(None, asked.do)
                         deadline = monotonic() + timeout
                 elif isinstance(asked, Ask):
-                    answers = await self._reply(self.send(asked, deadline))
+                    [answers] = await self._replies([asked], deadline)
                 else:
                     answers = await self._replies(asked, deadline)
                 asked = operation.send(answers)
@@ -126,15 +130,6 @@ class AwaitingLine(Line):
     def _look_at_broker(self) -> None:
         super()._look_at_broker()
         self._drain(self.broker, None)
-
-    async def _reply(self, waiting: Waiting) -> Reply:
-        """The answer to a request that is on its way."""
-        try:
-            reply: Reply = await waiting.answer
-        except BaseException:  # it was cancelled, or failed: nobody waits for the answer any more
-            self._channel.abandon(waiting)
-            raise
-        return reply
 
     async def _replies(self, asks: list[Ask], deadline: float) -> list[Reply]:
         sent = [self.send(ask, deadline) for ask in asks]
@@ -184,13 +179,12 @@ class AwaitingLine(Line):
         """Have this asked before the loop waits; `answer` of what is returned is a future of the reply."""
         if not self._knows_workers:
             self._meet()
-        waiting = self._channel.send(ask, self._channel.route_of_slot[ask.hash >> SLOT_SHIFT], monotonic(), deadline)
+        channel = self._channel
+        waiting = channel.send(ask, channel.route_of_slot[ask.hash >> SLOT_SHIFT], monotonic(), deadline)
         waiting.answer = self.loop.create_future()
         if not self._outbox:
             self.loop.call_soon(self._flush)
         self._outbox.append(waiting)
-        if len(self._outbox) == TOGETHER_MAX:
-            self._flush()
         if self._looking is None:
             self._looking = self.loop.call_later(LOOK_SECONDS, self._look_for_overdue)
         return waiting
@@ -213,8 +207,9 @@ class AwaitingLine(Line):
         while more:
             answered, more = self._read(transport, route, wait=False)
             for waiting, reply in answered:
-                if not waiting.answer.done():
-                    waiting.answer.set_result(reply)
+                future = waiting.answer
+                if not future.done():
+                    future.set_result(reply)
 
     def _look_for_overdue(self) -> None:
         now = monotonic()

@@ -157,14 +157,21 @@ class Client:
 
     async def run_awaiting(self, operation: Operation[R]) -> R:
         """Carry out an operation on this task's event loop."""
-        if self._roster is not None and self._running_loop is not None:
-            line = self._loops.get(self._running_loop())
-            if line is not None:
-                return await line.run(operation, self.timeout)
+        line = self.line_here() or await self.new_line_here()
+        return await line.run(operation, self.timeout)
+
+    def line_here(self) -> AwaitingLine | None:
+        """The line of the event loop that runs on this thread, once it has one and the workers are known."""
+        if self._roster is None or self._running_loop is None:
+            return None
+        return self._loops.get(self._running_loop())
+
+    async def new_line_here(self) -> AwaitingLine:
+        """The line of this task's event loop, made if it has none, and the workers known to it."""
         line = await self._awaiting_line()
         if self._roster is None:
             self._roster = await line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
-        return await line.run(operation, self.timeout)
+        return line
 
     def revive(self) -> None:
         """Start the local service if it does not run: an answer is overdue."""

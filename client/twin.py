@@ -42,7 +42,9 @@ class BoundTwin(Generic[P, R]):
     async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The same, awaitable."""
         operation = self.__wrapped__(self._owner, *args, **kwargs)
-        return await self._owner.connected(self._given(kwargs) if kwargs else None).run_awaiting(operation)
+        client = self._owner.connected(self._given(kwargs) if kwargs else None)
+        line = client.line_here() or await client.new_line_here()
+        return await line.run(operation, client.timeout)
 
     def _given(self, kwargs: dict[str, Any]) -> Any:
         """The client that this call was given; to `update`, which takes any keyword, it would be an entry."""

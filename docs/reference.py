@@ -77,6 +77,8 @@ INTERNAL = {
     *(
         "run",
         "run_awaiting",
+        "line_here",
+        "new_line_here",
         "may_read_ahead",
         "put_back",
         "reads_ahead_no_more",
