@@ -174,7 +174,7 @@ class Broker:
 
     def _hello(self, frames: list[Any], now: float) -> list[Send]:
         try:
-            hello = decode(Hello, protocol.parse_request(frames[2]).value)
+            hello = decode(Hello, protocol.parse_request(*frames[2:]).value)
             if not 0 <= hello.worker.index < hello.workers <= SLOTS:
                 raise ProtocolError("a HELLO with an impossible index")
             if slot_range(hello.worker.index, hello.workers) != (hello.worker.first_slot, hello.worker.end_slot):

@@ -11,6 +11,8 @@ from holdall.service.address import listen
 from holdall.service.unsent import Unsent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from holdall.broker.core import Decide
     from holdall.service.watch import Watch
 
@@ -35,15 +37,13 @@ class Router:
         watch.add(int(router.fd), self)
         watch.touch(self)
 
-    def take(self) -> list[tuple[Decide, list[Any]]]:
-        """What has come, each message with the route of its sender first."""
-        messages: list[tuple[Decide, list[Any]]] = []
-        while sockets.has_message(self._router):
-            messages.append((self._decide, sockets.receive(self._router, self._small)))
-            if len(messages) == MESSAGES_PER_TURN:
-                self._watch.touch(self)
-                break
-        return messages
+    def take(self) -> Iterator[tuple[Decide, list[Any]]]:
+        """What has come, each message with the route of its sender first; one after another, for they may be large."""
+        for _ in range(MESSAGES_PER_TURN):
+            if not sockets.has_message(self._router):
+                return
+            yield self._decide, sockets.receive(self._router, self._small)
+        self._watch.touch(self)
 
     def send(self, frames: list[Any]) -> bool:
         """Send a message to the peer whose route comes first. Returns False if too much waits for that peer, or it is gone."""

@@ -6,7 +6,9 @@
 Rules, one for each way in which a ZeroMQ socket surprises:
 1. ZeroMQ bounds messages, not bytes. A small frame has at most PAYLOAD_INLINE_BYTES_MAX bytes, so a queue of small messages is
    bounded in bytes too; what is larger is counted by `holdall.service.unsent`.
-2. A peer that is stopped, or whose cable is cut, shows by nothing but heartbeats.
+2. A peer that is stopped, or whose cable is cut, shows by nothing but heartbeats. A client asks for them, and tells the broker
+   how long to wait for the next question. Nobody else asks: ZeroMQ aborts the process (`Assertion failed: !_io_error`) when it
+   is about to ask a peer that went while it had stopped reading from it, so a socket that asks must never stop reading.
 3. A ZAP domain keeps out a peer that speaks ZMTP/1.0, which has no handshake; keys will be asked for in it.
 4. A Unix socket lets in processes of this user alone.
 5. Nothing waits for room: `send` gives up at once.
@@ -28,7 +30,9 @@ SOCKETS_MAX = 50_000
 """Of one context. ZeroMQ's own limit, 1,023, would be reached by a program of some hundred threads."""
 HEARTBEAT_MILLISECONDS = 1_500
 SILENCE_MILLISECONDS = 4_000
-"""How often a peer is asked for a sign of life, and how long the sign may take; then the connection counts as broken."""
+"""How often a client asks for a sign of life, and how long the sign may take; then the connection counts as broken."""
+ABSENCE_MILLISECONDS = 10_000
+"""A broker that hears no more questions of a client for so long ends the connection."""
 HANDSHAKE_MILLISECONDS = 3_000
 """A peer that has not shaken hands by then is cut off."""
 RECONNECT_MILLISECONDS = (20, 500)
@@ -69,13 +73,16 @@ def back_router(context: Any) -> Any:
 
 
 def client_dealer(context: Any) -> Any:
-    """A client's socket, to be connected to the front."""
-    return _dealer(context, QUEUED_MAX)
+    """A client's socket, to be connected to the front. It reads all that comes: the answers to what it asked."""
+    dealer = _dealer(context, QUEUED_MAX, unread_max=0)
+    dealer.heartbeat_ivl, dealer.heartbeat_timeout = HEARTBEAT_MILLISECONDS, SILENCE_MILLISECONDS
+    dealer.heartbeat_ttl = ABSENCE_MILLISECONDS
+    return dealer
 
 
 def worker_dealer(context: Any) -> Any:
     """A worker's socket, to be connected to the back."""
-    return _dealer(context, BACK_QUEUED_MAX)
+    return _dealer(context, BACK_QUEUED_MAX, BACK_QUEUED_MAX)
 
 
 def has_message(socket: Any) -> bool:
@@ -121,8 +128,8 @@ def _router(context: Any, unsent_max: int, unread_max: int) -> Any:
     return router
 
 
-def _dealer(context: Any, queued_max: int) -> Any:
-    dealer = _socket(context, zmq.DEALER, queued_max, queued_max)
+def _dealer(context: Any, unsent_max: int, unread_max: int) -> Any:
+    dealer = _socket(context, zmq.DEALER, unsent_max, unread_max)
     dealer.reconnect_ivl, dealer.reconnect_ivl_max = RECONNECT_MILLISECONDS
     return dealer
 
@@ -131,7 +138,6 @@ def _socket(context: Any, kind: int, unsent_max: int, unread_max: int) -> Any:
     socket: Any = context.socket(kind)
     socket.maxmsgsize = FRAME_BYTES_MAX
     socket.sndhwm, socket.rcvhwm = unsent_max, unread_max
-    socket.heartbeat_ivl, socket.heartbeat_timeout = HEARTBEAT_MILLISECONDS, SILENCE_MILLISECONDS
     socket.handshake_ivl = HANDSHAKE_MILLISECONDS
     socket.zap_domain = ZAP_DOMAIN
     socket.linger = socket.sndtimeo = 0

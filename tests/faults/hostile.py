@@ -13,7 +13,7 @@ import zmq
 from holdall import protocol
 from holdall.protocol import Reply, Request
 from holdall.slots import part_hash, slot_range
-from tests.fuzz.strangers import GREETING, SIGNATURE, connected, handshake
+from tests.fuzz.strangers import connected, handshake, shake_hands
 from tests.streams import StreamClient
 
 SEQUENCE = 7
@@ -65,14 +65,10 @@ def asked(opened: Any, *frames: bytes) -> Reply:
 @contextlib.contextmanager
 def shaken(url: str, identity: bytes = b"") -> Iterator[tuple[socket.socket, BinaryIO]]:
     """A bare connection to a ZeroMQ socket after the handshake, with this routing id: to write to, and to read from."""
-    with connected(url) as raw:
+    with connected(url) as raw, raw.makefile("rb") as heard:
         raw.settimeout(5)
-        with raw.makefile("rb") as heard:
-            raw.sendall(handshake(identity))
-            assert heard.read(len(GREETING)).startswith(SIGNATURE[:1])
-            _command, length = heard.read(2)
-            assert b"ROUTER" in heard.read(length)
-            yield raw, heard
+        assert b"READY" in shake_hands(raw, handshake(identity))
+        yield raw, heard
 
 
 def most_resident_bytes(pid: int) -> int:

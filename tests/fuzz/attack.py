@@ -91,7 +91,7 @@ class _Flood:
         self._at = at
         self._urls = urls
         self._seed = seed
-        self._strangers = Strangers(urls, seed)
+        self._strangers = Strangers(urls, seed, answers=at != "worker")
 
     @property
     def strangers(self) -> int:

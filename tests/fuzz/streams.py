@@ -1,4 +1,4 @@
-"""Hostile messages on a lane: a stream that is cut off is opened again."""
+"""Hostile messages on a lane, and some that are none: these have connections of their own, which end with them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ class StreamDealer:
 
     def sent(self, message: list[bytes]) -> bool:
         """Whether this message, or what was left of it, has gone. What stands after two frames is sent as it is."""
+        if len(message) > 2:
+            self._spoil(message)
+            return True
         if not self._unsent:
-            self._unsent = b"".join(bytes(each) for each in [*pack(list(message[:2])), *message[2:]])
+            self._unsent = b"".join(bytes(each) for each in pack(list(message)))
         try:
             self._unsent = self._unsent[self._socket.send(self._unsent) :]
         except BlockingIOError:
@@ -48,6 +51,11 @@ class StreamDealer:
     def close(self, _linger: int) -> None:
         """Go."""
         self._socket.close()
+
+    def _spoil(self, message: list[bytes]) -> None:
+        with connected(self._url) as spoilt, contextlib.suppress(OSError):  # cut off in the middle of it
+            spoilt.setblocking(False)
+            spoilt.send(b"".join(bytes(each) for each in [*pack(list(message[:2])), *message[2:]]))
 
     def _connect(self) -> None:
         with contextlib.suppress(AttributeError):
