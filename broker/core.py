@@ -135,13 +135,23 @@ class Broker:
         return [Send(False, [self._client_of(frames[1]), *frames[2:]])]
 
     def unreachable(self, frames: list[Any], now: float) -> list[Send]:
-        """A message to a worker could not be sent: the worker is gone, or takes no more. Its request is parked."""
+        """A message to a worker could not be sent: the worker is gone. Its request is parked, or goes to its successor."""
         line = self._by_route.get(frames[0])
         if line is not None:
             self._drop(line, "cannot be reached")
         if frames[1] == b"":
             return []
-        return self._park(slot_of(protocol.routing_hash(frames[2])), [self._client_of(frames[1]), *frames[2:]], now)
+        request = [self._client_of(frames[1]), *frames[2:]]
+        slot = slot_of(protocol.routing_hash(request[1]))
+        successor = self._owners[slot]
+        if successor is None or not successor.present:
+            return self._park(slot, request, now)
+        return [self._to_worker(successor, request)]
+
+    def is_present(self, route: bytes) -> bool:
+        """Whether the worker of this route is there, as far as is known."""
+        line = self._by_route.get(route)
+        return line is not None and line.present
 
     def expire(self, now: float) -> list[Send]:
         """What the passing of time demands: drop workers that are silent, find those that are gone, refuse what was parked for

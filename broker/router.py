@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 MESSAGES_PER_TURN = 200
 """Messages taken before the other socket has its turn."""
 LINGER_MILLISECONDS = 500
+
+
+class Outcome(Enum):
+    """What became of a message: sent, or its peer has no room for it now, or there is no such peer."""
+
+    SENT = 0
+    FULL = 1
+    GONE = 2
 
 
 class Router:
@@ -45,13 +54,15 @@ class Router:
             yield self._decide, sockets.receive(self._router, self._small)
         self._watch.touch(self)
 
-    def send(self, frames: list[Any]) -> bool:
-        """Send a message to the peer whose route comes first. Returns False if too much waits for that peer, or it is gone."""
+    def send(self, frames: list[Any]) -> Outcome:
+        """Send a message to the peer whose route comes first."""
         self._watch.touch(self)
         try:
-            return self._unsent.send(self._router, frames[0], frames)
+            return Outcome.SENT if self._unsent.send(self._router, frames[0], frames) else Outcome.FULL
+        except zmq.Again:
+            return Outcome.FULL
         except zmq.ZMQError:
-            return False
+            return Outcome.GONE
 
     def close(self) -> None:
         """Say what is left to say, and end."""

@@ -155,8 +155,9 @@ class BlockingLine(Line):
             if not self._knows_workers:
                 self._meet()
                 route = self._channel.route_of_slot[ask.hash >> SLOT_SHIFT]
-            self._approach(route, now)
             self._drain(route)
+            if not route.is_direct:
+                self._approach(route, now)  # while this request is on its way through the broker
         waiting = self._channel.send(ask, route, now, deadline)
         self._transmit(route, waiting.frames)
         return waiting

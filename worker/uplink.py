@@ -6,6 +6,7 @@ the worker as soon as it is there.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import zmq
@@ -31,14 +32,19 @@ class Uplink:
         self._dealer = sockets.worker_dealer(self._context)
         self._dealer.connect(url)
         self._unsent = Unsent()
+        self._held: deque[tuple[bytes, list[Buffer]]] = deque()
         self._watch = watch
         watch.add(int(self._dealer.fd), self)
         watch.touch(self)
 
     def take(self) -> tuple[list[Message], int]:
-        """What the broker relays, about TURN_BYTES of work at most, and how much that is."""
+        """What the broker relays, about TURN_BYTES of work at most, and how much that is; nothing while answers are held."""
         messages: list[Message] = []
         size = 0
+        while self._held and self._goes(*self._held[0]):
+            self._held.popleft()
+        if self._held:
+            return [], 0
         while sockets.has_message(self._dealer):
             if size >= TURN_BYTES:
                 self._watch.touch(self)
@@ -51,10 +57,17 @@ class Uplink:
         return messages, size
 
     def send(self, address: bytes, frames: list[Buffer]) -> bool:
-        """Send a message to the client at this address, or to the broker itself, whose address is empty. Returns False if it
-        is dropped: too much waits already.
+        """Send a message to the client at this address, which is held while there is no room for it, or to the broker itself,
+        whose address is empty. Returns False if that is dropped.
         """
         self._watch.touch(self)
+        if not self._held and self._goes(address, frames):
+            return True
+        if address:
+            self._held.append((address, frames))
+        return bool(address)
+
+    def _goes(self, address: bytes, frames: list[Buffer]) -> bool:
         try:
             return self._unsent.send(self._dealer, b"", [address, *frames])
         except zmq.ZMQError:
