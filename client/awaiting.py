@@ -39,6 +39,7 @@ class AwaitingLine(Line):
 
     def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._is_closed = False
         self._outbox: list[Waiting] = []
         self._sharing: dict[int, asyncio.Task[None]] = {}
         self._looking: asyncio.TimerHandle | None = None
@@ -107,11 +108,14 @@ class AwaitingLine(Line):
             if self._looking is not None:
                 self._looking.cancel()
             self._outbox.clear()
-            closed = f"this client of {self._client.address} is closed: make another one"
             for waiting in list(self._channel.waiting.values()):
-                _fail(waiting, ConnectionError(closed))
+                _fail(waiting, self._closed())
+        self._is_closed = True
         for transport in self.transports:
             transport.close()
+
+    def _closed(self) -> ConnectionError:
+        return ConnectionError(f"this client of {self._client.address} is closed: make another one")
 
     def _open_broker(self) -> Dealer:
         dealer = self._client.new_dealer()
@@ -128,8 +132,14 @@ class AwaitingLine(Line):
         return lane
 
     def _look_at_broker(self) -> None:
-        super()._look_at_broker()
+        if self.broker.has_come_back():
+            self._outbox = [waiting for waiting in self._outbox if waiting.route.is_direct] + self._channel.relayed()
+            self._flush()
         self._drain(self.broker, None)
+
+    def _lose(self, route: Route) -> None:
+        super()._lose(route)
+        self.loop.call_soon(self._drain, self.broker, None)  # which has been used
 
     async def _replies(self, asks: list[Ask], deadline: float) -> list[Reply]:
         sent = [self.send(ask, deadline) for ask in asks]
@@ -177,6 +187,8 @@ class AwaitingLine(Line):
 
     def send(self, ask: Ask, deadline: float) -> Waiting:
         """Have this asked before the loop waits; `answer` of what is returned is a future of the reply."""
+        if self._is_closed:
+            raise self._closed()
         if not self._knows_workers:
             self._meet()
         channel = self._channel
@@ -203,7 +215,7 @@ class AwaitingLine(Line):
             self._drain(self.broker, None)
 
     def _drain(self, transport: Transport, route: Route | None) -> None:
-        more = True
+        more = not self._is_closed
         while more:
             answered, more = self._read(transport, route, wait=False)
             for waiting, reply in answered:

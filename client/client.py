@@ -210,8 +210,15 @@ class Client:
             self._refuse_if_closed()
             if self._context is None:
                 self._context = sockets.new_context()
-            dealer = Dealer(self._context, self.address, wait_seconds)
-            self._dealers.add(dealer)
+            dealer: Dealer | None = None
+            try:
+                dealer = Dealer(self._context, self.address, wait_seconds)
+                self._dealers.add(dealer)
+            except BaseException:  # Ctrl-C: a socket that nobody knows of would keep the context from its end
+                if dealer is not None:
+                    dealer.close()
+                    self._dealers.discard(dealer)
+                raise
         return dealer
 
     def new_stream(self, address: str) -> socket.socket | None:

@@ -243,11 +243,6 @@ def is_batch_reply(head: bytes) -> bool:
     return len(head) >= REPLY.size and bool(head[_FLAGS_OFFSET] & BATCHED)
 
 
-def has_payload_frame(reply_head: bytes) -> bool:
-    """Whether a second frame follows this head of a reply, so that the receiver need not ask the socket."""
-    return len(reply_head) == REPLY.size and bool(reply_head[_FLAGS_OFFSET] & PAYLOAD)
-
-
 def reads_chunk(head: Buffer) -> bool:
     """Whether this request asks for a chunk: its answer is large, as the request is not."""
     return head[1:2] == _READ_CHUNK_OPCODE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 import holdall
 from holdall import Dict
+from tests.processes import until
 
 NO_URLS = "localhost:4255", "http://localhost", "tcp://", "tcp://host:0", "tcp://h:99999", "ipc://", "ipc:///" + "x" * 200
 
@@ -189,3 +191,40 @@ def test_importing_holdall_loads_neither_leveldb_nor_the_command_line() -> None:
     program = "import sys, holdall; holdall.Dict; holdall.Client; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert {"plyvel", "click", "rich", "cloudpickle", "asyncio", "numpy", "zmq"}.isdisjoint(loaded)
+
+
+def test_many_sockets_that_are_closed_while_they_connect_leave_their_context_as_it_was(service: holdall.LocalService) -> None:
+    with holdall.Client(lanes=False, timeout=5) as client:
+        d = holdall.Dict[str, int].from_name("kv", create_if_missing=True, client=client)
+        before = len(os.listdir("/dev/fd"))
+        for number in range(2000):
+            dealer = client.new_dealer()
+            for _ in range(number % 50 * 20):  # it is closed at any moment of its handshake
+                dealer.has_come_back()
+            dealer.close()
+            client._dealers.discard(dealer)
+        d["key"] = 1  # on a new line, whose socket ZeroMQ's thread has to connect
+        assert d["key"] == 1
+        until(lambda: len(os.listdir("/dev/fd")) < before + 20)
+
+
+def test_calls_that_go_on_when_their_client_is_closed_end_in_connection_errors(service: holdall.LocalService) -> None:
+    async def calls(d: holdall.Dict[int, bytes], number: int) -> None:
+        while True:
+            await d.put.aio(number, bytes(100_000))
+            await d.put_many.aio({number: b"x", -number: b"y"})
+            await d.get.aio(number)
+
+    async def main(lanes: bool) -> None:
+        client = holdall.Client(lanes=lanes, timeout=5)
+        d = holdall.Dict[int, bytes].from_name("kv", create_if_missing=True, client=client)
+        tasks = [asyncio.ensure_future(calls(d, number)) for number in range(1, 31)]
+        await d.put.aio(0, b"")
+        await d.get.aio(0)
+        client.close()
+        ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+        assert {type(each) for each in ended} == {holdall.ConnectionError}
+
+    for _ in range(5):
+        for lanes in (True, False):
+            asyncio.run(main(lanes))

@@ -217,6 +217,23 @@ def test_a_call_ends_in_time_though_the_broker_takes_nothing(service: LocalServi
         until(lambda: d.put("key", "value"))
 
 
+def test_a_write_that_was_given_up_without_a_broker_never_happens(data: Path) -> None:
+    with LocalService(data, workers=WORKERS) as service, Client(service.url, lanes=False, timeout=0.5) as late:
+        d: Dict[str, str] = Dict.from_name("kv", create_if_missing=True, client=late)
+        d["key"] = "first"
+        service.stop()
+        with pytest.raises(holdall.TimeoutError, match="unknown"):
+            d["key"] = "given up"
+        service.start()
+        with Client(service.url, lanes=False) as client:
+            same = Dict[str, str].from_name("kv", client=client)
+            same["key"] = "acknowledged"
+            until(lambda: late._idle[0].broker.send([b"no request"]))  # its connection is there again
+            for _ in range(100):
+                assert same["key"] == "acknowledged"
+            assert d["key"] == "acknowledged"
+
+
 def test_a_client_finds_a_service_that_is_started_later(tmp_path: Path) -> None:
     with Client(service_url(tmp_path / "data"), timeout=20) as client:
         d = Dict.from_name("kv", create_if_missing=True, client=client)

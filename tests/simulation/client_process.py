@@ -62,7 +62,7 @@ class ClientProcess:
 
     def new_broker_socket(self) -> Socket:
         """A socket to the broker."""
-        return Socket(self._simulation.network, self.name, self._simulation.broker.front, lambda frames: None)
+        return Socket(self._simulation.network, self.name, self._simulation.broker.front, lambda frames: None, queues=False)
 
     def new_stream(self, address: str) -> Socket:
         """A stream to the worker of this address."""

@@ -17,7 +17,7 @@ from holdall.client.client import Client
 from holdall.client.route import Route
 from holdall.errors import Error
 from holdall.framing import Received
-from holdall.protocol import Reply, has_payload_frame
+from holdall.protocol import Reply
 from holdall.slots import SLOT_SHIFT
 from tests.simulation.network import Frames, Socket
 from tests.simulation.transport import Transport
@@ -96,7 +96,7 @@ class Line(holdall.client.line.Line):
         return Transport(socket, lambda frames: self._receive(None, frames), came_back=self._came_back)
 
     def _came_back(self) -> None:
-        if self._awaits:  # a blocking line looks when nothing has come for a while
+        if self._awaits or self._runs:  # a blocking line looks during a call only
             self._look_at_broker()
 
     def _open_lane(self, address: str, route: Route) -> Transport:
@@ -209,7 +209,7 @@ class Line(holdall.client.line.Line):
 
     def _take(self, route: Route | None, frames: Frames) -> None:
         self._heard_at = self._simulation.clock.now
-        payload = memoryview(frames[1]) if has_payload_frame(frames[0]) else None
+        payload = memoryview(frames[1]) if len(frames) > 1 else None
         if route is None or route.is_direct:
             answered = self._channel.receive(frames[0], payload)
         else:

@@ -3,8 +3,8 @@
 A Socket (a DEALER) connects to a Listener (a ROUTER). A connection has a route of its own and two directions; each is first
 in, first out, and nothing is ordered between two connections. When a connection breaks, some of what was in flight still
 arrives, the rest is lost, and each side notices in its own time; what it sends until then vanishes. A socket then connects
-again, under another route, keeps what it is given until then, and tells of the new connection; a stream ends instead, and
-tells so. Who listens and who connects is not decided here: any process may do either.
+again, under another route, and tells of the new connection; what it is given until then it keeps, or refuses. A stream ends
+instead, and tells so. Who listens and who connects is not decided here: any process may do either.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class Listener:
 
 
 class Socket:
-    """A DEALER that connects, and connects again, to one listener: `came_back` is called after each connection but the first.
+    """A DEALER that connects, and connects again, to one listener: `came_back` is called when what was sent before may be lost,
+    or something was refused. It `queues` what it is given without a connection, or refuses it.
 
     A stream connects once: `ended` is called when there is no connection, or no longer.
     """
@@ -140,6 +141,7 @@ class Socket:
         deliver: Callable[[Frames], None],
         *,
         is_stream: bool = False,
+        queues: bool = True,
     ) -> None:
         self.network = network
         self.name = name
@@ -149,7 +151,8 @@ class Socket:
         self.connection: Connection | None = None
         self._is_stream = is_stream
         self._listener = listener
-        self._connections = 0
+        self._queues = queues
+        self._is_missed = False
         self._queue: deque[Frames] = deque(maxlen=QUEUED_MESSAGES_MAX)
         self._closed = False
         self._cut_until = 0.0
@@ -159,9 +162,10 @@ class Socket:
         """Send a message, or keep it, or lose it. Returns whether there is a connection, or it is kept."""
         if self.connection is not None:
             self.connection.up.send(frames)
-        elif not self._closed:
+        elif self._queues and not self._closed:
             self._queue.append(frames)
         else:
+            self._is_missed = True
             return False
         return True
 
@@ -215,8 +219,8 @@ class Socket:
         self._listener.accept(self.connection)
         while self._queue:
             self.connection.up.send(self._queue.popleft())
-        self._connections += 1
-        if self._connections > 1:
+        is_missed, self._is_missed = self._is_missed, True
+        if is_missed:
             self.came_back()
 
 

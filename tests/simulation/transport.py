@@ -10,8 +10,8 @@ from tests.simulation.network import Frames, Socket
 
 
 class Transport:
-    """Over a socket. `received` is called with what comes, `ended` when a stream ends, `came_back` after each connection of
-    a DEALER but the first.
+    """Over a socket. `received` is called with what comes, `ended` when a stream ends, `came_back` when what was sent to a
+    DEALER's peer may be lost, or was refused.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Transport:
         return []
 
     def has_come_back(self) -> bool:
-        """Whether there is another connection than before."""
+        """Whether there is another connection than before, or the first one after something was refused."""
         come, self._has_come_back = self._has_come_back, False
         return come
 
