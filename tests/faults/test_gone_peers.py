@@ -35,9 +35,9 @@ socket = getattr(sockets, kind)(context)
 getattr(socket, method)(url)
 print("made", flush=True)
 sys.stdin.readline()
-assert socket.poll(5000)
-assert sockets.receive(socket, 2)[-1] == b"hello"
-print("received", flush=True)
+if socket.poll(1000):  # without its connection a client's has forgotten what was unread
+    assert sockets.receive(socket, 2)[-1] == b"hello"
+print("alive", flush=True)
 socket.close(0)
 context.term()
 """
@@ -76,5 +76,5 @@ def test_a_peer_that_goes_with_much_unread_ends_no_process(tmp_path: Path, kind:
                 for _ in range(MESSAGES):
                     raw.sendall(b"\0\5hello")
         time.sleep(2 * HEARTBEAT_MILLISECONDS / 1000)  # the time in which a peer would be asked
-        assert running.communicate("\n", WAIT_SECONDS)[0] == "received\n"
+        assert running.communicate("\n", WAIT_SECONDS)[0] == "alive\n"
     assert running.returncode == 0
