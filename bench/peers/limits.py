@@ -113,6 +113,10 @@ class RelayConnector:
         context = sockets.new_context()
         dealer = Dealer(context, self.url, WAKE_SECONDS)
         request: list[protocol.Buffer] = [bytes(self.request_bytes)]
+        while not dealer.send(request):  # until it is connected
+            dealer.receive(wait=True)
+        while dealer.has_come_back() or not dealer.receive(wait=True):
+            pass
 
         def round_trip(*_: Any) -> Any:
             dealer.send(request)
