@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from holdall.errors import StorageError
 from holdall.service import process
@@ -22,16 +23,27 @@ WAIT_SECONDS = 20.0
 
 
 @contextlib.contextmanager
-def service_process(settings: ServiceSettings, *prefix: str) -> Iterator[int]:
+def service_process(settings: ServiceSettings, *prefix: str, log: IO[str] | None = None) -> Iterator[int]:
     """A service as a child of this process, started through the command `prefix`; its process id."""
     argv, pipe = process.command("holdall.service", settings), subprocess.PIPE
-    with subprocess.Popen([*prefix, *argv], stdin=pipe, stdout=pipe, env=process.environment()) as running:
+    with subprocess.Popen([*prefix, *argv], stdin=pipe, stdout=pipe, stderr=log, env=process.environment()) as running:
         assert running.stdin is not None
         assert running.stdout is not None
         assert running.stdout.readline().decode().strip() == READY
         yield running.pid
         running.stdin.close()
         assert running.wait(WAIT_SECONDS) == 0
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that is stopped for a block, and goes on after it."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile, and its parent has seen that
+            os.kill(pid, signal.SIGCONT)
 
 
 def until(holds: Callable[[], bool]) -> None:

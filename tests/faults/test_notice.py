@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,11 +15,9 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from holdall import Client, Dict, sockets
-from holdall.service import process
-from holdall.service.child import READY
 from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url
-from tests.processes import WAIT_SECONDS, children, until
+from tests.processes import WAIT_SECONDS, children, service_process, stopped, until
 
 KILL_MILLISECONDS = 1_000
 STOP_MILLISECONDS = 6_000
@@ -35,18 +32,9 @@ def log(tmp_path: Path) -> Path:
 @pytest.fixture
 def service(tmp_path: Path, log: Path) -> Iterator[int]:
     """A service that writes a log; the process id of its parent."""
-    argv = process.command("holdall.service", ServiceSettings(str(tmp_path / "data"), workers=2, sync="off"))
-    pipe = subprocess.PIPE
-    with (
-        open(log, "w") as file,
-        subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=file, env=process.environment()) as running,
-    ):
-        assert running.stdin is not None
-        assert running.stdout is not None
-        assert running.stdout.readline().decode().strip() == READY
-        yield running.pid
-        running.stdin.close()
-        assert running.wait(WAIT_SECONDS) == 0
+    settings = ServiceSettings(str(tmp_path / "data"), workers=2, sync="off")
+    with open(log, "w") as file, service_process(settings, log=file) as pid:
+        yield pid
 
 
 @contextmanager
@@ -68,15 +56,6 @@ def event(monitor: Any, milliseconds: int) -> int | None:
     return int(recv_monitor_message(monitor)["event"]) if monitor.poll(milliseconds) else None
 
 
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def test_a_client_notices_that_its_broker_was_killed_and_has_the_next_one(service: int, tmp_path: Path) -> None:
     with watched(service_url(tmp_path / "data")) as monitor:
         os.kill(children(service)["broker"], signal.SIGKILL)
@@ -94,7 +73,7 @@ def test_a_broker_notices_that_a_worker_was_killed_and_holds_what_is_for_it(
 ) -> None:
     """The parent, which would start another one at once, is stopped meanwhile; and the client sends nothing again."""
     monkeypatch.setattr("holdall.client.channel.RESEND_SECONDS", (3600.0, 3600.0))
-    with Client(service_url(tmp_path / "data"), lanes=False, timeout=WAIT_SECONDS) as client, ThreadPoolExecutor() as threads:
+    with Client(service_url(tmp_path / "data"), lanes=False, timeout=WAIT_SECONDS) as client, ThreadPoolExecutor(20) as threads:
         d: Dict[int, int] = Dict.from_name("kv", create_if_missing=True, client=client)
         d.update({number: number for number in range(20)})
         with stopped(service):
@@ -109,7 +88,7 @@ def test_a_broker_notices_that_a_worker_was_stopped_and_holds_what_is_for_it(
     service: int, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("holdall.client.channel.RESEND_SECONDS", (3600.0, 3600.0))
-    with Client(service_url(tmp_path / "data"), lanes=False, timeout=WAIT_SECONDS) as client, ThreadPoolExecutor() as threads:
+    with Client(service_url(tmp_path / "data"), lanes=False, timeout=WAIT_SECONDS) as client, ThreadPoolExecutor(20) as threads:
         d: Dict[int, int] = Dict.from_name("kv", create_if_missing=True, client=client)
         d.update({number: number for number in range(20)})
         with stopped(children(service)["worker 0"]):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 import os
 import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from holdall import Client, Dict, LocalService
 from holdall.address import path_of
 from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url, socket_url
-from tests.processes import process_ids, service_process, until
+from tests.processes import process_ids, service_process, stopped, until
 
 WORKERS = 2
 KEYS = range(100)
@@ -41,16 +39,6 @@ def service(data: Path) -> Iterator[LocalService]:
 def lane_paths(data: Path) -> list[Path]:
     """The sockets at which this service's workers take lanes."""
     return [Path(path_of(socket_url(data, f"worker-{index}"))) for index in range(WORKERS)]
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile, and its parent has seen that
-            os.kill(pid, signal.SIGCONT)
 
 
 def broker_of(data: Path) -> int:
