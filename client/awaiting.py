@@ -48,9 +48,10 @@ class AwaitingLine(Line):
         self._transferred = asyncio.Semaphore(TRANSFERRED_MAX)
         super().__init__(client)
 
-    async def run(self, operation: Operation[R], timeout: float) -> R:
-        """Carry out an operation: ask what it yields, send it the answers, return its result."""
-        deadline = monotonic() + timeout
+    async def run(self, operation: Operation[R], timeout: float, deadline: float) -> R:
+        """Carry out an operation: ask what it yields, send it the answers, return its result. `deadline` is that of its first
+        answers; for each part of a large value it has `timeout` seconds more.
+        """
         try:
             asked = operation.send(None)
             while type(asked) is Ask:
@@ -176,7 +177,9 @@ class AwaitingLine(Line):
         """Wait for the one task that carries it out: cancelling one of those who wait leaves the others alone."""
         task = self._sharing.get(id(shared.of))
         if task is None:
-            task = self._sharing[id(shared.of)] = self.loop.create_task(self.run(shared.operation(), deadline - monotonic()))
+            task = self._sharing[id(shared.of)] = self.loop.create_task(
+                self.run(shared.operation(), deadline - monotonic(), deadline)
+            )
             task.add_done_callback(lambda done: self._shared(shared, done))
         await asyncio.shield(task)
 

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections import deque
 from random import Random
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol, settings
@@ -122,10 +123,11 @@ class Client:
     def run(self, operation: Operation[R]) -> R:
         """Carry out an operation on this thread."""
         line = self.take_line()
+        deadline = monotonic() + self.timeout
         try:
             if self._roster is None:
                 self._roster = line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
-            return line.run(operation, self.timeout)
+            return line.run(operation, self.timeout, deadline=deadline)
         finally:
             self.put_back(line)
 
@@ -157,8 +159,9 @@ class Client:
 
     async def run_awaiting(self, operation: Operation[R]) -> R:
         """Carry out an operation on this task's event loop."""
+        deadline = monotonic() + self.timeout
         line = self.line_here() or await self.new_line_here()
-        return await line.run(operation, self.timeout)
+        return await line.run(operation, self.timeout, deadline)
 
     def line_here(self) -> AwaitingLine | None:
         """The line of the event loop that runs on this thread, once it has one and the workers are known."""
@@ -170,7 +173,8 @@ class Client:
         """The line of this task's event loop, made if it has none, and the workers known to it."""
         line = await self._awaiting_line()
         if self._roster is None:
-            self._roster = await line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
+            timeout = min(self.timeout, CONNECT_SECONDS)
+            self._roster = await line.run(_fetch_roster(self.address), timeout, monotonic() + timeout)
         return line
 
     def revive(self) -> None:

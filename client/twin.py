@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from holdall.client.ask import Operation
@@ -43,8 +44,9 @@ class BoundTwin(Generic[P, R]):
         """The same, awaitable."""
         operation = self.__wrapped__(self._owner, *args, **kwargs)
         client = self._owner.connected(self._given(kwargs) if kwargs else None)
+        deadline = monotonic() + client.timeout
         line = client.line_here() or await client.new_line_here()
-        return await line.run(operation, client.timeout)
+        return await line.run(operation, client.timeout, deadline)
 
     def _given(self, kwargs: dict[str, Any]) -> Any:
         """The client that this call was given; to `update`, which takes any keyword, it would be an entry."""
