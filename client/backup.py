@@ -15,10 +15,10 @@ from holdall import backup
 from holdall.backup import End, Head, Tally
 from holdall.blob import reference_of
 from holdall.bodies import RowsPage
-from holdall.checksum import crc32
 from holdall.client import snapshot
 from holdall.client.client import Client
 from holdall.client.snapshot import Position, SnapshotLost
+from holdall.disk import FORMAT, crc32
 from holdall.errors import Error, InvalidError, ProtocolError, StorageError, TimeoutError
 
 TRIES_MAX = 5
@@ -102,7 +102,7 @@ def _write(client: Client, snapshot_id: bytes, out: BinaryIO, made: Backup, prog
     out.truncate()
     roster = client.roster
     made.workers, made.rows, made.bytes = len(roster.workers), 0, 0
-    backup.write_head(out, Head(backup.FORMAT, roster.layout_id, made.workers, time.time()))
+    backup.write_head(out, Head(FORMAT, roster.layout_id, made.workers, time.time()))
     left = {worker.index: Position() for worker in roster.workers}
     tallies = [Tally()] * made.workers
     while left:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from holdall.client.scratch import Scratch
-from holdall.durable import sync
+from holdall.disk import sync
 
 if TYPE_CHECKING:
     from typing import TypeAlias

@@ -17,9 +17,9 @@ import msgspec
 from holdall import blob, processors, protocol
 from holdall.blob import Chunk, Reference
 from holdall.bodies import FileToFill, decode
-from holdall.checksum import crc32
 from holdall.client import catalog
 from holdall.client.ask import Ask, Chunks, Operation, Tell, Work
+from holdall.disk import crc32
 from holdall.errors import StorageError, TimeoutError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@
 The rows are those of worker/rows.py as they stand in the store, so each record has its own checksum besides. End says how many
 rows each worker has, the CRC of all its `rows`, one after another, as the worker itself counted them, and how many blobs.
 
-Changing the format: raise FORMAT when an older version could not restore what is written now. An unknown kind is refused.
+A backup of another format is refused, and so is an unknown kind.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ import msgspec
 
 from holdall.blob import REFERENCE_BYTES, Reference, reference_of
 from holdall.bodies import decode, encode
-from holdall.checksum import crc32
+from holdall.disk import FORMAT, crc32, refusal
 from holdall.errors import ProtocolError, StorageError
 
 T = TypeVar("T")
 
 MAGIC = b"holdall backup\n"
-FORMAT = 1
 HEAD, ROWS, BLOB, END = b"H", b"R", b"B", b"E"
 PART_BYTES_MAX = 1024**3
 """More than any part has: a length that is damaged must not have so much memory taken."""
@@ -107,8 +106,8 @@ def read_head(file: BinaryIO, name: str) -> Head:
     head = _body(Head, body, name) if kind == HEAD else None
     if head is None or not 1 <= head.workers <= 1024:
         raise StorageError(f"the backup {name} is damaged: it does not begin with its head")
-    if head.format > FORMAT:
-        raise StorageError(f"the backup {name} has format {head.format}, this version of holdall reads {FORMAT}")
+    if head.format != FORMAT:
+        raise StorageError(refusal(f"the backup {name}", head.format))
     return head
 
 

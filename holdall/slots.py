@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdall.checksum import crc32
+from holdall.disk import crc32
 
 SLOTS = 1024
 """Number of slots. Also the most workers a service can have."""

@@ -114,10 +114,6 @@ class Watch:
                 return [self._sources[events[0][0]]]
         return self._ready(events)
 
-    def glance(self) -> list[Any]:
-        """The sources that can be read now."""
-        return self._ready(self._poll_now())
-
     def _ready(self, events: Any) -> list[Any]:
         ready, self._touched = self._touched, {}
         sources = self._sources

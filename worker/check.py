@@ -17,13 +17,13 @@ import msgspec
 
 from holdall.blob import Reference, is_reference, reference_of
 from holdall.bodies import CatalogEntry
-from holdall.checksum import crc32
+from holdall.disk import FORMAT, crc32
 from holdall.errors import StorageError
 from holdall.protocol import KEY_BYTES_MAX
 from holdall.slots import dict_crc, key_hash, slot_of, slot_range
 from holdall.worker import rows
 from holdall.worker.directory import DataDirectory
-from holdall.worker.opened import opened_store
+from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.rows import DictRow, StoredBlob, parse_record
 from holdall.worker.sessions import SessionRow
 from holdall.worker.store import Store
@@ -114,7 +114,7 @@ def _read(directory: DataDirectory, part: Part, reader: _Reader) -> Iterator[Non
     lock = directory.lock_worker(part.index)
     try:
         closed_at = directory.version_at_close(part.index)
-        store = opened_store(folder)
+        store = LevelDBStore(folder / "store")
         try:
             yield from reader.read(store)
             yield from reader.read_blobs(folder / "blobs")
@@ -164,7 +164,7 @@ class _Reader:
         part, self._store = self._part, store
         for sentinel in (rows.FIRST_ROW, rows.LAST_ROW):
             if store.get(sentinel) != rows.SENTINEL:
-                part.find(sentinel, f"the store lacks this row in format {rows.FORMAT}")
+                part.find(sentinel, f"the store lacks this row in format {FORMAT}")
         for row, data in store.scan(b""):
             part.rows += 1
             part.bytes += len(row) + len(data)

@@ -22,7 +22,7 @@ from holdall.worker.files import Files
 from holdall.worker.message import Answer, Message, batch_heads, batched_heads, heads_of, opcodes_of
 from holdall.worker.refused import Refused
 from holdall.worker.snapshots import Snapshots
-from holdall.worker.store import SETTLE_ROWS, Store
+from holdall.worker.store import Store
 from holdall.worker.sweeper import Sweeper
 from holdall.worker.transaction import Commit, Transaction, Unwritten
 from holdall.worker.transfers import Later
@@ -118,11 +118,8 @@ class Worker:
             if askers and (message.origin, message.route) in askers:
                 left.append(message)
                 continue
-            frames = entries.get_fresh(transaction, self._hashes, message.head, message.payload)
-            if frames is not None:  # as mostly
-                answers.append(Answer(message.origin, message.route, frames))
-                self.handled += 1
-            elif (found := self._read(message)) is not None:
+            found = self._read(message)
+            if found is not None:
                 answers += found
             else:
                 left.append(message)
@@ -238,16 +235,6 @@ class Worker:
         """Whether a flush is needed soon, whatever the sync mode: files of blobs cannot be removed before it."""
         return self._transaction.blobs.needs_flush
 
-    def settle(self, rows: int = SETTLE_ROWS) -> Commit | None:
-        """What the store has put off, if that is so many rows: nobody waits for it, and it is to be called on any thread. None
-        if there is less, or it cannot be done now.
-        """
-        return self._transaction.settle(rows)
-
-    def sync_store(self) -> None:
-        """Have the store keep everything without its journal, and survive a power cut. Raises CommitFailed."""
-        self._transaction.sync_store()
-
     def close(self) -> None:
         """Give the store and the files up."""
         self._transaction.blobs.close()
@@ -310,11 +297,8 @@ class Worker:
 
     def _frames(self, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
         """The frames of the reply to this request; None if `told` gives it out."""
-        frames = entries.get_fresh(self._transaction, self._hashes, head, payload)  # it may be in a batch, or in a tick
-        if frames is None:
-            reply = self._reply(head, payload)
-            frames = None if reply is None else protocol.pack_reply(reply)
-        return frames
+        reply = self._reply(head, payload)
+        return None if reply is None else protocol.pack_reply(reply)
 
     def _reply(self, head: bytes, payload: Buffer | None) -> Reply | None:
         """The reply to this request; None if `told` gives it out."""

@@ -1,11 +1,10 @@
 """A data directory: whose it is, how it is laid out, and that only one process at a time uses a part of it.
 
-    DIR/layout.json          format, id (random), number of workers: written once
+    DIR/layout.json          format, ids (random), secret, engine of the stores, number of workers: written once
     DIR/lock                 held by the service that runs on it
     DIR/restoring            there while a backup is being restored, until layout.json is: all else is half of it
     DIR/worker-N/lock        held by worker N
     DIR/worker-N/store/      its LevelDB
-    DIR/worker-N/journal     what was written last, and may not be in there yet
     DIR/worker-N/blobs/      its values that are files of their own; and files that are soon to be some, empty or of values that
                              were removed, and those that clients are writing
     DIR/worker-N/reserve     room kept back for a full disk
@@ -31,8 +30,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import msgspec
 
 from holdall import __version__, processors
-from holdall.checksum import crc32
-from holdall.durable import sync_folder
+from holdall.disk import FORMAT, crc32, refusal, sync_folder
 from holdall.errors import InvalidError, StorageError
 from holdall.protocol import VERSION
 
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
     from holdall.worker.core import Worker
     from holdall.worker.store import Store
 
-LAYOUT_FORMAT = 1
 WORKERS_MAX = 64
 """More would leave each less than 16 slots."""
 DEFAULT_WORKERS_MIN, DEFAULT_WORKERS_MAX = 2, 4
@@ -54,24 +51,34 @@ HOLDER_BYTES_MAX = 200
 _HOLDER = re.compile(rb"([1-9]\d{0,8})(?: ([!-~]+) (\d{1,3}))?\n")
 
 
+ENGINE = "leveldb"
+"""What the stores of this version are kept in."""
+
+
 class Layout(msgspec.Struct, frozen=True):
-    """How the data is spread; it never changes. `crc` covers the other fields, in order."""
+    """How the data is spread; it never changes. `crc` covers the other fields, in order.
+
+    `history_id` is for what a restored copy will share with its original; `secret` for what only this service can have said.
+    """
 
     format: int
     id: str
+    history_id: str
+    secret: str
+    engine: str
     workers: int
     crc: int
 
     @classmethod
     def new(cls, workers: int) -> Layout:
         """The layout of a new directory."""
-        layout_id = secrets.token_hex(16)
-        return cls(LAYOUT_FORMAT, layout_id, workers, _layout_crc(LAYOUT_FORMAT, layout_id, workers))
+        fields = FORMAT, secrets.token_hex(16), secrets.token_hex(16), secrets.token_hex(32), ENGINE, workers
+        return cls(*fields, _layout_crc(*fields))
 
     @property
     def is_sound(self) -> bool:
         """Whether this is what was written."""
-        return self.crc == _layout_crc(self.format, self.id, self.workers) and 1 <= self.workers <= WORKERS_MAX
+        return self.crc == _layout_crc(*msgspec.structs.astuple(self)[:-1]) and 1 <= self.workers <= WORKERS_MAX
 
 
 def _layout_crc(*fields: object) -> int:
@@ -157,8 +164,8 @@ class DataDirectory:
         try:
             data = file.read_bytes()
             written = msgspec.json.decode(data, type=LayoutFormat).format
-            if written > LAYOUT_FORMAT:
-                raise StorageError(f"{self.path} has format {written}, this version of holdall reads {LAYOUT_FORMAT}")
+            if written != FORMAT:
+                raise StorageError(refusal(f"the data directory {self.path}", written))
             layout = msgspec.json.decode(data, type=Layout)
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be used: {error}") from None
@@ -166,6 +173,8 @@ class DataDirectory:
             raise StorageError(f"{file} is damaged: {error}") from None
         if not layout.is_sound:
             raise StorageError(f"{file} is damaged: its checksum does not match")
+        if layout.engine != ENGINE:
+            raise StorageError(f"the stores in {self.path} are kept in {layout.engine!r}: use a later version of holdall")
         return layout
 
     def lock(self, wait_seconds: float = 0.0) -> Lock:
@@ -236,11 +245,10 @@ class DataDirectory:
         Raises StorageError if the store is damaged, or has lost writes since it was closed.
         LevelDB takes a log that is missing, or a MANIFEST that is cut short, for the end of what was written.
         """
-        from holdall.worker.cached import CachedStore
         from holdall.worker.core import Worker
         from holdall.worker.folder import Folder
 
-        store = CachedStore(self.open_store(index, mostly_synced=sync == "always"))
+        store = self.open_store(index)
         try:
             folder = Folder(self.part(index) / "blobs", sync=sync != "off", wake=wake)
             layout_id = bytes.fromhex(layout.id)
@@ -260,7 +268,6 @@ class DataDirectory:
     def close_worker(self, index: int, worker: Worker) -> None:
         """End it in order: everything it answered survives a power cut, whatever the sync mode."""
         worker.flush()
-        worker.sync_store()
         worker.close()
         _write_durably(self.part(index) / "version", f"{worker.version}\n".encode())
 
@@ -274,12 +281,9 @@ class DataDirectory:
         except (OSError, ValueError) as error:
             raise StorageError(f"{file} is damaged: {error}") from None
 
-    def open_store(self, index: int, *, mostly_synced: bool = False) -> Store:
-        """The store of worker `index`, made on the first call; say if most of its writes will be synced. Raises StorageError if
-        it is damaged.
-        """
+    def open_store(self, index: int) -> Store:
+        """The store of worker `index`, made on the first call. Raises StorageError if it is damaged."""
         from holdall.worker.leveldb import LevelDBStore  # a supervisor prepares and locks, and never opens
-        from holdall.worker.opened import opened_store
         from holdall.worker.transaction import format_store
 
         folder = self.part(index)
@@ -291,7 +295,7 @@ class DataDirectory:
             format_store(store)
             store.close()  # and open it again: that moves what was written into a table, the sign of a store in use
             _write_durably(folder / "complete", b"")
-        return opened_store(folder, mostly_synced=mostly_synced)
+        return LevelDBStore(folder / "store")
 
 
 class Lock:

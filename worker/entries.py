@@ -6,8 +6,6 @@ Rule: a handler checks everything before its first write, so that a refusal leav
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import itemgetter
-from typing import Any
 
 from holdall import blob, protocol
 from holdall.blob import Reference, is_reference, reference_of
@@ -16,64 +14,28 @@ from holdall.protocol import Buffer, Reply, Request
 from holdall.worker import expiry
 from holdall.worker.dicts import OpenDict
 from holdall.worker.refused import Refused
-from holdall.worker.rows import (
-    VERSION_OFFSET,
-    DictRow,
-    Record,
-    pack_plain_records,
-    pack_record,
-    parse_record,
-    plain_values,
-    time_of,
-    touch_row,
-    values_of_plain,
-)
+from holdall.worker.rows import DictRow, Record, parse_record, touch_row
 from holdall.worker.transaction import Transaction
 
 PAGE_ENTRIES_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
 """A page ends at the entry that crosses this, so that its reply stays near it."""
-READ_TOGETHER = 64
-"""Rows read at once: with the largest values they take 16 MiB of memory."""
 EXPIRED_ROWS_MAX = 10_000
-"""Rows of expired entries passed over for one request, about 50 ms; the sweeper leaves far fewer as a rule."""
-
-
-_first_byte = itemgetter(slice(1))
-
-
-def get_fresh(transaction: Transaction, hashes: range, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
-    """The frames that answer a GET without flags, if there is nothing to decide: those of the reply that `get` would give. Else
-    None, and for any other request, and one whose hash is none of these.
-    """
-    asked = protocol.plain_get(head)
-    if asked is None or payload is not None or asked[0] not in hashes:
-        return None
-    _hash, sequence, dict_id, key = asked
-    held = transaction.dicts.get(dict_id)
-    if held is None:
-        return None
-    row = held.prefix + key  # of a Dict that was deleted it is another one: nothing is found
-    data = None if row in transaction.plain else transaction.fresh.get(row)
-    return None if data is None else protocol.pack_found(sequence, data[VERSION_OFFSET:])
+"""Rows of expired entries passed over for one request; the sweeper leaves far fewer as a rule."""
 
 
 def get(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    row = held.prefix + request.key
-    data = transaction.get(row)
-    record = expiry.used(transaction, held, row, data)
-    if data is None or record is None:
+    record = expiry.use(transaction, held, held.prefix + request.key)
+    if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
-    if _is_plain(record.key_object, record.value) and _is_fresh(transaction, held, record.time):
-        transaction.keep_fresh({row: data})
     return Reply(protocol.OK, request.sequence, record.version, _lent(transaction, record.value))
 
 
 def contains(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
-    found = expiry.use_unread(transaction, held, held.prefix + request.key)
-    return Reply(protocol.OK if found else protocol.MISSING, request.sequence, 0, b"")
+    record = expiry.use(transaction, held, held.prefix + request.key)
+    return Reply(protocol.MISSING if record is None else protocol.OK, request.sequence, 0, b"")
 
 
 def put(transaction: Transaction, request: Request) -> Reply:
@@ -82,7 +44,7 @@ def put(transaction: Transaction, request: Request) -> Reply:
     if request.flags & protocol.KEY_OBJECT:
         key_object, value = protocol.split_key_object(value)
     references = _checked(transaction, [(request.key, key_object, value)])
-    if request.flags & protocol.SKIP_IF_EXISTS and expiry.use_unread(transaction, held, held.prefix + request.key):
+    if request.flags & protocol.SKIP_IF_EXISTS and expiry.use(transaction, held, held.prefix + request.key):
         for each in references:
             transaction.blobs.discard(each)
         return Reply(protocol.EXISTS, request.sequence, 0, b"")
@@ -100,14 +62,12 @@ def put_many(transaction: Transaction, request: Request) -> Reply:
         raise Refused(protocol.TOO_LARGE, f"an update has at most {limit:,} entries, this one {count:,}")
     if len(update.values) != count or len(update.key_objects) not in (0, count):
         raise Refused(protocol.MALFORMED, f"an update of {count:,} keys has as many values, and as many key objects or none")
-    if not request.flags & protocol.SKIP_IF_EXISTS and _store_plainly(transaction, held, update):
-        return Reply(protocol.OK, request.sequence, 0, encode(count))
     entries = list(zip(update.keys, update.key_objects or [None] * count, update.values, strict=True))
     _checked(transaction, entries)
     version = transaction.next_version()
     stored = 0
     for entry in entries:
-        if request.flags & protocol.SKIP_IF_EXISTS and expiry.use_unread(transaction, held, held.prefix + entry[0]):
+        if request.flags & protocol.SKIP_IF_EXISTS and expiry.use(transaction, held, held.prefix + entry[0]):
             if is_reference(entry[2]):
                 transaction.blobs.discard(reference_of(entry[2]))
             continue
@@ -135,10 +95,9 @@ def pop_any(transaction: Transaction, request: Request) -> Reply:
     for number, (row, data) in enumerate(transaction.scan(held.prefix, held.prefix)):
         if number == EXPIRED_ROWS_MAX:
             return Reply(protocol.UNAVAILABLE, request.sequence, 0, b"expired entries are still being removed")
-        time = time_of(row, data)
-        live = expiry.is_live(transaction, held, row, time)
         record = parse_record(row, data)
-        remove(transaction, held, row, time)
+        live = expiry.is_live(transaction, held, row, record)
+        remove(transaction, held, row, record.time)
         if not live:
             let_go(transaction, record.value)
             continue
@@ -159,14 +118,15 @@ def set_default(transaction: Transaction, request: Request) -> Reply:
 def get_many(transaction: Transaction, request: Request) -> Reply:
     held = _held(transaction, request)
     prefix = held.prefix
-    keys = decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]
     values: list[Buffer | None] = []
     size = 0
-    for start in range(0, len(keys), READ_TOGETHER):
-        found = [prefix + key for key in keys[start : start + READ_TOGETHER]]
-        together, bytes_together = _values_of(transaction, held, found, PAGE_BYTES_MAX - size)
-        values += together
-        size += bytes_together
+    for key in decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]:
+        record = expiry.use(transaction, held, prefix + key)
+        if record is None:
+            values.append(None)
+            continue
+        values.append(_lent(transaction, record.value))
+        size += _size(record.value)
         if size > PAGE_BYTES_MAX:
             break
     return Reply(protocol.OK, request.sequence, 0, encode(values))
@@ -207,10 +167,10 @@ def page(transaction: Transaction, request: Request) -> Reply:
         if len(entries) == most or size > PAGE_BYTES_MAX or expired == EXPIRED_ROWS_MAX:
             return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, last[len(held.prefix) :])))
         last = row
-        if not expiry.is_live(transaction, held, row, time_of(row, data)):
+        record = parse_record(row, data)
+        if not expiry.is_live(transaction, held, row, record):
             expired += 1
             continue
-        record = parse_record(row, data)
         value = bytes(_lent(transaction, record.value)) if with_values else None
         entries.append(PageEntry(row[len(held.prefix) :], record.key_object, value))
         size += len(row) + (0 if value is None else _size(value))
@@ -256,13 +216,12 @@ def set_ttl(transaction: Transaction, request: Request) -> Reply:
     wanted = decode(Lifetime, request.value)
     _check_ttl(wanted.ttl)
     transaction.dicts.set_ttl(request.dict_id, wanted.ttl, wanted.ttl_version, transaction.clock_ms)
-    transaction.forget_fresh()
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
 def remove(transaction: Transaction, held: OpenDict, row: bytes, time: int) -> None:
     """Delete an entry, last written at this time, and what belongs to it."""
-    transaction.delete(row)
+    transaction.delete_record(row)
     if held.has_touch(transaction.clock_ms - time):
         transaction.forget_touch(touch_row(row))
     held.row.length -= 1
@@ -308,27 +267,6 @@ def _checked(transaction: Transaction, entries: Sequence[tuple[bytes, bytes | No
     return references
 
 
-def _values_of(transaction: Transaction, held: OpenDict, found: list[bytes], room: int) -> tuple[Sequence[Buffer | None], int]:
-    """The values in these rows, up to the one with which they have more bytes than there is room for; and their bytes."""
-    fresh: list[Any] = list(map(transaction.fresh.get, found))
-    if None not in fresh and (not transaction.plain or transaction.plain.keys().isdisjoint(found)):
-        told = values_of_plain(fresh)
-        return told, sum(map(len, told))
-    data = transaction.get_all(found)
-    values, others = plain_values(data, expiry.fresh_throughout(transaction, held))
-    size = sum([len(value) for value in values if value is not None])
-    kept = {row: record for row, record in zip(found, data, strict=True) if record is not None}
-    for at in others:
-        kept.pop(found[at], None)
-        record = expiry.used(transaction, held, found[at], data[at])
-        values[at] = None if record is None else _lent(transaction, record.value)
-        size += 0 if record is None else _size(record.value)
-        if size > room:
-            return values[: at + 1], size
-    transaction.keep_fresh(kept)
-    return values, size
-
-
 def _size(value: Buffer) -> int:
     """The bytes of a value, here or in its file."""
     return reference_of(value).size if is_reference(value) else len(value)
@@ -354,70 +292,29 @@ def let_go(transaction: Transaction, value: Buffer) -> None:
         transaction.blobs.let_go(reference_of(value).id)
 
 
-def _store_plainly(transaction: Transaction, held: OpenDict, update: Update) -> bool:
-    """Store all of these as `_checked` and `_store` do, faster, if all are plain and so is what they replace; else none."""
-    keys, values = update.keys, update.values
-    if update.key_objects or not keys or transaction.no_room:
-        return False
-    sizes = list(map(len, keys))
-    if not 0 < min(sizes) <= max(sizes) <= protocol.KEY_BYTES_MAX or max(map(len, values)) > blob.BLOB_BYTES_MIN:
-        return False
-    if blob.MARK in map(_first_byte, values):
-        return False
-    prefix = held.prefix
-    found = [prefix + key for key in keys]
-    missing = 0
-    if None in map(transaction.fresh.get, found):
-        old = transaction.get_all(found)
-        _values, others = plain_values(old, transaction.clock_ms - held.touchless_ms)
-        if others:
-            return False
-        missing = old.count(None)
-    packed = pack_plain_records(transaction.clock_ms, transaction.next_version(), values)
-    records = dict(zip(found, packed, strict=True))
-    if len(records) < len(found):  # of two for one key the last counts, and but one adds to the length
-        return False
-    if missing:
-        held.row.length += missing
-        transaction.dicts.changed(held.dict_id)
-    transaction.put_records(records, fresh=_is_fresh(transaction, held, transaction.clock_ms))
-    return True
-
-
 def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer], version: int) -> None:
     if transaction.no_room:
         raise Refused(protocol.NO_ROOM, transaction.no_room)
     key, key_object, value = entry
     row = held.prefix + key
-    key_object = _replaced(transaction, held, row, key_object) if transaction.fresh.get(row) is None else None
+    key_object = _replaced(transaction, held, row, key_object)
     if is_reference(value):
         transaction.blobs.claim(reference_of(value))
-    record = pack_record(Record(transaction.clock_ms, version, key_object, value))
-    fresh = _is_plain(key_object, value) and _is_fresh(transaction, held, transaction.clock_ms)
-    transaction.put_records({row: record}, fresh=fresh)
+    now = transaction.clock_ms
+    transaction.put_record(row, Record(now, version, key_object, value, now))
 
 
 def _replaced(transaction: Transaction, held: OpenDict, row: bytes, key_object: bytes | None) -> bytes | None:
     """Let go of what is in this row, if something is, for an entry that brings this key object. Returns the one to store."""
-    data = transaction.get(row)
-    if data is None:
+    old = transaction.record(row)
+    if old is None:
         held.row.length += 1
         transaction.dicts.changed(held.dict_id)
         return key_object
-    old = parse_record(row, data)
-    if key_object != old.key_object and expiry.is_live(transaction, held, row, old.time):
+    if key_object != old.key_object and expiry.is_live(transaction, held, row, old):
         key_object = old.key_object  # as with dict, the key that was stored first stays
     if held.has_touch(transaction.clock_ms - old.time):
         transaction.forget_touch(touch_row(row))
     if is_reference(old.value):
         let_go(transaction, old.value)
     return key_object
-
-
-def _is_plain(key_object: bytes | None, value: Buffer) -> bool:
-    return key_object is None and not is_reference(value)
-
-
-def _is_fresh(transaction: Transaction, held: OpenDict, time: int) -> bool:
-    """Whether an entry last written at this time is fresh for the rest of the present span."""
-    return time >= expiry.fresh_throughout(transaction, held)

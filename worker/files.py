@@ -16,7 +16,7 @@ from itertools import count
 from typing import NamedTuple, Protocol
 
 from holdall.blob import REUSED_BYTES_MAX, Reference
-from holdall.checksum import crc32
+from holdall.disk import crc32
 from holdall.protocol import Buffer
 from holdall.worker.rows import FILE_NAME_BYTES
 

@@ -32,8 +32,7 @@ from io import FileIO
 from pathlib import Path
 
 from holdall.blob import REUSED_BYTES_MAX, Reference
-from holdall.checksum import crc32
-from holdall.durable import sync, sync_file, sync_folder
+from holdall.disk import crc32, sync, sync_file, sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
 from holdall.worker.files import Sealed

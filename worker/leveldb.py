@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Union
 
 import plyvel
 
-from holdall.durable import sync_file, sync_folder
+from holdall.disk import sync_file, sync_folder
 from holdall.errors import StorageError
-from holdall.worker.store import SETTLE_ROWS, Changes, Snapshot
+from holdall.worker.store import Changes, Snapshot
 
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
-"""With 1 MiB, which stays in a processor's cache, `put_many` of 100 took a fifth less, but to load 2,000,000 entries half as
-long again, with calls of 1.4 s instead of 0.2.
-"""
+"""Of rows in memory before they become a table: with less, many writes in a row wait for compactions."""
 CACHE_BYTES = 32 * 1024 * 1024
 BLOOM_BITS = 10
 """Bits per key of the filter that spares a put of a new key the disk read: 1 % false positives."""
@@ -37,6 +35,8 @@ class LevelDBStore:
     def __init__(self, path: Path, *, create: bool = False) -> None:
         self._path = path
         self._compacting: threading.Thread | None = None
+        if not create and (path / "CURRENT").exists() and not any(path.glob("*.log")):  # which LevelDB takes for an empty log
+            raise StorageError(f"the store {path} cannot be opened: its log is missing, with what was written last")
         try:
             self._db = plyvel.DB(
                 str(path),
@@ -65,27 +65,20 @@ class LevelDBStore:
             raise self._translated("be read", error) from None
 
     def write(self, changes: Changes, sync: bool) -> None:
-        self.prepare(changes, sync)()
-
-    def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
         batch = self._db.write_batch(sync=sync)
         for row, value in changes.items():
             if value is None:
                 batch.delete(row)
             else:
                 batch.put(row, value)
-
-        def write() -> None:
-            try:
-                batch.write()
-            except plyvel.Error as error:
-                raise self._translated("be written", error) from None
-
-        return write
+        try:
+            batch.write()
+        except plyvel.Error as error:
+            raise self._translated("be written", error) from None
 
     def sync(self) -> None:
-        """LevelDB syncs only the log that it writes to; the one before, which was full, it has closed, and keeps until its rows
-        are in a table. So all of them are synced here, the older ones first. What LevelDB has written is with the system.
+        """A synced write syncs only the log that it is in. LevelDB closes a log that is full without a sync, and keeps it until
+        its rows are in a table. So all logs are synced here, the older ones first.
         """
         try:
             for log in sorted(self._path.glob("*.log")):
@@ -100,9 +93,6 @@ class LevelDBStore:
 
     def snapshot(self) -> Snapshot:
         return _Snapshot(self._db.snapshot(), self._scan)
-
-    def settle(self, rows: int = SETTLE_ROWS) -> None:
-        return None
 
     def compact(self, first: bytes, last: bytes) -> bool:
         if self._compacting is not None and self._compacting.is_alive():

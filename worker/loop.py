@@ -10,7 +10,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdall import protocol
@@ -23,11 +22,9 @@ from holdall.service.door import Door
 from holdall.service.settings import WorkerSettings
 from holdall.service.watch import Watch
 from holdall.worker.directory import DataDirectory, Layout
-from holdall.worker.kernel import kernel_sync
 from holdall.worker.lanes import Lanes
 from holdall.worker.message import Answer, Message
 from holdall.worker.space import Space
-from holdall.worker.store import SETTLE_ROWS
 from holdall.worker.transaction import CommitFailed
 from holdall.worker.uplink import Uplink
 from holdall.worker.writer import Writer
@@ -43,8 +40,6 @@ FLUSH_SECONDS = 1.0
 """How often what was written without a sync is made to survive a power cut: by `--sync interval`, and touches in any mode."""
 WAITING_MAX = 10_000
 """Messages that wait while a batch is being written; beyond it, or BYTES_PER_TICK, nothing more is read before that ends."""
-SWEPT_ROWS = 64
-"""More than so many that are put off are settled before a sweep, which reads the store itself and would wait for them."""
 SHARED_SECONDS = 1.0
 """How long after two clients asked in turns it is worth a wake-up more that one reads while the other's batch is synced."""
 
@@ -81,11 +76,7 @@ class Loop:
         self._instance = secrets.token_bytes(16)
         self._watch = Watch(child, Door(settings.address))
         self._wake = self._watch.waker()
-        kernel = kernel_sync()
-        if kernel is not None:
-            self._watch.add(kernel.descriptor, kernel)
-        self._writer = Writer(self._wake, kernel)
-        self._settler = Writer(self._wake, None)
+        self._writer = Writer(self._wake)
         self._writing: list[Message] = []
         self._waiting: list[Message] = []
         self._askers: set[tuple[Any, bytes]] = set()
@@ -107,15 +98,12 @@ class Loop:
         self._child.ready()
         now = time.monotonic()
         while not self._watch.is_over:
-            are_threads_busy = self._writer.is_thread_busy or bool(self._worker.waiting)
+            are_threads_busy = self._writer.is_busy or bool(self._worker.waiting)
             messages = self._take(self._watch.wait(now, self._due, looks=not are_threads_busy))
             if self._writer.has_ended:
-                self._answer(self._written())
+                self._send(self._written())
                 if self._is_put_off:  # now, or else a service that always writes would never sweep
                     self._between_ticks(time.monotonic())
-            if self._settler.has_ended and not self._writer.is_busy:
-                self._write_behind(self._settler.end)
-                self._due = 0.0  # what waited for that
             if messages or self._waiting:
                 self._turn(messages, now)
                 self._is_busy = True
@@ -144,10 +132,10 @@ class Loop:
             self._have_wait(left)
             if len(self._waiting) < WAITING_MAX and self._waiting_bytes < BYTES_PER_TICK:
                 return
-            self._answer(self._written())
+            self._send(self._written())
             left = self._no_longer_waiting()
         self._askers.clear()
-        self._answer(self._tick(left, wall, behind=now < self._shared_until))
+        self._send(self._tick(left, wall, behind=now < self._shared_until))
 
     def _have_wait(self, left: list[Message]) -> None:
         self._waiting += left
@@ -186,7 +174,6 @@ class Loop:
             commit = self._worker.begin(messages, wall)
             if commit is not None and behind and self._worker.may_read_meanwhile(messages):
                 self._writing = messages
-                self._answer_who_came(wall)
                 self._writer.begin(commit)
                 return []
             if commit is not None:
@@ -194,16 +181,6 @@ class Loop:
             return self._worker.end()
         except CommitFailed as error:
             return self._again(messages, error)
-
-    def _answer_who_came(self, wall: float) -> None:
-        """Answer those who only read and have come while a batch was decided. To begin its sync takes as long again, and wakes
-        the kernel's threads for it; and who was answered just before the batch asks again just after it was begun.
-        """
-        messages = self._take(self._watch.glance())
-        self._note_askers(messages, time.monotonic())
-        answers, left = self._worker.read(messages, wall, self._askers)
-        self._send(answers)
-        self._have_wait(left)
 
     def _written(self) -> list[Answer]:
         """The answers to those whose batch has been written meanwhile."""
@@ -227,21 +204,7 @@ class Loop:
         """Open the store anew: LevelDB writes nothing more after it has failed to."""
         log.error("%s; the store is opened again", error)
         self._worker.close()
-        if self._settler.is_busy:
-            with suppress(CommitFailed):
-                self._settler.end()
         self._open()
-
-    def _answer(self, answers: list[Answer]) -> None:
-        """Send the answers to those who waited for a write; what the store has put off for them can be done then."""
-        self._send(answers)
-        if not self._writer.is_busy:
-            self._settle(SETTLE_ROWS)
-
-    def _settle(self, rows: int) -> None:
-        """Have a thread do what the store has put off, if that is so many rows."""
-        if not self._settler.is_busy and (put_off := self._worker.settle(rows)) is not None:
-            self._settler.begin(put_off)
 
     def _send(self, answers: list[Answer]) -> None:
         for answer in answers:
@@ -256,7 +219,6 @@ class Loop:
         if now >= self._hello_due:
             self._hello_due = now + HELLO_SECONDS
             self._sweeping = True
-            self._settle(SWEPT_ROWS)
             self._look_for_room()
             self._uplink.send(b"", [self._hello()])
         flushes = self._worker.needs_flush or (self._worker.is_unflushed and self._settings.sync != "off")
@@ -264,7 +226,7 @@ class Loop:
             self._flush_due = now + FLUSH_SECONDS
             self._write_behind(self._worker.flush)
             flushes = False
-        if self._sweeping and now >= self._sweep_due and not self._settler.is_busy:
+        if self._sweeping and now >= self._sweep_due:
             self._sweeping = bool(self._write_behind(lambda: self._worker.sweep(time.time())))
             end = time.monotonic()
             self._sweep_due = end + self._worker.rest_seconds(end - now) if self._is_busy else end
@@ -273,7 +235,7 @@ class Loop:
             self._send(self._tick([], time.time(), behind=False))
         self._due = min(
             self._hello_due,
-            self._sweep_due if self._sweeping and not self._settler.is_busy else self._hello_due,
+            self._sweep_due if self._sweeping else self._hello_due,
             self._flush_due if flushes else self._hello_due,
         )
 

@@ -16,7 +16,7 @@ import msgspec
 
 from holdall import backup
 from holdall.backup import Blob, Head
-from holdall.durable import sync_folder
+from holdall.disk import sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
 from holdall.worker.directory import WORKERS_MAX, DataDirectory, Layout
@@ -87,9 +87,7 @@ def _write(
             else:
                 stores[part.worker].write(dict(part.rows), sync=True)
                 progressed(len(part.rows), part.bytes)
-        for store in stores:
-            store.sync()  # whoever opens it next finds in which format it is
-    for index in range(head.workers):  # as a service opens and closes them: that converts them, and finds what it would refuse
+    for index in range(head.workers):  # as a service opens and closes them: that finds what it would refuse
         lock = directory.lock_worker(index)
         directory.close_worker(index, directory.open_worker(index, layout, sync="always"))
         lock.release()

@@ -1,7 +1,6 @@
 """The rows of a worker's store; docs/architecture.md has the arithmetic.
 
     row      = "\\x00holdall"                          → format      the first row
-             | "\\x00journal"                          → epoch:16 number:u64 at:u64 kept:u64    a position: see `journal.py`
              | "B" blob_id                            → size:u64 crc:u32 [file:12]    a blob that something owns: its file must
                                                         be there
              | "C"                                    → version:u64 elapsed:f64 clock:f64 wall:f64
@@ -15,7 +14,7 @@
              | "S" session                            → SessionRow
              | "T" dict_id generation:u32be key       → time:u64    a touch: when an entry was last used, if not written
              | "\\xffholdall"                          → format      the last row
-    record   = crc:u32 format:u8 flags:u8 time:u64 version:u64 [key_object_length:u32 key_object] value
+    record   = crc:u32 flags:u8 encoding:u8 time:u64 version:u64 [key_object_length:u32 key_object] value
 
 "C" has the last version given out, the seconds for which the store has been in use, and what the store's own clock showed at
 which time of the wall clock. Times of records and touches are milliseconds of the store's own clock.
@@ -24,36 +23,31 @@ A value that begins with 0x02 is a reference to a blob (`holdall.blob`); each ro
 has a row "H". A file in `worker-N/blobs/` has the name that its row "B" says, or else the blob's id, in hexadecimal digits; one
 that no row "B" names is an orphan, and removed at a start.
 
-The crc covers what follows it. The first and the last row are sentinels: they must be there when a store is opened, and a
-scan must end at another row: LevelDB reads a truncated table as an empty one, without an error.
+The crc of a record covers its row, and what follows the crc: a record that is found in another row is damaged too. Of the
+flags, 1 says that there is a key object; 2 and 4 are reserved for a `ttl` of the entry's own (a u32 of seconds behind the
+version) and for one that slides. Encoding 0 is a value that says itself what it is; others are reserved. A record with what is
+reserved was written by a later version of holdall, and is refused. The first and the last row are sentinels: they must be there
+when a store is opened, and a scan must end at another row: LevelDB reads a truncated table as an empty one, without an error.
 
-Changing the format: 1. raise FORMAT; 2. let `open` convert the old one, in one batch, before anything else is read, the
-journal included;
-3. keep a directory in the old format among the tests.
+Changing the format, once 0.2 is released: 1. raise `FORMAT`, which layout, rows and backups share; 2. let `open` convert the
+one before, in one batch, before anything else is read; 3. keep a directory in it among the tests.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable
 from struct import Struct
 from typing import NamedTuple, Union
 
 import msgspec
 
-from holdall.blob import MARK, Reference, is_reference, reference_of
-from holdall.checksum import crc32
-from holdall.errors import ProtocolError, StorageError
+from holdall.blob import Reference
+from holdall.disk import FORMAT, crc32
+from holdall.errors import StorageError
 from holdall.protocol import Buffer
 
-FORMAT = 4
-"""3 had no names of files in rows "B", 2 no journal. 1 counted the time of a record in seconds since 1970."""
-FORMATS_TO_CONVERT = frozenset((2, 3))
-"""What is written in them can be read as it is."""
 FILE_NAME_BYTES = 12
 """So a name is never a blob's id."""
 FIRST_ROW = b"\x00holdall"
-JOURNAL_ROW = b"\x00journal"
 LAST_ROW = b"\xffholdall"
 SENTINEL = bytes([FORMAT])
 COUNTER_ROW = b"C"
@@ -64,18 +58,15 @@ NAME_PREFIX, OUTCOME_PREFIX, SESSION_PREFIX, TOUCH_PREFIX = b"N", b"O", b"S", b"
 _GENERATION = Struct(">I")
 _SEQUENCE = Struct(">Q")
 _CRC = Struct("<I")
-_BODY = Struct("<BBQQ")
+_HEAD = Struct("<BBQQ")
+_HEAD_END = _CRC.size + _HEAD.size
 _TIME = Struct("<Q")
-_TIME_OFFSET = 6
 _U32 = Struct("<I")
 _BLOB = Struct("<QI")
-_HEAD = Struct("<IBBQQ")
-_HEAD_BYTES = _HEAD.size
 _COPIED_BYTES_MAX = 4096
 """Up to here a copy is cheaper than a view."""
 _HAS_KEY_OBJECT = 1
-VERSION_OFFSET = 14
-"""Where the version stands in a record, and in one without a key object the value behind it, as in a reply."""
+_ENCODING = 0
 
 
 class DictRow(msgspec.Struct, array_like=True):
@@ -107,13 +98,16 @@ class StoredBlob(NamedTuple):
     file: bytes
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
-    """A stored entry. `time` is that of its last write, in milliseconds of the store's own clock."""
+class Record(msgspec.Struct, gc=False):
+    """A stored entry. `time` is that of its last write, `used` that of its last known use, which is not stored here; both in
+    milliseconds of the store's own clock.
+    """
 
     time: int
     version: int
     key_object: bytes | None
     value: Buffer
+    used: int
 
 
 def entry_prefix(dict_id: bytes, generation: int) -> bytes:
@@ -159,73 +153,32 @@ def unpack_blob(row: bytes, data: bytes) -> StoredBlob:
     return StoredBlob(Reference(row[1:], *_BLOB.unpack_from(data)), data[_BLOB.size :] or row[1:])
 
 
-def pack_record(record: Record) -> bytes:
-    """The bytes of a record."""
+def pack_record(row: bytes, record: Record) -> bytes:
+    """The bytes of a record that is to stand in this row."""
     key_object = record.key_object
     if key_object is None:
-        body = b"".join((_BODY.pack(FORMAT, 0, record.time, record.version), record.value))
+        body = _HEAD.pack(0, _ENCODING, record.time, record.version) + record.value
     else:
-        head = _BODY.pack(FORMAT, _HAS_KEY_OBJECT, record.time, record.version)
+        head = _HEAD.pack(_HAS_KEY_OBJECT, _ENCODING, record.time, record.version)
         body = b"".join((head, _U32.pack(len(key_object)), key_object, record.value))
-    return _CRC.pack(crc32(body)) + body
-
-
-def pack_plain_records(time: int, version: int, values: Iterable[bytes]) -> list[bytes]:
-    """Records of these values, of one write, without key objects. One loop, without a call of ours for each."""
-    head = _BODY.pack(FORMAT, 0, time, version)
-    crc_of_head, crc_of, pack_crc = crc32(head), crc32, _CRC.pack
-    return [pack_crc(crc_of(value, crc_of_head)) + head + value for value in values]
-
-
-def values_of_plain(records: list[bytes]) -> list[bytes]:
-    """The values in records without key objects."""
-    return [data[_HEAD_BYTES:] for data in records]
+    return _CRC.pack(crc32(body, crc32(row))) + body
 
 
 def parse_record(row: bytes, data: bytes) -> Record:
     """The record in these bytes. Raises StorageError, naming the row, if they are damaged."""
-    if len(data) < _HEAD_BYTES:
+    if len(data) < _HEAD_END:
         raise StorageError(f"the record in row {row!r} is damaged: its checksum does not match")
-    crc, _format, flags, time, version = _HEAD.unpack_from(data)
-    if crc != crc32(data[4:] if len(data) <= _COPIED_BYTES_MAX else memoryview(data)[4:]):
+    body = data[4:] if len(data) <= _COPIED_BYTES_MAX else memoryview(data)[4:]
+    if int(_CRC.unpack_from(data)[0]) != crc32(body, crc32(row)):
         raise StorageError(f"the record in row {row!r} is damaged: its checksum does not match")
-    if not flags & _HAS_KEY_OBJECT:
-        return Record(time, version, None, data[_HEAD_BYTES:])
-    key_object = key_object_of(row, data)
-    return Record(time, version, key_object, data[_HEAD_BYTES + 4 + len(key_object or b"") :])
-
-
-def plain_values(found: list[bytes | None], fresh_from: float) -> tuple[list[Buffer | None], list[int]]:
-    """The values in these records, None where there is none, and at the places that come with them: of those that must be
-    looked at one by one, which are large, not written since `fresh_from`, damaged, with a key object, or refer to a blob. One
-    loop, without a call for each.
-    """
-    values: list[Buffer | None] = []
-    others: list[int] = []
-    add, head_of, crc_of, head_bytes = values.append, _HEAD.unpack_from, crc32, _HEAD_BYTES
-    for data in found:
-        if data is None:
-            add(None)
-        elif head_bytes <= len(data) <= _COPIED_BYTES_MAX:
-            crc, _format, flags, time, _version = head_of(data)
-            value = data[head_bytes:]
-            if time >= fresh_from and not flags & _HAS_KEY_OBJECT and value[:1] != MARK and crc == crc_of(data[4:]):
-                add(value)
-                continue
-            others.append(len(values))
-            add(None)
-        else:
-            others.append(len(values))
-            add(None)
-    return values, others
-
-
-def time_of(row: bytes, data: bytes) -> int:
-    """The time of a record, of which nothing else is read. Raises StorageError if it is not there."""
-    try:
-        return int(_TIME.unpack_from(data, _TIME_OFFSET)[0])
-    except struct.error:
-        raise StorageError(f"the record in row {row!r} is damaged: it has only {len(data)} bytes") from None
+    flags, encoding, time, version = _HEAD.unpack_from(data, _CRC.size)
+    if not flags and not encoding:
+        return Record(time, version, None, data[_HEAD_END:], time)
+    if flags != _HAS_KEY_OBJECT or encoding:
+        raise StorageError(f"the record in row {row!r} was written by a later version of holdall: use that one")
+    start = _HEAD_END + _U32.size
+    end = start + int(_U32.unpack_from(data, _HEAD_END)[0])
+    return Record(time, version, data[start:end], data[end:], time)
 
 
 def pack_touch(time: int) -> bytes:
@@ -238,26 +191,3 @@ def parse_touch(row: bytes, data: bytes) -> int:
     if len(data) != _TIME.size:
         raise StorageError(f"the touch in row {row!r} is damaged: it has {len(data)} bytes")
     return int(_TIME.unpack(data)[0])
-
-
-def key_object_of(row: bytes, data: bytes) -> bytes | None:
-    """The key object in a record, of which nothing else is read. Raises StorageError if it is not there."""
-    try:
-        if not data[5] & _HAS_KEY_OBJECT:
-            return None
-        end = _HEAD_BYTES + 4 + int(_U32.unpack_from(data, _HEAD_BYTES)[0])
-        if end > len(data):
-            raise IndexError(end)
-        return data[_HEAD_BYTES + 4 : end]
-    except (IndexError, struct.error):
-        raise StorageError(f"the record in row {row!r} is damaged: it has only {len(data)} bytes") from None
-
-
-def blob_of(row: bytes, data: bytes) -> bytes | None:
-    """The id of the blob that a record refers to, if it does; nothing else of the record is read, nor its checksum."""
-    try:
-        key_object = key_object_of(row, data)
-        value = data[_HEAD_BYTES if key_object is None else _HEAD_BYTES + 4 + len(key_object) :]
-        return reference_of(value).id if is_reference(value) else None
-    except (StorageError, ProtocolError):
-        return None  # damaged: whoever reads it says so

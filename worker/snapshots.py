@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from holdall import protocol
 from holdall.bodies import RowsPage, RowsRequest, decode, encode
-from holdall.checksum import crc32
+from holdall.disk import crc32
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Reply, Request
 from holdall.worker.refused import Refused

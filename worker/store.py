@@ -1,56 +1,24 @@
 """What a worker needs of a store, and a store in memory that can crash.
 
-A store maps bytes to bytes, in order. `write` is atomic; with `sync` it returns only when it survives a power cut. The worker
-is its only user, from one thread, and from others that carry out what was prepared or put off.
+A store maps bytes to bytes, in order. The worker is its only user: one thread, and another one that carries out one `write`
+while the first one reads.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import msgspec
 
-if TYPE_CHECKING:
-    from holdall.worker.kernel import Order
-
 Changes = Mapping[bytes, "bytes | None"]
 """Rows to write; None deletes one."""
-SETTLE_ROWS = 2048
-"""So many rows are settled at once: LevelDB takes 2 to 3 ms for them, which is what a scan may have to wait for."""
-
-
-class SyncedFile(Protocol):
-    """A file that can be made to survive a power cut."""
-
-    name: str
-
-    def sync(self, start: int, end: int) -> None:
-        """Have what was written in these bytes survive a power cut. Raises StorageError."""
-
-    def order(self, start: int, end: int) -> Order | None:
-        """What the kernel would be asked to do that by itself, if it can be."""
-
-
-class Syncing(msgspec.Struct):
-    """What is left of a write: to sync these bytes of `file`, and then to call `ended`."""
-
-    file: SyncedFile
-    start: int
-    end: int
-    ended: Callable[[], None]
-
-    def __call__(self) -> None:
-        """Do both."""
-        self.file.sync(self.start, self.end)
-        self.ended()
 
 
 class Store(Protocol):
-    """An ordered map of bytes to bytes with atomic batches."""
+    """An ordered map of bytes to bytes with atomic batches, in logs that follow one another."""
 
     def get(self, row: bytes) -> bytes | None:
         """The value of a row, or None."""
@@ -60,19 +28,13 @@ class Store(Protocol):
         ...
 
     def write(self, changes: Changes, sync: bool) -> None:
-        """Make all of these changes, or none. Raises StorageError."""
-
-    def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
-        """What is left to do of `write`, to be called once, on any thread; nothing else is written meanwhile. Rows that are
-        read meanwhile may be as they were, or as they will be. Raises StorageError, and so may what it returns. If only a sync
-        is left that is a `Syncing`.
+        """Make all of these changes, or none; with `sync` they survive a power cut then, and so does what was written to the
+        same log before. Rows that are read meanwhile may be as they were, or as they will be. Raises StorageError: the store
+        is then to be opened anew.
         """
-        ...
 
     def sync(self) -> None:
-        """Have everything written so far survive a power cut, in its own files. Not between `prepare` and the end of what
-        that returned. Raises StorageError.
-        """
+        """Have everything written so far survive a power cut, whatever log it is in. Raises StorageError."""
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows in order from `start` on, as they were when the scan began."""
@@ -81,12 +43,6 @@ class Store(Protocol):
     def snapshot(self) -> Snapshot:
         """The rows as they are now, whatever is written later."""
         ...
-
-    def settle(self, rows: int = SETTLE_ROWS) -> Callable[[], None] | None:
-        """What writing has put off, if it is so many rows: to be called on any thread, while the store is used as always. None
-        if there is less, or it cannot be done now. Not between `prepare` and the end of what that returned. What it returns
-        raises StorageError: the store is then to be opened anew.
-        """
 
     def compact(self, first: bytes, last: bytes) -> bool:
         """Begin to give back the space of what was deleted from `first` to `last`. False: the one before is not over yet."""
@@ -140,9 +96,6 @@ class MemoryStore:
         if sync:
             self._sync(self._log)
 
-    def prepare(self, changes: Changes, sync: bool) -> Callable[[], None]:
-        return partial(self.write, changes, sync)
-
     def sync(self) -> None:
         self._sync(0)
 
@@ -154,9 +107,6 @@ class MemoryStore:
         copy = MemoryStore()
         copy._rows, copy._order = dict(self._rows), list(self._order)
         return copy
-
-    def settle(self, rows: int = SETTLE_ROWS) -> None:
-        return None
 
     def compact(self, first: bytes, last: bytes) -> bool:
         return first <= last

@@ -15,6 +15,7 @@ what is left when there is nothing else to do. It compacts in a thread of its ow
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from heapq import heappop, heappush
 from math import inf
@@ -26,11 +27,9 @@ from holdall.worker.rows import (
     ENTRY_PREFIX,
     SWEEP_PREFIX,
     TOUCH_PREFIX,
-    blob_of,
     entry_prefix,
     parse_record,
     sweep_row,
-    time_of,
 )
 from holdall.worker.store import Store
 from holdall.worker.transaction import Transaction
@@ -172,10 +171,11 @@ class Sweeper:
             self._next_generation()
             return
         for row, data in found:
-            transaction.delete(row)
-            blob_id = blob_of(row, data) if prefix[:1] == ENTRY_PREFIX else None
-            if blob_id is not None:
-                transaction.blobs.let_go(blob_id)
+            if prefix[:1] == ENTRY_PREFIX:
+                transaction.delete_record(row)
+                self._let_go(row, data)
+            else:
+                transaction.delete(row)
         self._note_freed(found)
         self.swept_rows += len(found)
         if not is_end:
@@ -233,9 +233,11 @@ class Sweeper:
         expired: list[tuple[bytes, bytes]] = []
         for row, data in found:
             try:
-                last_use = expiry.last_use(transaction, held, row, time_of(row, data), dead_before)
+                record = parse_record(row, data)
+                last_use = expiry.last_use(transaction, held, row, record, dead_before)
                 if last_use < dead_before:
-                    self._expire(held, row, data)
+                    entries.remove(transaction, held, row, record.time)
+                    entries.let_go(transaction, record.value)
                     expired.append((row, data))
                 else:
                     at.oldest_ms = min(at.oldest_ms, last_use)
@@ -256,10 +258,10 @@ class Sweeper:
         at.held.oldest_ms = at.oldest_ms
         self._expect(at.held, at.end_ms)
 
-    def _expire(self, held: OpenDict, row: bytes, data: bytes) -> None:
-        record = parse_record(row, data)
-        entries.remove(self._transaction, held, row, record.time)
-        entries.let_go(self._transaction, record.value)
+    def _let_go(self, row: bytes, data: bytes) -> None:
+        """The record in this row is deleted: nobody needs its value any more. One that is damaged leaves a file for `check`."""
+        with contextlib.suppress(StorageError):
+            entries.let_go(self._transaction, parse_record(row, data).value)
 
     def _scan(self, start: bytes, prefix: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
         """Some rows, and whether no more follow."""

@@ -21,14 +21,16 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
+from holdall.disk import FORMAT, refusal
 from holdall.errors import StorageError
 from holdall.worker import rows
 from holdall.worker.blobs import Blobs
+from holdall.worker.cache import RecordCache
 from holdall.worker.dicts import Dicts
 from holdall.worker.files import Files, MemoryFiles
-from holdall.worker.fresh import FreshRecords
+from holdall.worker.rows import Record, pack_record
 from holdall.worker.sessions import Sessions
-from holdall.worker.store import Store
+from holdall.worker.store import Changes, Store
 
 COUNTERS = Struct("<Qddd")
 
@@ -60,13 +62,19 @@ def attempted(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 
 class Commit(msgspec.Struct):
-    """What is left to do of a commit, or has been put off: to be called once, on any thread."""
+    """What is left to do of a commit: to be called once, on any thread, while the store is only read."""
 
-    left: Callable[[], None]
+    store: Store
+    changes: Changes
+    sync: bool
+    syncs_before: bool
+    """Whether what was written before has to survive a power cut first: LevelDB may have closed its log without a sync."""
 
     def __call__(self) -> None:
-        """Do it. Raises CommitFailed."""
-        attempted(self.left)
+        """Write it. Raises CommitFailed."""
+        if self.syncs_before:
+            attempted(self.store.sync)
+        attempted(self.store.write, self.changes, self.sync)
 
 
 class Unwritten(Exception):
@@ -78,28 +86,20 @@ def format_store(store: Store) -> None:
     store.write({rows.FIRST_ROW: rows.SENTINEL, rows.LAST_ROW: rows.SENTINEL}, sync=True)
 
 
-def convert_store(store: Store) -> None:
-    """Make a store of a format before one of ours. Raises StorageError if it is of a later version of holdall."""
-    sentinels = {row: store.get(row) for row in (rows.FIRST_ROW, rows.LAST_ROW)}
-    formats = {data[0] for data in sentinels.values() if data}
-    if max(formats, default=0) > rows.FORMAT:
-        raise StorageError(f"the store has format {max(formats)}, this one reads {rows.FORMAT}: use a later holdall")
-    if formats and formats <= rows.FORMATS_TO_CONVERT:
-        format_store(store)
-
-
 class Transaction:
     """What has been decided and is not in the store yet, over what is. `now` is the tick's time in seconds since 1970."""
 
     def __init__(self, store: Store, *, sync: bool, files: Files | None = None) -> None:
         self._store = store
         self._sync = sync
+        self._cache = RecordCache(store)
         self._changes: dict[bytes, bytes | None] = {}
+        self._records: dict[bytes, Record | None] = {}
+        """Those among the changes, as the cache is to have them."""
         self._in_flight: dict[bytes, bytes | None] = {}
+        self._in_flight_records: dict[bytes, Record | None] = {}
         self._in_flight_synced = False
         self._in_flight_clock_ms = 0
-        self.plain: dict[bytes, bytes] = {}
-        """Records that may be told as they are once they are written."""
         self._touches: dict[bytes, bytes] = {}
         self._counter = 0
         self._clock = 0.0
@@ -118,8 +118,6 @@ class Transaction:
         """The store's own clock, by which entries age."""
         self.durable_clock_ms = 0
         """What it will be at least after a power cut."""
-        self.fresh = FreshRecords()
-        """Records that are written, and may be told as they are."""
         self.elapsed = 0.0
         """Seconds for which this store has been in use, whatever the clock did: what horizons and leases are counted in."""
         self.dicts = Dicts()
@@ -141,9 +139,6 @@ class Transaction:
             step = min(max(now - self._wall_at_commit, 0.0), DOWNTIME_SECONDS_MAX) if self._wall_at_commit else 0.0
         self._clock += step
         self.clock_ms = int(self._clock * 1000)
-        if self.clock_ms >= self.fresh.until_ms:
-            self.fresh.begin_span(self.clock_ms)
-            self.plain.clear()  # which were judged by the span before
         self.now = now
 
     def get(self, row: bytes) -> bytes | None:
@@ -154,46 +149,44 @@ class Transaction:
             raise Unwritten
         return self._store.get(row)
 
-    def get_all(self, rows: list[bytes]) -> list[bytes | None]:
-        """The values of these rows as they will be after this tick."""
-        return [self.get(row) for row in rows] if self._changes or self._in_flight else self._store.get_all(rows)
-
     def put(self, row: bytes, value: bytes) -> None:
         """Write a row."""
         self._changes[row] = value
-        self._not_fresh(row)
 
     def delete(self, row: bytes) -> None:
         """Delete a row."""
         self._changes[row] = None
-        self._not_fresh(row)
 
-    def put_records(self, records: dict[bytes, bytes], *, fresh: bool) -> None:
-        """Write these rows of entries. If they are fresh, they may be told as they are once that is done."""
-        self._changes.update(records)
-        if fresh:
-            self.plain.update(records)
-        else:
-            for row in records:
-                self._not_fresh(row)
+    def record(self, row: bytes) -> Record | None:
+        """The entry in this row as it will be after this tick. Raises Unwritten if it is being written to the disk, and
+        StorageError if it is damaged.
+        """
+        if row in self._records:
+            return self._records[row]
+        if row in self._in_flight:
+            raise Unwritten
+        return self._cache.get(row)
 
-    def keep_fresh(self, records: dict[bytes, bytes]) -> None:
-        """These records, which have been read, may be told as they are; not those that are to be written yet."""
-        if not self._changes:
-            self.fresh.keep(records)
+    def put_record(self, row: bytes, record: Record) -> None:
+        """Write an entry."""
+        self._records[row] = record
+        self._changes[row] = pack_record(row, record)
 
-    def forget_fresh(self) -> None:
-        """Nothing may be told as it is any more: entries expire at another time than before."""
-        self.fresh.clear()
-        self.plain.clear()
+    def delete_record(self, row: bytes) -> None:
+        """Delete an entry."""
+        self._records[row] = self._changes[row] = None
 
-    def touch(self, row: bytes) -> None:
-        """Note in this touch row that its entry is used now. Nobody waits for that to be on disk: see `commit`."""
+    def touch(self, row: bytes) -> bool:
+        """Note in this touch row that its entry is used now. Nobody waits for that to be on disk: see `begin_commit`. Returns
+        whether there was room to note it.
+        """
         if self.only_reads and not self.no_room:
             raise Unwritten
-        if not self.no_room or len(self._touches) < TOUCHES_KEPT_MAX:
-            self._touches[row] = rows.pack_touch(self.clock_ms)
-            self.touches += 1
+        if self.no_room and len(self._touches) >= TOUCHES_KEPT_MAX:
+            return False
+        self._touches[row] = rows.pack_touch(self.clock_ms)
+        self.touches += 1
+        return True
 
     def touched(self, row: bytes) -> int:
         """When the entry of this touch row was last used, if there is such a row; else 0."""
@@ -232,7 +225,7 @@ class Transaction:
         """Rows from `start` on, in order, while they have this prefix. Raises StorageError if the store ends too early."""
         if self._changes or self.dicts:
             self.commit()
-        for row, value in attempted(self._store.scan, start):  # which may have to write first; errors of reading come later
+        for row, value in self._store.scan(start):
             if not row.startswith(prefix):
                 return
             yield row, value
@@ -260,9 +253,8 @@ class Transaction:
     def end_commit(self) -> None:
         """It has been called, and has raised nothing."""
         synced = self._in_flight_synced
-        self._in_flight = {}
-        self.fresh.keep(self.plain)
-        self.plain = {}
+        self._cache.update(self._in_flight_records)
+        self._in_flight, self._in_flight_records = {}, {}
         self.is_unflushed = not synced
         if synced or not self._sync:
             self.durable_clock_ms = self._in_flight_clock_ms
@@ -276,17 +268,6 @@ class Transaction:
     def flush(self) -> None:
         """Make everything survive a power cut. Raises CommitFailed."""
         self._carry_out(self._prepared(self._take_changes(), sync=True, needed=True))
-
-    def sync_store(self) -> None:
-        """Have the store itself keep what was written, without its journal. Raises CommitFailed."""
-        attempted(self._store.sync)
-
-    def settle(self, rows: int) -> Commit | None:
-        """What the store has put off, if that is so many rows, to be called on any thread. None if there is less, or it cannot
-        be done now.
-        """
-        settling = self._store.settle(rows)
-        return None if settling is None else Commit(settling)
 
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
@@ -303,11 +284,8 @@ class Transaction:
             return None
         changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.now or self._wall_at_commit)
         self._in_flight, self._in_flight_synced, self._in_flight_clock_ms = changes, sync, self.clock_ms
-        return Commit(attempted(self._store.prepare, changes, sync))
-
-    def _not_fresh(self, row: bytes) -> None:
-        self.fresh.pop(row, None)
-        self.plain.pop(row, None)
+        self._in_flight_records, self._records = self._records, {}
+        return Commit(self._store, changes, sync, sync and self.is_unflushed)
 
     def _carry_out(self, commit: Commit | None) -> None:
         if commit is not None:
@@ -317,14 +295,10 @@ class Transaction:
     def _load(self) -> None:
         for sentinel in (rows.FIRST_ROW, rows.LAST_ROW):
             found = self._store.get(sentinel)
-            if found is not None and len(found) == 1 and found < rows.SENTINEL:
-                raise StorageError(
-                    f"the store has format {found[0]}, this version of holdall reads {rows.FORMAT}: use the older one"
-                )
+            if found is not None and len(found) == 1 and found != rows.SENTINEL:
+                raise StorageError(refusal("the store", found[0]))
             if found != rows.SENTINEL:
-                raise StorageError(
-                    f"the store lacks its row {sentinel!r} in format {rows.FORMAT}: it is damaged, or of another version"
-                )
+                raise StorageError(f"the store lacks its row {sentinel!r} in format {FORMAT}: it is damaged")
         try:
             counter = self._store.get(rows.COUNTER_ROW)
             if counter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from zlib import crc32
@@ -16,12 +15,12 @@ from holdall import StorageError, backup
 from holdall.backup import End, Head, Tally
 from holdall.blob import Reference
 from holdall.bodies import encode
-from holdall.worker import rows
+from holdall.disk import FORMAT
 from holdall.worker.directory import DataDirectory
 from holdall.worker.restore import restore
 
 WORKERS = 2
-HEAD = Head(backup.FORMAT, b"i" * 16, WORKERS, 1e9)
+HEAD = Head(FORMAT, b"i" * 16, WORKERS, 1e9)
 
 Written = list[tuple[int, list[tuple[bytes, bytes]]]]
 pages = st.lists(st.tuples(st.integers(0, WORKERS - 1), st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=9)))))
@@ -74,9 +73,12 @@ def test_a_backup_without_any_end_of_it_is_refused() -> None:
         (written(SOME) + b"\x00", "something follows its end"),
         (written(SOME, End([Tally(3, 0), Tally(1, 0)])), "or others than"),
         (written(SOME, End([])), "or others than"),
-        (written(SOME, head=Head(backup.FORMAT + 1, b"", 2, 0.0)), "has format 2"),
-        (written(SOME, head=Head(backup.FORMAT, b"", 1, 0.0)), "rows of a worker 1"),
-        (written(SOME, head=Head(backup.FORMAT, b"", 0, 0.0)), "does not begin with its head"),
+        (
+            written(SOME, head=Head(FORMAT + 1, b"", 2, 0.0)),
+            "has format 6, this version.* use a later version",
+        ),
+        (written(SOME, head=Head(FORMAT, b"", 1, 0.0)), "rows of a worker 1"),
+        (written(SOME, head=Head(FORMAT, b"", 0, 0.0)), "does not begin with its head"),
         (b"holdall", "is no backup"),
         (b"", "is no backup"),
     ],
@@ -126,25 +128,10 @@ def test_a_blob_comes_back_and_a_damaged_one_is_refused() -> None:
             assert (part.worker, part.reference, bytes(part.data)) == (1, reference, bytes(data))
 
 
-def test_a_backup_of_the_format_before_is_restored_and_converted(tmp_path: Path) -> None:
-    value, blob_id = bytes(range(256)) * 2_000, b"i" * 16
-    reference = Reference(blob_id, len(value), crc32(value))
-    data = encode(
-        [
-            (rows.FIRST_ROW, b"\x03"),
-            (rows.blob_row(blob_id), rows.pack_blob(rows.StoredBlob(reference, blob_id))),
-            (rows.handed_row(blob_id), b""),
-            (rows.LAST_ROW, b"\x03"),
-        ]
-    )
+@pytest.mark.parametrize(("other", "advice"), [(1, "begin anew in another directory"), (FORMAT + 1, "use a later version")])
+def test_a_backup_of_another_format_is_refused_and_nothing_is_made_of_it(tmp_path: Path, other: int, advice: str) -> None:
     with open(tmp_path / "kv.backup", "wb") as file:
-        backup.write_head(file, replace(HEAD, workers=1))
-        backup.write_rows(file, 0, data)
-        backup.write_blob(file, 0, reference, bytearray(value))
-        backup.write_end(file, End([Tally(4, crc32(data), 1)]))
-    directory = DataDirectory(tmp_path / "data")
-    restore(tmp_path / "kv.backup", directory, lambda _done: None)
-    with closing(directory.open_store(0)) as store:
-        assert store.get(rows.FIRST_ROW) == store.get(rows.LAST_ROW) == rows.SENTINEL
-    with closing(directory.open_worker(0, directory.layout(), sync="always")):
-        assert (tmp_path / "data" / "worker-0" / "blobs" / blob_id.hex()).read_bytes() == value
+        backup.write_head(file, replace(HEAD, format=other))
+    with pytest.raises(StorageError, match=f"has format {other}.*{advice}"):
+        restore(tmp_path / "kv.backup", DataDirectory(tmp_path / "data"), lambda _done: None)
+    assert not (tmp_path / "data" / "layout.json").exists()

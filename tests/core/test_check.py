@@ -125,7 +125,8 @@ def _flipped_record(store: LevelDBStore) -> dict[bytes, bytes | None]:
 
 def _elsewhere(store: LevelDBStore) -> dict[bytes, bytes | None]:
     row, data = first(store, b"E")
-    return {row[:21] + b"i%d" % number: data for number in range(20)}
+    record = rows.parse_record(row, data)
+    return {other: rows.pack_record(other, record) for other in (row[:21] + b"i%d" % number for number in range(20))}
 
 
 def _names_elsewhere(store: LevelDBStore) -> dict[bytes, bytes | None]:

@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from holdall import __version__
+from holdall.disk import FORMAT, crc32
 from holdall.errors import InvalidError, StorageError
 from holdall.protocol import VERSION
 from holdall.service import process
-from holdall.worker.directory import LAYOUT_FORMAT, LOCK_RETRY_SECONDS, WORKERS_MAX, DataDirectory, Holder
+from holdall.worker.directory import ENGINE, LOCK_RETRY_SECONDS, WORKERS_MAX, DataDirectory, Holder
 from holdall.worker.leveldb import LevelDBStore
 from holdall.worker.store import Store
 from holdall.worker.transaction import Transaction
@@ -36,13 +37,14 @@ def directory(tmp_path: Path) -> Iterator[DataDirectory]:
 
 def layout_file(directory: DataDirectory, **changes: Any) -> None:
     """Write a layout as another program would."""
-    layout = {"format": LAYOUT_FORMAT, "id": "0" * 32, "workers": 2, **changes}
+    fields = {"id": "0" * 32, "history_id": "1" * 32, "secret": "2" * 64, "engine": ENGINE, "workers": 2}
+    layout = {"format": FORMAT, **fields, **changes}
     (directory.path / "layout.json").write_bytes(msgspec.json.encode(layout))
 
 
 def test_a_layout_is_written_once(directory: DataDirectory) -> None:
     layout = directory.layout()
-    assert (layout.format, layout.workers, len(bytes.fromhex(layout.id))) == (LAYOUT_FORMAT, 2, 16)
+    assert (layout.format, layout.workers, len(bytes.fromhex(layout.id))) == (FORMAT, 2, 16)
     for workers in (2, None):
         assert directory.prepare(workers) == layout
     assert DataDirectory(directory.path).layout() == layout
@@ -81,7 +83,7 @@ def test_a_directory_is_not_made_for_an_impossible_number_of_workers(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"null", b'{"format": 1, "id": 5, "workers": 2}', b"\x00" * 70])
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"null", b'{"format": 5, "id": 5, "workers": 2}', b"\x00" * 70])
 def test_a_damaged_layout_is_refused_and_left_as_it_is(directory: DataDirectory, data: bytes) -> None:
     file = directory.path / "layout.json"
     file.write_bytes(data)
@@ -92,7 +94,7 @@ def test_a_damaged_layout_is_refused_and_left_as_it_is(directory: DataDirectory,
 
 
 def test_a_layout_that_is_not_utf8_is_refused(directory: DataDirectory) -> None:
-    (directory.path / "layout.json").write_bytes(b'{"format": 1, "id": "\xe5", "workers": 2}')
+    (directory.path / "layout.json").write_bytes(b'{"format": 5, "id": "\xe5", "workers": 2}')
     with pytest.raises(StorageError, match=r"layout\.json is damaged"):
         directory.layout()
 
@@ -126,9 +128,18 @@ def test_a_layout_of_impossible_values_is_refused(directory: DataDirectory, chan
         directory.layout()
 
 
-def test_a_newer_format_is_refused_and_says_which(directory: DataDirectory) -> None:
-    layout_file(directory, format=LAYOUT_FORMAT + 1, fields_to_come=True)
-    with pytest.raises(StorageError, match=f"has format {LAYOUT_FORMAT + 1}, this version of holdall reads {LAYOUT_FORMAT}"):
+@pytest.mark.parametrize(("other", "advice"), [(FORMAT + 1, "use a later version"), (1, "begin anew in another directory")])
+def test_another_format_is_refused_and_says_which_and_what_to_do(directory: DataDirectory, other: int, advice: str) -> None:
+    layout_file(directory, format=other, fields_of_that_format=True)
+    with pytest.raises(StorageError, match=f"has format {other}.*this version of holdall reads format {FORMAT}.*{advice}"):
+        directory.prepare(None)
+
+
+def test_stores_of_another_engine_are_refused(directory: DataDirectory) -> None:
+    layout = msgspec.structs.replace(directory.layout(), engine="another")
+    sound = msgspec.structs.replace(layout, crc=crc32(" ".join(map(str, msgspec.structs.astuple(layout)[:-1])).encode()))
+    (directory.path / "layout.json").write_bytes(msgspec.json.encode(sound))
+    with pytest.raises(StorageError, match="kept in 'another': use a later version"):
         directory.prepare(None)
 
 

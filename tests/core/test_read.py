@@ -66,21 +66,6 @@ def test_what_its_writer_has_read_already_is_told_to_nobody_before_it_is_written
     assert worker.read([other], NOW) == ([], [other])
 
 
-def test_what_was_written_while_a_span_ended_expires_in_its_time() -> None:
-    driver = stored(2.0, b"sa")
-    transaction = driver.worker._transaction
-    driver.wait((transaction.fresh.until_ms - transaction.clock_ms) / 1000 - 0.01, sweeping=False)
-    write = driver.worker.begin([message(A, driver.request(protocol.PUT, b"sa", NEW))], driver.wall)
-    driver.wall += 0.02
-    driver.worker.read([message(B, driver.request(protocol.GET, b"sb"))], driver.wall)
-    assert write is not None
-    write()
-    assert [each.status for each in replies(driver.worker.end())] == [protocol.OK]
-    assert driver.has(b"sa")
-    driver.wait(3.0, sweeping=False)
-    assert not driver.has(b"sa")
-
-
 def test_a_client_meets_its_requests_in_order(driver: Driver) -> None:
     put = message(A, driver.request(protocol.PUT, b"sa", NEW))
     get = message(A, driver.request(protocol.GET, b"sa"))

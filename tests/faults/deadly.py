@@ -9,10 +9,8 @@ from pathlib import Path
 
 _PROGRAM = """
 import os, pathlib, signal, time
-from holdall.errors import StorageError
 from holdall.worker.core import Worker
-from holdall.worker.journaled import _Settling
-from holdall.worker.transaction import Commit, Transaction
+from holdall.worker.transaction import Transaction
 
 armed = pathlib.Path({armed!r})
 
@@ -37,11 +35,11 @@ def deadly_begin_commit(self):
                 time.sleep(0.001)
         if due("killed before the write"):
             die()
-        commit.left()
+        commit()
         if due("killed after the write"):
             die()
 
-    return Commit(deadly) if decided else commit
+    return deadly if decided else commit
 
 def deadly_begin(self, messages, now):
     while due("busy"):
@@ -55,22 +53,10 @@ def deadly_end(self):
         die()
     return answers
 
-settle = _Settling.__call__
-
-def deadly_settle(self):
-    if due("settling fails"):
-        raise StorageError("LevelDB takes nothing: this is a test")
-    if due("killed while settling"):
-        die()
-    settle(self)
-
 Transaction.begin_commit, Worker.begin, Worker.end = deadly_begin_commit, deadly_begin, deadly_end
-_Settling.__call__ = deadly_settle
 """
 STUCK = ("busy", "waiting for the disk")
 """Steps that end only when somebody notices."""
-SETTLING = ("settling fails", "killed while settling")
-"""Steps of the thread that gives LevelDB what the journal has."""
 STEPS = ("killed before the write", "killed after the write", "killed before the reply", *STUCK)
 
 

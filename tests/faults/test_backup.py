@@ -72,11 +72,11 @@ def keys_in(file: Path) -> set[Any]:
 
 
 def rows_of(data: Path) -> list[dict[bytes, bytes]]:
-    """All rows of each worker, but those that tell how long the store has been in use, and what it has of its journal."""
+    """All rows of each worker, but those that tell how long the store has been in use."""
     found: list[dict[bytes, bytes]] = []
     for index in range(WORKERS):
         with closing(LevelDBStore(data / f"worker-{index}" / "store")) as store:
-            found.append({row: value for row, value in store.scan(b"") if row not in (rows.COUNTER_ROW, rows.JOURNAL_ROW)})
+            found.append({row: value for row, value in store.scan(b"") if row != rows.COUNTER_ROW})
     return found
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +14,7 @@ from holdall import Client, Dict
 from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url
 from holdall.worker.loop import BYTES_PER_TICK
-from holdall.worker.store import SETTLE_ROWS
-from tests.faults.deadly import SETTLING, STEPS, STUCK, Deadly
+from tests.faults.deadly import STEPS, STUCK, Deadly
 from tests.processes import children, service_process, until
 
 STUCK_SECONDS = 2.5
@@ -85,23 +82,6 @@ def test_a_write_happens_once_though_its_worker_is(service: int, deadly: Deadly,
             assert len(d) == len(left)
             if step in STUCK:  # to be noticed takes a while, whatever the call
                 return
-
-
-@pytest.mark.parametrize("step", SETTLING)
-def test_what_leveldb_was_not_given_is_in_the_journal(service: int, deadly: Deadly, tmp_path: Path, step: str) -> None:
-    with Client(service_url(tmp_path / "data")) as client:
-        d: Dict[int, int] = Dict.from_name("kv", create_if_missing=True, client=client).hydrate()
-        deadly.arm(step)
-        written: dict[int, int] = {}
-        while not deadly.has_struck:
-            assert len(written) < 2 * SETTLE_ROWS
-            batch = {len(written) + number: number for number in range(100)}
-            d.put_many(batch)
-            written |= batch
-        assert dict(d) == written
-        os.kill(children(service)["worker 0"], signal.SIGKILL)
-        assert dict(d) == written
-        assert len(d) == len(written)
 
 
 def test_readers_are_answered_while_a_writer_waits_for_the_disk(service: int, deadly: Deadly, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from holdall import keys
-from holdall.blob import Reference
+from holdall.blob import Reference, is_reference, reference_of
 from holdall.slots import key_hash, slot_of, slot_range
 from holdall.worker import rows
 from holdall.worker.rows import ENTRY_PREFIX, TOUCH_PREFIX
@@ -87,9 +87,9 @@ def _every_blob_has_one_owner(simulation: Simulation, machine: Machine) -> None:
     disk = machine.disk
     found = list(machine.store.scan(b""))
     owned = {row[1:]: data for row, data in found if row[:1] == rows.BLOB_PREFIX}
-    owners = Counter(rows.blob_of(row, data) for row, data in found if row[:1] == rows.ENTRY_PREFIX)
+    values = [rows.parse_record(row, data).value for row, data in found if row[:1] == rows.ENTRY_PREFIX]
+    owners = Counter(reference_of(value).id for value in values if is_reference(value))
     owners.update(row[1:] for row, _data in found if row[:1] == rows.HANDED_PREFIX)
-    del owners[None]
     agree = owners == Counter(owned.keys())
     simulation.require(agree, f"the blobs of {machine.name} are owned by {owners}, and there are {[*owned]}")
     files: set[bytes] = set()

@@ -14,6 +14,7 @@ from holdall import protocol
 from holdall.client.channel import Channel
 from holdall.protocol import Reply, Request
 from holdall.worker.core import Worker
+from holdall.worker.rows import Record
 from holdall.worker.store import Changes
 from tests.simulation.disk import Disk
 from tests.simulation.simulation import Cores, Simulation
@@ -58,7 +59,7 @@ class NeverTouches(Worker):
 
     def __init__(self, *numbers: Any, **settings: Any) -> None:
         super().__init__(*numbers, **settings)
-        self._transaction.touch = lambda row: None  # type: ignore[method-assign]
+        self._transaction.touch = lambda row: True  # type: ignore[method-assign]
 
 
 class ExpiresEarly(Worker):
@@ -88,11 +89,11 @@ class TellsOfWhatIsBeingWritten(Worker):
         super().__init__(*numbers, **settings)
         transaction = self._transaction
 
-        def get(row: bytes) -> bytes | None:
-            pending = {**transaction._in_flight, **transaction._changes}
-            return pending[row] if row in pending else transaction._store.get(row)
+        def record(row: bytes) -> Record | None:
+            pending = {**transaction._in_flight_records, **transaction._records}
+            return pending[row] if row in pending else transaction._cache.get(row)
 
-        transaction.get = get  # type: ignore[method-assign]
+        transaction.record = record  # type: ignore[method-assign]
 
 
 class TakesAnyAnswer(Channel):

@@ -20,7 +20,7 @@ from holdall.worker import sessions
 from holdall.worker.loop import FLUSH_SECONDS, HELLO_SECONDS
 from holdall.worker.message import Answer, Message
 from holdall.worker.store import Store
-from holdall.worker.transaction import Commit, CommitFailed
+from holdall.worker.transaction import CommitFailed
 from tests.simulation.broker_process import with_memoryview
 from tests.simulation.disk import Killed
 from tests.simulation.network import Frames, Listener, Socket, Unreachable
@@ -35,8 +35,6 @@ WAKE_SECONDS = 0.002
 WRITE_SECONDS = 0.02
 """How long it takes at most until others are looked at again, while a batch is being written."""
 MESSAGES_PER_TURN = 500
-SETTLED_ROWS = 16
-"""Fewer than in earnest: those of a few writes."""
 LAYOUT = b"the layout's id."
 LOCK_SECONDS = 0.3
 """How long a process that finds the disk locked waits before the next one is started."""
@@ -113,7 +111,6 @@ class WorkerProcess:
         self._wake_at = inf
         self._hello_due = self._flush_due = 0.0
         self._sweeping = True
-        self._put_off: Commit | None = None
 
     def start(self) -> None:
         """Open the store, connect, begin."""
@@ -211,7 +208,6 @@ class WorkerProcess:
             for answer in answers:
                 self._send(answer)
                 yield 0.0
-            self._settle()
         for answer in self._worker.told():
             yield 0.0
             self._send(answer)
@@ -259,17 +255,6 @@ class WorkerProcess:
             left = yield from self._read()
         self._inbox.extendleft(reversed(left))
 
-    def _settle(self) -> None:
-        """A thread may come late to what the store has put off."""
-        if self._put_off is None:
-            self._put_off = self._worker.settle(SETTLED_ROWS)
-        if self._put_off is not None and self._simulation.random.random() < 0.5:
-            put_off, self._put_off = self._put_off, None
-            try:
-                put_off()
-            except CommitFailed:
-                self._recover()
-
     def _recover(self) -> None:
         self._simulation.history.note(self._machine.name, "cannot write, and opens its store again")
         self._worker.close()
@@ -300,7 +285,6 @@ class WorkerProcess:
             origin.send([answer.route, *answer.frames])
 
     def _open(self) -> None:
-        self._put_off = None
         simulation, machine = self._simulation, self._machine
         always = simulation.scenario.sync == "always"
         machine.store = machine.disk.open_store(mostly_synced=always)

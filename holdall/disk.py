@@ -1,0 +1,61 @@
+"""Bytes that survive: the format of what is kept on disk, checksums, and syncs.
+
+CRC-32 is zlib's; isal, where it is installed, gives the same number sooner.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+try:
+    from isal import isal_zlib as _library
+except ImportError:  # no wheel for this Python, or this machine
+    import zlib as _library  # type: ignore[no-redef]
+
+FORMAT = 5
+"""Of a data directory's layout, the rows of its stores, and backups. `worker/rows.py` says what to do to change it."""
+
+_found: Any = _library
+crc32: Callable[..., int] = _found.crc32
+"""The CRC of some bytes, or, with what it was before as a second argument, of those and these."""
+
+
+def sync(descriptor: int) -> None:
+    """Have what was written to this file survive a power cut. Raises OSError."""
+    if sys.platform == "darwin":  # where fsync leaves it in the disk's own memory
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(descriptor)
+
+
+def sync_file(path: Path | str) -> None:
+    """Have what anybody has written to this file survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in this folder survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def refusal(what: str, found: int) -> str:
+    """Why this, which has another format, is refused."""
+    if found > FORMAT:
+        return f"{what} has format {found}, this version of holdall reads format {FORMAT}: use a later version"
+    return (
+        f"{what} has format {found}, of a holdall before 0.2, this version of holdall reads format {FORMAT}: "
+        "take the entries out with the older version, or begin anew in another directory"
+    )
