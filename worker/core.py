@@ -83,6 +83,7 @@ class Worker:
     def __init__(
         self, store: Store, index: int, workers: int, *, sync: bool, layout_id: bytes = b"", files: Files | None = None
     ) -> None:
+        self.index, self.workers = index, workers
         self.first_slot, self.end_slot = slot_range(index, workers)
         self._hashes = range(first_hash(self.first_slot), first_hash(self.end_slot))
         self._part_hash = part_hash(self.first_slot, self.end_slot)
@@ -191,9 +192,10 @@ class Worker:
         transaction.write_behind()
         return more or collecting
 
-    def rest_seconds(self, took_seconds: float) -> float:
-        """How long not to sweep after a step that took so long, while there are requests."""
-        return self._sweeper.rest_seconds(took_seconds)
+    @property
+    def rest_seconds(self) -> float:
+        """How long not to sweep after a step, while there are requests."""
+        return self._sweeper.rest_seconds
 
     @property
     def is_unflushed(self) -> bool:

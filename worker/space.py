@@ -56,9 +56,11 @@ class Space:
         log.warning("%s: %d MiB of its reserve are given up", self._folder, STEP_BYTES >> 20)
         return True
 
-    @property
-    def why(self) -> str:
-        """What a refusal says."""
+    def why_no_room(self) -> str:
+        """What the refusal of a value says; empty if there is room for it. It looks first."""
+        self.look()
+        if not self.is_short:
+            return ""
         return (
             f"the disk of the service has {self._free_bytes() >> 20} MiB left, and values are refused; "
             f"pop, delete, or make room there: with {ENOUGH_BYTES + RESERVE_BYTES >> 20} MiB they are taken again"

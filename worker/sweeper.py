@@ -35,15 +35,15 @@ from holdall.worker.store import Store
 from holdall.worker.transaction import Transaction
 
 STEP_ROWS = 64
-"""Rows looked at in one step, some 0.9 ms, more beside a busy client: a small request waits so long at most. Of steps of 16
-rows half would be the look-up of the first one.
+"""Rows looked at in one step: a small request waits so long at most. Of much smaller steps the look-up of the first row
+would be the most.
 """
 STEP_BYTES_MAX = 1024 * 1024
 """A step ends at the row that crosses this."""
 FORGET_MAX = 100
 """Sessions, and tombstones, forgotten in one step."""
 COMPACT_BYTES = 32 * 1024 * 1024
-"""Compacting a range takes LevelDB 0.1 s and more, however little there is to give back."""
+"""Compacting a range takes LevelDB long, however little there is to give back."""
 COMPACT_BYTES_MIN = 1024 * 1024
 """So much of one Dict is worth it when there is nothing else to do; less is left to LevelDB's own compactions."""
 COMPACT_SECONDS = 10.0
@@ -52,12 +52,8 @@ CLOCK_LAG_MS = 1_000
 """An entry is removed when it will still have expired after a power cut; the clock is made durable if it lags by more."""
 LATE_SECONDS = 10.0
 """By how much a pass may fall behind its pace before it gets a larger share of a busy worker's time."""
-BUSY_REST, LATE_REST = 49.0, 19.0
-"""How often the time of a step passes before the next one while there are requests: it takes 2 % of the time, late 5 %.
-With 10 % the p99 of small gets beside it was up to 5.6 times that of quiet, with 5 % up to 3.8 times.
-"""
-REST_SECONDS_MAX = 0.05
-"""The longest rest: on a machine where all is slow, steps are too."""
+REST_SECONDS, LATE_REST_SECONDS = 0.05, 0.02
+"""How long steps are apart while there are requests, so that small ones need not wait for many; and when a pass is late."""
 
 log = logging.getLogger("holdall.worker")
 
@@ -132,13 +128,14 @@ class Sweeper:
         self._compact()
         return bool(self._left) or self._pass_is_due
 
-    def rest_seconds(self, took_seconds: float) -> float:
-        """How long to rest after a step that took so long, while there are requests."""
+    @property
+    def rest_seconds(self) -> float:
+        """How long to rest after a step, while there are requests."""
         due_ms = self._next[0][0] if self._next else inf
         if self._left_since_ms is not None:
             due_ms = min(due_ms, self._left_since_ms)
         is_late = self._transaction.clock_ms - due_ms > LATE_SECONDS * 1000
-        return min(took_seconds * (LATE_REST if is_late else BUSY_REST), REST_SECONDS_MAX)
+        return LATE_REST_SECONDS if is_late else REST_SECONDS
 
     @property
     def _pass_is_due(self) -> bool:

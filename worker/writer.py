@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from holdall.worker.transaction import Commit
+from holdall.worker.transaction import Commit, CommitFailed
 
 
 class Writer:
@@ -34,13 +34,14 @@ class Writer:
         """Whether the batch that was begun is written, or could not be."""
         return self.is_busy and not self._ended.empty()
 
-    def end(self) -> None:
-        """Wait for that, and be free for another one. Raises what it ended with: CommitFailed, if the store is to blame."""
+    def end(self) -> CommitFailed | None:
+        """Wait for that, and be free for another one. Returns the failure of the store, if it is one; raises any other."""
         self._ended.get()
         self.is_busy = False
         failed, self._failed = self._failed, None
-        if failed is not None:
-            raise failed
+        if failed is None or isinstance(failed, CommitFailed):
+            return failed
+        raise failed
 
     def _work(self) -> None:
         while True:

@@ -18,7 +18,7 @@ CONNECTIONS = 4
 CALLS = 100
 REQUEST = request(protocol.GET, key=b"sk")
 REQUESTS = (bytes([0, len(REQUEST)]) + REQUEST) * 500
-ANSWERED_BYTES = 10_000_000
+ANSWERED_BYTES = 3_000_000
 """Of answers to the flood, before anybody else calls: by then it has filled what there is to fill."""
 
 

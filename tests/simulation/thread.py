@@ -41,6 +41,13 @@ class Thread:
         if not self.is_alive:
             raise GreenletExit
 
+    def checkpoint(self) -> None:
+        """Called by the thread itself, where it may be found to be killed or stopped."""
+        if not self.is_alive:
+            raise GreenletExit
+        if self.is_stopped:
+            self.wait(0.0)
+
     def wake(self) -> None:
         """End its wait, if it waits."""
         self._clock.call_in(0, self._go_on, self._waits)
@@ -61,14 +68,18 @@ class Thread:
         counts.
         """
         self.is_alive = False
-        if getcurrent() is not self._greenlet and self._greenlet:  # it has begun, and waits
-            self._greenlet.throw()
+        self._clock.call_in(0, self._unwind)
 
     def _body(self) -> None:
         try:
             self._run()
         finally:
             self.is_alive = False
+
+    def _unwind(self) -> None:
+        """End its greenlet, which is not the one that runs now."""
+        if self._greenlet:
+            self._greenlet.throw()
 
     def _go_on(self, waits: int) -> None:
         """End this wait of it."""

@@ -1,29 +1,29 @@
-"""A worker as a process: the loop of holdall.worker.loop on the virtual network.
+"""A worker as a process: the real loop, schedule and core, on the virtual network.
 
-One turn is a generator that yields between any two of its steps; there the process may be killed or stopped, and it goes on
-after as many seconds as were yielded. The machine it runs on has the disk, and starts another process after one has died: never
-before, because of the lock on the disk.
+What is not real is what the loop touches: its poller, its sources, its thread, its disk and its clocks. Between any two things
+that it does to these the process may be killed or stopped. The machine it runs on has the disk, and starts another process
+after one has died: never before, because of the lock on the disk.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
-from collections.abc import Generator, Iterator
-from math import inf
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from holdall import protocol
-from holdall.bodies import Hello, RosterWorker, encode
-from holdall.protocol import Request
+from holdall.protocol import Buffer
 from holdall.worker import sessions
-from holdall.worker.loop import FLUSH_SECONDS, HELLO_SECONDS
+from holdall.worker.core import Worker
+from holdall.worker.loop import Loop, hello
 from holdall.worker.message import Answer, Message
+from holdall.worker.schedule import Schedule
 from holdall.worker.store import Store
-from holdall.worker.transaction import CommitFailed
+from holdall.worker.transaction import Commit, CommitFailed
 from tests.simulation.broker_process import with_memoryview
 from tests.simulation.disk import Killed
 from tests.simulation.network import Frames, Listener, Socket, Unreachable
+from tests.simulation.thread import Thread
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -35,6 +35,8 @@ WAKE_SECONDS = 0.002
 WRITE_SECONDS = 0.02
 """How long it takes at most until others are looked at again, while a batch is being written."""
 MESSAGES_PER_TURN = 500
+LATE_END_SHARE = 0.5
+"""Of the batches that a thread has written: how many it tells the loop of only after a while."""
 LAYOUT = b"the layout's id."
 LOCK_SECONDS = 0.3
 """How long a process that finds the disk locked waits before the next one is started."""
@@ -102,209 +104,181 @@ class WorkerProcess:
     """One life of a worker."""
 
     def __init__(self, simulation: Simulation, machine: Machine) -> None:
-        self._simulation = simulation
-        self._machine = machine
-        self._alive = False
+        self.simulation = simulation
+        self.machine = machine
+        self.threads: list[Thread] = []
         self._stopped = False
-        self._inbox: deque[Message] = deque()
-        self._turn: Iterator[float] | None = None
-        self._wake_at = inf
-        self._hello_due = self._flush_due = 0.0
-        self._sweeping = True
 
     def start(self) -> None:
         """Open the store, connect, begin."""
-        simulation, machine = self._simulation, self._machine
-        self._alive = True
-        self._instance = simulation.random.randbytes(16)
-        self._open()
-        self.socket = Socket(simulation.network, machine.name, simulation.broker.back, self._receive)
-        machine.lanes.open(self._receive_by_lane)
-        simulation.history.note(self._machine.name, "is started")
-        self._sleep(0)
+        simulation, machine = self.simulation, self.machine
+        instance = simulation.random.randbytes(16)
+        self.poller = Poller(self)
+        self.uplink = Source(self, lambda frames: self.socket.send(frames))
+        lanes = Source(self, machine.lanes.send)
+        self.schedule = Schedule(
+            self._opened,
+            simulation.scenario.sync,
+            lambda worker: Answer(self.uplink, b"", [hello(worker, LAYOUT, instance, f"ipc:///worker-{machine.index}")]),
+            lambda: "no room" if machine.disk.is_full else "",
+        )
+        loop = Loop(self.poller, Writer(self), self.schedule, now=lambda: simulation.clock.now, wall=self._wall_clock)
+        self.main = self.begin(loop.run)
+        self.socket = Socket(simulation.network, machine.name, simulation.broker.back, self.uplink.deliver)
+        machine.lanes.open(lanes.deliver)
+        simulation.history.note(machine.name, "is started")
+
+    def begin(self, run: Callable[[], None]) -> Thread:
+        """Another thread of this process."""
+        thread = Thread(self.simulation.clock, lambda: self._run(run))
+        self.threads.append(thread)
+        return thread
 
     def die(self) -> None:
         """Be gone."""
-        self._alive = False
-        self._turn = None
         self.socket.close()
-        self._machine.lanes.close()
+        self.machine.lanes.close()
+        for thread in self.threads:
+            thread.kill()
 
     def stop(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so long."""
-        if self._alive and not self._stopped:
-            self._simulation.history.note(self._machine.name, f"is stopped, for {seconds:.2f} s")
+        if self.runs:
+            self.simulation.history.note(self.machine.name, f"is stopped, for {seconds:.2f} s")
             self._stopped = True
-            self._simulation.clock.call_in(seconds, self._continue)
+            for thread in self.threads:
+                thread.stop()
+            self.simulation.clock.call_in(seconds, self._continue)
 
     @property
     def runs(self) -> bool:
         """Whether it is neither dead nor stopped."""
-        return self._alive and not self._stopped
+        return self.main.is_alive and not self._stopped
+
+    def step(self) -> None:
+        """The loop is between two of its steps: perhaps something happens there."""
+        self.simulation.faults.strike_worker(self.machine)
+        self.main.checkpoint()
+
+    def check(self) -> None:
+        """Fail if more is remembered than may be."""
+        for row in self.schedule.worker._transaction.sessions._rows.values():
+            if len(row.outcomes) > sessions.OUTCOMES_MAX + 1:  # one more: the lowest that waits is never refused
+                self.simulation.fail(f"{len(row.outcomes)} outcomes of one session are kept")
+
+    def _run(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except Killed:
+            self.simulation.faults.kill_worker(self.machine, " in the middle of a write")
 
     def _continue(self) -> None:
-        if self._alive:
-            self._simulation.history.note(self._machine.name, "goes on")
+        if self.main.is_alive:
+            self.simulation.history.note(self.machine.name, "goes on")
             self._stopped = False
-            self._go_on()
+            for thread in self.threads:
+                thread.resume()
 
-    def _receive(self, frames: Frames) -> None:
-        if frames[0]:  # or else the broker only looks whether this worker is connected
-            self._take(self.socket, frames)
-
-    def _receive_by_lane(self, frames: Frames) -> None:
-        self._take(self._machine.lanes, frames)
-
-    def _take(self, origin: Socket | Listener, frames: Frames) -> None:
-        if 2 <= len(frames) <= 3:
-            self._inbox.append(Message(origin, *with_memoryview(frames, 2)))
-            self._sleep(self._simulation.random.random() * WAKE_SECONDS)
-
-    def _sleep(self, seconds: float) -> None:
-        """Wait for the next turn; of several wake-ups the first one counts."""
-        wake_at = self._simulation.clock.now + seconds
-        if self._turn is None and wake_at < self._wake_at:
-            self._wake_at = wake_at
-            self._simulation.clock.call_at(wake_at, self._wake, wake_at)
-
-    def _wake(self, wake_at: float) -> None:
-        if wake_at == self._wake_at:
-            self._wake_at = inf
-            if self.runs:
-                self._go_on()
-
-    def _go_on(self) -> None:
-        """Carry on with this turn, or a new one, unless something happens between two of its steps."""
-        machine, faults = self._machine, self._simulation.faults
-        turn = self._turn = self._turn or self._steps()
-        try:
-            for seconds in turn:
-                faults.strike_worker(machine)
-                if not self.runs:
-                    return
-                if seconds:
-                    self._simulation.clock.call_in(seconds, self._resume, turn)
-                    return
-        except Killed:
-            faults.kill_worker(machine, " in the middle of a write")
-            return
-        self._turn = None
-        self._wake_at = inf
-        if self._inbox or self._sweeping or self._worker.waiting:
-            self._sleep(self._simulation.random.random() * WAKE_SECONDS)
-        else:
-            self._sleep(max(0.0, self._hello_due - self._simulation.clock.now))
-
-    def _resume(self, turn: Iterator[float]) -> None:
-        if self.runs and self._turn is turn:
-            self._go_on()
-
-    def _steps(self) -> Iterator[float]:
-        left = yield from self._read()
-        if left:
-            yield 0.0
-            answers = yield from self._tick(left)
-            yield 0.0
-            for answer in answers:
-                self._send(answer)
-                yield 0.0
-        for answer in self._worker.told():
-            yield 0.0
-            self._send(answer)
-        self._between_ticks()
-
-    def _read(self) -> Generator[float, None, list[Message]]:
-        """Answer those who only read, among some of those who wait. Returns the messages that are left."""
-        messages = [self._inbox.popleft() for _ in range(min(len(self._inbox), MESSAGES_PER_TURN))]
-        if not messages:
-            return []
-        yield 0.0
-        answers, left = self._worker.read(messages, self._wall_clock())
-        for answer in answers:
-            yield 0.0
-            self._send(answer)
-        return left
-
-    def _tick(self, messages: list[Message]) -> Generator[float, None, list[Answer]]:
-        try:
-            write = self._worker.begin(messages, self._wall_clock())
-            if write is not None:
-                behind = self._worker.may_read_meanwhile(messages)
-                if behind:
-                    yield from self._meanwhile()
-                write()
-                if behind:
-                    yield from self._meanwhile()
-            answers = self._worker.end()
-        except CommitFailed:
-            self._recover()
-            try:
-                answers = self._worker.tick(messages, self._wall_clock())
-            except CommitFailed as error:
-                self._recover()
-                answers = self._worker.refuse(messages, str(error))
-        self._check()
-        return answers
-
-    def _meanwhile(self) -> Iterator[float]:
-        """A batch is being written: those who only read are answered."""
-        left: list[Message] = []
-        while self._simulation.random.random() < 0.75:
-            yield self._simulation.random.random() * WRITE_SECONDS
-            self._inbox.extendleft(reversed(left))
-            left = yield from self._read()
-        self._inbox.extendleft(reversed(left))
-
-    def _recover(self) -> None:
-        self._simulation.history.note(self._machine.name, "cannot write, and opens its store again")
-        self._worker.close()
-        self._open()
-
-    def _between_ticks(self) -> None:
-        now = self._simulation.clock.now
-        if now >= self._hello_due:
-            self._hello_due = now + HELLO_SECONDS
-            self._sweeping = True
-            self._worker.refuse_values("no room" if self._machine.disk.is_full else "")
-            self._send(Answer(self.socket, b"", [self._hello()]))
-        try:
-            due = self._worker.needs_flush or (self._worker.is_unflushed and self._simulation.scenario.sync != "off")
-            if due and now >= self._flush_due:
-                self._flush_due = now + FLUSH_SECONDS
-                self._worker.flush()
-            if self._sweeping:
-                self._sweeping = self._worker.sweep(self._wall_clock())
-        except CommitFailed:
-            self._recover()
-
-    def _send(self, answer: Answer) -> None:
-        if self._simulation.faults.pipe_is_full():
-            return
-        origin: Socket | Listener = answer.origin
-        with contextlib.suppress(Unreachable):
-            origin.send([answer.route, *answer.frames])
-
-    def _open(self) -> None:
-        simulation, machine = self._simulation, self._machine
+    def _opened(self) -> Worker:
+        simulation, machine = self.simulation, self.machine
         always = simulation.scenario.sync == "always"
         machine.store = machine.disk.open_store(mostly_synced=always)
-        self._worker = simulation.cores.worker(
+        worker = simulation.cores.worker(
             machine.store, machine.index, simulation.scenario.workers, sync=always, layout_id=LAYOUT, files=machine.disk.files
         )
-        self._worker.collect_orphans()
-        self._worker.refuse_values("no room" if machine.disk.is_full else "")
-
-    def _hello(self) -> bytes:
-        worker, index = self._worker, self._machine.index
-        entry = RosterWorker(index, worker.first_slot, worker.end_slot, [f"ipc:///worker-{index}"])
-        body = Hello(LAYOUT, self._instance, self._simulation.scenario.workers, entry, worker.handled)
-        request = Request(protocol.HELLO, 0, 0, protocol.NO_SESSION, 0, 0, protocol.NO_DICT, b"", encode(body))
-        return bytes(protocol.pack_request(request)[0])
+        worker.collect_orphans()
+        return worker
 
     def _wall_clock(self) -> float:
-        return EPOCH + self._simulation.clock.now + self._machine.disk.clock_offset
+        return EPOCH + self.simulation.clock.now + self.machine.disk.clock_offset
 
-    def _check(self) -> None:
-        for row in self._worker._transaction.sessions._rows.values():
-            if len(row.outcomes) > sessions.OUTCOMES_MAX + 1:  # one more: the lowest that waits is never refused
-                self._simulation.fail(f"{len(row.outcomes)} outcomes of one session are kept")
+
+class Poller:
+    """What the loop waits for."""
+
+    is_over = False
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self._process = process
+        self._ready: dict[Source, None] = {}
+
+    def tell(self, source: Source) -> None:
+        """Something has come here."""
+        self._ready[source] = None
+        self._process.main.wake()
+
+    def wait(self, now: float, until: float, *, looks: bool) -> list[Any]:
+        process, simulation = self._process, self._process.simulation
+        process.check()
+        process.step()
+        if not self._ready and until > simulation.clock.now:
+            process.main.wait(until - simulation.clock.now)
+        process.main.wait(simulation.random.random() * WAKE_SECONDS)
+        process.step()
+        ready, self._ready = self._ready, {}
+        return list(ready)
+
+    def put_back(self, sources: list[Any]) -> None:
+        self._ready = {**dict.fromkeys(sources), **self._ready}
+
+
+class Source:
+    """Where messages come from and answers go: the uplink, or all lanes."""
+
+    def __init__(self, process: WorkerProcess, send: Callable[[Frames], object]) -> None:
+        self._process = process
+        self._give = send
+        self._messages: deque[Message] = deque()
+
+    def deliver(self, frames: Frames) -> None:
+        """A message has arrived; an empty one comes from a broker that looks whether this worker is connected."""
+        if frames[0] and 2 <= len(frames) <= 3:
+            self._messages.append(Message(self, *with_memoryview(frames, 2)))
+            self._process.poller.tell(self)
+
+    def take(self) -> tuple[list[Message], int]:
+        taken = [self._messages.popleft() for _ in range(min(len(self._messages), MESSAGES_PER_TURN))]
+        if self._messages:
+            self._process.poller.tell(self)
+        return taken, sum(len(each.head) for each in taken)
+
+    def send(self, route: bytes, frames: list[Buffer]) -> bool:
+        self._process.step()
+        if self._process.simulation.faults.pipe_is_full():
+            return False
+        with suppress(Unreachable):
+            self._give([route, *frames])
+        return True
+
+
+class Writer:
+    """The thread that writes batches."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self.is_busy = False
+        self.has_ended = False
+        self._process = process
+        self._failed: CommitFailed | None = None
+
+    def begin(self, commit: Commit) -> None:
+        self.is_busy, self.has_ended = True, False
+        thread = self._process.begin(lambda: self._write(commit, thread))
+
+    def end(self) -> CommitFailed | None:
+        while not self.has_ended:
+            self._process.main.wait()
+        self.is_busy = self.has_ended = False
+        failed, self._failed = self._failed, None
+        return failed
+
+    def _write(self, commit: Commit, thread: Thread) -> None:
+        random = self._process.simulation.random
+        thread.wait(random.random() * WRITE_SECONDS)
+        try:
+            commit()
+        except CommitFailed as error:
+            self._failed = error
+        if random.random() < LATE_END_SHARE:
+            thread.wait(random.random() * WRITE_SECONDS)
+        self.has_ended = True
+        self._process.main.wake()

@@ -1,0 +1,229 @@
+"""What a worker does next: who is answered and who waits, which batch is being written, when HELLO, flushes and sweeps are due.
+
+It decides over a `Worker`, and touches neither socket nor clock: `now` is of a clock that never jumps, `wall` in seconds since
+1970. Rules:
+
+1. While a batch is being written nothing is decided but reads of rows that are not in it, in the order of each client.
+2. A synced batch is written by a thread if more than one client was heard in the last second; any other one by the loop itself.
+3. While a batch is being written no HELLO is due: a worker whose write never ends falls silent, and is replaced.
+4. After a write that failed the store is opened anew, and what was decided is decided again: nothing remembered is repeated.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from holdall.worker.core import Worker
+from holdall.worker.message import Answer, Message
+from holdall.worker.transaction import Commit, CommitFailed
+
+if TYPE_CHECKING:
+    from holdall.service.settings import Sync
+
+HELLO_SECONDS = 0.5
+FLUSH_SECONDS = 1.0
+"""How often what was written without a sync is made to survive a power cut: by `--sync interval`, and touches in any mode."""
+SHARED_SECONDS = 1.0
+"""How long after two clients asked in turns it is worth a wake-up more that one reads while the other's batch is synced."""
+WAITING_MAX = 10_000
+WAITING_BYTES_MAX = 8 * 1024 * 1024
+"""Messages that wait while a batch is being written; beyond either bound nothing more is read before that ends."""
+LOOK_BYTES = 4 * 1024 * 1024
+"""After so much has come in, the room on the disk is looked at: fast writers use all of it between two HELLOs."""
+
+log = logging.getLogger("holdall.worker")
+
+
+class Turn(NamedTuple):
+    """What is to be sent now, and the batch that a thread is to write, if there is one: `Schedule.written` is to follow."""
+
+    answers: list[Answer]
+    commit: Commit | None = None
+
+
+class Schedule:
+    """The schedule of one worker, which `opened` opens, once and after each write that failed.
+
+    `hello` makes the message for the broker; `why_no_room` looks at the disk, and says why no value may be stored, or "".
+    """
+
+    def __init__(
+        self, opened: Callable[[], Worker], sync: Sync, hello: Callable[[Worker], Answer], why_no_room: Callable[[], str]
+    ) -> None:
+        self.due = 0.0
+        """When `turn` is to be called at the latest, whether anything has come or not."""
+        self._opened = opened
+        self._sync = sync
+        self._hello = hello
+        self._why_no_room = why_no_room
+        self._writing: list[Message] | None = None
+        """What the batch that is being written has decided."""
+        self._waiting: list[Message] = []
+        self._waiting_bytes = 0
+        self._waiting_clients: set[tuple[Any, bytes]] = set()
+        self._client: tuple[Any, bytes] | None = None
+        """Who was heard last."""
+        self._shared_until = 0.0
+        self._hello_due = self._flush_due = self._sweep_due = 0.0
+        self._is_sweeping = True
+        self._is_put_off = False
+        self._is_busy = False
+        """Whether anything has come since the last step of the sweeper."""
+        self._unlooked_bytes = 0
+        self.worker = self._open()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is to be read before the batch is written."""
+        return len(self._waiting) >= WAITING_MAX or self._waiting_bytes >= WAITING_BYTES_MAX
+
+    @property
+    def waits_for_thread(self) -> bool:
+        """Whether a thread of this process has work."""
+        return self._writing is not None or bool(self.worker.waiting)
+
+    def turn(self, messages: list[Message], size: int, now: float, wall: float) -> Turn:
+        """These messages, of so many bytes, have come; or none, and it is time."""
+        turn = Turn([])
+        if messages:
+            self._note(messages, size, now)
+        if self._waiting and self._writing is None:
+            messages = self._no_longer_waiting() + messages
+        if messages:
+            turn = self._answer(messages, now, wall)
+        if self.worker.waiting:
+            turn.answers.extend(self.worker.told())
+        if now >= self.due:
+            turn.answers.extend(self._between_ticks(now, wall))
+        return turn
+
+    def written(self, failed: CommitFailed | None, wall: float) -> list[Answer]:
+        """The batch of the last turn is written, or could not be. Returns the answers to those who waited for it."""
+        decided, self._writing = self._writing, None
+        assert decided is not None
+        if self._is_put_off or self._waiting:  # now, or else a service that always writes would never sweep
+            self.due = 0.0
+        return self._again(decided, failed, wall) if failed is not None else self.worker.end()
+
+    def end(self, wall: float) -> list[Answer]:
+        """The process is to end, and no batch is being written: the answers to all who still wait."""
+        return self._tick(self._no_longer_waiting(), wall) if self._waiting else []
+
+    def _note(self, messages: list[Message], size: int, now: float) -> None:
+        self._is_busy = True
+        self._unlooked_bytes += size
+        if self._unlooked_bytes >= LOOK_BYTES:
+            self._look_for_room()
+        if self._sync != "always":
+            return
+        for message in messages:
+            if self._client != (message.origin, message.route):
+                if self._client is not None:
+                    self._shared_until = now + SHARED_SECONDS
+                self._client = message.origin, message.route
+
+    def _answer(self, messages: list[Message], now: float, wall: float) -> Turn:
+        """Answer those who only read, and the others by a tick, when the one before is written."""
+        answers, left = self.worker.read(messages, wall, self._waiting_clients)
+        if not left:
+            return Turn(answers)
+        if self._writing is not None:
+            self._waiting += left
+            self._waiting_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
+            return Turn(answers)
+        self._waiting_clients.clear()
+        if now >= self._shared_until or not self.worker.may_read_meanwhile(left):
+            return Turn(answers + self._tick(left, wall))
+        try:
+            commit = self.worker.begin(left, wall)
+        except CommitFailed as error:
+            return Turn(answers + self._again(left, error, wall))
+        if commit is None:
+            return Turn(answers + self.worker.end())
+        self._writing = left
+        return Turn(answers, commit)
+
+    def _no_longer_waiting(self) -> list[Message]:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        self._waiting_clients.clear()
+        return waiting
+
+    def _tick(self, messages: list[Message], wall: float) -> list[Answer]:
+        """The answers to these, which are carried out, and written, here and now."""
+        try:
+            return self.worker.tick(messages, wall)
+        except CommitFailed as error:
+            return self._again(messages, error, wall)
+
+    def _again(self, messages: list[Message], error: CommitFailed, wall: float) -> list[Answer]:
+        """The answers to these, whose batch could not be written: carried out once more, or refused."""
+        self._recover(error)
+        try:
+            return self.worker.tick(messages, wall)
+        except CommitFailed as still:
+            self._recover(still)
+            return self.worker.refuse(messages, str(still))
+
+    def _recover(self, error: CommitFailed) -> None:
+        """Open the store anew: LevelDB writes nothing more after it has failed to."""
+        log.error("%s; the store is opened again", error)
+        self.worker.close()
+        self.worker = self._open()
+
+    def _open(self) -> Worker:
+        worker = self._opened()
+        worker.refuse_values(self._why_no_room())
+        return worker
+
+    def _look_for_room(self) -> None:
+        self._unlooked_bytes = 0
+        self.worker.refuse_values(self._why_no_room())
+
+    def _between_ticks(self, now: float, wall: float) -> list[Answer]:
+        """Say HELLO, flush, sweep: what is due of these. Returns what is to be sent."""
+        self._is_put_off = self._writing is not None
+        if self._is_put_off:
+            self.due = now + HELLO_SECONDS
+            return []
+        answers: list[Answer] = []
+        if now >= self._hello_due:
+            self._hello_due = now + HELLO_SECONDS
+            self._is_sweeping = True
+            self._look_for_room()
+            answers.append(self._hello(self.worker))
+        try:
+            flushes = self._flush(now)
+            self._sweep(now, wall)
+        except CommitFailed as error:
+            self._recover(error)
+            flushes = False
+        if self.worker.resumes:
+            answers += self._tick([], wall)
+        self.due = min(
+            self._hello_due,
+            self._sweep_due if self._is_sweeping else self._hello_due,
+            self._flush_due if flushes else self._hello_due,
+        )
+        return answers
+
+    def _flush(self, now: float) -> bool:
+        """Flush if that is due. Returns whether it will be."""
+        worker = self.worker
+        if not (worker.needs_flush or (worker.is_unflushed and self._sync != "off")):
+            return False
+        if now < self._flush_due:
+            return True
+        self._flush_due = now + FLUSH_SECONDS
+        worker.flush()
+        return False
+
+    def _sweep(self, now: float, wall: float) -> None:
+        """Take a step of the sweeper if one is due: they follow one another, but rest while there are requests."""
+        if not self._is_sweeping or now < self._sweep_due:
+            return
+        self._is_sweeping = False  # should it fail, until the next HELLO
+        self._is_sweeping = self.worker.sweep(wall)
+        self._sweep_due = now + (self.worker.rest_seconds if self._is_busy else 0.0)
+        self._is_busy = False
