@@ -9,8 +9,9 @@
     address = client route, instance: 8 bytes
 
 The instance is this broker's own: a reply to a request that another broker relayed is dropped, since a route means another
-client there. A request whose worker is away is parked, within bounds, until the worker registers again. The broker holds
-nothing else: kill it, start it, and the next HELLOs and retries bring all back.
+client there. A request whose worker is away is parked, within bounds, until the worker registers again. What is for a worker
+that has no room is held, and clients are not read meanwhile: ZeroMQ reads them in turns, so each of them has its share of what
+the worker can do. Nothing else is kept: kill the broker, start it, and the next HELLOs and retries bring all back.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ from holdall.slots import SLOTS, slot_of, slot_range
 
 ROUTE_BYTES_MAX = 255
 """ZeroMQ's own limit for what a peer may call itself. A stranger may say more, which would travel with each of its messages."""
+EXPIRE_SECONDS = 0.5
+"""How often it is looked who is silent, and each worker is sent a sign, which finds the ones that are gone."""
+HELD_SECONDS = 0.01
+"""How soon it is tried again at the latest whether a worker has room: of large messages ZeroMQ does not tell."""
 SILENT_SECONDS = 3.0
 """A worker that says nothing for so long is taken for dead: six HELLOs."""
 PARKED_SECONDS = 30.0
@@ -63,8 +68,8 @@ class Parked(NamedTuple):
     frames: list[Any]
 
 
-class Line:
-    """What the broker knows of a worker: its route, whether it is there, when it was heard last."""
+class Owner:
+    """What the broker knows of a worker, which owns slots: its route, whether it is there, when it was heard last."""
 
     __slots__ = ("handled", "heard", "present", "route", "worker")
 
@@ -79,20 +84,26 @@ class Line:
 class Broker:
     """Relays between clients and the workers of one layout."""
 
-    def __init__(self, instance: bytes, stuck_seconds: float = STUCK_SECONDS) -> None:
+    def __init__(
+        self, instance: bytes, stuck_seconds: float = STUCK_SECONDS, idle_seconds: float | None = None, now: float = 0.0
+    ) -> None:
         self.stuck: list[int] = []
         """Workers that have been silent for so long that they are to be replaced. Whoever reads this clears it."""
         self._instance = instance
         self._stuck_seconds = stuck_seconds
+        self._idle_seconds = idle_seconds
         self.counts: Counter[str] = Counter()
-        self.used_at = 0.0
+        self.used_at = now
         self._layout_id = b""
         self._workers = 0
-        self._lines: dict[int, Line] = {}
-        self._by_route: dict[bytes, Line] = {}
-        self._owners: list[Line | None] = [None] * SLOTS
+        self._by_index: dict[int, Owner] = {}
+        self._by_route: dict[bytes, Owner] = {}
+        self._owners: list[Owner | None] = [None] * SLOTS
         self._parked: deque[Parked] = deque()
         self._parked_bytes = 0
+        self._held: dict[bytes, list[list[Any]]] = {}
+        """Messages for workers that have no room, by the worker's route, in order."""
+        self._expire_due = self._held_due = 0.0
         self._complaint_due = 0.0
         self._expired_at = 0.0
 
@@ -112,10 +123,10 @@ class Broker:
             return self._refuse(frames, protocol.MALFORMED, str(error))
         if frames[1][1] == protocol.ROSTER:
             return self._roster(frames, now)
-        line = self._owners[slot]
-        if line is None or not line.present:
+        owner = self._owners[slot]
+        if owner is None or not owner.present:
             return self._park(slot, frames, now)
-        return [self._to_worker(line, frames)]
+        return [self._to_worker(owner, frames)]
 
     def from_worker(self, frames: list[Any], now: float) -> list[Send]:
         """A message from a worker."""
@@ -124,11 +135,11 @@ class Broker:
             return []
         if frames[1] == b"":
             return self._hello(frames, now)
-        line = self._by_route.get(frames[0])
-        if line is None:
+        owner = self._by_route.get(frames[0])
+        if owner is None:
             self.counts["replies of strangers dropped"] += 1
             return []
-        line.heard = now  # one that was silent in a long tick answers before it says HELLO
+        owner.heard = now  # one that was silent in a long tick answers before it says HELLO
         if not frames[1].endswith(self._instance):
             self.counts["replies to another broker's clients dropped"] += 1
             return []
@@ -136,9 +147,9 @@ class Broker:
 
     def unreachable(self, frames: list[Any], now: float) -> list[Send]:
         """A message to a worker could not be sent: the worker is gone. Its request is parked, or goes to its successor."""
-        line = self._by_route.get(frames[0])
-        if line is not None:
-            self._drop(line, "cannot be reached")
+        owner = self._by_route.get(frames[0])
+        if owner is not None:
+            self._drop(owner, "cannot be reached")
         if frames[1] == b"":
             return []
         request = [self._client_of(frames[1]), *frames[2:]]
@@ -148,10 +159,52 @@ class Broker:
             return self._park(slot, request, now)
         return [self._to_worker(successor, request)]
 
-    def is_present(self, route: bytes) -> bool:
-        """Whether the worker of this route is there, as far as is known."""
-        line = self._by_route.get(route)
-        return line is not None and line.present
+    def holds(self, route: bytes) -> bool:
+        """Whether something is held for the worker of this route: what is for it has to wait too."""
+        return route in self._held
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether something is held for any worker: no client is to be read."""
+        return bool(self._held)
+
+    def hold(self, frames: list[Any], now: float) -> None:
+        """The worker of this message has no room for it."""
+        if not self._held:
+            self._held_due = now + HELD_SECONDS
+        self._held.setdefault(frames[0], []).append(frames)
+
+    def try_held(self, now: float) -> list[Send]:
+        """What is held, in order, to be tried again; what is for workers that are gone is decided upon anew."""
+        held, self._held = self._held, {}
+        sends: list[Send] = []
+        for route, messages in held.items():
+            owner = self._by_route.get(route)
+            if owner is not None and owner.present:
+                sends += [Send(True, frames) for frames in messages]
+            else:
+                for frames in messages:
+                    sends += self.unreachable(frames, now)
+        return sends
+
+    @property
+    def due(self) -> float:
+        """When `tick` is to be called at the latest."""
+        return min(self._expire_due, self._held_due) if self._held else self._expire_due
+
+    def tick(self, now: float) -> list[Send]:
+        """What is due by now."""
+        sends: list[Send] = []
+        if self._held and now >= self._held_due:
+            sends += self.try_held(now)
+        if now >= self._expire_due:
+            self._expire_due = now + EXPIRE_SECONDS
+            sends += self.expire(now)
+        return sends
+
+    def is_idle(self, now: float) -> bool:
+        """Whether nobody has used the service for its idle time."""
+        return self._idle_seconds is not None and now - self.used_at > self._idle_seconds
 
     def expire(self, now: float) -> list[Send]:
         """What the passing of time demands: drop workers that are silent, find those that are gone, refuse what was parked for
@@ -159,24 +212,24 @@ class Broker:
         """
         stopped = now - self._expired_at > SILENT_SECONDS
         self._expired_at = now
-        for line in self._lines.values():
+        for owner in self._by_index.values():
             if stopped:  # this process itself: what they said meanwhile is still to be read
-                line.heard = now
-            if line.present and line.heard + SILENT_SECONDS < now:
-                self._drop(line, f"has said nothing for {SILENT_SECONDS:g} s")
-            if line.heard + self._stuck_seconds < now:
-                line.heard = now  # it is given as much time again
-                self.stuck.append(line.worker.index)
-        sends = [Send(True, [line.route, b"", b""]) for line in self._lines.values() if line.present]
+                owner.heard = now
+            if owner.present and owner.heard + SILENT_SECONDS < now:
+                self._drop(owner, f"has said nothing for {SILENT_SECONDS:g} s")
+            if owner.heard + self._stuck_seconds < now:
+                owner.heard = now  # it is given as much time again
+                self.stuck.append(owner.worker.index)
+        sends = [Send(True, [owner.route, b"", b""]) for owner in self._by_index.values() if owner.present]
         while self._parked and self._parked[0].until < now:
             parked = self._parked.popleft()
             self._parked_bytes -= parked.bytes
             sends += self._refuse(parked.frames, protocol.UNAVAILABLE, "its worker did not come back")
         return sends
 
-    def _to_worker(self, line: Line, frames: list[Any]) -> Send:
+    def _to_worker(self, owner: Owner, frames: list[Any]) -> Send:
         """A client's message, relayed."""
-        return Send(True, [line.route, frames[0] + self._instance, *frames[1:]])
+        return Send(True, [owner.route, frames[0] + self._instance, *frames[1:]])
 
     def _client_of(self, address: bytes) -> bytes:
         """The route of the client that an address names."""
@@ -196,15 +249,15 @@ class Broker:
         if (self._layout_id, self._workers) not in ((b"", 0), (hello.layout_id, hello.workers)):
             self.counts["workers of another layout refused"] += 1
             return []
-        line = self._lines.get(hello.worker.index)
-        if line is None or line.route != frames[0]:
-            return self._register(Line(frames[0], hello, now), hello, now)
-        if line.handled != hello.handled:
+        owner = self._by_index.get(hello.worker.index)
+        if owner is None or owner.route != frames[0]:
+            return self._register(Owner(frames[0], hello, now), hello, now)
+        if owner.handled != hello.handled:
             self.used_at = now
-        line.handled = hello.handled
-        line.heard = now
-        if not line.present:
-            line.present = True
+        owner.handled = hello.handled
+        owner.heard = now
+        if not owner.present:
+            owner.present = True
             return self._release(now)
         return []
 
@@ -213,26 +266,26 @@ class Broker:
             self._complaint_due = now + COMPLAINT_SECONDS
             log.warning("a worker's registration was refused, as %d messages before: %s", self.counts["malformed"] - 1, error)
 
-    def _register(self, line: Line, hello: Hello, now: float) -> list[Send]:
+    def _register(self, owner: Owner, hello: Hello, now: float) -> list[Send]:
         log.info("worker %d registered", hello.worker.index)
-        old = self._lines.get(hello.worker.index)
+        old = self._by_index.get(hello.worker.index)
         if old is not None:
             self._by_route.pop(old.route, None)
         self._layout_id, self._workers = hello.layout_id, hello.workers
-        self._lines[hello.worker.index] = self._by_route[line.route] = line
+        self._by_index[hello.worker.index] = self._by_route[owner.route] = owner
         for slot in range(hello.worker.first_slot, hello.worker.end_slot):
-            self._owners[slot] = line
+            self._owners[slot] = owner
         return self._release(now)
 
-    def _drop(self, line: Line, why: str) -> None:
-        if line.present:
-            log.warning("worker %d %s", line.worker.index, why)
-        line.present = False
+    def _drop(self, owner: Owner, why: str) -> None:
+        if owner.present:
+            log.warning("worker %d %s", owner.worker.index, why)
+        owner.present = False
 
     def _roster(self, frames: list[Any], now: float) -> list[Send]:
-        if not self._lines or len(self._lines) < self._workers:
+        if not self._by_index or len(self._by_index) < self._workers:
             return self._park(ANY_SLOT, frames, now)
-        workers = [line.worker for _index, line in sorted(self._lines.items())]
+        workers = [owner.worker for _index, owner in sorted(self._by_index.items())]
         body = encode(Roster(self._layout_id, workers))
         reply = Reply(protocol.OK, protocol.sequence_of(frames[1]), 0, body)
         return [Send(False, [frames[0], *protocol.pack_reply(reply)])]
@@ -250,10 +303,10 @@ class Broker:
         parked, self._parked, self._parked_bytes = self._parked, deque(), 0
         sends: list[Send] = []
         for each in parked:
-            line = self._owners[each.slot] if each.slot != ANY_SLOT else None
-            if line is not None and line.present:
-                sends.append(self._to_worker(line, each.frames))
-            elif each.slot == ANY_SLOT and self._lines and len(self._lines) >= self._workers:
+            owner = self._owners[each.slot] if each.slot != ANY_SLOT else None
+            if owner is not None and owner.present:
+                sends.append(self._to_worker(owner, each.frames))
+            elif each.slot == ANY_SLOT and self._by_index and len(self._by_index) >= self._workers:
                 sends += self._roster(each.frames, now)
             else:
                 self._parked.append(each)

@@ -14,7 +14,6 @@ from holdall.service.unsent import Unsent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from holdall.broker.core import Decide
     from holdall.service.watch import Watch
 
 MESSAGES_PER_TURN = 200
@@ -31,27 +30,26 @@ class Outcome(Enum):
 
 
 class Router:
-    """A ROUTER that is bound to these URLs; `decide` is the core's, for what comes here. The first `small` frames of a message
-    are received as bytes.
-    """
+    """A ROUTER that is bound to these URLs. The first `small` frames of a message are received as bytes."""
 
-    def __init__(self, router: Any, urls: list[str], watch: Watch, decide: Decide, small: int) -> None:
+    def __init__(self, router: Any, urls: list[str], watch: Watch, small: int) -> None:
         for url in urls:
             listen(router, url)
         self._router = router
         self._unsent = Unsent()
-        self._decide = decide
         self._small = small
         self._watch = watch
         watch.add(int(router.fd), self)
         watch.touch(self)
 
-    def take(self) -> Iterator[tuple[Decide, list[Any]]]:
-        """What has come, each message with the route of its sender first; one after another, for they may be large."""
+    def take(self) -> Iterator[list[Any]]:
+        """What has come, each message with the route of its sender first; one after another, for they may be large. Whoever
+        leaves some of it touches the source.
+        """
         for _ in range(MESSAGES_PER_TURN):
             if not sockets.has_message(self._router):
                 return
-            yield self._decide, sockets.receive(self._router, self._small)
+            yield sockets.receive(self._router, self._small)
         self._watch.touch(self)
 
     def send(self, frames: list[Any]) -> Outcome:

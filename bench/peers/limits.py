@@ -160,14 +160,13 @@ def _watch() -> Watch:
 
 def _relay(front_url: str, back_url: str, ready: threading.Event) -> None:
     watch, context = _watch(), sockets.new_context()
-    no_decision: Any = None
-    back = Router(sockets.back_router(context), [back_url], watch, no_decision, small=3)
-    front = Router(sockets.front_router(context), [front_url], watch, no_decision, small=2)
+    back = Router(sockets.back_router(context), [back_url], watch, small=3)
+    front = Router(sockets.front_router(context), [front_url], watch, small=2)
     ready.set()
     worker, now = b"", monotonic()
     while True:
         for router in watch.wait(now, now + IDLE_SECONDS):
-            for _, frames in router.take():
+            for frames in router.take():
                 if router is front:
                     back.send([worker, *frames])
                 elif frames[1]:

@@ -1,19 +1,23 @@
-"""The broker as a process: the loop of holdall.broker.loop on the virtual network, killed, stopped and started again."""
+"""The broker as a process: the real loop and core, on the virtual network, killed, stopped and started again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from holdall.broker import core
-from holdall.broker.core import Broker, Send
-from holdall.broker.loop import EXPIRE_SECONDS
+from holdall.broker.core import Broker
+from holdall.broker.loop import Loop
+from holdall.broker.router import Outcome
 from tests.simulation.network import Frames, Listener, Unreachable
+from tests.simulation.thread import Thread
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-Decide = Callable[[Frames, float], list[Send]]
+FULL_SHARE = 0.5
+"""Of the messages to workers that cannot be sent: how many have to wait. The others find nobody."""
 
 
 class BrokerProcess:
@@ -23,36 +27,38 @@ class BrokerProcess:
         self.front = Listener(simulation.network)
         self.back = Listener(simulation.network)
         self.broker: Broker | None = None
-        self._simulation = simulation
-        self._stopped = False
-        self._unread: list[tuple[Decide, Frames]] = []
+        self.main: Thread
+        self.simulation = simulation
 
     def start(self) -> None:
         """Begin with nothing."""
-        self.broker = broker = self._simulation.cores.broker(self._simulation.random.randbytes(8))
-        self.front.open(lambda frames: self._receive(broker.from_client, frames))
-        self.back.open(lambda frames: self._receive(broker.from_worker, frames))
-        self._expire(broker)
+        simulation = self.simulation
+        self.broker = broker = simulation.cores.broker(simulation.random.randbytes(8))
+        poller = Poller(self)
+        front, back = Side(self, poller, self.front), Side(self, poller, self.back)
+        loop = Loop(broker, poller, front, back, lambda _text: None, now=lambda: simulation.clock.now)
+        self.main = Thread(simulation.clock, loop.run)
+        self.front.open(front.deliver)
+        self.back.open(back.deliver)
 
     def kill(self, seconds: float) -> None:
         """Die, and be started again after so long."""
         if self.broker is None:
             return
-        self._simulation.history.note("broker", f"is killed, for {seconds:.2f} s")
+        self.simulation.history.note("broker", f"is killed, for {seconds:.2f} s")
         self.broker = None
-        self._stopped = False
-        self._unread.clear()
+        self.main.kill()
         self.front.close()
         self.back.close()
-        self._simulation.clock.call_in(seconds, self.start)
+        self.simulation.clock.call_in(seconds, self.start)
 
     def stop(self, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after so long."""
-        if self.broker is None or self._stopped:
+        if self.broker is None or self.main.is_stopped:
             return
-        self._simulation.history.note("broker", f"is stopped, for {seconds:.2f} s")
-        self._stopped = True
-        self._simulation.clock.call_in(seconds, self._wake, self.broker)
+        self.simulation.history.note("broker", f"is stopped, for {seconds:.2f} s")
+        self.main.stop()
+        self.simulation.clock.call_in(seconds, self.main.resume)
 
     def check(self) -> None:
         """Fail if what is parked is out of its bounds, or miscounted."""
@@ -60,42 +66,62 @@ class BrokerProcess:
             return
         parked, counted = self.broker._parked, self.broker._parked_bytes
         if len(parked) > core.PARKED_REQUESTS_MAX or counted > core.PARKED_BYTES_MAX:
-            self._simulation.fail(f"{len(parked)} requests of {counted} bytes are parked")
-        self._simulation.require(counted == sum(each.bytes for each in parked), "the parked bytes are miscounted")
+            self.simulation.fail(f"{len(parked)} requests of {counted} bytes are parked")
+        self.simulation.require(counted == sum(each.bytes for each in parked), "the parked bytes are miscounted")
 
-    def _wake(self, broker: Broker) -> None:
-        if self.broker is not broker or not self._stopped:
-            return
-        self._stopped = False
-        unread, self._unread = self._unread, []
-        for decide, frames in unread:
-            self._receive(decide, frames)
 
-    def _receive(self, decide: Decide, frames: Frames) -> None:
-        if self._stopped:
-            self._unread.append((decide, frames))
-        elif self.broker is not None:
-            self._send(self.broker, decide(with_memoryview(frames, 2), self._simulation.clock.now))
-            self.check()
+class Poller:
+    """What the loop waits for."""
 
-    def _send(self, broker: Broker, sends: list[Send]) -> None:
-        faults = self._simulation.faults
-        for to_worker, frames in sends:
-            if len(sends) > 1 and faults.strike_broker():
-                return
-            try:
-                if to_worker and faults.pipe_is_full():
-                    raise Unreachable
-                (self.back if to_worker else self.front).send(frames)
-            except Unreachable:
-                if to_worker:
-                    self._send(broker, broker.unreachable(frames, self._simulation.clock.now))
+    is_over = False
 
-    def _expire(self, broker: Broker) -> None:
-        if self.broker is broker:
-            if not self._stopped:
-                self._send(broker, broker.expire(self._simulation.clock.now))
-            self._simulation.clock.call_in(EXPIRE_SECONDS, self._expire, broker)
+    def __init__(self, process: BrokerProcess) -> None:
+        self._process = process
+        self._ready: dict[Any, None] = {}
+
+    def touch(self, source: object) -> None:
+        self._ready[source] = None
+        self._process.main.wake()
+
+    def wait(self, now: float, until: float) -> list[Any]:
+        self._process.check()
+        main = self._process.main
+        while not self._ready and until > self._process.simulation.clock.now:
+            main.wait(until - self._process.simulation.clock.now)
+        main.wait(0.0)
+        ready, self._ready = self._ready, {}
+        return list(ready)
+
+
+class Side:
+    """One of the two ROUTERs."""
+
+    def __init__(self, process: BrokerProcess, poller: Poller, listener: Listener) -> None:
+        self._process = process
+        self._poller = poller
+        self._listener = listener
+        self._messages: deque[Frames] = deque()
+
+    def deliver(self, frames: Frames) -> None:
+        """A message has arrived."""
+        self._messages.append(with_memoryview(frames, 2))
+        self._poller.touch(self)
+
+    def take(self) -> Iterator[Frames]:
+        while self._messages:
+            yield self._messages.popleft()
+
+    def send(self, frames: Frames) -> Outcome:
+        process, faults = self._process, self._process.simulation.faults
+        faults.strike_broker()
+        process.main.checkpoint()
+        if self._listener is process.back and faults.pipe_is_full():
+            return Outcome.FULL if process.simulation.random.random() < FULL_SHARE else Outcome.GONE
+        try:
+            self._listener.send(frames)
+        except Unreachable:
+            return Outcome.GONE
+        return Outcome.SENT
 
 
 def with_memoryview(frames: Frames, small: int) -> Frames:

@@ -30,8 +30,8 @@ PIPE_FULL_RISK = 0.01
 LATE_WORK_RISK = 0.3
 LATE_WORK_SECONDS_MAX = 0.9
 """Longer than a file is lent in BLOB_LIMITS."""
-BROKER_STRIKE_RISK = 0.1
-"""How likely a broker that may be killed is killed while it sends several messages, between two of them."""
+BROKER_STRIKE_RISK = 0.003
+"""How likely a broker that may be killed is killed before a message that it is about to send."""
 
 
 class Faults:
@@ -100,12 +100,10 @@ class Faults:
         else:
             machine.kill(self._outage(), where)
 
-    def strike_broker(self) -> bool:
-        """The broker is between two messages that it sends at once: whether it is killed there."""
-        if self.over or "broker killed" not in self._scenario.faults or self._random.random() >= BROKER_STRIKE_RISK:
-            return False
-        self._simulation.broker.kill(self._outage())
-        return True
+    def strike_broker(self) -> None:
+        """The broker is about to send a message: perhaps it is killed there."""
+        if not self.over and "broker killed" in self._scenario.faults and self._random.random() < BROKER_STRIKE_RISK:
+            self._simulation.broker.kill(self._outage())
 
     def pipe_is_full(self) -> bool:
         """Whether the next message cannot be sent although its receiver is there."""
