@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from holdall import protocol
 from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.broker.core import (
+    HELD_SECONDS,
     PARKED_BYTES_MAX,
     PARKED_REQUESTS_MAX,
     PARKED_SECONDS,
@@ -444,3 +445,33 @@ def test_arbitrary_messages_never_raise_and_the_broker_goes_on(arrived: list[tup
         broker.from_worker(hello(index, b"fresh %d" % index), now)
     assert broker.from_client(request(SECOND), now) == [to_worker(request(SECOND), b"fresh 1")]
     assert broker.from_client(request(FIRST), now) == [to_worker(request(FIRST), b"fresh 0")]
+
+
+def test_what_a_worker_has_no_room_for_is_held_in_order_and_tried_again() -> None:
+    broker = registered(0, 1)
+    sends = [broker.from_client(request(FIRST, sequence), 0.0)[0] for sequence in (1, 2, 3)]
+    assert not broker.is_holding
+    for send in sends:
+        broker.hold(send.frames, 0.0)
+    assert (broker.holds(b"route 0"), broker.holds(b"route 1"), broker.is_holding) == (True, False, True)
+    assert broker.due <= HELD_SECONDS
+    assert broker.try_held(0.0) == sends
+    assert not broker.is_holding
+
+
+def test_what_is_held_for_a_worker_that_is_gone_is_parked_and_goes_to_its_successor() -> None:
+    broker = registered(0, 1)
+    [send] = broker.from_client(request(FIRST), 0.0)
+    broker.hold(send.frames, 0.0)
+    for now in (0.0, SILENT_SECONDS - 1, SILENT_SECONDS + 0.1):
+        broker.expire(now)
+    assert broker.try_held(SILENT_SECONDS + 0.1) == []
+    assert broker.from_worker(hello(0, b"successor"), SILENT_SECONDS + 2) == [to_worker(request(FIRST), b"successor")]
+
+
+def test_a_broker_that_nobody_uses_is_idle_after_its_time() -> None:
+    broker = Broker(INSTANCE, idle_seconds=5.0, now=10.0)
+    assert (broker.is_idle(14.9), broker.is_idle(15.1)) == (False, True)
+    broker.from_client(request(), 15.0)
+    assert not broker.is_idle(19.9)
+    assert not registered(0).is_idle(1e9)
