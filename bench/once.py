@@ -37,7 +37,7 @@ class Forgetful(Worker):
     """Carries every copy of a write out."""
 
     def _once(self, request: Request) -> Reply:
-        return self._handle(request)
+        return self._carried_out(request)
 
 
 class Writer:

@@ -105,7 +105,8 @@ class Blobs:
         self._uploads: dict[bytes, Upload] = {}
         self._lent: dict[bytes, float] = {}
         self._handed: dict[bytes, float] = {}
-        self._changes: dict[bytes, bytes | None] = {}
+        self.changes: dict[bytes, bytes | None] = {}
+        """Rows to write, in the batch of this tick."""
         self._awaiting: dict[bytes, None] = {}
         """Uploads that wait for a file."""
         self._gone: dict[bytes, StoredBlob] = {}
@@ -233,7 +234,7 @@ class Blobs:
     def claim(self, reference: Reference) -> None:
         """An entry refers to this blob, which was checked, from now on."""
         file = self._uploads.pop(reference.id).file
-        self._changes[blob_row(reference.id)] = pack_blob(StoredBlob(reference, file or reference.id))
+        self.changes[blob_row(reference.id)] = pack_blob(StoredBlob(reference, file or reference.id))
 
     def discard(self, reference: Reference) -> None:
         """A blob that was checked is not needed after all."""
@@ -249,14 +250,14 @@ class Blobs:
         if stored is not None:
             self._gone[blob_id] = stored
             self._dropped.append(blob_id)
-        self._changes[blob_row(blob_id)] = None
+        self.changes[blob_row(blob_id)] = None
         if self._handed.pop(blob_id, None) is not None:
-            self._changes[handed_row(blob_id)] = None
+            self.changes[handed_row(blob_id)] = None
 
     def hand_over(self, blob_id: bytes, elapsed: float) -> None:
         """The entry that owned this blob was popped: it is its client's."""
         self._handed[blob_id] = elapsed
-        self._changes[handed_row(blob_id)] = b""
+        self.changes[handed_row(blob_id)] = b""
 
     def release(self, session: bytes, blob_id: bytes) -> None:
         """The client that popped this blob has read it, or gives its upload up."""
@@ -288,11 +289,6 @@ class Blobs:
         path = self._files.path(file) if file is not None and self._files.exists(file) else None
         return self._lent_if_there(blob_id, path, elapsed)
 
-    def add_changes(self, changes: dict[bytes, bytes | None]) -> None:
-        """Add the rows to write for what happened since the last call."""
-        changes.update(self._changes)
-        self._changes.clear()
-
     def committed(self, *, durable: bool) -> None:
         """The batch with those rows is written; `durable`: it and all before it survive a power cut."""
         self._unflushed += self._dropped
@@ -301,10 +297,13 @@ class Blobs:
             self._doomed.update(dict.fromkeys(self._unflushed))
             self._unflushed.clear()
 
+    @property
+    def has_doomed(self) -> bool:
+        """Whether so much is doomed that some of it is worth removing."""
+        return len(self._doomed) >= TOGETHER
+
     def remove_doomed(self) -> None:
         """Remove some of what is doomed. Not while a backup may be about to read it."""
-        if len(self._doomed) < TOGETHER:
-            return
         first = list(islice(self._doomed, 2 * TOGETHER))
         self._remove([each for each in first if each not in self._lent])
         for blob_id in first:
@@ -402,7 +401,7 @@ class Blobs:
     def _stored(self, blob_id: bytes) -> StoredBlob | None:
         """What something owns by this id."""
         row = blob_row(blob_id)
-        data = self._changes[row] if row in self._changes else self._store.get(row)
+        data = self.changes[row] if row in self.changes else self._store.get(row)
         return None if data is None else unpack_blob(row, data)
 
     def _file_of(self, blob_id: bytes) -> bytes | None:

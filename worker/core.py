@@ -19,7 +19,7 @@ from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import first_hash, part_hash, slot_range
 from holdall.worker import catalog, entries, transfers
 from holdall.worker.files import Files
-from holdall.worker.message import Answer, Message, batch_heads, batched_heads, heads_of, opcodes_of
+from holdall.worker.message import BATCH, Answer, Message, batched_heads, heads_of
 from holdall.worker.refused import Refused
 from holdall.worker.snapshots import Snapshots
 from holdall.worker.store import Store
@@ -30,7 +30,9 @@ from holdall.worker.transfers import Later
 BATCH_REPLY_BYTES_MAX = 1024 * 1024
 """A BATCH is answered in several messages of about this size, so that memory stays bounded."""
 
-HANDLERS: dict[int, Callable[[Transaction, Request], Reply]] = {
+Handler = Callable[[Transaction, Request], Reply]
+"""Carries a request out. Raises Refused, StorageError, ProtocolError, or Later."""
+HANDLERS: dict[int, Handler] = {
     protocol.GET: entries.get,
     protocol.PUT: entries.put,
     protocol.POP: entries.pop,
@@ -93,38 +95,42 @@ class Worker:
         self._store = store
         self._sync = sync
         self._transaction = Transaction(store, sync=sync, files=files)
-        self._asker = Message(None, b"", b"")
         self._decided: list[Answer] = []
         self.waiting: dict[bytes, dict[tuple[Any, bytes, int], None]] = {}
         """Who waits for what a thread does for blobs, by their ids."""
         self._snapshots = Snapshots(store)
+        own = {protocol.PROBE: self._probe, protocol.STATISTICS: self._statistics}
+        self._handlers: dict[int, Handler] = {**HANDLERS, **self._snapshots.handlers, **own}
         self._sweeper = Sweeper(store, self._transaction)
 
     def read(
-        self, messages: list[Message], now: float, askers: set[tuple[Any, bytes]] | None = None
+        self, messages: list[Message], now: float, waiting_clients: set[tuple[Any, bytes]] | None = None
     ) -> tuple[list[Answer], list[Message]]:
         """Carry out those that only read. Returns their answers, and the messages that are left for a tick: all others, what
         the same client sent behind them, and reads that must wait for what is being written, or write themselves.
 
-        `askers` has the origins and routes of the messages that were left before, and gets those of what is left now.
+        `waiting_clients` has the origins and routes of the messages that were left before, and gets those of what is left now.
         """
-        if askers is None:
-            askers = set()
+        if waiting_clients is None:
+            waiting_clients = set()
         transaction = self._transaction
         transaction.advance(now)
         transaction.only_reads = True
         answers: list[Answer] = []
         left: list[Message] = []
         for message in messages:
-            if askers and (message.origin, message.route) in askers:
-                left.append(message)
-                continue
-            found = self._read(message)
-            if found is not None:
-                answers += found
-            else:
-                left.append(message)
-                askers.add((message.origin, message.route))
+            if not waiting_clients or (message.origin, message.route) not in waiting_clients:
+                try:
+                    if message.head[1:2] in _READS:
+                        answers += self._answer(message)
+                        continue
+                    if message.head[1:2] == BATCH and {head[1:2] for head in heads_of(message)} <= _READS:
+                        answers += self._answer_batch(message)
+                        continue
+                except Unwritten:
+                    pass
+            left.append(message)
+            waiting_clients.add((message.origin, message.route))
         transaction.only_reads = False
         return answers, left
 
@@ -141,22 +147,26 @@ class Worker:
         if self._snapshots.held:
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         for message in messages:
-            self._asker = message
-            self._decided += self._answers(message, batch_heads(message))
+            self._decided += self._answer_batch(message) if message.head[1:2] == BATCH else self._answer(message)
         return self._transaction.begin_commit()
 
     def end(self) -> list[Answer]:
         """What `begin` has decided is written. Returns the answers."""
-        if self._transaction.is_in_flight:
-            self._transaction.end_commit()
-            if not self._snapshots.held:
-                self._transaction.blobs.remove_doomed()
+        transaction = self._transaction
+        transaction.end_commit()
+        if transaction.blobs.has_doomed and not self._snapshots.held:
+            transaction.blobs.remove_doomed()
         answers, self._decided = self._decided, []
         return answers
 
     def may_read_meanwhile(self, messages: list[Message]) -> bool:
         """Whether what these messages write can be written while others are read, by `read` alone."""
-        return not self._snapshots.held and all(opcodes_of(message) <= _WRITTEN_MEANWHILE for message in messages)
+        if self._snapshots.held:
+            return False
+        opcodes = {message.head[1:2] for message in messages}
+        if BATCH in opcodes:
+            opcodes = {head[1:2] for message in messages for head in heads_of(message)}
+        return opcodes <= _WRITTEN_MEANWHILE
 
     def told(self) -> list[Answer]:
         """The answers that waited for a thread, and can be given now."""
@@ -246,45 +256,29 @@ class Worker:
         """Make everything answered so far survive a power cut."""
         self._transaction.flush()
 
-    def _read(self, message: Message) -> list[Answer] | None:
-        """The answers to a message; None unless it only reads, and nothing that is being written or would have to be."""
-        heads = batch_heads(message)
-        if not (message.head[1:2] in _READS if heads is None else {head[1:2] for head in heads} <= _READS):
-            return None
-        try:
-            return self._answers(message, heads)
-        except Unwritten:
-            return None
+    def _answer(self, message: Message) -> list[Answer]:
+        """The answer to a request; none if `told` gives it out."""
+        reply = self._reply(message, message.head, message.payload)
+        self.handled += 1
+        return [] if reply is None else [Answer(message.origin, message.route, protocol.pack_reply(reply))]
 
-    def _answers(self, message: Message, heads: list[bytes] | None) -> list[Answer]:
-        """The answers to a message: to a batch with these heads, or else to a request."""
-        if heads is None:
-            frames = self._frames(message.head, message.payload)
-            self.handled += 1
-            return [] if frames is None else [Answer(message.origin, message.route, frames)]
-        replies = self._batch(heads) if heads else self._no_batch(message)
-        self.handled += len(heads)
-        return [Answer(message.origin, message.route, each) for each in replies]
-
-    def _no_batch(self, message: Message) -> list[list[Buffer]]:
-        """The reply to a BATCH without any heads, which is malformed, or empty."""
-        try:
-            batched_heads(message.head, message.payload)
-        except ProtocolError as error:
-            self.malformed += 1
-            sequence = protocol.sequence_of(message.head)
-            return [protocol.pack_reply(Reply(protocol.MALFORMED, sequence, 0, str(error).encode()))]
-        return []
-
-    def _batch(self, heads: list[bytes]) -> list[list[Buffer]]:
-        """The replies to the requests in a BATCH: in messages of bounded size, large payloads in messages of their own."""
+    def _answer_batch(self, message: Message) -> list[Answer]:
+        """The answers to the requests in a BATCH: in messages of bounded size, large payloads in messages of their own."""
         messages: list[list[Buffer]] = []
         together: list[Buffer] = []
         size = 0
-        for each in heads:
-            frames = self._frames(each, None)
-            if frames is None:
+        try:
+            heads = batched_heads(message)
+        except ProtocolError as error:
+            heads = []
+            self.malformed += 1
+            refusal = Reply(protocol.MALFORMED, protocol.sequence_of(message.head), 0, str(error).encode())
+            messages.append(protocol.pack_reply(refusal))
+        for head in heads:
+            reply = self._reply(message, head, None)
+            if reply is None:
                 continue
+            frames = protocol.pack_reply(reply)
             if len(frames) > 1:
                 messages.append(frames)
                 continue
@@ -295,56 +289,60 @@ class Worker:
                 together, size = [], 0
         if together:
             messages.append(protocol.pack_batch_reply(encode(together)))
-        return messages
+        self.handled += len(heads)
+        return [Answer(message.origin, message.route, each) for each in messages]
 
-    def _frames(self, head: bytes, payload: Buffer | None) -> list[Buffer] | None:
-        """The frames of the reply to this request; None if `told` gives it out."""
-        reply = self._reply(head, payload)
-        return None if reply is None else protocol.pack_reply(reply)
-
-    def _reply(self, head: bytes, payload: Buffer | None) -> Reply | None:
-        """The reply to this request; None if `told` gives it out."""
+    def _reply(self, asked: Message, head: bytes, payload: Buffer | None) -> Reply | None:
+        """The reply to a request of this message; None if `told` gives it out."""
         try:
             request = protocol.parse_request(head, payload)
-            return self._once(request) if request.opcode in protocol.WRITES else self._handle(request)
+            if request.hash not in self._hashes or (request.opcode in protocol.PARTS and request.hash != self._part_hash):
+                return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
+            if request.opcode in protocol.WRITES:
+                return self._once(request)
+            return self._handlers.get(request.opcode, _no_handler)(self._transaction, request)
+        except Refused as refused:
+            return Reply(refused.status, protocol.sequence_of(head), 0, refused.text.encode())
+        except StorageError as error:
+            return Reply(protocol.STORAGE, protocol.sequence_of(head), 0, str(error).encode())
         except ProtocolError as error:
             self.malformed += 1
             return Reply(protocol.MALFORMED, protocol.sequence_of(head), 0, str(error).encode())
         except Later as later:
-            asker, sequence = self._asker, protocol.sequence_of(head)
-            self.waiting.setdefault(later.blob_id, {})[asker.origin, asker.route, sequence] = None
+            waiting = self.waiting.setdefault(later.blob_id, {})
+            waiting[asked.origin, asked.route, protocol.sequence_of(head)] = None
             return None
 
     def _once(self, request: Request) -> Reply:
+        """The reply to a write: the first one, however often it comes."""
         sessions = self._transaction.sessions
-        try:
-            reply = sessions.recall(request.session, request.sequence, request.lowest)
-        except StorageError as error:
-            return Reply(protocol.STORAGE, request.sequence, 0, str(error).encode())
+        reply = sessions.recall(request.session, request.sequence, request.lowest)
         if reply is None:
-            reply = self._handle(request)
+            reply = self._carried_out(request)
             if reply.status not in _NOT_REMEMBERED:
                 sessions.remember(request.session, request.lowest, reply, int(self._transaction.elapsed))
         return reply
 
-    def _handle(self, request: Request) -> Reply:
-        is_part = request.opcode in protocol.PARTS
-        if request.hash != self._part_hash if is_part else request.hash not in self._hashes:
-            return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
-        handler = HANDLERS.get(request.opcode) or self._snapshots.handlers.get(request.opcode)
-        if handler is None:
-            if request.opcode == protocol.PROBE:
-                return Reply(protocol.OK, request.sequence, 0, self._identity)
-            if request.opcode == protocol.STATISTICS:
-                return Reply(protocol.OK, request.sequence, 0, encode(self.statistics()))
-            raise ProtocolError(f"there is no opcode {request.opcode}")
+    def _carried_out(self, request: Request) -> Reply:
+        """The reply to a write that is carried out now; a refusal is one, which is remembered too."""
         try:
-            return handler(self._transaction, request)
+            return self._handlers.get(request.opcode, _no_handler)(self._transaction, request)
         except Refused as refused:
             return Reply(refused.status, request.sequence, 0, refused.text.encode())
         except StorageError as error:
             return Reply(protocol.STORAGE, request.sequence, 0, str(error).encode())
 
+    def _probe(self, _transaction: Transaction, request: Request) -> Reply:
+        """Who this worker is."""
+        return Reply(protocol.OK, request.sequence, 0, self._identity)
+
+    def _statistics(self, _transaction: Transaction, request: Request) -> Reply:
+        return Reply(protocol.OK, request.sequence, 0, encode(self.statistics()))
+
+
+def _no_handler(_transaction: Transaction, request: Request) -> Reply:
+    raise ProtocolError(f"there is no opcode {request.opcode}")
+
 
 def _writes(message: Message) -> bool:
-    return not opcodes_of(message).isdisjoint(_WRITES)
+    return not _WRITES.isdisjoint(head[1:2] for head in heads_of(message))

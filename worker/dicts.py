@@ -65,12 +65,7 @@ class OpenDict:
 
     def has_touch(self, age_ms: int) -> bool:
         """Whether an entry last written so long ago may have a touch row."""
-        return age_ms > self.touchless_ms
-
-    @property
-    def touchless_ms(self) -> float:
-        """An entry last written at most so long ago has no touch row."""
-        return inf if self.row.touch_after is None else self.row.touch_after
+        return self.row.touch_after is not None and age_ms > self.row.touch_after
 
     def _live_for(self, seconds: float | None) -> None:
         """An entry that is read within `fresh_ms` of its last use is not touched, and lives by so much longer."""

@@ -29,7 +29,9 @@ def get(transaction: Transaction, request: Request) -> Reply:
     record = expiry.use(transaction, held, held.prefix + request.key)
     if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
-    return Reply(protocol.OK, request.sequence, record.version, _lent(transaction, record.value))
+    if is_reference(record.value):
+        transaction.blobs.lend(reference_of(record.value).id, transaction.elapsed)
+    return Reply(protocol.OK, request.sequence, record.version, record.value)
 
 
 def contains(transaction: Transaction, request: Request) -> Reply:

@@ -23,8 +23,8 @@ from holdall.worker.transaction import Transaction
 def use(transaction: Transaction, held: OpenDict, row: bytes) -> Record | None:
     """The entry in this row, if it is there: it is used."""
     record = transaction.record(row)
-    if record is None or record.used >= _fresh_from(transaction, held):
-        return record
+    if record is None or record.used >= max(transaction.clock_ms - held.fresh_ms, held.row.dead_before):
+        return record  # it needs no touch
     used = _last_use(transaction, held, row, record)
     if used < held.dead_before(transaction.clock_ms):
         _expired(transaction, held, used)
@@ -37,8 +37,6 @@ def use(transaction: Transaction, held: OpenDict, row: bytes) -> Record | None:
 
 def is_live(transaction: Transaction, held: OpenDict, row: bytes, record: Record) -> bool:
     """Whether the entry in this row has not expired: it is not used by that."""
-    if record.used >= _fresh_from(transaction, held):
-        return True
     used = _last_use(transaction, held, row, record)
     if used < held.dead_before(transaction.clock_ms):
         _expired(transaction, held, used)
@@ -49,11 +47,6 @@ def is_live(transaction: Transaction, held: OpenDict, row: bytes, record: Record
 def last_use(transaction: Transaction, held: OpenDict, row: bytes, record: Record, dead_before: int) -> int:
     """When the entry in this row was last used; or a time from `dead_before` on, by when it was."""
     return record.used if record.used >= dead_before else _last_use(transaction, held, row, record)
-
-
-def _fresh_from(transaction: Transaction, held: OpenDict) -> float:
-    """The time such that an entry that was used since then needs no touch."""
-    return max(transaction.clock_ms - held.fresh_ms, held.row.dead_before)
 
 
 def _last_use(transaction: Transaction, held: OpenDict, row: bytes, record: Record) -> int:

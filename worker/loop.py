@@ -58,11 +58,7 @@ class CommitThread(Protocol):
     """What writes a batch while the loop goes on."""
 
     is_busy: bool
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the batch is written, or could not be."""
-        ...
+    has_ended: bool
 
     def begin(self, commit: Commit) -> None:
         """Have this written."""

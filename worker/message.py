@@ -13,7 +13,7 @@ from holdall.protocol import Buffer
 
 BATCH_REQUESTS_MAX = 1_000
 """Requests in one BATCH message."""
-_BATCH = bytes([protocol.BATCH])
+BATCH = bytes([protocol.BATCH])
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -33,30 +33,19 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     frames: list[Buffer]
 
 
-def opcodes_of(message: Message) -> set[bytes]:
-    """The opcodes in a message; of one that is malformed, none."""
-    return {head[1:2] for head in heads_of(message)}
-
-
 def heads_of(message: Message) -> list[bytes]:
-    """The heads in a message, or none if it is malformed."""
-    heads = batch_heads(message)
-    return [message.head] if heads is None else heads
-
-
-def batch_heads(message: Message) -> list[bytes] | None:
-    """The heads in a batch, or none if it is malformed; None for what is no batch."""
-    if message.head[1:2] != _BATCH:
-        return None
+    """The heads of the requests in a message; none if it is a batch that is malformed."""
+    if message.head[1:2] != BATCH:
+        return [message.head]
     try:
-        return batched_heads(message.head, message.payload)
+        return batched_heads(message)
     except ProtocolError:
         return []
 
 
-def batched_heads(head: bytes, payload: Buffer | None) -> list[bytes]:
-    """The heads in a batch. Raises ProtocolError if it is malformed."""
-    heads = decode(list[bytes], protocol.parse_request(head, payload).value)
+def batched_heads(message: Message) -> list[bytes]:
+    """The heads of the requests in a batch. Raises ProtocolError if it is malformed."""
+    heads = decode(list[bytes], protocol.parse_request(message.head, message.payload).value)
     if len(heads) > BATCH_REQUESTS_MAX:
         raise ProtocolError(f"a batch has at most {BATCH_REQUESTS_MAX} requests, this one {len(heads)}")
     if any(protocol.reads_chunk(each) for each in heads):

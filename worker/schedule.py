@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from holdall.worker.core import Worker
 from holdall.worker.message import Answer, Message
@@ -36,7 +38,7 @@ LOOK_BYTES = 4 * 1024 * 1024
 log = logging.getLogger("holdall.worker")
 
 
-class Turn(NamedTuple):
+class Turn(msgspec.Struct):
     """What is to be sent now, and the batch that a thread is to write, if there is one: `Schedule.written` is to follow."""
 
     answers: list[Answer]
@@ -88,7 +90,10 @@ class Schedule:
         """These messages, of so many bytes, have come; or none, and it is time."""
         turn = Turn([])
         if messages:
-            self._note(messages, size, now)
+            self._is_busy = True
+            self._unlooked_bytes += size
+            if self._unlooked_bytes >= LOOK_BYTES:
+                self._look_for_room()
         if self._waiting and self._writing is None:
             messages = self._no_longer_waiting() + messages
         if messages:
@@ -111,21 +116,13 @@ class Schedule:
         """The process is to end, and no batch is being written: the answers to all who still wait."""
         return self._tick(self._no_longer_waiting(), wall) if self._waiting else []
 
-    def _note(self, messages: list[Message], size: int, now: float) -> None:
-        self._is_busy = True
-        self._unlooked_bytes += size
-        if self._unlooked_bytes >= LOOK_BYTES:
-            self._look_for_room()
-        if self._sync != "always":
-            return
+    def _answer(self, messages: list[Message], now: float, wall: float) -> Turn:
+        """Answer those who only read, and the others by a tick, when the one before is written."""
         for message in messages:
             if self._client != (message.origin, message.route):
                 if self._client is not None:
                     self._shared_until = now + SHARED_SECONDS
                 self._client = message.origin, message.route
-
-    def _answer(self, messages: list[Message], now: float, wall: float) -> Turn:
-        """Answer those who only read, and the others by a tick, when the one before is written."""
         answers, left = self.worker.read(messages, wall, self._waiting_clients)
         if not left:
             return Turn(answers)
@@ -134,7 +131,7 @@ class Schedule:
             self._waiting_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
             return Turn(answers)
         self._waiting_clients.clear()
-        if now >= self._shared_until or not self.worker.may_read_meanwhile(left):
+        if self._sync != "always" or now >= self._shared_until or not self.worker.may_read_meanwhile(left):
             return Turn(answers + self._tick(left, wall))
         try:
             commit = self.worker.begin(left, wall)

@@ -245,13 +245,10 @@ class Transaction:
         decided = bool(changes) or self._expired_ms > self.durable_clock_ms
         return self._prepared(changes, sync=(self._sync or self.blobs.needs_sync) and decided, needed=decided)
 
-    @property
-    def is_in_flight(self) -> bool:
-        """Whether a commit was begun, and is to be ended."""
-        return bool(self._in_flight)
-
     def end_commit(self) -> None:
-        """It has been called, and has raised nothing."""
+        """It has been called, and has raised nothing; or there was none."""
+        if not self._in_flight:
+            return
         synced = self._in_flight_synced
         self._cache.update(self._in_flight_records)
         self._in_flight, self._in_flight_records = {}, {}
@@ -272,8 +269,11 @@ class Transaction:
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
         self.sessions.add_changes(changes)
-        self.dicts.add_changes(changes)
-        self.blobs.add_changes(changes)
+        if self.dicts:
+            self.dicts.add_changes(changes)
+        if self.blobs.changes:
+            changes.update(self.blobs.changes)
+            self.blobs.changes.clear()
         return changes
 
     def _prepared(self, changes: dict[bytes, bytes | None], *, sync: bool, needed: bool) -> Commit | None:

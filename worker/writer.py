@@ -15,6 +15,8 @@ class Writer:
     def __init__(self, wake: Callable[[], None]) -> None:
         self.is_busy = False
         """Whether a batch was given to it whose end nobody has been told of."""
+        self.has_ended = False
+        """Whether that batch is written, or could not be."""
         self._wake = wake
         self._commits: queue.SimpleQueue[Commit] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -29,15 +31,10 @@ class Writer:
         self.is_busy = True
         self._commits.put(commit)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the batch that was begun is written, or could not be."""
-        return self.is_busy and not self._ended.empty()
-
     def end(self) -> CommitFailed | None:
         """Wait for that, and be free for another one. Returns the failure of the store, if it is one; raises any other."""
         self._ended.get()
-        self.is_busy = False
+        self.is_busy = self.has_ended = False
         failed, self._failed = self._failed, None
         if failed is None or isinstance(failed, CommitFailed):
             return failed
@@ -50,5 +47,6 @@ class Writer:
                 commit()
             except Exception as error:
                 self._failed = error
+            self.has_ended = True
             self._ended.put(None)
             self._wake()

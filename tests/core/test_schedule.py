@@ -56,8 +56,8 @@ class Scheduled:
 
     def turn(self, *messages: Message) -> tuple[list[Answer], Commit | None]:
         size = sum(len(each.head) for each in messages)
-        answers, commit = self.schedule.turn(list(messages), size, self.now, 1e6 + self.now)
-        return answers, commit
+        turn = self.schedule.turn(list(messages), size, self.now, 1e6 + self.now)
+        return turn.answers, turn.commit
 
     def ask(self, client: bytes, *requests: Any) -> list[Reply]:
         """The answers to one message, whose batch is written at once."""

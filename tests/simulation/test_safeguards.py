@@ -37,14 +37,14 @@ class ForgetsPuts(Worker):
     """A plain put that is sent again is carried out again."""
 
     def _once(self, request: Request) -> Reply:
-        return self._handle(request) if request.opcode == protocol.PUT else super()._once(request)
+        return self._carried_out(request) if request.opcode == protocol.PUT else super()._once(request)
 
 
 class ForgetsPops(Worker):
     """A pop that is sent again is carried out again."""
 
     def _once(self, request: Request) -> Reply:
-        return self._handle(request) if request.opcode == protocol.POP else super()._once(request)
+        return self._carried_out(request) if request.opcode == protocol.POP else super()._once(request)
 
 
 class NeverSyncs(Worker):
