@@ -20,9 +20,9 @@ from holdall.bodies import Registration, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import dict_crc, key_hash
 from holdall.worker.core import Worker
-from holdall.worker.leveldb import LevelDBStore
-from holdall.worker.message import Message
-from holdall.worker.transaction import format_store
+from holdall.worker.handlers.message import Message
+from holdall.worker.state.transaction import format_store
+from holdall.worker.store.leveldb import LevelDBStore
 
 DICT = b"d" * 16
 VALUE = os.urandom(100)

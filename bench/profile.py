@@ -19,12 +19,12 @@ from typing import Any
 import holdall
 from holdall.bench.peers.server import folder
 from holdall.client.lane import Lane
-from holdall.service.address import make_private
-from holdall.service.child import READY
+from holdall.process.child import READY
+from holdall.process.config import BrokerSettings, Sync, WorkerSettings
+from holdall.process.listen import make_private
 from holdall.service.process import command, environment
-from holdall.service.settings import BrokerSettings, Sync, WorkerSettings
 from holdall.settings import runtime_directory, service_url, socket_url
-from holdall.worker.directory import DataDirectory
+from holdall.worker.directory.opening import DataDirectory
 
 STEPS = (
     ("client", "encode the key, number the request, pack it"),

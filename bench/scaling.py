@@ -15,7 +15,7 @@ from holdall.bench.results import Points, Scaling
 from holdall.bench.rounds import in_turns, median_figure, median_ratio
 from holdall.bench.turn import Length
 from holdall.bench.workload import NAMED, Workload
-from holdall.service.settings import Sync
+from holdall.process.config import Sync
 
 CLIENTS = (1, 2, 4, 8, 16)
 WORKERS = (1, 2, 4)

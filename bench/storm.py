@@ -20,7 +20,7 @@ from holdall.bench.results import Scaling
 from holdall.bench.rounds import in_turns
 from holdall.bench.scaling import started
 from holdall.bench.workload import NAMED
-from holdall.service.door import raise_descriptor_limit
+from holdall.process.admission import raise_descriptor_limit
 
 CLIENTS = 1_000
 PROCESSES = 8

@@ -10,8 +10,8 @@ from array import array
 from time import perf_counter_ns
 from typing import Any
 
-from holdall.service.child import Child, run_supervised
-from holdall.service.settings import WorkerSettings
+from holdall.process.child import Child, run_supervised
+from holdall.process.config import WorkerSettings
 from holdall.worker import loop
 
 

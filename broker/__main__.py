@@ -1,7 +1,8 @@
 """A broker as a child of the service: `python -m holdall.broker SETTINGS`."""
 
-from holdall.broker.loop import serve
-from holdall.service.child import run_supervised
-from holdall.service.settings import BrokerSettings
+from holdall.process.child import run_supervised
+from holdall.process.config import BrokerSettings
+
+from .loop import serve
 
 run_supervised(BrokerSettings, serve)

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 from holdall import protocol
 from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.errors import ProtocolError
+from holdall.process.config import STUCK_SECONDS
 from holdall.protocol import HEAD_BYTES_MAX, Reply
-from holdall.service.settings import STUCK_SECONDS
 from holdall.slots import SLOTS, slot_of, slot_range
 
 ROUTE_BYTES_MAX = 255

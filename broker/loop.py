@@ -10,12 +10,13 @@ from contextlib import closing
 from typing import Any, Protocol
 
 from holdall import sockets
-from holdall.broker.core import Broker, Decide, Send
-from holdall.broker.router import Outcome, Router
-from holdall.service.child import EXIT_IDLE, STUCK, Child
-from holdall.service.door import Door
-from holdall.service.settings import BrokerSettings
-from holdall.service.watch import Watch
+from holdall.process.admission import Door
+from holdall.process.child import EXIT_IDLE, STUCK, Child
+from holdall.process.config import BrokerSettings
+from holdall.process.poller import Watch
+
+from .core import Broker, Decide, Send
+from .router import Outcome, Router
 
 log = logging.getLogger("holdall.broker")
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from holdall import sockets
-from holdall.service.address import listen
-from holdall.service.unsent import Unsent
+from holdall.process.listen import listen
+from holdall.process.unsent import Unsent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from holdall.service.watch import Watch
+    from holdall.process.poller import Watch
 
 MESSAGES_PER_TURN = 200
 """Messages taken before the other socket has its turn."""

@@ -16,15 +16,7 @@ from holdall.client.ask import Ask, Operation, Tell
 from holdall.client.exchange import about_key, all_of, counts, place_of, settled, to_all
 from holdall.client.info import DictInfo
 from holdall.client.pieces import Pieces
-from holdall.client.serialization import (
-    check_size,
-    decode_key,
-    decode_value,
-    encode_key,
-    encode_value,
-    key_data,
-    key_object,
-)
+from holdall.client.serialization import check_size, decode_key, decode_value, encode_key, encode_value, key_data, key_object
 from holdall.client.transfer import Place, Progress
 from holdall.errors import NotFoundError, StorageError
 from holdall.protocol import Buffer, Reply, join_key_object

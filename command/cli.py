@@ -16,12 +16,13 @@ from rich.table import Table
 import holdall
 from holdall import Dict, settings
 from holdall.client.statistics import statistics
-from holdall.command.bench import bench_group
-from holdall.command.dicts import dict_group
-from holdall.command.storage import backup, check, data_option, restore, running_client
 from holdall.errors import Error
-from holdall.service import logs
-from holdall.service.settings import Sync
+from holdall.process import logs
+from holdall.process.config import Sync
+
+from .bench import bench_group
+from .dicts import dict_group
+from .storage import backup, check, data_option, restore, running_client
 
 FAILED = 1
 
@@ -75,7 +76,7 @@ cli.add_command(restore)
 @click.option("--log-level", type=click.Choice(logs.LEVELS), help="[default: HOLDALL_LOG_LEVEL, or warning]")
 def serve(data: Path, listen: str | None, workers: int | None, sync: str, log: str | None, log_level: str | None) -> None:
     """Run broker and workers until Ctrl-C or SIGTERM."""
-    from holdall.service.settings import ServiceSettings
+    from holdall.process.config import ServiceSettings
     from holdall.service.supervisor import refused
     from holdall.service.systemd import notify_systemd
 
@@ -100,8 +101,8 @@ def serve(data: Path, listen: str | None, workers: int | None, sync: str, log: s
 def broker(listen: str, workers_listen: str) -> None:
     """Run a broker alone, for workers that are started by hand."""
     from holdall.broker.loop import serve
-    from holdall.service.child import run
-    from holdall.service.settings import BrokerSettings
+    from holdall.process.child import run
+    from holdall.process.config import BrokerSettings
 
     wanted = BrokerSettings([settings.listen_url(listen)], settings.ipc_url(workers_listen))
     sys.exit(run(wanted, serve, supervised=False))
@@ -140,8 +141,8 @@ def status(as_json: bool) -> None:
 @_sync
 def worker(data: Path, index: int, broker: str, address: str, sync: str) -> None:
     """Run one worker alone, on a data directory that a service has made."""
-    from holdall.service.child import run
-    from holdall.service.settings import WorkerSettings
+    from holdall.process.child import run
+    from holdall.process.config import WorkerSettings
     from holdall.worker.loop import serve
 
     wanted = WorkerSettings(str(data), index, settings.ipc_url(broker), settings.ipc_url(address), cast(Sync, sync))
@@ -154,6 +155,6 @@ def worker(data: Path, index: int, broker: str, address: str, sync: str) -> None
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def demo(processes: int, files: int | None, as_json: bool) -> None:
     """A parallel job on one Dict: who uses what in Python's standard library."""
-    from holdall.command.demo import run_demo
+    from .demo import run_demo
 
     sys.exit(run_demo(processes, files, as_json))

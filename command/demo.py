@@ -24,8 +24,9 @@ from rich.table import Table
 
 from holdall import Client, Dict, LocalService
 from holdall.client.statistics import statistics
-from holdall.command.survey import Facts, Fared, source_files, survey
-from holdall.worker.directory import DataDirectory
+from holdall.worker.directory.opening import DataDirectory
+
+from .survey import Facts, Fared, source_files, survey
 
 LOOK_SECONDS = 0.1
 """How often the progress bar looks at the Dict."""

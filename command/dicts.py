@@ -20,7 +20,7 @@ from holdall.client.ask import shown
 from holdall.client.client import Client
 from holdall.client.transfer import Progress as Progressed
 from holdall.errors import Error, InvalidError, NotFoundError
-from holdall.service.address import is_listening
+from holdall.process.listen import is_listening
 
 ITEMS_SHOWN = 100
 _MISSING: Any = object()

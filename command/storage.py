@@ -17,11 +17,11 @@ from rich.table import Table
 
 from holdall import Client, settings
 from holdall.errors import ConnectionError
-from holdall.service.address import is_listening
-from holdall.worker.directory import DataDirectory
+from holdall.process.listen import is_listening
+from holdall.worker.directory.opening import DataDirectory
 
 if TYPE_CHECKING:
-    from holdall.worker.check import Finding, Part  # it loads LevelDB, which other commands need not have
+    from holdall.worker.directory.check import Finding, Part  # it loads LevelDB, which other commands need not have
 
 DAMAGED = 1
 
@@ -43,7 +43,7 @@ def check(data: Path, as_json: bool) -> None:
 
     No service may run on it. Nothing is repaired. Exit status 1 if there is damage.
     """
-    from holdall.worker.check import check_directory
+    from holdall.worker.directory.check import check_directory
 
     directory = DataDirectory(data)
     directory.layout()  # a directory that is none is not made one by locking it
@@ -92,8 +92,8 @@ def backup(file: Path, url: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def restore(file: Path, data: Path, as_json: bool) -> None:
     """Make a data directory of the file BACKUP: in a place that has none, or where an earlier restore was interrupted."""
-    from holdall.worker.restore import Restored
-    from holdall.worker.restore import restore as run
+    from holdall.worker.directory.restore import Restored
+    from holdall.worker.directory.restore import restore as run
 
     directory = DataDirectory(data)
     with _bar(as_json) as progress:

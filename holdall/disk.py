@@ -18,7 +18,7 @@ except ImportError:  # no wheel for this Python, or this machine
     import zlib as _library  # type: ignore[no-redef]
 
 FORMAT = 5
-"""Of a data directory's layout, the rows of its stores, and backups. `worker/rows.py` says what to do to change it."""
+"""Of a data directory's layout, the rows of its stores, and backups. `worker/store/rows.py` says what to do to change it."""
 
 _found: Any = _library
 crc32: Callable[..., int] = _found.crc32

@@ -42,9 +42,10 @@ def _main() -> int:
 
     import msgspec
 
-    from holdall.service.child import EXIT_REFUSED, READY, refusal
-    from holdall.service.settings import ServiceSettings
-    from holdall.service.supervisor import refused
+    from holdall.process.child import EXIT_REFUSED, READY, refusal
+    from holdall.process.config import ServiceSettings
+
+    from .supervisor import refused
 
     settings = msgspec.json.decode(sys.argv[1], type=ServiceSettings)
     if detached:

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from holdall.service import process
-from holdall.service.child import EXIT_IDLE, READY, refusal_error
+from holdall.process.child import EXIT_IDLE, READY, refusal_error
+
+from . import process
 
 STOP_SECONDS = 10.0
 """How long a child may take to end before it is killed."""

@@ -13,14 +13,16 @@ from types import TracebackType
 
 from holdall import __version__, settings
 from holdall.errors import StorageError
+from holdall.process.admission import closed_url
+from holdall.process.child import READY, refusal_error
+from holdall.process.config import ServiceSettings, Sync
+from holdall.process.listen import is_listening, make_private
 from holdall.protocol import VERSION
-from holdall.service import process
-from holdall.service.address import is_listening, make_private
-from holdall.service.child import READY, refusal_error
-from holdall.service.door import closed_url
-from holdall.service.settings import ServiceSettings, Sync
-from holdall.service.supervisor import require_plyvel
-from holdall.worker.directory import DataDirectory, Holder
+from holdall.worker.directory.locks import Holder
+from holdall.worker.directory.opening import DataDirectory
+
+from . import process
+from .supervisor import require_plyvel
 
 LEAVING_SECONDS = 10.0
 """How long a new service waits for one that is just ending to leave the data directory."""

@@ -16,12 +16,14 @@ from pathlib import Path
 
 from holdall import settings as defaults
 from holdall.errors import Error, StorageError
-from holdall.service import logs, process
-from holdall.service.address import make_private
-from holdall.service.child import STUCK
-from holdall.service.keeper import Keeper
-from holdall.service.settings import BrokerSettings, ServiceSettings, WorkerSettings
-from holdall.worker.directory import DataDirectory
+from holdall.process import logs
+from holdall.process.child import STUCK
+from holdall.process.config import BrokerSettings, ServiceSettings, WorkerSettings
+from holdall.process.listen import make_private
+from holdall.worker.directory.opening import DataDirectory
+
+from . import process
+from .keeper import Keeper
 
 log = logging.getLogger("holdall.service")
 

@@ -10,13 +10,13 @@ from holdall.blob import Chunk, Reference
 from holdall.bodies import Registration, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
-from holdall.worker import rows
 from holdall.worker.core import Worker
-from holdall.worker.files import Files
-from holdall.worker.folder import Folder
-from holdall.worker.message import Message
-from holdall.worker.store import MemoryStore
-from holdall.worker.transaction import STEP_SECONDS_MAX, format_store
+from holdall.worker.handlers.message import Message
+from holdall.worker.large.files import Files
+from holdall.worker.large.folder import Folder
+from holdall.worker.state.transaction import STEP_SECONDS_MAX, format_store
+from holdall.worker.store import rows
+from holdall.worker.store.memory import MemoryStore
 from tests.processes import until
 
 DICT = b"d" * 16

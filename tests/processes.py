@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO
 
 from holdall.errors import StorageError
+from holdall.process.child import READY
+from holdall.process.config import ServiceSettings
 from holdall.service import process
-from holdall.service.child import READY
-from holdall.service.settings import ServiceSettings
-from holdall.worker.directory import DataDirectory
+from holdall.worker.directory.opening import DataDirectory
 
 WAIT_SECONDS = 20.0
 """More than anything here takes; less than a call's own 30 s, so that a call that hangs is seen to hang."""

@@ -17,15 +17,16 @@ from holdall.bodies import Identity, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import first_hash, part_hash, slot_range
-from holdall.worker import catalog, entries, transfers
-from holdall.worker.files import Files
-from holdall.worker.message import BATCH, Answer, Message, batched_heads, heads_of
-from holdall.worker.refused import Refused
-from holdall.worker.snapshots import Snapshots
-from holdall.worker.store import Store
-from holdall.worker.sweeper import Sweeper
-from holdall.worker.transaction import Commit, Transaction, Unwritten
-from holdall.worker.transfers import Later
+from holdall.worker.handlers.message import BATCH, Answer, Message, batched_heads, heads_of
+from holdall.worker.handlers.snapshots import Snapshots
+from holdall.worker.handlers.transfers import Later
+from holdall.worker.large.files import Files
+from holdall.worker.state.refused import Refused
+from holdall.worker.state.sweeper import Sweeper
+from holdall.worker.state.transaction import Commit, Transaction, Unwritten
+from holdall.worker.store.store import Store
+
+from .handlers import catalog, entries, transfers
 
 BATCH_REPLY_BYTES_MAX = 1024 * 1024
 """A BATCH is answered in several messages of about this size, so that memory stays bounded."""

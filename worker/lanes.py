@@ -16,14 +16,14 @@ from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
 from holdall.framing import Reader, Received, pack
-from holdall.service.unsent import BYTES_MAX, PEER_BYTES_MAX
-from holdall.worker.message import Message
+from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
+from holdall.worker.handlers.message import Message
 
 if TYPE_CHECKING:
     from socket import socket
 
+    from holdall.process.poller import Watch
     from holdall.protocol import Buffer
-    from holdall.service.watch import Watch
 
 TURN_BYTES = CHUNK_BYTES
 """Requests and the chunks they ask for, of one lane in one turn."""

@@ -15,23 +15,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 from holdall import protocol
 from holdall.bodies import Hello, RosterWorker, encode
 from holdall.errors import InvalidError, StorageError
+from holdall.process.admission import Door
+from holdall.process.child import Child
+from holdall.process.config import WorkerSettings
+from holdall.process.listen import listening_socket
+from holdall.process.poller import Watch
 from holdall.protocol import Request
-from holdall.service.address import listening_socket
-from holdall.service.child import Child
-from holdall.service.door import Door
-from holdall.service.settings import WorkerSettings
-from holdall.service.watch import Watch
-from holdall.worker.directory import DataDirectory, Layout
-from holdall.worker.lanes import Lanes
-from holdall.worker.message import Answer, Message
-from holdall.worker.schedule import Schedule
-from holdall.worker.space import Space
-from holdall.worker.transaction import Commit, CommitFailed
-from holdall.worker.uplink import Uplink
-from holdall.worker.writer import Writer
+from holdall.worker.directory.layout import Layout
+from holdall.worker.directory.opening import DataDirectory
+from holdall.worker.directory.space import Space
+from holdall.worker.handlers.message import Answer, Message
+from holdall.worker.state.transaction import Commit, CommitFailed
+
+from .lanes import Lanes
+from .opening import close_worker, open_worker
+from .schedule import Schedule
+from .uplink import Uplink
+from .writer import Writer
 
 if TYPE_CHECKING:
-    from holdall.worker.core import Worker
+    from .core import Worker
 
 BYTES_PER_TURN = 8 * 1024 * 1024
 """Bounds a turn's time and memory, its answers with chunks of blobs included; what is left waits for the next one."""
@@ -153,7 +156,7 @@ def serve(settings: WorkerSettings, child: Child) -> None:
             child.ready()
             Loop(watch, Writer(wake), schedule).run()
         try:
-            directory.close_worker(settings.index, schedule.worker)
+            close_worker(directory, schedule.worker)
         except (CommitFailed, OSError) as error:
             log.error("%s; what was answered survives the end of this process, but perhaps no power cut", error)
     lock.release()
@@ -172,7 +175,7 @@ def _opened(
 ) -> Worker:
     while True:
         try:
-            return directory.open_worker(settings.index, layout, sync=settings.sync, wake=wake)
+            return open_worker(directory, settings.index, layout, sync=settings.sync, wake=wake)
         except StorageError:
             if not space.give_up_reserve():
                 raise

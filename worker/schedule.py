@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from holdall.worker.core import Worker
-from holdall.worker.message import Answer, Message
-from holdall.worker.transaction import Commit, CommitFailed
+from holdall.worker.handlers.message import Answer, Message
+from holdall.worker.state.transaction import Commit, CommitFailed
+
+from .core import Worker
 
 if TYPE_CHECKING:
-    from holdall.service.settings import Sync
+    from holdall.process.config import Sync
 
 HELLO_SECONDS = 0.5
 FLUSH_SECONDS = 1.0

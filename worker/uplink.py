@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import zmq
 
 from holdall import sockets
-from holdall.service.unsent import Unsent
-from holdall.worker.lanes import TURN_BYTES, work_bytes
-from holdall.worker.message import Message
+from holdall.process.unsent import Unsent
+from holdall.worker.handlers.message import Message
+
+from .lanes import TURN_BYTES, work_bytes
 
 if TYPE_CHECKING:
+    from holdall.process.poller import Watch
     from holdall.protocol import Buffer
-    from holdall.service.watch import Watch
 
 LINGER_MILLISECONDS = 100
 """A worker that ends waits so long for a broker that takes its last answers."""

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from holdall.worker.transaction import Commit, CommitFailed
+from holdall.worker.state.transaction import Commit, CommitFailed
 
 
 class Writer:

@@ -22,10 +22,10 @@ from holdall.broker.router import Router
 from holdall.client.blocking import WAKE_SECONDS
 from holdall.client.dealer import Dealer
 from holdall.keys import encode
+from holdall.process.admission import Door
+from holdall.process.poller import Watch
+from holdall.process.slices import ask_for_short_slices
 from holdall.protocol import Reply, Request
-from holdall.service.door import Door
-from holdall.service.slices import ask_for_short_slices
-from holdall.service.watch import Watch
 
 VALUE = bytes(100)
 READY_SECONDS_MAX = 30

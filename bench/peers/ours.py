@@ -11,8 +11,8 @@ from pathlib import Path
 import holdall
 from holdall.bench.peers import server
 from holdall.bench.peers.peer import AwaitedGet, Client, Instance, Peer
-from holdall.service.settings import Sync
-from holdall.worker.directory import DataDirectory
+from holdall.process.config import Sync
+from holdall.worker.directory.opening import DataDirectory
 
 NAME = "bench"
 

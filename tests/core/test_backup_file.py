@@ -16,8 +16,8 @@ from holdall.backup import End, Head, Tally
 from holdall.blob import Reference
 from holdall.bodies import encode
 from holdall.disk import FORMAT
-from holdall.worker.directory import DataDirectory
-from holdall.worker.restore import restore
+from holdall.worker.directory.opening import DataDirectory
+from holdall.worker.directory.restore import restore
 
 WORKERS = 2
 HEAD = Head(FORMAT, b"i" * 16, WORKERS, 1e9)

@@ -20,8 +20,9 @@ from holdall.client.pieces import Pieces
 from holdall.client.transfer import STEP_BYTES, Place, download, upload
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
-from holdall.worker import blobs, rows
-from holdall.worker.folder import READY, READY_MAX, Folder
+from holdall.worker.large.folder import READY, READY_MAX, Folder
+from holdall.worker.state import blobs
+from holdall.worker.store import rows
 from tests.blob_driver import ID, VALUE, Driver
 from tests.processes import until
 

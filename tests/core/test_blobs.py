@@ -12,11 +12,11 @@ from holdall import blob, protocol
 from holdall.blob import Chunk, Reference
 from holdall.bodies import Page, PageRequest, Update, decode, encode
 from holdall.protocol import Reply, Request
-from holdall.worker import blobs
-from holdall.worker.blobs import TOGETHER, UNFLUSHED_MAX
-from holdall.worker.files import Files, MemoryFiles
-from holdall.worker.folder import SCRATCH, Folder
-from holdall.worker.space import LOW_BYTES
+from holdall.worker.directory.space import LOW_BYTES
+from holdall.worker.large.files import Files, MemoryFiles
+from holdall.worker.large.folder import SCRATCH, Folder
+from holdall.worker.state import blobs
+from holdall.worker.state.blobs import TOGETHER, UNFLUSHED_MAX
 from tests.blob_driver import DICT, ID, OTHER, SESSION, VALUE, Driver
 from tests.processes import until
 

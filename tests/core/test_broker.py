@@ -20,8 +20,8 @@ from holdall.broker.core import (
     Broker,
     Send,
 )
+from holdall.process.config import STUCK_SECONDS
 from holdall.protocol import HEAD_BYTES_MAX, Reply, Request
-from holdall.service.settings import STUCK_SECONDS
 from holdall.slots import SLOTS, part_hash, slot_of, slot_range
 from holdall.sockets import FRAMES_MAX
 

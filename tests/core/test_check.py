@@ -11,12 +11,12 @@ import pytest
 
 from holdall import Client, Dict, LocalService, StorageError
 from holdall.bodies import CatalogEntry, encode
-from holdall.worker import rows
-from holdall.worker.check import Part, check_directory
-from holdall.worker.directory import DataDirectory
-from holdall.worker.leveldb import LevelDBStore
-from holdall.worker.rows import DictRow
-from holdall.worker.transaction import COUNTERS
+from holdall.worker.directory.check import Part, check_directory
+from holdall.worker.directory.opening import DataDirectory
+from holdall.worker.state.transaction import COUNTERS
+from holdall.worker.store import rows
+from holdall.worker.store.leveldb import LevelDBStore
+from holdall.worker.store.rows import DictRow
 from tests.faults.test_damage import HARMLESS, cut, flip
 
 ENTRIES = 500

@@ -19,10 +19,12 @@ from holdall.disk import FORMAT, crc32
 from holdall.errors import InvalidError, StorageError
 from holdall.protocol import VERSION
 from holdall.service import process
-from holdall.worker.directory import ENGINE, LOCK_RETRY_SECONDS, WORKERS_MAX, DataDirectory, Holder
-from holdall.worker.leveldb import LevelDBStore
-from holdall.worker.store import Store
-from holdall.worker.transaction import Transaction
+from holdall.worker.directory.layout import ENGINE, WORKERS_MAX
+from holdall.worker.directory.locks import LOCK_RETRY_SECONDS, Holder
+from holdall.worker.directory.opening import DataDirectory
+from holdall.worker.state.transaction import Transaction
+from holdall.worker.store.leveldb import LevelDBStore
+from holdall.worker.store.store import Store
 
 
 @pytest.fixture

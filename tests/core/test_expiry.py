@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from holdall import protocol
 from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, Registration, Update, decode, encode
 from holdall.protocol import Reply, Request
-from holdall.worker import entries, sweeper, transaction
-from holdall.worker.dicts import TOUCHES_PER_TTL
-from holdall.worker.rows import ENTRY_PREFIX
-from holdall.worker.store import MemoryStore
-from holdall.worker.transaction import DOWNTIME_SECONDS_MAX, STEP_SECONDS_MAX, format_store
+from holdall.worker.handlers import entries
+from holdall.worker.state import sweeper, transaction
+from holdall.worker.state.dicts import TOUCHES_PER_TTL
+from holdall.worker.state.transaction import DOWNTIME_SECONDS_MAX, STEP_SECONDS_MAX, format_store
+from holdall.worker.store.memory import MemoryStore
+from holdall.worker.store.rows import ENTRY_PREFIX
 from tests.core.test_tick import DICT, NOW, Driver
 
 TTL = 100.0

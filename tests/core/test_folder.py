@@ -13,9 +13,9 @@ import pytest
 
 from holdall.blob import REUSED_BYTES_MAX, Reference
 from holdall.errors import StorageError
-from holdall.worker import folder
-from holdall.worker.files import Sealed
-from holdall.worker.folder import READY, READY_MAX, ROOM_BYTES, SCRATCH, Folder
+from holdall.worker.large import folder
+from holdall.worker.large.files import Sealed
+from holdall.worker.large.folder import READY, READY_MAX, ROOM_BYTES, SCRATCH, Folder
 from tests.processes import until
 
 ID, OTHER = b"1" * 16, b"2" * 16

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from holdall.errors import StorageError
-from holdall.worker.leveldb import LevelDBStore
+from holdall.worker.store.leveldb import LevelDBStore
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc shows which file a descriptor is of")

@@ -14,10 +14,10 @@ from holdall.bodies import Lifetime, Page, PageRequest, Update, decode, encode
 from holdall.client.serialization import decode_values
 from holdall.errors import DeserializationError
 from holdall.protocol import join_key_object
-from holdall.worker.entries import PAGE_BYTES_MAX
-from holdall.worker.files import MemoryFiles
-from holdall.worker.rows import ENTRY_PREFIX, TOUCH_PREFIX, parse_record
-from holdall.worker.transaction import STEP_SECONDS_MAX
+from holdall.worker.handlers.entries import PAGE_BYTES_MAX
+from holdall.worker.large.files import MemoryFiles
+from holdall.worker.state.transaction import STEP_SECONDS_MAX
+from holdall.worker.store.rows import ENTRY_PREFIX, TOUCH_PREFIX, parse_record
 from tests.blob_driver import Driver
 
 TTL = 100.0

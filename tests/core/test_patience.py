@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdall.service.patience import LOOK_SECONDS, LOOK_SECONDS_MAX, Patience
+from holdall.process.patience import LOOK_SECONDS, LOOK_SECONDS_MAX, Patience
 
 BRIEF = LOOK_SECONDS / 2
 LONG = LOOK_SECONDS * 3

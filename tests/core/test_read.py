@@ -9,7 +9,7 @@ import pytest
 from holdall import protocol
 from holdall.bodies import Lifetime, encode
 from holdall.protocol import Reply, Request
-from holdall.worker.message import Answer, Message
+from holdall.worker.handlers.message import Answer, Message
 from tests.core.test_expiry import TTL, stored
 from tests.core.test_tick import NOW, Driver
 

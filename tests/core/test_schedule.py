@@ -11,10 +11,11 @@ from holdall.bodies import Registration, encode
 from holdall.errors import StorageError
 from holdall.protocol import Reply
 from holdall.worker.core import Worker
-from holdall.worker.message import Answer, Message
+from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.schedule import FLUSH_SECONDS, HELLO_SECONDS, SHARED_SECONDS, WAITING_MAX, Schedule
-from holdall.worker.store import Changes, MemoryStore
-from holdall.worker.transaction import Commit, CommitFailed, format_store
+from holdall.worker.state.transaction import Commit, CommitFailed, format_store
+from holdall.worker.store.memory import MemoryStore
+from holdall.worker.store.store import Changes
 from tests.core.test_read import message
 from tests.core.test_tick import Driver
 

@@ -10,13 +10,13 @@ from holdall import protocol
 from holdall.bodies import Registration, RowsPage, RowsRequest, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
-from holdall.worker import snapshots
 from holdall.worker.core import Worker
-from holdall.worker.message import Answer, Message
-from holdall.worker.rows import LAST_ROW, entry_prefix
-from holdall.worker.snapshots import HOLD_SECONDS_MAX, PAGE_BYTES_MAX, SNAPSHOT_SECONDS, SNAPSHOTS_MAX
-from holdall.worker.store import MemoryStore
-from holdall.worker.transaction import format_store
+from holdall.worker.handlers import snapshots
+from holdall.worker.handlers.message import Answer, Message
+from holdall.worker.handlers.snapshots import HOLD_SECONDS_MAX, PAGE_BYTES_MAX, SNAPSHOT_SECONDS, SNAPSHOTS_MAX
+from holdall.worker.state.transaction import format_store
+from holdall.worker.store.memory import MemoryStore
+from holdall.worker.store.rows import LAST_ROW, entry_prefix
 
 DICT = b"d" * 16
 SNAPSHOT_ID = b"snapshot's id..."

@@ -21,14 +21,15 @@ from holdall.disk import FORMAT, crc32
 from holdall.errors import StorageError
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
-from holdall.worker import rows
-from holdall.worker.cache import RECORD_BYTES, RecordCache
 from holdall.worker.core import Worker
-from holdall.worker.leveldb import LevelDBStore
-from holdall.worker.message import Message
-from holdall.worker.rows import Record, pack_record, parse_record
-from holdall.worker.store import Changes, MemoryStore, Store
-from holdall.worker.transaction import CommitFailed, Transaction, format_store
+from holdall.worker.handlers.message import Message
+from holdall.worker.state.transaction import CommitFailed, Transaction, format_store
+from holdall.worker.store import rows
+from holdall.worker.store.cache import RECORD_BYTES, RecordCache
+from holdall.worker.store.leveldb import LevelDBStore
+from holdall.worker.store.memory import MemoryStore
+from holdall.worker.store.rows import Record, pack_record, parse_record
+from holdall.worker.store.store import Changes, Store
 
 Rows = dict[bytes, bytes]
 

@@ -15,11 +15,11 @@ from holdall.bodies import Page, PageRequest, Registration, Update, decode, enco
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
-from holdall.worker.entries import PAGE_BYTES_MAX
-from holdall.worker.message import Message
-from holdall.worker.sessions import SESSION_SECONDS
-from holdall.worker.store import MemoryStore
-from holdall.worker.transaction import format_store
+from holdall.worker.handlers.entries import PAGE_BYTES_MAX
+from holdall.worker.handlers.message import Message
+from holdall.worker.state.sessions import SESSION_SECONDS
+from holdall.worker.state.transaction import format_store
+from holdall.worker.store.memory import MemoryStore
 
 DICT = b"d" * 16
 SESSION = b"s" * 16

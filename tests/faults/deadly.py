@@ -10,7 +10,7 @@ from pathlib import Path
 _PROGRAM = """
 import os, pathlib, signal, time
 from holdall.worker.core import Worker
-from holdall.worker.transaction import Transaction
+from holdall.worker.state.transaction import Transaction
 
 armed = pathlib.Path({armed!r})
 

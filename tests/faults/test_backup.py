@@ -26,11 +26,11 @@ from holdall.client.snapshot import SnapshotLost, _answers, _to_all, discard
 from holdall.command.cli import cli
 from holdall.protocol import Request
 from holdall.slots import dict_crc, key_hash, slot_of
-from holdall.worker import rows
-from holdall.worker.check import check_directory
-from holdall.worker.directory import DataDirectory
-from holdall.worker.leveldb import LevelDBStore
-from holdall.worker.restore import Restored, restore
+from holdall.worker.directory.check import check_directory
+from holdall.worker.directory.opening import DataDirectory
+from holdall.worker.directory.restore import Restored, restore
+from holdall.worker.store import rows
+from holdall.worker.store.leveldb import LevelDBStore
 from tests.processes import WAIT_SECONDS, process_ids, until, worker_pid
 from tests.streams import StreamClient
 

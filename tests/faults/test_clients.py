@@ -19,9 +19,9 @@ import pytest
 
 import holdall
 from holdall import Client, Dict
-from holdall.service.child import READY
+from holdall.process.child import READY
+from holdall.process.config import ServiceSettings
 from holdall.service.process import command, environment
-from holdall.service.settings import ServiceSettings
 from holdall.settings import service_url
 from tests.processes import WAIT_SECONDS, until
 

@@ -14,8 +14,9 @@ from holdall.errors import StorageError
 from holdall.protocol import Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
-from holdall.worker.directory import DataDirectory
-from holdall.worker.message import Message
+from holdall.worker.directory.opening import DataDirectory
+from holdall.worker.handlers.message import Message
+from holdall.worker.opening import close_worker, open_worker
 
 DICT = b"d" * 16
 VALUES = {b"skey-%d" % number: b"value %d " % number * 200 for number in range(100)}
@@ -35,11 +36,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layout = directory.prepare(1)
     directory.lock_worker(0).release()
     for half in (0, 1):
-        worker = directory.open_worker(0, layout, sync="always")
+        worker = open_worker(directory, 0, layout, sync="always")
         ask(worker, 1 + half * 100, protocol.REGISTER, b"", encode(Registration()))
         for sequence, (key, value) in enumerate(list(VALUES.items())[half::2], 2 + half * 100):
             assert ask(worker, sequence, protocol.PUT, key, value).status == protocol.OK
-        directory.close_worker(0, worker)
+        close_worker(directory, worker)
     return directory.path
 
 
@@ -51,14 +52,14 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory.lock_worker(0).release()
     pairs = list(VALUES.items())
     for half in (0, 1):
-        worker = directory.open_worker(0, layout, sync="always")
+        worker = open_worker(directory, 0, layout, sync="always")
         ask(worker, 1 + half * 100, protocol.REGISTER, b"", encode(Registration()))
         for sequence, (key, value) in enumerate(pairs[half * 50 : half * 50 + 50], 2 + half * 100):
             assert ask(worker, sequence, protocol.PUT, key, value).status == protocol.OK
         if half == 0:
-            directory.close_worker(0, worker)
+            close_worker(directory, worker)
     copy = shutil.copytree(directory.path, tmp_path_factory.mktemp("killed") / "data")
-    directory.close_worker(0, worker)
+    close_worker(directory, worker)
     return copy
 
 
@@ -66,7 +67,7 @@ def values_in(path: Path) -> dict[bytes, bytes] | None:
     """What a worker on this directory answers; None where it, or the directory, is refused."""
     directory = DataDirectory(path)
     try:
-        worker = directory.open_worker(0, directory.layout(), sync="always")
+        worker = open_worker(directory, 0, directory.layout(), sync="always")
     except StorageError:
         return None
     replies = {key: ask(worker, 1_000 + number, protocol.GET, key) for number, key in enumerate(VALUES)}

@@ -16,8 +16,8 @@ import pytest
 from holdall import Client, Dict
 from holdall.address import connected as connected_at_once
 from holdall.address import path_of
-from holdall.service.door import raise_descriptor_limit
-from holdall.service.settings import ServiceSettings
+from holdall.process.admission import raise_descriptor_limit
+from holdall.process.config import ServiceSettings
 from holdall.settings import service_url, socket_url
 from tests.fuzz.strangers import GREETING, HANDSHAKE, connected
 from tests.processes import children, process_ids, service_process, until

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from holdall import protocol
-from holdall.service.settings import ServiceSettings
+from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
 from tests.faults.hostile import asked, dealer, request, shaken
 from tests.processes import WAIT_SECONDS, process_ids, service_process

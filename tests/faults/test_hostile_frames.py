@@ -16,10 +16,10 @@ import pytest
 import holdall
 from holdall import Dict, protocol
 from holdall.bodies import Hello, Registration, Roster, RosterWorker, decode, encode
+from holdall.process.child import READY
+from holdall.process.config import BrokerSettings, ServiceSettings
 from holdall.protocol import Reply
 from holdall.service import process
-from holdall.service.child import READY
-from holdall.service.settings import BrokerSettings, ServiceSettings
 from holdall.settings import service_url, socket_url
 from holdall.slots import SLOTS
 from tests.faults.hostile import SEQUENCE, asked, client, dealer, most_resident_bytes, received, request, shaken

@@ -15,7 +15,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from holdall import Client, Dict, sockets
-from holdall.service.settings import ServiceSettings
+from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
 from tests.processes import WAIT_SECONDS, children, service_process, stopped, until
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from holdall import Client, Dict
-from holdall.service.settings import ServiceSettings
+from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
 from holdall.worker.schedule import WAITING_BYTES_MAX
 from tests.faults.deadly import STEPS, STUCK, Deadly

@@ -22,9 +22,9 @@ with atheris.instrument_imports(include=["holdall", "msgspec"]):
     from holdall.protocol import Request
     from holdall.slots import SLOTS, part_hash
     from holdall.worker.core import Worker
-    from holdall.worker.message import Message
-    from holdall.worker.store import MemoryStore
-    from holdall.worker.transaction import format_store
+    from holdall.worker.handlers.message import Message
+    from holdall.worker.state.transaction import format_store
+    from holdall.worker.store.memory import MemoryStore
 
 DICT = b"d" * 16
 INSTANCE = b"instance"

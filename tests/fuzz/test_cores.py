@@ -14,10 +14,10 @@ from holdall.errors import ProtocolError
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS
 from holdall.worker.core import Worker
-from holdall.worker.message import Message
-from holdall.worker.rows import COUNTER_ROW, SESSION_PREFIX
-from holdall.worker.store import MemoryStore
-from holdall.worker.transaction import format_store
+from holdall.worker.handlers.message import Message
+from holdall.worker.state.transaction import format_store
+from holdall.worker.store.memory import MemoryStore
+from holdall.worker.store.rows import COUNTER_ROW, SESSION_PREFIX
 from tests.fuzz.messages import DICT_IDS, Messages
 
 LAYOUT = b"the real layout!"

@@ -13,7 +13,7 @@ import pytest
 
 from holdall import Client, Dict
 from holdall.client.dealer import Dealer
-from holdall.service.settings import ServiceSettings
+from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
 from tests.processes import children, service_process
 

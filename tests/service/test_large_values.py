@@ -26,8 +26,8 @@ from holdall.client.ask import Ask, Chunks
 from holdall.client.near import Near, _opened
 from holdall.client.operations import put
 from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, WRITE_CHUNK
-from holdall.worker.blobs import SESSION_UPLOADS_MAX
-from holdall.worker.folder import READY_MAX
+from holdall.worker.large.folder import READY_MAX
+from holdall.worker.state.blobs import SESSION_UPLOADS_MAX
 from tests.processes import until
 
 PICKLED_OVERHEAD = len(pickle.dumps(bytes(BLOB_BYTES_MIN), 5)) - BLOB_BYTES_MIN

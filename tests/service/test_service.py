@@ -20,10 +20,10 @@ import pytest
 
 import holdall
 from holdall import Dict, LocalService, settings
+from holdall.process.child import READY, refusal_error
+from holdall.process.config import BrokerSettings, ServiceSettings, Sync
 from holdall.service import local, process
-from holdall.service.child import READY, refusal_error
-from holdall.service.settings import BrokerSettings, ServiceSettings, Sync
-from holdall.worker.directory import DataDirectory
+from holdall.worker.directory.opening import DataDirectory
 from tests.processes import WAIT_SECONDS, end_service, service_pid, until
 
 

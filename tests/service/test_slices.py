@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from holdall.service.slices import SLICE_NANOSECONDS, ask_for_short_slices
+from holdall.process.slices import SLICE_NANOSECONDS, ask_for_short_slices
 
 
 def test_a_thread_gets_the_slices_it_asks_for_and_keeps_its_niceness() -> None:

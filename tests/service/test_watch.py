@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from holdall import processors
-from holdall.service import patience
-from holdall.service.door import Door
-from holdall.service.watch import Watch
+from holdall.process import patience
+from holdall.process.admission import Door
+from holdall.process.poller import Watch
 
 
 class Told(NamedTuple):

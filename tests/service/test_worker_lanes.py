@@ -12,9 +12,9 @@ import pytest
 
 from holdall import protocol
 from holdall.framing import pack
-from holdall.service.address import listening_socket
-from holdall.service.door import Door
-from holdall.service.watch import Watch
+from holdall.process.admission import Door
+from holdall.process.listen import listening_socket
+from holdall.process.poller import Watch
 from holdall.worker import lanes
 from holdall.worker.lanes import Lanes
 from tests.streams import StreamClient

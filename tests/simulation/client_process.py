@@ -10,7 +10,7 @@ from holdall.client.channel import Channel
 from holdall.client.client import Client
 from holdall.client.dict import Dict
 from holdall.client.near import Near
-from holdall.worker.files import MemoryFile
+from holdall.worker.large.files import MemoryFile
 from tests.simulation.line import Line
 from tests.simulation.network import Socket
 from tests.simulation.scenario import ClientPlan

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from random import Random
 
 from holdall.errors import StorageError
-from holdall.worker.files import Content, MemoryFiles, Sealed
-from holdall.worker.store import Changes, MemoryStore, Store
-from holdall.worker.transaction import format_store
+from holdall.worker.large.files import Content, MemoryFiles, Sealed
+from holdall.worker.state.transaction import format_store
+from holdall.worker.store.memory import MemoryStore
+from holdall.worker.store.store import Changes, Store
 
 NEW_LOG_SHARE = 0.1
 """Of the writes of a store: how many begin another log."""

@@ -11,8 +11,8 @@ from zlib import crc32
 from holdall import keys
 from holdall.blob import Reference, is_reference, reference_of
 from holdall.slots import key_hash, slot_of, slot_range
-from holdall.worker import rows
-from holdall.worker.rows import ENTRY_PREFIX, TOUCH_PREFIX
+from holdall.worker.store import rows
+from holdall.worker.store.rows import ENTRY_PREFIX, TOUCH_PREFIX
 from tests.simulation.expiry import expiries
 from tests.simulation.history import LAST_LOOK, LENGTH, PAGE, Call, Place, operations_of, shorten, told_of
 from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, EXPIRE, GET, POP, REMOVE, UNSEEN, Operation, is_linearizable

@@ -37,11 +37,11 @@ SMALL_LIMITS: dict[str, Any] = {
     "holdall.broker.core.PARKED_REQUESTS_MAX": 5,
     "holdall.broker.core.PARKED_BYTES_MAX": 80_000,
     "holdall.broker.core.PARKED_SECONDS": 2.0,
-    "holdall.worker.sessions.OUTCOMES_MAX": 6,
-    "holdall.worker.sessions.OUTCOME_INLINE_BYTES_MAX": 10,
+    "holdall.worker.state.sessions.OUTCOMES_MAX": 6,
+    "holdall.worker.state.sessions.OUTCOME_INLINE_BYTES_MAX": 10,
     "holdall.worker.core.BATCH_REPLY_BYTES_MAX": 100,
-    "holdall.worker.sweeper.STEP_ROWS": 2,
-    "holdall.worker.entries.PAGE_BYTES_MAX": 1_000,
+    "holdall.worker.state.sweeper.STEP_ROWS": 2,
+    "holdall.worker.handlers.entries.PAGE_BYTES_MAX": 1_000,
     "holdall.client.many.KEYS_PER_MESSAGE": 1,
     "holdall.client.channel.BATCH_REQUESTS_MAX": 3,
 }
@@ -55,9 +55,9 @@ BLOB_LIMITS: dict[str, Any] = {
     "holdall.blob.BLOB_BYTES_MIN": 1_000,
     "holdall.blob.CHUNK_BYTES": 10_000,
     "holdall.client.transfer.WINDOW_CHUNKS": 3,
-    "holdall.worker.blobs.UPLOAD_IDLE_SECONDS": 5.0,
-    "holdall.worker.blobs.LENT_SECONDS": 0.1,
-    "holdall.worker.blobs.COLLECT_MAX": 1,
+    "holdall.worker.state.blobs.UPLOAD_IDLE_SECONDS": 5.0,
+    "holdall.worker.state.blobs.LENT_SECONDS": 0.1,
+    "holdall.worker.state.blobs.COLLECT_MAX": 1,
 }
 """Values of some kilobytes are blobs, in several chunks."""
 

@@ -148,7 +148,7 @@ class Simulation:
             with ExitStack() as stack:
                 chance = SimpleNamespace(urandom=self.random.randbytes)
                 stack.enter_context(mock.patch("holdall.client.catalog.os", chance))
-                for module in ("client.transfer", "worker.blobs"):
+                for module in ("client.transfer", "worker.state.blobs"):
                     stack.enter_context(mock.patch(f"holdall.{module}.urandom", self.random.randbytes))
                 stack.enter_context(mock.patch("holdall.client.operations.randrange", self.random.randrange))
                 for name, limit in self.scenario.limits.items():

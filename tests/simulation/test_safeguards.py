@@ -14,8 +14,8 @@ from holdall import protocol
 from holdall.client.channel import Channel
 from holdall.protocol import Reply, Request
 from holdall.worker.core import Worker
-from holdall.worker.rows import Record
-from holdall.worker.store import Changes
+from holdall.worker.store.rows import Record
+from holdall.worker.store.store import Changes
 from tests.simulation.disk import Disk
 from tests.simulation.simulation import Cores, Simulation
 

@@ -13,13 +13,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from holdall.protocol import Buffer
-from holdall.worker import sessions
 from holdall.worker.core import Worker
+from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.loop import Loop, hello
-from holdall.worker.message import Answer, Message
 from holdall.worker.schedule import Schedule
-from holdall.worker.store import Store
-from holdall.worker.transaction import Commit, CommitFailed
+from holdall.worker.state import sessions
+from holdall.worker.state.transaction import Commit, CommitFailed
+from holdall.worker.store.store import Store
 from tests.simulation.broker_process import with_memoryview
 from tests.simulation.disk import Killed
 from tests.simulation.network import Frames, Listener, Socket, Unreachable

@@ -9,9 +9,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from holdall.process.child import READY
+from holdall.process.config import ServiceSettings, Sync
 from holdall.service import process
-from holdall.service.child import READY
-from holdall.service.settings import ServiceSettings, Sync
 from holdall.settings import service_url
 from tests.processes import children
 from tests.simulation.simulation import Violation

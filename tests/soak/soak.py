@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from holdall import Client, Dict
 from holdall.errors import Error
+from holdall.process.config import Sync
 from holdall.service import process
-from holdall.service.settings import Sync
 from tests.simulation.history import Call
 from tests.simulation.linearizability import ABSENT
 from tests.simulation.simulation import Violation

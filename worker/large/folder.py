@@ -35,8 +35,9 @@ from holdall.blob import REUSED_BYTES_MAX, Reference
 from holdall.disk import crc32, sync, sync_file, sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
-from holdall.worker.files import Sealed
-from holdall.worker.rows import FILE_NAME_BYTES
+from holdall.worker.store.rows import FILE_NAME_BYTES
+
+from .files import Sealed
 
 SCRATCH = ".part"
 READY = 8

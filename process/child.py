@@ -17,10 +17,11 @@ import msgspec
 
 from holdall import errors
 from holdall.errors import Error
-from holdall.service import logs
-from holdall.service.door import raise_descriptor_limit
-from holdall.service.settings import BrokerSettings, WorkerSettings
-from holdall.service.slices import ask_for_short_slices
+
+from . import logs
+from .admission import raise_descriptor_limit
+from .config import BrokerSettings, WorkerSettings
+from .slices import ask_for_short_slices
 
 READY = "ready"
 STUCK = "stuck: "

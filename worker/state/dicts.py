@@ -12,8 +12,8 @@ from math import ceil, inf
 
 import msgspec
 
-from holdall.worker import rows
-from holdall.worker.rows import DictRow
+from holdall.worker.store import rows
+from holdall.worker.store.rows import DictRow
 
 TOMBSTONE_SECONDS = 3600
 TOUCHES_PER_TTL = 100

@@ -15,9 +15,10 @@ to write for each put, and all of them to move when a Dict's `ttl` changes).
 
 from __future__ import annotations
 
-from holdall.worker.dicts import OpenDict
-from holdall.worker.rows import Record, touch_row
-from holdall.worker.transaction import Transaction
+from holdall.worker.store.rows import Record, touch_row
+
+from .dicts import OpenDict
+from .transaction import Transaction
 
 
 def use(transaction: Transaction, held: OpenDict, row: bytes) -> Record | None:

@@ -21,16 +21,19 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
+from holdall.blob import is_reference, reference_of
 from holdall.disk import FORMAT, refusal
 from holdall.errors import StorageError
-from holdall.worker import rows
-from holdall.worker.blobs import Blobs
-from holdall.worker.cache import RecordCache
-from holdall.worker.dicts import Dicts
-from holdall.worker.files import Files, MemoryFiles
-from holdall.worker.rows import Record, pack_record
-from holdall.worker.sessions import Sessions
-from holdall.worker.store import Changes, Store
+from holdall.protocol import Buffer
+from holdall.worker.large.files import Files, MemoryFiles
+from holdall.worker.store import rows
+from holdall.worker.store.cache import RecordCache
+from holdall.worker.store.rows import Record, pack_record
+from holdall.worker.store.store import Changes, Store
+
+from .blobs import Blobs
+from .dicts import Dicts, OpenDict
+from .sessions import Sessions
 
 COUNTERS = Struct("<Qddd")
 
@@ -175,6 +178,19 @@ class Transaction:
     def delete_record(self, row: bytes) -> None:
         """Delete an entry."""
         self._records[row] = self._changes[row] = None
+
+    def remove_entry(self, held: OpenDict, row: bytes, record: Record) -> None:
+        """Delete an entry, and what belongs to it; its value is still to be handed over, or let go."""
+        self.delete_record(row)
+        if held.has_touch(self.clock_ms - record.time):
+            self.forget_touch(rows.touch_row(row))
+        held.row.length -= 1
+        self.dicts.changed(held.dict_id)
+
+    def let_go(self, value: Buffer) -> None:
+        """Nobody needs this value any more."""
+        if is_reference(value):
+            self.blobs.let_go(reference_of(value).id)
 
     def touch(self, row: bytes) -> bool:
         """Note in this touch row that its entry is used now. Nobody waits for that to be on disk: see `begin_commit`. Returns

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from holdall.worker.rows import Record, parse_record
-from holdall.worker.store import Store
+from .rows import Record, parse_record
+from .store import Store
 
 GENERATION_BYTES = 16 * 1024 * 1024
 """Of rows and records, as they are in memory; there are two generations."""

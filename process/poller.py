@@ -19,9 +19,10 @@ from math import ceil
 from typing import Any
 
 from holdall import processors
-from holdall.service.child import Child
-from holdall.service.door import Door
-from holdall.service.patience import Patience
+
+from .admission import Door
+from .child import Child
+from .patience import Patience
 
 _HAS_EPOLL = hasattr(select, "epoll")
 READY_MAX = 64

@@ -15,8 +15,8 @@ import msgspec
 from holdall import protocol
 from holdall.errors import StorageError
 from holdall.protocol import Buffer, Reply
-from holdall.worker.rows import SESSION_PREFIX, outcome_row
-from holdall.worker.store import Store
+from holdall.worker.store.rows import SESSION_PREFIX, outcome_row
+from holdall.worker.store.store import Store
 
 SESSION_SECONDS = 3600
 """The horizon: how long after its last write a session is remembered. No client sends a request again that late."""

@@ -19,9 +19,12 @@ from holdall.backup import Blob, Head
 from holdall.disk import sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
-from holdall.worker.directory import WORKERS_MAX, DataDirectory, Layout
-from holdall.worker.rows import blob_row, unpack_blob
-from holdall.worker.store import Store
+from holdall.worker.state.transaction import Transaction
+from holdall.worker.store.rows import blob_row, unpack_blob
+from holdall.worker.store.store import Store
+
+from .layout import WORKERS_MAX, Layout
+from .opening import DataDirectory
 
 
 class Restored(msgspec.Struct):
@@ -53,7 +56,7 @@ def restore(file: Path, directory: DataDirectory, progressed: Callable[[Restored
             opened.seek(begin)
             directory.begin_restore()
             layout = Layout.new(head.workers)
-            _write(opened, head, directory, layout, lambda rows, bytes_: _add(done, rows, bytes_, progressed))
+            _write(opened, head, directory, lambda rows, bytes_: _add(done, rows, bytes_, progressed))
             directory.end_restore(layout)
     except OSError as error:
         raise StorageError(f"{file} cannot be restored into {directory.path}: {error.strerror or error}") from None
@@ -67,9 +70,7 @@ def _add(done: Restored, rows: int, bytes_: int, progressed: Callable[[Restored]
     progressed(done)
 
 
-def _write(
-    opened: BinaryIO, head: Head, directory: DataDirectory, layout: Layout, progressed: Callable[[int, int], None]
-) -> None:
+def _write(opened: BinaryIO, head: Head, directory: DataDirectory, progressed: Callable[[int, int], None]) -> None:
     with contextlib.ExitStack() as stack:
         stores: list[Store] = []
         directory.make_parts(head.workers)
@@ -87,10 +88,14 @@ def _write(
             else:
                 stores[part.worker].write(dict(part.rows), sync=True)
                 progressed(len(part.rows), part.bytes)
-    for index in range(head.workers):  # as a service opens and closes them: that finds what it would refuse
-        lock = directory.lock_worker(index)
-        directory.close_worker(index, directory.open_worker(index, layout, sync="always"))
-        lock.release()
+    for index in range(head.workers):  # opened and closed as by a service: that finds what it would refuse
+        with contextlib.ExitStack() as stack:
+            stack.callback(directory.lock_worker(index).release)
+            store = directory.open_store(index)
+            stack.callback(store.close)
+            transaction = Transaction(store, sync=True)
+            transaction.flush()
+            directory.note_close(index, transaction.version)
 
 
 def _write_blob(file: Path, data: Buffer) -> None:

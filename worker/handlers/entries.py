@@ -11,11 +11,11 @@ from holdall import blob, protocol
 from holdall.blob import Reference, is_reference, reference_of
 from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, Registration, Update, decode, encode
 from holdall.protocol import Buffer, Reply, Request
-from holdall.worker import expiry
-from holdall.worker.dicts import OpenDict
-from holdall.worker.refused import Refused
-from holdall.worker.rows import DictRow, Record, parse_record, touch_row
-from holdall.worker.transaction import Transaction
+from holdall.worker.state import expiry
+from holdall.worker.state.dicts import OpenDict
+from holdall.worker.state.refused import Refused
+from holdall.worker.state.transaction import Transaction
+from holdall.worker.store.rows import DictRow, Record, parse_record, touch_row
 
 PAGE_ENTRIES_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
@@ -84,10 +84,10 @@ def pop(transaction: Transaction, request: Request) -> Reply:
     record = expiry.use(transaction, held, row)
     if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
-    remove(transaction, held, row, record.time)
+    transaction.remove_entry(held, row, record)
     value = record.value
     if request.flags & protocol.WITHOUT_VALUE:
-        let_go(transaction, value)
+        transaction.let_go(value)
         value = b""
     return Reply(protocol.OK, request.sequence, transaction.next_version(), _handed_over(transaction, value))
 
@@ -99,9 +99,9 @@ def pop_any(transaction: Transaction, request: Request) -> Reply:
             return Reply(protocol.UNAVAILABLE, request.sequence, 0, b"expired entries are still being removed")
         record = parse_record(row, data)
         live = expiry.is_live(transaction, held, row, record)
-        remove(transaction, held, row, record.time)
+        transaction.remove_entry(held, row, record)
         if not live:
-            let_go(transaction, record.value)
+            transaction.let_go(record.value)
             continue
         value = bytes(_handed_over(transaction, record.value))
         entry = PageEntry(row[len(held.prefix) :], record.key_object, value)
@@ -144,7 +144,7 @@ def pop_many(transaction: Transaction, request: Request) -> Reply:
         if record is None:
             values.append(None)
             continue
-        remove(transaction, held, row, record.time)
+        transaction.remove_entry(held, row, record)
         values.append(_handed_over(transaction, record.value))
         size += _size(record.value)
         if size > PAGE_BYTES_MAX:
@@ -221,15 +221,6 @@ def set_ttl(transaction: Transaction, request: Request) -> Reply:
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
-def remove(transaction: Transaction, held: OpenDict, row: bytes, time: int) -> None:
-    """Delete an entry, last written at this time, and what belongs to it."""
-    transaction.delete_record(row)
-    if held.has_touch(transaction.clock_ms - time):
-        transaction.forget_touch(touch_row(row))
-    held.row.length -= 1
-    transaction.dicts.changed(held.dict_id)
-
-
 def _held(transaction: Transaction, request: Request) -> OpenDict:
     held = transaction.dicts.get(request.dict_id)
     if held is None:
@@ -288,12 +279,6 @@ def _handed_over(transaction: Transaction, value: Buffer) -> Buffer:
     return value
 
 
-def let_go(transaction: Transaction, value: Buffer) -> None:
-    """Nobody needs the value any more."""
-    if is_reference(value):
-        transaction.blobs.let_go(reference_of(value).id)
-
-
 def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer], version: int) -> None:
     if transaction.no_room:
         raise Refused(protocol.NO_ROOM, transaction.no_room)
@@ -318,5 +303,5 @@ def _replaced(transaction: Transaction, held: OpenDict, row: bytes, key_object: 
     if held.has_touch(transaction.clock_ms - old.time):
         transaction.forget_touch(touch_row(row))
     if is_reference(old.value):
-        let_go(transaction, old.value)
+        transaction.let_go(old.value)
     return key_object

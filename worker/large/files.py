@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 from holdall.blob import REUSED_BYTES_MAX, Reference
 from holdall.disk import crc32
 from holdall.protocol import Buffer
-from holdall.worker.rows import FILE_NAME_BYTES
+from holdall.worker.store.rows import FILE_NAME_BYTES
 
 
 class Sealed(NamedTuple):

@@ -16,7 +16,8 @@ import plyvel
 
 from holdall.disk import sync_file, sync_folder
 from holdall.errors import StorageError
-from holdall.worker.store import Changes, Snapshot
+
+from .store import Changes, Snapshot
 
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 """Of rows in memory before they become a table: with less, many writes in a row wait for compactions."""

@@ -21,18 +21,12 @@ from heapq import heappop, heappush
 from math import inf
 
 from holdall.errors import StorageError
-from holdall.worker import entries, expiry
-from holdall.worker.dicts import TOUCHES_PER_TTL, OpenDict
-from holdall.worker.rows import (
-    ENTRY_PREFIX,
-    SWEEP_PREFIX,
-    TOUCH_PREFIX,
-    entry_prefix,
-    parse_record,
-    sweep_row,
-)
-from holdall.worker.store import Store
-from holdall.worker.transaction import Transaction
+from holdall.worker.store.rows import ENTRY_PREFIX, SWEEP_PREFIX, TOUCH_PREFIX, entry_prefix, parse_record, sweep_row
+from holdall.worker.store.store import Store
+
+from . import expiry
+from .dicts import TOUCHES_PER_TTL, OpenDict
+from .transaction import Transaction
 
 STEP_ROWS = 64
 """Rows looked at in one step: a small request waits so long at most. Of much smaller steps the look-up of the first row
@@ -233,8 +227,8 @@ class Sweeper:
                 record = parse_record(row, data)
                 last_use = expiry.last_use(transaction, held, row, record, dead_before)
                 if last_use < dead_before:
-                    entries.remove(transaction, held, row, record.time)
-                    entries.let_go(transaction, record.value)
+                    transaction.remove_entry(held, row, record)
+                    transaction.let_go(record.value)
                     expired.append((row, data))
                 else:
                     at.oldest_ms = min(at.oldest_ms, last_use)
@@ -258,7 +252,7 @@ class Sweeper:
     def _let_go(self, row: bytes, data: bytes) -> None:
         """The record in this row is deleted: nobody needs its value any more. One that is damaged leaves a file for `check`."""
         with contextlib.suppress(StorageError):
-            entries.let_go(self._transaction, parse_record(row, data).value)
+            self._transaction.let_go(parse_record(row, data).value)
 
     def _scan(self, start: bytes, prefix: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
         """Some rows, and whether no more follow."""

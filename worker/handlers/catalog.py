@@ -11,9 +11,9 @@ import msgspec
 from holdall import protocol
 from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifetime, decode, encode
 from holdall.protocol import Reply, Request
-from holdall.worker.refused import Refused
-from holdall.worker.rows import ID_PREFIX, NAME_PREFIX
-from holdall.worker.transaction import Transaction
+from holdall.worker.state.refused import Refused
+from holdall.worker.state.transaction import Transaction
+from holdall.worker.store.rows import ID_PREFIX, NAME_PREFIX
 
 CATALOG_PAGE_ENTRIES_MAX = 1_000
 

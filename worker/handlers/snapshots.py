@@ -25,13 +25,13 @@ from holdall.bodies import RowsPage, RowsRequest, decode, encode
 from holdall.disk import crc32
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Reply, Request
-from holdall.worker.refused import Refused
-from holdall.worker.rows import BLOB_PREFIX, LAST_ROW, unpack_blob
-from holdall.worker.store import Snapshot, Store
-from holdall.worker.transaction import Transaction, attempted
+from holdall.worker.state.refused import Refused
+from holdall.worker.state.transaction import Transaction, attempted
+from holdall.worker.store.rows import BLOB_PREFIX, LAST_ROW, unpack_blob
+from holdall.worker.store.store import Snapshot, Store
 
 if TYPE_CHECKING:
-    from holdall.worker.message import Message
+    from .message import Message
 
 HOLD_SECONDS_MAX = 1.0
 """How long writes wait for RELEASE. All workers' answers to SNAPSHOT take some milliseconds."""

@@ -29,11 +29,12 @@ from holdall.blob import Chunk, Reference
 from holdall.bodies import FileToFill, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer
-from holdall.worker.files import Files
-from holdall.worker.refused import Refused
-from holdall.worker.rows import BLOB_PREFIX, StoredBlob, blob_row, handed_row, pack_blob, unpack_blob
-from holdall.worker.space import LOW_BYTES
-from holdall.worker.store import Store
+from holdall.worker.directory.space import LOW_BYTES
+from holdall.worker.large.files import Files
+from holdall.worker.store.rows import BLOB_PREFIX, StoredBlob, blob_row, handed_row, pack_blob, unpack_blob
+from holdall.worker.store.store import Store
+
+from .refused import Refused
 
 UPLOAD_IDLE_SECONDS = 60.0
 """How long an upload without a further chunk is kept, and a sealed blob that no entry refers to."""

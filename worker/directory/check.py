@@ -21,13 +21,14 @@ from holdall.disk import FORMAT, crc32
 from holdall.errors import StorageError
 from holdall.protocol import KEY_BYTES_MAX
 from holdall.slots import dict_crc, key_hash, slot_of, slot_range
-from holdall.worker import rows
-from holdall.worker.directory import DataDirectory
-from holdall.worker.leveldb import LevelDBStore
-from holdall.worker.rows import DictRow, StoredBlob, parse_record
-from holdall.worker.sessions import SessionRow
-from holdall.worker.store import Store
-from holdall.worker.transaction import COUNTERS
+from holdall.worker.state.sessions import SessionRow
+from holdall.worker.state.transaction import COUNTERS
+from holdall.worker.store import rows
+from holdall.worker.store.leveldb import LevelDBStore
+from holdall.worker.store.rows import DictRow, StoredBlob, parse_record
+from holdall.worker.store.store import Store
+
+from .opening import DataDirectory
 
 FINDINGS_MAX = 1_000
 """Findings told of one worker: a store that is damaged everywhere need not be listed in full."""

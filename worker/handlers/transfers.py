@@ -12,8 +12,8 @@ from holdall import protocol
 from holdall.blob import NO_BLOB, chunk_of, reference_of
 from holdall.bodies import encode
 from holdall.protocol import Reply, Request
-from holdall.worker.refused import Refused
-from holdall.worker.transaction import Transaction
+from holdall.worker.state.refused import Refused
+from holdall.worker.state.transaction import Transaction
 
 
 class Later(Exception):

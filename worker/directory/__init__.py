@@ -1,0 +1,1 @@
+"""A data directory: its layout and locks, its parts opened, checked and restored."""

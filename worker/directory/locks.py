@@ -1,0 +1,83 @@
+"""That only one process at a time uses a data directory, or one worker's part of it.
+
+A lock is an `flock` on a file of our own, of the real path: LevelDB's own lock is dropped when any descriptor of its file is
+closed, and is passed by with a symlink. Such a file has one line: process id, holdall's version and its protocol's version of
+whoever holds it, or held it last. Older versions of holdall write only the process id.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import time
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from holdall import __version__
+from holdall.errors import StorageError
+from holdall.protocol import VERSION
+
+LOCK_RETRY_SECONDS = 0.05
+HOLDER_BYTES_MAX = 200
+"""More than any holder's line has: of a file that holds something else, no more is read."""
+_HOLDER = re.compile(rb"([1-9]\d{0,8})(?: ([!-~]+) (\d{1,3}))?\n")
+
+
+class Holder(NamedTuple):
+    """A process that holds a lock, and its versions of holdall and of the protocol; None: older ones, which do not say."""
+
+    pid: int
+    version: str | None = None
+    protocol: int | None = None
+
+    def __str__(self) -> str:
+        return f"process {self.pid} of {f'holdall {self.version}' if self.version else 'an older version of holdall'}"
+
+
+def read_holder(file: Path) -> Holder | None:
+    """Who holds this lock file, or held it last; None if it is missing, or does not say."""
+    try:
+        with open(file, "rb") as lock:
+            line = _HOLDER.fullmatch(lock.read(HOLDER_BYTES_MAX))
+    except OSError:
+        return None
+    if line is None:
+        return None
+    pid, version, protocol = line.groups()
+    return Holder(int(pid)) if version is None else Holder(int(pid), version.decode(), int(protocol))
+
+
+class Lock:
+    """An exclusive lock on a file, held until `release` or the end of this process; the file says who holds it."""
+
+    def __init__(self, file: Path, what: str, wait_seconds: float = 0.0) -> None:
+        try:
+            self._file: IO[str] = open(file, "a+")  # noqa: SIM115 - it is held
+        except OSError as error:
+            raise StorageError(f"{what} cannot be used: {error.strerror}: {file}") from None
+        until = time.monotonic() + wait_seconds
+        while not self._taken():
+            if time.monotonic() >= until:
+                self._file.close()
+                holder = read_holder(file) or "an unknown process"
+                raise StorageError(f"{what} is in use by {holder}: end that process first, or use another directory")
+            time.sleep(LOCK_RETRY_SECONDS)
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()} {__version__} {VERSION}\n")
+        self._file.flush()
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise StorageError(
+                f"{self._file.name} cannot be locked: {error.strerror}; use a directory of a local disk"
+            ) from None
+        return True
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._file.close()

@@ -1,0 +1,198 @@
+"""A data directory: what is in it, and its parts opened and closed.
+
+DIR/layout.json          format, ids (random), secret, engine of the stores, number of workers: written once
+DIR/lock                 held by the service that runs on it
+DIR/restoring            there while a backup is being restored, until layout.json is: all else is half of it
+DIR/worker-N/lock        held by worker N
+DIR/worker-N/store/      its LevelDB
+DIR/worker-N/blobs/      its values that are files of their own; and files that are soon to be some, empty or of values that
+were removed, and those that clients are writing
+DIR/worker-N/reserve     room kept back for a full disk
+DIR/worker-N/complete    there once the store was made whole: only before that may it be created
+DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from holdall.disk import FORMAT, refusal, sync_folder
+from holdall.errors import InvalidError, StorageError
+
+from .layout import ENGINE, WORKERS_MAX, Layout, LayoutFormat, default_workers
+from .locks import Holder, Lock, read_holder
+
+if TYPE_CHECKING:
+    from holdall.worker.store.store import Store
+
+
+class DataDirectory:
+    """The directory at `path`, by its real path."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(os.path.realpath(path))
+
+    def prepare(self, workers: int | None) -> Layout:
+        """The layout, made now if there is none: with `workers` workers, or `default_workers`.
+
+        Only for whoever holds the lock. Raises StorageError if the directory cannot be used, InvalidError if it was made for
+        another number of workers.
+        """
+        try:
+            if not (self.path / "layout.json").exists():
+                if workers is not None and not 1 <= workers <= WORKERS_MAX:
+                    raise InvalidError(f"a service has 1 to {WORKERS_MAX} workers, not {workers}")
+                self._refuse_half_restored()
+                if any(self.path.glob("worker-*/store")):
+                    raise StorageError(f"{self.path} holds data but no layout.json: restore that file from a backup")
+                count = workers or default_workers()
+                self.make_parts(count)
+                self._write_layout(Layout.new(count))
+        except OSError as error:
+            raise StorageError(f"the data directory {self.path} cannot be used: {error.strerror}: {error.filename}") from None
+        layout = self.layout()
+        if workers is not None and workers != layout.workers:
+            raise InvalidError(
+                f"the data directory {self.path} was made for {layout.workers} workers and cannot be opened with {workers}: "
+                "leave the number out, or use another directory"
+            )
+        return layout
+
+    def layout(self) -> Layout:
+        """The layout as written. Raises StorageError if there is none, or none that this version reads."""
+        file = self.path / "layout.json"
+        if not file.exists():
+            self._refuse_half_restored()
+        try:
+            data = file.read_bytes()
+            written = msgspec.json.decode(data, type=LayoutFormat).format
+            if written != FORMAT:
+                raise StorageError(refusal(f"the data directory {self.path}", written))
+            layout = msgspec.json.decode(data, type=Layout)
+        except OSError as error:
+            raise StorageError(f"the data directory {self.path} cannot be used: {error}") from None
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise StorageError(f"{file} is damaged: {error}") from None
+        if not layout.is_sound:
+            raise StorageError(f"{file} is damaged: its checksum does not match")
+        if layout.engine != ENGINE:
+            raise StorageError(f"the stores in {self.path} are kept in {layout.engine!r}: use a later version of holdall")
+        return layout
+
+    def lock(self, wait_seconds: float = 0.0) -> Lock:
+        """Take the whole directory, made if it is missing, for one service.
+
+        Waits `wait_seconds` for another to end; raises StorageError if it still has it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(f"the data directory {self.path} cannot be made: {error.strerror}") from None
+        return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds)
+
+    def holder(self) -> Holder | None:
+        """Who holds the whole directory, or held it last; None if its lock does not say."""
+        return read_holder(self.path / "lock")
+
+    def worker_holder(self, index: int) -> Holder | None:
+        """Who holds the part of worker `index`, or held it last; None if its lock does not say."""
+        return read_holder(self.part(index) / "lock")
+
+    def lock_for_restore(self) -> Lock:
+        """Take the whole directory, made if it is missing. Raises StorageError if it has data, or a service."""
+        lock = self.lock()
+        half = (self.path / "restoring").exists()
+        if (self.path / "layout.json").exists() or (any(self.path.glob("worker-*")) and not half):
+            lock.release()
+            raise StorageError(f"the data directory {self.path} has data already: restore into another one, or move it away")
+        return lock
+
+    def begin_restore(self) -> None:
+        """Mark it as half restored, and remove what a restore that was interrupted has left."""
+        _write_durably(self.path / "restoring", b"")
+        for part in self.path.glob("worker-*"):
+            shutil.rmtree(part)
+
+    def end_restore(self, layout: Layout) -> None:
+        """Make it one that a service opens."""
+        self._write_layout(layout)
+        (self.path / "restoring").unlink()
+
+    def _write_layout(self, layout: Layout) -> None:
+        _write_durably(self.path / "layout.json", msgspec.json.encode(layout) + b"\n")
+
+    def _refuse_half_restored(self) -> None:
+        if (self.path / "restoring").exists():
+            raise StorageError(f"a restore into {self.path} was interrupted: run `holdall restore` again")
+
+    def lock_worker(self, index: int, wait_seconds: float = 0.0) -> Lock:
+        """Take the part of worker `index`; waits `wait_seconds` for one that is just ending. Raises StorageError."""
+        folder = self.part(index)
+        if not folder.exists():
+            raise StorageError(f"{folder} is missing: restore the data directory from a backup")
+        return Lock(folder / "lock", f"the part of worker {index} in {self.path}", wait_seconds)
+
+    def make_parts(self, workers: int) -> None:
+        """Make the folders of so many workers, before there is a layout: one that is missing later was lost. Raises OSError."""
+        for index in range(workers):
+            self.part(index).mkdir(exist_ok=True, mode=0o700)
+
+    def part(self, index: int) -> Path:
+        """The folder of worker `index`."""
+        return self.path / f"worker-{index}"
+
+    def version_at_close(self, index: int) -> int:
+        """The version counter of worker `index` when it last ended in order; 0 if it never did. Raises StorageError."""
+        file = self.part(index) / "version"
+        try:
+            return int(file.read_text())
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise StorageError(f"{file} is damaged: {error}") from None
+
+    def refuse_if_lost(self, index: int, version: int) -> None:
+        """Raise StorageError if the store of worker `index`, whose last version is this, has lost writes since it was closed:
+        LevelDB takes a log that is cut short, or a MANIFEST, for the end of what was written.
+        """
+        closed_at = self.version_at_close(index)
+        if version < closed_at:
+            raise StorageError(
+                f"the store {self.part(index) / 'store'} has lost writes: it was closed with version "
+                f"{closed_at:,} and has {version:,}; restore the data directory from a backup"
+            )
+
+    def note_close(self, index: int, version: int) -> None:
+        """The store of worker `index` is closed in order, with this version. Raises OSError."""
+        _write_durably(self.part(index) / "version", f"{version}\n".encode())
+
+    def open_store(self, index: int) -> Store:
+        """The store of worker `index`, made on the first call. Raises StorageError if it is damaged."""
+        from holdall.worker.state.transaction import format_store
+        from holdall.worker.store.leveldb import LevelDBStore  # a supervisor prepares and locks, and never opens
+
+        folder = self.part(index)
+        if not (folder / "complete").exists():
+            if any((folder / "store").glob("*.ldb")):
+                raise StorageError(f"{folder} holds data but no file 'complete': if the data is whole, make that file, empty")
+            shutil.rmtree(folder / "store", ignore_errors=True)  # a start that was interrupted: nothing was ever stored
+            store = LevelDBStore(folder / "store", create=True)
+            format_store(store)
+            store.close()  # and open it again: that moves what was written into a table, the sign of a store in use
+            _write_durably(folder / "complete", b"")
+        return LevelDBStore(folder / "store")
+
+
+def _write_durably(file: Path, data: bytes) -> None:
+    scratch = file.with_name(f"{file.name}.{os.getpid()}")
+    with open(scratch, "wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    os.rename(scratch, file)
+    sync_folder(file.parent)

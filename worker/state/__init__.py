@@ -1,0 +1,1 @@
+"""One batch, and what it is made of."""
