@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Union
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import msgspec
 
@@ -64,25 +64,6 @@ class Tell(msgspec.Struct, frozen=True):
     ask: Ask
 
 
-class Sharing(Protocol):
-    """What an operation can be shared for."""
-
-    def is_hydrated(self) -> bool:
-        """Whether it has been carried out."""
-        ...
-
-    def lock(self) -> Any:
-        """A lock, held by the thread that carries it out."""
-        ...
-
-
-class Shared(msgspec.Struct, frozen=True):
-    """An operation that callers at once share: one carries it out, the others wait for it."""
-
-    of: Sharing
-    operation: Callable[[], Operation[None]]
-
-
 def shown(key: object) -> str:
     """A key as an error message shows it: whole, if it is short."""
     try:
@@ -92,7 +73,7 @@ def shown(key: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-Operation: TypeAlias = "Generator[Union[Ask, list[Ask], Flow, Work, Shared, Tell], Any, R]"
+Operation: TypeAlias = "Generator[Union[Ask, list[Ask], Flow, Work, Tell], Any, R]"
 """A call as a generator: it yields a request or a list of them, is sent the reply or replies, returns the result."""
 
 Answers = Union[Reply, "list[Reply]"]

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from holdall.client.ask import FLOW_MAX, Ask, Chunks, Flow, Operation, R, Shared, Tell, Work
+from holdall.client.ask import FLOW_MAX, Ask, Chunks, Flow, Operation, R, Tell, Work
 from holdall.client.channel import Waiting
 from holdall.client.lane import AwaitingLane
 from holdall.client.line import Line
@@ -41,7 +41,6 @@ class AwaitingLine(Line):
         self.loop = loop
         self._is_closed = False
         self._outbox: list[Waiting] = []
-        self._sharing: dict[int, asyncio.Task[None]] = {}
         self._looking: asyncio.TimerHandle | None = None
         self._reviving: asyncio.Future[None] | None = None
         self._transfers = asyncio.Semaphore(TRANSFERS_MAX)
@@ -75,9 +74,7 @@ class AwaitingLine(Line):
                 if isinstance(asked, (Chunks, Work)) and not transfers:
                     transfers = await self._transferred.acquire()
                 answers: Any = None
-                if isinstance(asked, Shared):
-                    await self._share(asked, deadline)
-                elif isinstance(asked, Tell):
+                if isinstance(asked, Tell):
                     self._channel.abandon(self.send(asked.ask, deadline))
                 elif isinstance(asked, Chunks):
                     async with self._transfers:
@@ -172,21 +169,6 @@ class AwaitingLine(Line):
             future = waiting.answer
             if not self.loop.is_closed() and not future.cancel() and not future.cancelled():
                 future.exception()  # taken note of: asyncio reports errors that nobody looked at
-
-    async def _share(self, shared: Shared, deadline: float) -> None:
-        """Wait for the one task that carries it out: cancelling one of those who wait leaves the others alone."""
-        task = self._sharing.get(id(shared.of))
-        if task is None:
-            task = self._sharing[id(shared.of)] = self.loop.create_task(
-                self.run(shared.operation(), deadline - monotonic(), deadline)
-            )
-            task.add_done_callback(lambda done: self._shared(shared, done))
-        await asyncio.shield(task)
-
-    def _shared(self, shared: Shared, done: asyncio.Task[None]) -> None:
-        self._sharing.pop(id(shared.of), None)
-        if not done.cancelled():
-            done.exception()  # taken note of, should nobody wait any more
 
     def send(self, ask: Ask, deadline: float) -> Waiting:
         """Have this asked before the loop waits; `answer` of what is returned is a future of the reply."""

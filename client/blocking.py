@@ -7,16 +7,14 @@ they come from; a program with one thread always uses the same one.
 from __future__ import annotations
 
 from collections import deque
-from threading import TIMEOUT_MAX
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING
 
-from holdall.client.ask import FLOW_MAX, Answers, Ask, Chunks, Flow, Operation, R, Shared, Tell, Work
+from holdall.client.ask import FLOW_MAX, Answers, Ask, Chunks, Flow, Operation, R, Tell, Work
 from holdall.client.channel import Waiting
 from holdall.client.lane import Lane
 from holdall.client.line import Line
 from holdall.client.route import Route
-from holdall.errors import TimeoutError
 from holdall.protocol import Reply
 from holdall.slots import SLOT_SHIFT
 
@@ -29,32 +27,6 @@ WAKE_SECONDS = 0.25
 """How often a waiting call looks whether an answer is overdue."""
 
 
-class Begun(Generic[R]):
-    """An operation whose first requests are on their way, and the line that it has to itself."""
-
-    def __init__(self, line: BlockingLine, operation: Operation[R], sent: list[Waiting]) -> None:
-        self.line = line
-        self._operation = operation
-        self._sent = sent
-
-    def end(self, timeout: float) -> R:
-        """Wait for their answers, for so long from now on, and go on to the end."""
-        deadline = monotonic() + timeout
-        for waiting in self._sent:
-            waiting.deadline = deadline
-        try:
-            answers = self.line.answers(self._sent)
-        except BaseException:
-            self.leave()
-            raise
-        return self.line.run(self._operation, timeout, answers, deadline)
-
-    def leave(self) -> None:
-        """Nobody wants its result any more."""
-        self.line.abandon_all()
-        self._operation.close()
-
-
 class BlockingLine(Line):
     """A line for one call at a time."""
 
@@ -62,14 +34,12 @@ class BlockingLine(Line):
         self._wake_seconds = max(0.001, min(WAKE_SECONDS, client.timeout))
         super().__init__(client)
 
-    def run(self, operation: Operation[R], timeout: float, answer: Any = None, deadline: float | None = None) -> R:
-        """Carry out an operation: ask what it yields, send it the answers, return its result. One that was begun waits for
-        `answer`, until `deadline`.
+    def run(self, operation: Operation[R], timeout: float, deadline: float) -> R:
+        """Carry out an operation: ask what it yields, send it the answers, return its result. `deadline` is that of its first
+        answers; for each part of a large value it has `timeout` seconds more.
         """
-        if deadline is None:
-            deadline = monotonic() + timeout
         try:
-            ask = operation.send(answer)
+            ask = operation.send(None)
             while True:
                 if isinstance(ask, Ask):
                     ask = operation.send(self._answer(self._send(ask, deadline)))
@@ -82,16 +52,6 @@ class BlockingLine(Line):
             return result
         except BaseException:
             self.abandon_all()
-            raise
-
-    def begin(self, operation: Operation[R], timeout: float) -> Begun[R]:
-        """Send what an operation asks first, a list of requests, and wait for nothing."""
-        deadline = monotonic() + timeout
-        try:
-            return Begun(self, operation, [self._send(ask, deadline) for ask in cast("list[Ask]", next(operation))])
-        except BaseException:
-            self.abandon_all()
-            operation.close()
             raise
 
     def answers(self, sent: list[Waiting]) -> list[Reply]:
@@ -114,23 +74,13 @@ class BlockingLine(Line):
         stream = self._client.new_stream(address)
         return None if stream is None else Lane(stream, self._wake_seconds)
 
-    def _others(self, asked: list[Ask] | Flow | Shared | Tell, deadline: float) -> Answers | None:
+    def _others(self, asked: list[Ask] | Flow | Tell, deadline: float) -> Answers | None:
         if isinstance(asked, list):
             return self._many(asked, deadline)
         if isinstance(asked, Flow):
             self._flow(asked, deadline)
             return None
-        if isinstance(asked, Tell):
-            self._channel.abandon(self._send(asked.ask, deadline))
-            return None
-        lock = asked.of.lock()
-        if not lock.acquire(timeout=min(max(0.0, deadline - monotonic()), TIMEOUT_MAX)):
-            raise TimeoutError("another thread looks the same Dict up, and has no answer yet: is the service there?")
-        try:
-            if not asked.of.is_hydrated():
-                self.run(asked.operation(), deadline - monotonic())
-        finally:
-            lock.release()
+        self._channel.abandon(self._send(asked.ask, deadline))
         return None
 
     def _many(self, asks: list[Ask], deadline: float) -> Answers:

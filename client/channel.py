@@ -93,15 +93,12 @@ class Channel:
     def receive(self, head: bytes, payload: Buffer | None) -> list[tuple[Waiting, Reply]]:
         """The answers in a message, each with the request it is for, which waits no longer."""
         self.heard = True
-        alone = protocol.plain_reply(head) if payload is None else None
-        if alone is not None:
-            self._other_version = None
-            waiting = self.waiting.pop(alone.sequence, None) if alone.status != protocol.UNAVAILABLE else None
-            return [] if waiting is None else [(waiting, alone)]
         try:
+            reply = protocol.parse_reply(head, payload)
+            self._other_version = None
             if not protocol.is_batch_reply(head):
-                return self._matched([protocol.parse_reply(head, payload)])
-            heads = decode(list[bytes], protocol.parse_reply(head, payload).payload)
+                return self._matched([reply])
+            heads = decode(list[bytes], reply.payload)
             return self._matched([protocol.parse_reply(each) for each in heads])  # all, before the first is given out
         except ProtocolError:  # the request that it may be for is sent again, then times out
             if len(head) >= protocol.REPLY.size and head[0] != protocol.VERSION:

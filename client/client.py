@@ -35,9 +35,6 @@ CONNECT_SECONDS = 5.0
 """How long the first contact with a service may take: no service at all is noticed sooner than a slow answer."""
 LINES_IDLE_MAX = 64
 """Lines kept for later calls; threads beyond that make and close their own."""
-
-AHEAD_MAX = 8
-"""Lines lent to iterations that read ahead; those beyond do not. One left half-way has its line until it is collected."""
 LANES_MAX = 128
 """A line that begins while so many lanes are open has none: each takes a file descriptor here and at a worker."""
 
@@ -126,8 +123,9 @@ class Client:
         deadline = monotonic() + self.timeout
         try:
             if self._roster is None:
-                self._roster = line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
-            return line.run(operation, self.timeout, deadline=deadline)
+                timeout = min(self.timeout, CONNECT_SECONDS)
+                self._roster = line.run(_fetch_roster(self.address), timeout, monotonic() + timeout)
+            return line.run(operation, self.timeout, deadline)
         finally:
             self.put_back(line)
 
@@ -144,18 +142,6 @@ class Client:
             self._give_up(line)
         else:
             self._idle.append(line)
-
-    def may_read_ahead(self) -> bool:
-        """Whether one more line may be lent to an operation that is begun before its result is wanted."""
-        try:
-            self._ahead.pop()
-        except IndexError:
-            return False
-        return True
-
-    def reads_ahead_no_more(self) -> None:
-        """One that was lent is back."""
-        self._ahead.append(None)
 
     async def run_awaiting(self, operation: Operation[R]) -> R:
         """Carry out an operation on this task's event loop."""
@@ -284,7 +270,6 @@ class Client:
         self._dealers: set[Dealer] = set()
         self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._idle: deque[BlockingLine] = deque()
-        self._ahead: deque[None] = deque([None] * AHEAD_MAX)
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingLine] = {}
         self._running_loop: Callable[[], Any] | None = None  # that of asyncio, once it is needed
 

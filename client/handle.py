@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol
 from holdall.client import catalog
-from holdall.client.ask import Operation, Shared
+from holdall.client.ask import Operation
 from holdall.client.default import default_client
 from holdall.errors import InvalidError, NotFoundError
 from holdall.slots import dict_crc
@@ -26,8 +24,8 @@ _OBJECT_ID = r"di-([0-9a-f]{32})"
 class Handle:
     """What every operation needs to know of a Dict.
 
-    Looked up lazily, once, however many threads or tasks are the first to need it. Two handles are equal when they name the
-    same Dict: the same id, or as long as one has not been looked up, the same name at the same address.
+    Looked up lazily: threads and tasks that are the first to need it at once each look for themselves. Two handles are equal
+    when they name the same Dict: the same id, or as long as one has not been looked up, the same name at the same address.
     """
 
     label: str
@@ -43,7 +41,6 @@ class Handle:
     _client: Client | None
     _is_default: bool  # whether the client is the one for calls that are given none
     _url: str | None  # of the service it was pickled at; a service configured here wins
-    _lock: tuple[int, threading.RLock]  # of this process: a child may be forked while it is held
 
     @classmethod
     def _make(
@@ -65,7 +62,6 @@ class Handle:
         handle._client = client
         handle._is_default = False
         handle._url = url
-        handle._lock = os.getpid(), threading.RLock()
         handle.id = dict_id
         handle.crc = dict_crc(dict_id or b"")
         handle.label = catalog.described(environment, name) if name else f"Dict di-{(dict_id or b'').hex()}"
@@ -149,8 +145,9 @@ class Handle:
 
     def hydration(self) -> Operation[bytes]:
         """Look the id up, and make the Dict if it is missing and may be made. Returns the id."""
-        while self.id is None:
-            yield Shared(self, self._lookup)
+        if self.id is None:
+            self._found((yield from self._lookup()))
+        assert self.id is not None
         return self.id
 
     def recover(self, refused: Any) -> Operation[None]:
@@ -161,36 +158,22 @@ class Handle:
         assert self._name is not None
         yield from catalog.register(self.connected(), self._environment, self._name, self.id, refused)
 
-    def is_hydrated(self) -> bool:
-        """Whether the id is known."""
-        return self.id is not None
-
-    def lock(self) -> threading.RLock:
-        """Held by the thread that looks the Dict up."""
-        pid, lock = self._lock
-        if pid != os.getpid():
-            lock = threading.RLock()
-            self._lock = os.getpid(), lock
-        return lock
-
     def _hydrated(self) -> Operation[None]:
         yield from self.hydration()
         if self._name is None:
             self._found((yield from self._find()))
 
-    def _lookup(self) -> Operation[None]:
+    def _lookup(self) -> Operation[CatalogEntry]:
         client = self.connected()
         assert self._name
         if self._create_if_missing:
-            entry = yield from catalog.create(client, self._environment, self._name, self._ttl, allow_existing=True)
-        else:
-            found = yield from catalog.lookup(client, self._environment, self._name)
-            if found is None:
-                raise NotFoundError(
-                    f"there is no {self.label} at {client.address}: correct the name, or make it with create_if_missing=True"
-                )
-            entry = found
-        self._found(entry)
+            return (yield from catalog.create(client, self._environment, self._name, self._ttl, allow_existing=True))
+        entry = yield from catalog.lookup(client, self._environment, self._name)
+        if entry is None:
+            raise NotFoundError(
+                f"there is no {self.label} at {client.address}: correct the name, or make it with create_if_missing=True"
+            )
+        return entry
 
     def _find(self) -> Operation[CatalogEntry]:
         assert self.id is not None

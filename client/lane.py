@@ -17,7 +17,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from holdall import processors
-from holdall.client.looking import LOOK_SECONDS, TAKEN_SECONDS, Looking
 from holdall.errors import ProtocolError
 from holdall.framing import Reader, Received, pack
 
@@ -28,14 +27,17 @@ if TYPE_CHECKING:
 
 BUFFERS_MAX = 64
 """Given to the system at once."""
+LANE_LOOK_SECONDS = 0.000075
+"""How long to look for an answer: to fall asleep and be woken takes longer than a small request."""
+MISSES_MAX = 2
+"""So many answers that came later, one after the other, come from a disk or from afar: the next one is waited for asleep."""
 
 
 class Lane:
     """On a connected stream that the calling thread waits for, in `receive` alone: what cannot be sent at once is sent then.
 
-    It looks for the answer before it sleeps: see `looking.py`. It sleeps in `recv`, which wakes a thread on a Unix stream
-    twice: the first time for nothing, when the other side reads the request. That pays, because the answer comes at once, and
-    a processor that is not asleep takes it sooner.
+    It looks for the answer for LANE_LOOK_SECONDS before it sleeps, gives way between two looks, and sleeps at once as long as
+    the last MISSES_MAX answers came later than that: a processor that is not asleep takes an answer sooner.
     """
 
     def __init__(self, connected: socket.socket, wait_seconds: float = 0.0) -> None:
@@ -44,7 +46,7 @@ class Lane:
         self._reader = Reader(connected)
         self._unsent: deque[Buffer] = deque()
         self._wait_milliseconds = wait_seconds * 1000
-        self._looking = Looking() if processors.can_give_way() else None
+        self._misses = 0 if processors.can_give_way() else MISSES_MAX
         if wait_seconds:  # in the system itself: Python's own timeouts cost a system call more for each message
             timeout = struct.pack("ll", *divmod(max(1, int(wait_seconds * 1_000_000)), 1_000_000))
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
@@ -100,24 +102,18 @@ class Lane:
     def _await(self) -> list[Received]:
         """What comes next: looked for, and then waited for asleep. Raises what `Reader.receive` raises."""
         began = now = monotonic()
-        looking = self._looking
-        if looking is not None and looking.looks:
-            ends = began + LOOK_SECONDS
-            while now < ends:
-                os.sched_yield()
-                before, now = now, monotonic()
-                if now - before > TAKEN_SECONDS:
-                    looking.was_taken(now)
-                    break
-                try:
-                    received = self._reader.receive(socket.MSG_DONTWAIT)
-                except BlockingIOError:
-                    continue
-                looking.misses = 0
-                return received
+        while self._misses < MISSES_MAX and now - began < LANE_LOOK_SECONDS:
+            os.sched_yield()
+            try:
+                received = self._reader.receive(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                now = monotonic()
+                continue
+            self._misses = 0
+            return received
         received = self._reader.receive()
-        if looking is not None:
-            looking.has_slept(began, monotonic())
+        if processors.can_give_way():
+            self._misses = 0 if monotonic() - began < LANE_LOOK_SECONDS else self._misses + 1
         return received
 
     def _wait_for_either(self) -> None:

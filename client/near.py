@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from holdall.client.scratch import Scratch
 from holdall.durable import sync
 
 if TYPE_CHECKING:
@@ -71,11 +70,10 @@ def _opened(path: str, writes: bool) -> File:
 
 
 class Near:
-    """What one client knows of its workers' files, and what it reads them into. `is_possible` as long as it may reach them."""
+    """What one client knows of its workers' files. `is_possible` as long as it may reach them."""
 
     def __init__(self, *, is_possible: bool, opened: Open = _opened) -> None:
         self.is_possible = is_possible
-        self.scratch = Scratch()
         self._opened = opened
         self._is_proved = False
 

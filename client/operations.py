@@ -8,7 +8,7 @@ from __future__ import annotations
 from random import randrange
 from typing import TYPE_CHECKING, Any
 
-from holdall import processors, protocol, values
+from holdall import processors, protocol
 from holdall.blob import is_reference, reference_of
 from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
 from holdall.client import catalog, transfer
@@ -187,10 +187,7 @@ def read_blob(
         place = place_of(handle, "get", key, data)
         found = yield from transfer.download(place, reference_of(payload), progress)
         if found is not None:
-            value = decode_value(handle.label, key, found)
-            if values.copies(found):
-                place.near.scratch.give_back(found)
-            return value
+            return decode_value(handle.label, key, found)
         reply = yield from about_key(handle, protocol.GET, "get", key, data)
         if reply.status == protocol.MISSING:
             return default

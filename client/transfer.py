@@ -81,11 +81,8 @@ def upload(place: Place, pieces: Pieces, progress: Progress | None, *, by_file: 
 
 
 def download(place: Place, reference: Reference, progress: Progress | None) -> Operation[bytearray | None]:
-    """The value that a reference stands for, None if it was removed meanwhile. Raises StorageError if it is damaged.
-
-    Whoever refers to nothing in it any more may give it back to `place.near.scratch`.
-    """
-    data = place.near.scratch.take(reference.size)
+    """The value that a reference stands for, None if it was removed meanwhile. Raises StorageError if it is damaged."""
+    data = bytearray(reference.size)
     crc = (yield from _read_file(place, reference, data, progress)) if place.near.is_possible else None
     if crc != reference.crc:  # or it became another blob's meanwhile, or is a copy of what the worker has
         crc = yield from _fetch_chunks(place, reference, data, progress)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, ItemsView, Iterator, KeysView, ValuesView
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from holdall.client import operations
-from holdall.client.ahead import Ahead
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -22,34 +20,23 @@ View = TypeVar("View")
 
 
 def stream(handle: Handle, *, with_values: bool) -> Iterator[Any]:
-    """Keys, or pairs of key and value. Each entry that is there all the while comes once.
-
-    While the caller has the items of one page of each worker, the next ones are on their way.
-    """
+    """Keys, or pairs of key and value. Each entry that is there all the while comes once."""
     items, after = handle.connected().run(operations.pages(handle, None, with_values))
-    while after:
-        with Ahead(handle.connected(), partial(operations.pages, handle, after, with_values)) as ahead:
-            yield from items
-            items, after = ahead.result()
     yield from items
+    while after:
+        items, after = handle.connected().run(operations.pages(handle, after, with_values))
+        yield from items
 
 
 async def stream_awaiting(handle: Handle, *, with_values: bool) -> AsyncIterator[Any]:
     """The same, awaitable."""
-    import asyncio  # programs that block never load it
-
     items, after = await handle.connected().run_awaiting(operations.pages(handle, None, with_values))
-    while after:
-        ahead = asyncio.ensure_future(handle.connected().run_awaiting(operations.pages(handle, after, with_values)))
-        try:
-            for item in items:
-                yield item
-            items, after = await ahead
-        finally:
-            if not ahead.cancel() and not ahead.cancelled():
-                ahead.exception()  # taken note of: asyncio reports errors that nobody looked at
-    for item in items:
-        yield item
+    while True:
+        for item in items:
+            yield item
+        if not after:
+            return
+        items, after = await handle.connected().run_awaiting(operations.pages(handle, after, with_values))
 
 
 class Keys(KeysView[K]):

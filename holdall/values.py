@@ -85,14 +85,9 @@ def parts(value: object) -> Sequence[Buffer]:
     return written
 
 
-def copies(data: Buffer) -> bool:
-    """Whether `load` copies all of it: then nothing of the value is in this memory."""
-    return data[:1] != OUT_OF_BAND
-
-
 def load(data: Buffer) -> Any:
     """The value in these bytes. Runs what its writer pickled; raises whatever that raises."""
-    if copies(data):
+    if data[:1] != OUT_OF_BAND:
         return pickle.loads(data)
     view = memoryview(data)
     (count,) = _COUNT.unpack_from(view, 1)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import holdall.client.line
-from holdall.client.ask import Ask, Chunks, Flow, Operation, Shared, Tell, Work
+from holdall.client.ask import Ask, Chunks, Flow, Operation, Tell, Work
 from holdall.client.awaiting import LOOK_SECONDS
 from holdall.client.channel import Waiting
 from holdall.client.client import Client
@@ -33,7 +33,7 @@ class Run:
     def __init__(
         self, operation: Operation[Any], now: float, timeout: float, done: Callable[[Any, Error | None], None]
     ) -> None:
-        self.operation = _alone(operation)
+        self.operation = operation
         self.timeout = timeout
         self.deadline = now + timeout
         self.done = done
@@ -137,7 +137,6 @@ class Line(holdall.client.line.Line):
                 run.deadline = self._simulation.clock.now + run.timeout
                 self._simulation.clock.call_in(self._simulation.faults.lateness(), self._work, run, asked)
                 return
-            assert not isinstance(asked, Shared)
             if isinstance(asked, Chunks):
                 run.deadline = self._simulation.clock.now + run.timeout
             run.single = isinstance(asked, Ask)
@@ -239,18 +238,3 @@ class Line(holdall.client.line.Line):
         self._looks = bool(self._channel.waiting)
         if self._looks:
             self._simulation.clock.call_in(LOOK_SECONDS, self._look)
-
-
-def _alone(operation: Operation[Any]) -> Operation[Any]:
-    """The operation, which carries out by itself what real drivers share among callers: more look-ups to go wrong."""
-    answers: Any = None
-    try:
-        while True:
-            asked = operation.send(answers)
-            answers = None
-            if not isinstance(asked, Shared):
-                answers = yield asked
-            elif not asked.of.is_hydrated():
-                yield from _alone(asked.operation())
-    except StopIteration as stop:
-        return stop.value
