@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from holdall import protocol
-from holdall.client import catalog
-from holdall.client.ask import Operation
-from holdall.client.default import default_client
+from holdall import protocol, settings
+from holdall.client.connection.query import Operation, Query
+from holdall.client.operations import catalog
 from holdall.errors import InvalidError, NotFoundError
 from holdall.slots import dict_crc
 
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from holdall.bodies import CatalogEntry
-    from holdall.client.client import Client
+
+    from .client import Client
 
 _OBJECT_ID = r"di-([0-9a-f]{32})"
 
@@ -41,6 +41,57 @@ class Handle:
     _client: Client | None
     _is_default: bool  # whether the client is the one for calls that are given none
     _url: str | None  # of the service it was pickled at; a service configured here wins
+
+    @classmethod
+    def from_name(
+        cls,
+        name: str,
+        *,
+        environment_name: str | None = None,
+        create_if_missing: bool = False,
+        client: Client | None = None,
+        ttl: float | None = protocol.TTL_SECONDS,
+    ) -> Self:
+        """The Dict of this name. Nothing is sent before it is first used.
+
+        Args:
+            name: 1 to 64 characters: letters, digits, `-`, `_`, `.`.
+            environment_name: in which environment; HOLDALL_ENVIRONMENT, or else "main".
+            create_if_missing: make it at its first use if there is none; otherwise that use raises NotFoundError.
+            client: through which service; `Client.from_env()` by default.
+            ttl: how many seconds an entry lives that nobody reads or writes; None for ever, 7 days by default. It counts only
+                when this makes the Dict; see `set_ttl` for one that is there.
+
+        Raises:
+            InvalidError: no such name, or ttl, is possible.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d.name
+        'kv'
+        """
+        settings.check_name(name)
+        settings.check_ttl(ttl)
+        return cls._make(name, settings.environment(environment_name), create_if_missing, ttl, client=client)
+
+    @classmethod
+    def from_id(cls, dict_id: str, client: Client | None = None) -> Self:
+        """The Dict of this id (see `object_id`). Nothing is sent before it is first used.
+
+        Args:
+            dict_id: `di-` and 32 hexadecimal digits.
+            client: through which service; `Client.from_env()` by default.
+
+        Raises:
+            InvalidError: no such id is possible.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> Dict.from_id(d.object_id).name
+        'kv'
+        """
+        matched = re.fullmatch(_OBJECT_ID, dict_id) if isinstance(dict_id, str) else None
+        if matched is None:
+            raise InvalidError(f"Invalid Dict id {dict_id!r}: an id is 'di-' and 32 hexadecimal digits")
+        return cls._make(None, "", False, client=client, dict_id=bytes.fromhex(matched[1]))
 
     @classmethod
     def _make(
@@ -71,14 +122,6 @@ class Handle:
     def of_entry(cls, entry: CatalogEntry, client: Client | None) -> Self:
         """The Dict that a catalog entry names."""
         return cls._make(entry.name, entry.environment, False, client=client, dict_id=entry.dict_id)
-
-    @classmethod
-    def of_object_id(cls, object_id: object, client: Client | None) -> Self:
-        """The Dict of this id. Raises InvalidError if it is none."""
-        matched = re.fullmatch(_OBJECT_ID, object_id) if isinstance(object_id, str) else None
-        if matched is None:
-            raise InvalidError(f"Invalid Dict id {object_id!r}: an id is 'di-' and 32 hexadecimal digits")
-        return cls._make(None, "", False, client=client, dict_id=bytes.fromhex(matched[1]))
 
     @classmethod
     def travelled(
@@ -150,8 +193,8 @@ class Handle:
         assert self.id is not None
         return self.id
 
-    def recover(self, refused: Any) -> Operation[None]:
-        """Register the Dict at a worker that has not met it and refused this request. Raises NotFoundError if it is gone."""
+    def register(self, refused: Query) -> Operation[None]:
+        """Tell of the Dict the worker that refused this request, which has not met it. Raises NotFoundError if it is gone."""
         if self._name is None:
             self._found((yield from self._find()))
         assert self.id is not None
@@ -212,3 +255,10 @@ class Handle:
     def __reduce__(self) -> tuple[Any, ...]:
         url = self._url if self._client is None or self._client.is_local else self._client.address
         return type(self).travelled, (self._name, self._environment, self._create_if_missing, self._ttl, url, self.id)
+
+
+def default_client(fallback_url: str | None = None) -> Client:
+    """The client of calls that are given none: see `Client.from_env`."""
+    from .client import Client  # an import of holdall need not wait for sockets and threads
+
+    return Client.from_env(fallback_url)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 import holdall
 from holdall import Dict, settings
-from holdall.client.statistics import statistics
+from holdall.client.operations.catalog import statistics
 from holdall.command.bench import bench_group
 from holdall.command.dicts import dict_group
 from holdall.command.storage import backup, check, data_option, restore, running_client

@@ -58,7 +58,7 @@ class _Written(list[bytes]):
 
 
 def dump(value: object) -> bytes:
-    """The bytes of a value. Raises whatever pickling it raises; `client.serialization` gives it a name."""
+    """The bytes of a value. Raises whatever pickling it raises; `client.encoding` gives it a name."""
     return join(parts(value))
 
 

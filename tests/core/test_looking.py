@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from holdall import processors
-from holdall.client import lane as lanes
-from holdall.client.lane import LANE_LOOK_SECONDS, Lane
+from holdall.client.connection import lane as lanes
+from holdall.client.connection.lane import LANE_LOOK_SECONDS, BlockingLane
 from holdall.framing import pack
 
 MESSAGE = pack([b"an answer"])[0]
@@ -61,7 +61,7 @@ Pair = tuple[socket.socket, socket.socket]
 def test_an_answer_that_comes_while_it_looks_is_found(given: Given, pair: Pair) -> None:
     near, far = pair
     given.then = lambda times: far.sendall(MESSAGE) if times == 3 else None
-    [received] = Lane(near, 1.0).receive(wait=True)
+    [received] = BlockingLane(near, 1.0).receive(wait=True)
     assert received.head == b"an answer"
     assert given.times == 3
 
@@ -77,7 +77,7 @@ def late(given: Given, far: socket.socket) -> None:
     given.told = told
 
 
-def waited(given: Given, lane: Lane) -> int:
+def waited(given: Given, lane: BlockingLane) -> int:
     """How often the processor was given away during one wait for an answer."""
     before, given.began = given.times, given.clock.now
     assert len(lane.receive(wait=True)) == 1
@@ -86,7 +86,7 @@ def waited(given: Given, lane: Lane) -> int:
 
 def test_an_answer_that_does_not_come_soon_is_waited_for_asleep_and_after_two_of_them_all_are(given: Given, pair: Pair) -> None:
     near, far = pair
-    lane = Lane(near, 1.0)
+    lane = BlockingLane(near, 1.0)
     for _ in range(2):
         late(given, far)
         assert waited(given, lane) == pytest.approx(10, abs=1)
@@ -96,7 +96,7 @@ def test_an_answer_that_does_not_come_soon_is_waited_for_asleep_and_after_two_of
 
 def test_an_answer_that_was_found_makes_up_for_one_that_came_late(given: Given, pair: Pair) -> None:
     near, far = pair
-    lane = Lane(near, 1.0)
+    lane = BlockingLane(near, 1.0)
     for _ in range(3):
         late(given, far)
         assert waited(given, lane) == pytest.approx(10, abs=1)
@@ -106,7 +106,7 @@ def test_an_answer_that_was_found_makes_up_for_one_that_came_late(given: Given, 
 
 def test_one_that_sleeps_looks_again_once_an_answer_came_soon(given: Given, pair: Pair) -> None:
     near, far = pair
-    lane = Lane(near, 1.0)
+    lane = BlockingLane(near, 1.0)
     for _ in range(2):
         late(given, far)
         waited(given, lane)
@@ -120,5 +120,5 @@ def test_where_nobody_can_be_given_way_it_only_sleeps(given: Given, pair: Pair, 
     near, far = pair
     monkeypatch.setattr(processors, "can_give_way", lambda: False)
     far.sendall(MESSAGE)
-    assert len(Lane(near, 1.0).receive(wait=True)) == 1
+    assert len(BlockingLane(near, 1.0).receive(wait=True)) == 1
     assert given.times == 0

@@ -198,12 +198,12 @@ def test_many_sockets_that_are_closed_while_they_connect_leave_their_context_as_
         d = holdall.Dict[str, int].from_name("kv", create_if_missing=True, client=client)
         before = len(os.listdir("/dev/fd"))
         for number in range(2000):
-            dealer = client.new_dealer()
+            dealer = client._connector.open_broker()
             for _ in range(number % 50 * 20):  # it is closed at any moment of its handshake
                 dealer.has_come_back()
             dealer.close()
-            client._dealers.discard(dealer)
-        d["key"] = 1  # on a new line, whose socket ZeroMQ's thread has to connect
+            client._connector.forget_closed()
+        d["key"] = 1  # on a new driver, whose socket ZeroMQ's thread has to connect
         assert d["key"] == 1
         until(lambda: len(os.listdir("/dev/fd")) < before + 20)
 

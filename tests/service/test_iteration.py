@@ -13,7 +13,7 @@ import pytest
 
 import holdall
 from holdall import Dict
-from holdall.client import operations
+from holdall.client.operations import pages
 
 ENTRIES = 100
 PAGE = 20
@@ -27,7 +27,7 @@ def service() -> Iterator[None]:
 
 @pytest.fixture
 def full(d: Dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> Dict[Any, Any]:
-    monkeypatch.setattr(operations, "PAGE_ENTRIES", PAGE)
+    monkeypatch.setattr(pages, "PAGE_ENTRIES", PAGE)
     d.update({number: str(number) for number in range(ENTRIES)})
     return d
 

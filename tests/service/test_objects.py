@@ -18,8 +18,8 @@ import pytest
 
 import holdall
 from holdall import Dict
-from holdall.client import operations
 from holdall.client.ephemeral import Ephemeral
+from holdall.client.operations import entries
 
 
 def test_a_dict_by_its_id(d: Dict[Any, Any], name: str) -> None:
@@ -215,7 +215,7 @@ def test_a_cancelled_first_use_leaves_the_others_their_look_up(name: str, d: Dic
 
 
 def test_an_ephemeral_dict_is_entered_once(service: holdall.LocalService) -> None:
-    block: Ephemeral[Any, Any] = Dict.ephemeral()
+    block: Ephemeral[Dict[Any, Any]] = Dict.ephemeral()
     with block as d:
         d["key"] = 1
     with pytest.raises(RuntimeError, match="once"), block:
@@ -273,7 +273,7 @@ def test_calls_that_wait_when_their_client_is_closed_get_a_connection_error(d: D
 
 
 def test_operations_are_generators_that_name_what_they_ask(d: Dict[Any, Any]) -> None:
-    ask = next(operations.get(d, "key", b"skey", None))
+    ask = next(entries.get(d, "key", b"skey", None))
     assert str(ask) == f"get 'key' in Dict '{d.name}'"
 
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from holdall import protocol
-from holdall.client.channel import Channel
+from holdall.client.connection.session import Session
 from holdall.protocol import Reply, Request
 from holdall.worker.core import Worker
 from holdall.worker.store import Changes
@@ -95,12 +95,12 @@ class TellsOfWhatIsBeingWritten(Worker):
         transaction.get = get  # type: ignore[method-assign]
 
 
-class TakesAnyAnswer(Channel):
+class TakesAnyAnswer(Session):
     """A reply goes to whoever waits."""
 
     def _matched(self, replies: list[Reply]) -> Any:
-        waits = next(iter(self.waiting), 0)
-        return super()._matched([each if each.sequence in self.waiting else replace(each, sequence=waits) for each in replies])
+        waits = next(iter(self.pending), 0)
+        return super()._matched([each if each.sequence in self.pending else replace(each, sequence=waits) for each in replies])
 
 
 class TearsBatches(Disk):
@@ -154,7 +154,7 @@ SAFEGUARDS = {
     "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 266),
     "the order of write and answer": (Cores(worker=AnswersFirst), 5),
     "the wait of reads for what is being written": (Cores(worker=TellsOfWhatIsBeingWritten), 40),
-    "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
+    "the number check on replies": (Cores(session=TakesAnyAnswer), 0),
     "the transaction flag": (Cores(disk=TearsBatches), 2),
     "the syncs of all logs": (Cores(disk=SyncsOneLog), 243),
     "the lock that fences a woken worker": (Cores(disk=NeverLocks), 3),

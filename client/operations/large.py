@@ -1,16 +1,20 @@
-"""Blobs to and from a worker: in the worker's own file where this client reaches it, else in chunks.
+"""Large values to and from a worker: in the worker's own file where this client reaches it, else in chunks.
 
-A worker names the file, and the client writes or reads it, and takes its checksum. Of chunks, at most WINDOW_CHUNKS of one
-value are on their way. Either way these are requests like any other: numbered, sent again, by whatever way is open. A worker
-that was started anew has forgotten what was uploaded and not yet stored; then all of it goes again, under another id.
+A worker names the file, and the client writes or reads it, and takes its checksum: then no worker carries the bytes, nor is
+kept from small requests by them. Whether a client reaches files is found out by trying: a worker may run as another user, or
+in a container of its own. Of chunks, at most WINDOW_CHUNKS of one value are on their way. Either way these are requests like
+any other: numbered, sent again, by whatever way is open. A worker that was started anew has forgotten what was uploaded and
+not yet stored; then all of it goes again, under another id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from functools import partial
 from os import fsdecode, urandom
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -18,27 +22,27 @@ from holdall import blob, processors, protocol
 from holdall.blob import Chunk, Reference
 from holdall.bodies import FileToFill, decode
 from holdall.checksum import crc32
-from holdall.client import catalog
-from holdall.client.ask import Ask, Chunks, Operation, Tell, Work
+from holdall.client.connection.query import Operation, Queries, Query
+from holdall.durable import sync
 from holdall.errors import StorageError, TimeoutError
+from holdall.slots import key_hash
+
+from .exchange import error_of
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from holdall.client.near import File, Near
-    from holdall.client.pieces import Pieces
+    from holdall.client.handle import Handle
     from holdall.protocol import Buffer, Reply
 
 WINDOW_CHUNKS = 4
 """A worker is kept busy, and a client that stalls has so many chunks in the queues between."""
-STEP_BYTES = 8 * 1024 * 1024
+FILE_STEP_BYTES = 8 * 1024 * 1024
 """How much of a file is written, and made durable, or read in one go: so it goes to the disk in small parts, and does not hold
 up others' writes, which wait for the same journal.
 """
-PIECE_BYTES = 64 * 1024
-"""What is checked and copied before the processor is given away. Beside a client that wrote 1 MiB values without pause another
-one got 19,400, 17,300 and 13,000 small ones in a second with 32, 64 and 128 KiB, and 394, 459 and 495 were written.
-"""
+GIVE_WAY_BYTES = 64 * 1024
+"""What is checked and copied before the processor is given away."""
 TRIES_MAX = 10
 """How often a value is transferred again that its worker lost, or that was replaced meanwhile."""
 CHUNK_PATIENCE_SECONDS = 2.0
@@ -48,6 +52,113 @@ SEAL_BYTES_PER_SECOND = 20 * 1024 * 1024
 
 Progress: TypeAlias = "Callable[[int, int], object]"
 """What is called with the bytes that have been transferred, and with all there are."""
+Open: TypeAlias = "Callable[[str, bool], File]"
+"""Opens the file at a path, to read, or (True) to write into what is there. Raises OSError."""
+
+
+class Pieces:
+    """Buffers, one after the other. They must not change while they are sent."""
+
+    def __init__(self, buffers: Sequence[Buffer]) -> None:
+        self._views = [memoryview(each) for each in buffers if len(each)]
+        self._starts: list[int] = []
+        self._size = 0
+        for view in self._views:
+            self._starts.append(self._size)
+            self._size += len(view)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def cut(self, offset: int, size: int) -> Buffer:
+        """A part of them: the memory itself, or a copy of as much if it spans several buffers."""
+        found = self.parts(offset, size)
+        return found[0] if len(found) == 1 else b"".join(found)
+
+    def parts(self, offset: int, size: int) -> list[memoryview]:
+        """A part of them, as the memory itself."""
+        first = bisect_right(self._starts, offset) - 1
+        found: list[memoryview] = []
+        at = offset
+        for view, start in zip(self._views[first:], self._starts[first:], strict=True):
+            if start >= offset + size:
+                break
+            found.append(view[at - start : offset + size - start])
+            at = start + len(view)
+        return found
+
+
+class File(Protocol):
+    """A file that is open, at its beginning."""
+
+    def write(self, data: Buffer) -> int:
+        """Write some of this; how many bytes. Raises OSError."""
+        ...
+
+    def read(self, into: memoryview) -> int:
+        """Read some bytes; how many, 0 at the end. Raises OSError."""
+        ...
+
+    def end_at(self, size: int) -> None:
+        """Cut off what is behind so many bytes: it may have been a larger blob's. Raises OSError."""
+
+    def sync(self) -> None:
+        """Make what was written survive a power cut. Raises OSError."""
+
+
+class _Descriptor:
+    """Open as long as somebody holds it: when a call is given up, a thread may still be in the middle of a write."""
+
+    def __init__(self, path: str, flags: int) -> None:
+        self._number = -1
+        self._number = os.open(path, flags | os.O_CLOEXEC)
+
+    def write(self, data: Buffer) -> int:
+        return os.write(self._number, data)
+
+    def read(self, into: memoryview) -> int:
+        return os.readv(self._number, [into])
+
+    def end_at(self, size: int) -> None:
+        if os.fstat(self._number).st_size > size:
+            os.ftruncate(self._number, size)
+
+    def sync(self) -> None:
+        sync(self._number)
+
+    def __del__(self) -> None:
+        if self._number >= 0:
+            os.close(self._number)
+
+
+def _opened(path: str, writes: bool) -> File:
+    return _Descriptor(path, os.O_WRONLY if writes else os.O_RDONLY)
+
+
+class Near:
+    """What one client knows of its workers' files. `is_possible` as long as it may reach them."""
+
+    def __init__(self, *, is_possible: bool, opened: Open = _opened) -> None:
+        self.is_possible = is_possible
+        self._opened = opened
+        self._is_proved = False
+
+    def open(self, path: str, *, writes: bool) -> File | None:
+        """The file that a worker named; None if this client does not reach it.
+
+        Names are random: what is found there is what the worker means, or is in a copy of its folder; then the worker finds
+        that nobody has written to its own file, and what is read has another checksum, or is the same. Once one was found,
+        one that is missing has been removed since it was named, as when the worker was started anew, and says nothing about
+        the next one.
+        """
+        try:
+            file = self._opened(path, writes)
+        except OSError as error:
+            if path and isinstance(error, (FileNotFoundError, PermissionError)):
+                self.is_possible = self._is_proved
+            return None
+        self._is_proved = True
+        return file
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -60,11 +171,18 @@ class Place(msgspec.Struct, frozen=True):
     key: object
     near: Near
 
-    def ask(self, opcode: int, data: bytes, value: protocol.Buffer = b"", patience: float = 0.0) -> Ask:
+    def query(
+        self, opcode: int, data: bytes, value: protocol.Buffer = b"", patience: float = 0.0, *, wants_reply: bool = True
+    ) -> Query:
         """A request about it."""
-        return Ask(
-            opcode, self.hash, self.verb, self.of, dict_id=self.dict_id, data=data, value=value, key=self.key, patience=patience
+        return Query(
+            opcode, self.hash, self.verb, self.of, self.dict_id, data, value, 0, self.key, patience, wants_reply=wants_reply
         )
+
+
+def place_of(handle: Handle, verb: str, key: object, data: bytes) -> Place:
+    """What a transfer of the value of this key needs to know."""
+    return Place(key_hash(handle.crc, data), handle.id or b"", verb, handle.label, key, handle.connected().near)
 
 
 def upload(place: Place, pieces: Pieces, progress: Progress | None, *, by_file: bool = True) -> Operation[bytes]:
@@ -104,15 +222,16 @@ def _write_file(place: Place, pieces: Pieces, progress: Progress | None) -> Oper
     blob_id, path, syncs = decode(FileToFill, reply.payload)
     file = place.near.open(fsdecode(path), writes=True)
     if file is None:
-        yield Tell(release(place, blob_id))
+        yield release(place, blob_id)
         return None
     crc = 0
-    for start in range(0, size, STEP_BYTES):
-        end = min(start + STEP_BYTES, size)
+    for start in range(0, size, FILE_STEP_BYTES):
+        end = min(start + FILE_STEP_BYTES, size)
         parts = pieces.parts(start, end - start)
-        written: int | None = yield Work(partial(_fill, file, parts, crc, syncs=syncs, ends_at=size if end == size else None))
+        fill = partial(_fill, file, parts, crc, syncs=syncs, ends_at=size if end == size else None)
+        written: int | None = yield Queries(transfers=True, work=fill)
         if written is None:  # the disk is full, for example: the worker knows what to say about that
-            yield Tell(release(place, blob_id))
+            yield release(place, blob_id)
             return None
         crc = written
         _tell(progress, end, size)
@@ -125,8 +244,8 @@ def _fill(file: File, parts: list[memoryview], crc: int, *, syncs: bool, ends_at
     """Write these, the last ones if it is said where the file ends. Returns the CRC, None if they cannot be written."""
     try:
         for part in parts:
-            for at in range(0, len(part), PIECE_BYTES):
-                piece: Buffer = part[at : at + PIECE_BYTES]
+            for at in range(0, len(part), GIVE_WAY_BYTES):
+                piece: Buffer = part[at : at + GIVE_WAY_BYTES]
                 if type(part.obj) is not bytes:  # then it may change between its being checked and its being written
                     piece = bytes(piece)
                 crc = crc32(piece, crc)
@@ -146,19 +265,19 @@ def _send_chunks(place: Place, pieces: Pieces, progress: Progress | None) -> Ope
     """Send a value. Returns the blob that it is then, None if its worker has lost it."""
     blob_id, crc = urandom(16), 0
     for offsets in _windows(len(pieces)):
-        asks = Chunks()
+        chunks: list[Query] = []
         for offset in offsets:
             data = pieces.cut(offset, min(blob.CHUNK_BYTES, len(pieces) - offset))
             crc = crc32(data, crc)
             key = Chunk(blob_id, offset, len(pieces)).pack()
-            asks.append(place.ask(protocol.WRITE_CHUNK, key, data, CHUNK_PATIENCE_SECONDS))
-        if not _taken(asks, (yield asks)):
+            chunks.append(place.query(protocol.WRITE_CHUNK, key, data, CHUNK_PATIENCE_SECONDS))
+        if (yield from _taken(chunks)) is None:
             return None
         _tell(progress, offsets[-1] + blob.CHUNK_BYTES, len(pieces))
     reference = Reference(blob_id, len(pieces), crc)
     patience = CHUNK_PATIENCE_SECONDS + len(pieces) / SEAL_BYTES_PER_SECOND
-    asks = Chunks([place.ask(protocol.SEAL, blob_id, reference.pack(), patience)])
-    return reference if _taken(asks, (yield asks)) else None
+    sealed = yield from _taken([place.query(protocol.SEAL, blob_id, reference.pack(), patience)])
+    return None if sealed is None else reference
 
 
 def _read_file(place: Place, reference: Reference, data: bytearray, progress: Progress | None) -> Operation[int | None]:
@@ -168,12 +287,12 @@ def _read_file(place: Place, reference: Reference, data: bytearray, progress: Pr
     if not file:
         return None
     view, crc = memoryview(data), 0
-    for start in range(0, reference.size, STEP_BYTES):
-        read: int | None = yield Work(partial(_read, file, view[start : start + STEP_BYTES], crc))
+    for start in range(0, reference.size, FILE_STEP_BYTES):
+        read: int | None = yield Queries(transfers=True, work=partial(_read, file, view[start : start + FILE_STEP_BYTES], crc))
         if read is None:
             return None
         crc = read
-        _tell(progress, start + STEP_BYTES, reference.size)
+        _tell(progress, start + FILE_STEP_BYTES, reference.size)
     return crc
 
 
@@ -182,7 +301,7 @@ def _read(file: File, into: memoryview, crc: int) -> int | None:
     left = into
     try:
         while left:
-            read = file.read(left[:PIECE_BYTES])
+            read = file.read(left[:GIVE_WAY_BYTES])
             if not read:
                 return None
             crc = crc32(left[:read], crc)
@@ -196,12 +315,12 @@ def _fetch_chunks(place: Place, reference: Reference, data: bytearray, progress:
     """Fetch a blob. Returns the CRC of what has come, None if it was removed meanwhile."""
     view, crc = memoryview(data), 0
     for offsets in _windows(reference.size):
-        asks = Chunks()
+        chunks: list[Query] = []
         for offset in offsets:
             key = Chunk(reference.id, offset, min(blob.CHUNK_BYTES, reference.size - offset)).pack()
-            asks.append(place.ask(protocol.READ_CHUNK, key, patience=CHUNK_PATIENCE_SECONDS))
-        replies: list[Reply] = yield asks
-        if not _taken(asks, replies):
+            chunks.append(place.query(protocol.READ_CHUNK, key, patience=CHUNK_PATIENCE_SECONDS))
+        replies = yield from _taken(chunks)
+        if replies is None:
             return None
         for offset, reply in zip(offsets, replies, strict=True):
             if len(reply.payload) != min(blob.CHUNK_BYTES, reference.size - offset):
@@ -212,15 +331,15 @@ def _fetch_chunks(place: Place, reference: Reference, data: bytearray, progress:
     return crc
 
 
-def release(place: Place, blob_id: bytes) -> Ask:
+def release(place: Place, blob_id: bytes) -> Query:
     """What tells the worker that this client needs a blob no longer: it has read what it popped, or gives an upload up."""
-    return place.ask(protocol.DROP_BLOB, Chunk(blob_id, 0, 0).pack())
+    return place.query(protocol.DROP_BLOB, Chunk(blob_id, 0, 0).pack(), wants_reply=False)
 
 
 def lost(place: Place) -> TimeoutError:
     """The error for a value that was transferred again and again."""
-    asked = place.ask(protocol.GET, b"-")
-    return TimeoutError(f"cannot {asked}: {TRIES_MAX} times its worker lost it, or it was replaced, while it was transferred")
+    query = place.query(protocol.GET, b"-")
+    return TimeoutError(f"cannot {query}: {TRIES_MAX} times its worker lost it, or it was replaced, while it was transferred")
 
 
 def _windows(size: int) -> list[range]:
@@ -231,21 +350,21 @@ def _windows(size: int) -> list[range]:
 
 def _ask(place: Place, opcode: int, about: Chunk) -> Operation[Reply | None]:
     """The answer to one request about a file; None if the worker does not know the blob."""
-    asks = Chunks([place.ask(opcode, about.pack(), patience=CHUNK_PATIENCE_SECONDS)])
-    replies: list[Reply] = yield asks
-    return replies[0] if _taken(asks, replies) else None
+    replies = yield from _taken([place.query(opcode, about.pack(), patience=CHUNK_PATIENCE_SECONDS)])
+    return None if replies is None else replies[0]
+
+
+def _taken(queries: list[Query]) -> Operation[list[Reply] | None]:
+    """The replies to requests about a blob; None if its worker does not know it."""
+    replies: list[Reply] = yield Queries(queries, transfers=True)
+    for query, reply in zip(queries, replies, strict=True):
+        if reply.status not in (protocol.OK, protocol.UNKNOWN_BLOB):
+            raise error_of(query, reply)
+    return replies if all(reply.status == protocol.OK for reply in replies) else None
 
 
 def _damaged(place: Place, what: str) -> StorageError:
-    return StorageError(f"cannot {place.ask(protocol.GET, b'-')}: {what}; restore a backup")
-
-
-def _taken(asks: Chunks, replies: list[Reply]) -> bool:
-    """Whether the worker did it; false if it does not know the blob."""
-    for ask, reply in zip(asks, replies, strict=True):
-        if reply.status not in (protocol.OK, protocol.UNKNOWN_BLOB):
-            raise catalog.error_of(ask, reply)
-    return all(reply.status == protocol.OK for reply in replies)
+    return StorageError(f"cannot {place.query(protocol.GET, b'-')}: {what}; restore a backup")
 
 
 def _tell(progress: Progress | None, done: int, size: int) -> None:

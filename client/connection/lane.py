@@ -1,8 +1,11 @@
-"""A client's lane to a worker of this machine, for a thread that waits and for an event loop.
+"""A lane: a Unix stream to a worker of this machine, for a thread that waits and for an event loop.
 
 A lane ends with the process at its other end, and tells so at once; nothing is sent on it any more, and another one is opened.
 Nor does it outlive an exception in the middle of a message, from Ctrl-C for example: where in the stream the next message
 begins would be unknown.
+
+A thread that waits looks for its answer for LANE_LOOK_SECONDS before it sleeps. The invariant: a look takes what is there and
+gives the processor away before the next one, so whoever is to answer is never kept from it.
 """
 
 from __future__ import annotations
@@ -33,11 +36,10 @@ MISSES_MAX = 2
 """So many answers that came later, one after the other, come from a disk or from afar: the next one is waited for asleep."""
 
 
-class Lane:
+class BlockingLane:
     """On a connected stream that the calling thread waits for, in `receive` alone: what cannot be sent at once is sent then.
 
-    It looks for the answer for LANE_LOOK_SECONDS before it sleeps, gives way between two looks, and sleeps at once as long as
-    the last MISSES_MAX answers came later than that: a processor that is not asleep takes an answer sooner.
+    After MISSES_MAX answers that came too late to be found it sleeps at once, until one comes soon.
     """
 
     def __init__(self, connected: socket.socket, wait_seconds: float = 0.0) -> None:
@@ -152,7 +154,7 @@ class Lane:
             self._unsent[0] = memoryview(self._unsent[0])[count:]
 
 
-class AwaitingLane(Lane):
+class AwaitingLane(BlockingLane):
     """On a connected stream that a loop looks after: what cannot be sent at once is sent when there is room."""
 
     def __init__(self, connected: socket.socket, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,4 +1,4 @@
-"""The client's end at the broker: a DEALER, and what ZeroMQ tells of its connection.
+"""The transport to the broker: a DEALER, and what ZeroMQ tells of its connection.
 
 ZeroMQ connects again by itself, so this transport never breaks. Without a connection nothing is taken, lest a write that its
 caller has given up arrives hours later; and what had been sent on a connection that ended is lost without a word. ZeroMQ's
@@ -102,6 +102,11 @@ class Dealer:
     def monitor_fileno(self) -> int:
         """The descriptor that tells of connections; it is edge-triggered."""
         return int(self._monitor.fd)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._dealer is None or bool(self._dealer.closed)
 
     def close(self) -> None:
         """Give it up."""

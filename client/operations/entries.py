@@ -1,6 +1,6 @@
-"""The operations of a Dict: each yields its requests, is sent the replies, returns the result.
+"""Operations on single entries, and on all of a Dict at once: each yields its requests, is sent the replies, returns a result.
 
-Written once; the drivers in `blocking` and `awaiting` run them. A handle is hydrated (its id looked up) by the first of them.
+Written once; both drivers carry them out. A handle is hydrated (its id looked up) by the first of them.
 """
 
 from __future__ import annotations
@@ -10,13 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from holdall import processors, protocol
 from holdall.blob import is_reference, reference_of
-from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
-from holdall.client import catalog, transfer
-from holdall.client.ask import Ask, Operation, Tell
-from holdall.client.exchange import about_key, all_of, counts, place_of, settled, to_all
-from holdall.client.info import DictInfo
-from holdall.client.pieces import Pieces
-from holdall.client.serialization import (
+from holdall.bodies import PageEntry, decode, encode
+from holdall.client.connection.query import Operation, Query
+from holdall.client.encoding import (
     check_size,
     decode_key,
     decode_value,
@@ -25,31 +21,25 @@ from holdall.client.serialization import (
     key_data,
     key_object,
 )
-from holdall.client.transfer import Place, Progress
 from holdall.errors import NotFoundError, StorageError
 from holdall.protocol import Buffer, Reply, join_key_object
 from holdall.slots import key_hash
 
+from . import catalog, large
+from .exchange import about_key, all_of, count, of_all, settled, to_each
+from .large import Pieces, Place, Progress, place_of
+
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from holdall.client.handle import Handle
-
-PAGE_ENTRIES = 1_000
-ABSENT: Any = object()
-
-
-After: TypeAlias = "dict[int, bytes]"
-"""Where an iteration stands: for each worker that has more, by its place in the roster, the key after which it goes on."""
 
 
 def get(handle: Handle, key: object, data: bytes, default: Any, progress: Progress | None = None) -> Operation[Any]:
     """The value of a key, whose encoding is `data`."""
     dict_id = handle.id or (yield from handle.hydration())
-    ask = Ask(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, key=key)
-    reply = yield ask
+    query = Query(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, key=key)
+    reply = yield query
     if reply.status > protocol.EXISTS:
-        reply = yield from settled(handle, ask, reply)
+        reply = yield from settled(handle, query, reply)
     if reply.status == protocol.MISSING:
         return default
     if is_reference(reply.payload):
@@ -65,14 +55,14 @@ def put(handle: Handle, key: object, value: object, skip_if_exists: bool, progre
 
 def set_default(handle: Handle, key: object, value: object) -> Operation[Any]:
     verb = "set the default of"
-    for _ in range(transfer.TRIES_MAX):
+    for _ in range(large.TRIES_MAX):
         reply = yield from _store(handle, protocol.SET_DEFAULT, verb, key, value, 0)
         if reply.status == protocol.OK:
             return value
         found = yield from _whole(place_of(handle, verb, key, key_data(handle.label, key)), reply.payload)
         if found is not None:
             return decode_value(handle.label, key, found)
-    raise transfer.lost(place_of(handle, verb, key, b""))
+    raise large.lost(place_of(handle, verb, key, b""))
 
 
 def pop(handle: Handle, key: object, default: Any) -> Operation[Any]:
@@ -97,10 +87,11 @@ def contains(handle: Handle, key: object) -> Operation[bool]:
 
 def pop_any(handle: Handle) -> Operation[tuple[Any, Any]]:
     """Some entry, which is removed: of the first worker that has one, each caller beginning at another."""
-    asks = yield from to_all(handle, protocol.POP_ANY, "pop an item of")
-    first = randrange(len(asks))
-    for ask in asks[first:] + asks[:first]:
-        reply = (yield from all_of(handle, [ask]))[0]
+    dict_id = handle.id or (yield from handle.hydration())
+    queries = to_each(handle.connected().roster, protocol.POP_ANY, "pop an item of", handle.label, dict_id=dict_id)
+    first = randrange(len(queries))
+    for query in queries[first:] + queries[:first]:
+        [reply] = yield from all_of(handle, [query])
         if reply.status == protocol.OK:
             entry = decode(PageEntry, reply.payload)
             key = decode_key(handle.label, entry.key, entry.key_object)
@@ -109,83 +100,36 @@ def pop_any(handle: Handle) -> Operation[tuple[Any, Any]]:
     raise KeyError("popitem(): the Dict is empty")
 
 
-def copy(handle: Handle) -> Operation[dict[Any, Any]]:
-    """All items, in a plain dict."""
-    items, after = yield from pages(handle, None, True)
-    found = dict(items)
-    while after:
-        items, after = yield from pages(handle, after, True)
-        found.update(items)
-    return found
-
-
-def info(handle: Handle) -> Operation[DictInfo]:
+def info(handle: Handle) -> Operation[catalog.DictInfo]:
     dict_id = handle.id or (yield from handle.hydration())
     entry = yield from catalog.find(handle.connected(), dict_id, handle.label)
     if entry is None:
         raise NotFoundError(f"there is no {handle.label} any more: it was deleted")
-    return DictInfo.of_entry(entry)
+    return catalog.DictInfo.of_entry(entry)
 
 
 def set_ttl(handle: Handle, ttl: float | None) -> Operation[None]:
     """First in the catalog, which a worker that learns of the Dict only then is told from, then at every worker."""
     dict_id = handle.id or (yield from handle.hydration())
     lifetime = yield from catalog.change_ttl(handle.connected(), dict_id, handle.label, ttl)
-    yield from all_of(handle, (yield from to_all(handle, protocol.SET_TTL, "set the ttl of", encode(lifetime))))
+    yield from of_all(handle, protocol.SET_TTL, "set the ttl of", encode(lifetime))
 
 
 def length(handle: Handle) -> Operation[int]:
-    return sum((yield from counts(handle, (yield from to_all(handle, protocol.LENGTH, "count")))))
+    return (yield from count(handle, protocol.LENGTH, "count"))
 
 
 def clear(handle: Handle) -> Operation[None]:
-    yield from all_of(handle, (yield from to_all(handle, protocol.CLEAR, "clear")))
-
-
-def pages(handle: Handle, after: After | None, with_values: bool) -> Operation[tuple[list[Any], After]]:
-    """Some items (keys alone, or pairs) of each worker that has more, and where it goes on; it begins at None."""
-    dict_id = handle.id or (yield from handle.hydration())
-    workers = handle.connected().roster.workers
-    if after is None:
-        after = dict.fromkeys(range(len(workers)), b"")
-    flags = protocol.WITH_VALUES if with_values else 0
-    asks: list[Ask] = []
-    for number, key in after.items():
-        body = encode(PageRequest(key, PAGE_ENTRIES))
-        hash_ = workers[number].hash
-        asks.append(Ask(protocol.PAGE, hash_, "iterate over", handle.label, dict_id=dict_id, value=body, flags=flags))
-    items: list[Any] = []
-    left: After = {}
-    for number, reply in zip(after, (yield from all_of(handle, asks)), strict=True):
-        found = decode(Page, reply.payload)
-        items += yield from _items(handle, found.entries, with_values)
-        if found.more:
-            left[number] = found.more
-    return items, left
-
-
-def _items(handle: Handle, entries: list[PageEntry], with_values: bool) -> Operation[list[Any]]:
-    items: list[Any] = []
-    for data, shown_as, value in entries:
-        key = decode_key(handle.label, data, shown_as)
-        if not with_values:
-            items.append(key)
-        elif not is_reference(value or b""):
-            items.append((key, decode_value(handle.label, key, value or b"")))
-        else:
-            read = yield from read_blob(handle, key, data, value or b"", ABSENT)
-            if read is not ABSENT:  # it was removed meanwhile
-                items.append((key, read))
-    return items
+    yield from of_all(handle, protocol.CLEAR, "clear")
 
 
 def read_blob(
     handle: Handle, key: object, data: bytes, payload: Buffer, default: Any, progress: Progress | None = None
 ) -> Operation[Any]:
     """The value of a key that referred to this blob just now; if that is removed while it is read, the value after it."""
-    for _ in range(transfer.TRIES_MAX):
+    for _ in range(large.TRIES_MAX):
         place = place_of(handle, "get", key, data)
-        found = yield from transfer.download(place, reference_of(payload), progress)
+        found = yield from large.download(place, reference_of(payload), progress)
         if found is not None:
             return decode_value(handle.label, key, found)
         reply = yield from about_key(handle, protocol.GET, "get", key, data)
@@ -194,14 +138,14 @@ def read_blob(
         payload = reply.payload
         if not is_reference(payload):
             return decode_value(handle.label, key, payload)
-    raise transfer.lost(place_of(handle, "get", key, data))
+    raise large.lost(place_of(handle, "get", key, data))
 
 
 def _whole(place: Place, payload: Buffer) -> Operation[Buffer | None]:
     """The bytes of a value: these, or those of the blob they refer to; None if that was removed meanwhile."""
     if not is_reference(payload):
         return payload
-    return (yield from transfer.download(place, reference_of(payload), None))
+    return (yield from large.download(place, reference_of(payload), None))
 
 
 def taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
@@ -209,11 +153,11 @@ def taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
     if not is_reference(payload):
         return payload
     reference = reference_of(payload)
-    found = yield from transfer.download(place, reference, None)
+    found = yield from large.download(place, reference, None)
     if found is None:
-        asked = place.ask(protocol.POP, b"-")
-        raise StorageError(f"cannot {asked}: it was removed, and blob {reference.id.hex()}, its value, is lost: a power cut?")
-    yield Tell(transfer.release(place, reference.id))
+        query = place.query(protocol.POP, b"-")
+        raise StorageError(f"cannot {query}: it was removed, and blob {reference.id.hex()}, its value, is lost: a power cut?")
+    yield large.release(place, reference.id)
     return found
 
 
@@ -239,12 +183,12 @@ def _store(
     if handle.id is None:
         yield from handle.hydration()
     place = place_of(handle, verb, key, encoded.data)
-    for tries in range(transfer.TRIES_MAX):
-        reference = yield from transfer.upload(place, field, progress, by_file=not tries)
+    for tries in range(large.TRIES_MAX):
+        reference = yield from large.upload(place, field, progress, by_file=not tries)
         if shown_as is not None:
             reference = join_key_object(shown_as, reference)
         reply = yield from about_key(handle, opcode, verb, key, encoded.data, reference, flags)
         processors.give_way()  # perhaps to the worker, which has just woken this thread, in the middle of others' requests
         if reply.status != protocol.UNKNOWN_BLOB:
             return reply
-    raise transfer.lost(place)
+    raise large.lost(place)

@@ -10,8 +10,8 @@ from pickle import dumps, loads
 from typing import Any, cast
 
 from holdall import blob, keys, values
-from holdall.client.ask import shown
-from holdall.client.pieces import Pieces
+from holdall.client.connection.query import shown
+from holdall.client.operations.large import Pieces
 from holdall.errors import DeserializationError, LargeValueWarning, RequestSizeError, SerializationError
 from holdall.keys import EncodedKey
 from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, Buffer
