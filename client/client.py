@@ -150,11 +150,11 @@ class Client:
         >>> client.close()
         """
         self.is_closed = True
+        self._connector.close()
         for loop in list(self._loops):
             self._forget_loop(loop)
         while self._idle:
             self._give_up(self._idle.pop())
-        self._connector.close()
 
     def __enter__(self) -> Client:
         return self

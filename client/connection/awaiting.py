@@ -99,8 +99,7 @@ class AwaitingDriver(Driver):
         if self._is_closed:
             raise self._closed()
         pending = self._session.send(query, monotonic(), deadline)
-        if query.wants_reply:
-            pending.waiter = self.loop.create_future()
+        pending.waiter = self.loop.create_future()
         self._flush_soon()
         if self._checking is None:
             self._checking = self.loop.call_later(CHECK_SECONDS, self._check)
@@ -185,6 +184,6 @@ class AwaitingDriver(Driver):
 
 
 def _fail(pending: Pending, error: Error) -> None:
-    if pending.waiter is not None and not pending.waiter.done():
+    if not pending.waiter.done():
         pending.waiter.set_exception(error)
         pending.waiter.exception()  # taken note of, should nobody wait any more

@@ -32,15 +32,15 @@ _inherited: list[object] = []
 class ServiceConnector:
     """For the service at `url`; without one for this user's own, whose data is in `data`."""
 
+    _context: Any  # of ZeroMQ, once it is needed
+    _dealers: set[Dealer]
+    _streams: weakref.WeakSet[socket.socket]
+
     def __init__(self, url: str | None, data: Path | None, *, has_lanes: bool) -> None:
         self._url = url
         self._data = data
         self._has_lanes = has_lanes
-        self._lock = threading.RLock()  # a signal handler may call while its own thread is in here
-        self._is_closed = False
-        self._context: Any = None  # of ZeroMQ, once it is needed
-        self._dealers: set[Dealer] = set()
-        self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._begin()
 
     @property
     def is_local(self) -> bool:
@@ -116,7 +116,14 @@ class ServiceConnector:
         _inherited.append((self._lock, self._context, self._dealers))
         for stream in self._streams:
             stream.close()  # the child's copy: the parent's goes on
-        self.__init__(self._url, self._data, has_lanes=self._has_lanes)  # type: ignore[misc]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()  # a signal handler may call while its own thread is in here
+        self._is_closed = False
+        self._context = None
+        self._dealers = set()
+        self._streams = weakref.WeakSet()
 
     def _stream(self, address: str) -> socket.socket | None:
         try:

@@ -54,7 +54,7 @@ class Life:
         self._transports: list[Transport] = []
         self._waits_for: Transport | None = None
         self._is_interrupted = False
-        self.client = SimulatedClient(self)
+        self.client = simulation.cores.client(self)
         ttl = simulation.scenario.ttl
         self.handles: dict[str, Dict[Any, Any]] = {
             each: Dict.from_name(each, environment_name="main", create_if_missing=True, client=self.client, ttl=ttl)

@@ -23,7 +23,7 @@ from holdall.client.connection.session import Session
 from holdall.worker.core import Worker
 from tests.simulation import scenario
 from tests.simulation.broker_process import BrokerProcess
-from tests.simulation.client_process import ClientProcess
+from tests.simulation.client_process import ClientProcess, Life, SimulatedClient
 from tests.simulation.clock import Clock
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Faults
@@ -56,6 +56,7 @@ class Cores:
     broker: Callable[[bytes], Broker] = Broker
     worker: Callable[..., Worker] = Worker
     session: Callable[[bytes, Random], Session] = Session
+    client: Callable[[Life], SimulatedClient] = SimulatedClient
     disk: Callable[[Random], Disk] = Disk
 
 
