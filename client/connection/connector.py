@@ -40,6 +40,7 @@ class ServiceConnector:
         self._url = url
         self._data = data
         self._has_lanes = has_lanes
+        self._is_closed = False
         self._begin()
 
     @property
@@ -59,7 +60,8 @@ class ServiceConnector:
         from .broker import Dealer
 
         with self._lock:
-            self._refuse_if_closed()
+            if self._is_closed:
+                raise ConnectionError(f"this client of {self.url} is closed: make another one")
             if self._context is None:
                 self._context = sockets.new_context()
             dealer: Dealer | None = None
@@ -97,19 +99,16 @@ class ServiceConnector:
             ensure_running(self._data)
 
     def close(self) -> None:
-        """Open nothing more, and end the context once its last socket is closed: before that, `term` would wait for it."""
-        with self._lock:
-            self._is_closed = True
-            self._dealers = {each for each in self._dealers if not each.is_closed}
-            if self._context is not None and not self._dealers and not self._context.closed:
-                self._context.term()
+        """Open nothing more."""
+        self._is_closed = True
+        self.forget_closed()
 
     def forget_closed(self) -> None:
-        """Some transports were closed."""
+        """Some transports were closed: after the last one of a connector that opens no more the context ends."""
         with self._lock:
             self._dealers = {each for each in self._dealers if not each.is_closed}
-        if self._is_closed:
-            self.close()
+            if self._is_closed and not self._dealers and self._context is not None and not self._context.closed:
+                self._context.term()
 
     def inherit(self) -> None:
         """In a forked child: leave everything of the parent alone, and begin anew."""
@@ -120,7 +119,6 @@ class ServiceConnector:
 
     def _begin(self) -> None:
         self._lock = threading.RLock()  # a signal handler may call while its own thread is in here
-        self._is_closed = False
         self._context = None
         self._dealers = set()
         self._streams = weakref.WeakSet()
@@ -131,12 +129,8 @@ class ServiceConnector:
         except OSError:
             return None
         with self._lock:
-            if self._is_closed:
-                stream.close()
-            self._refuse_if_closed()
-            self._streams.add(stream)
-        return stream
-
-    def _refuse_if_closed(self) -> None:
-        if self._is_closed:
-            raise ConnectionError(f"this client of {self.url} is closed: make another one")
+            if not self._is_closed:
+                self._streams.add(stream)
+                return stream
+        stream.close()
+        return None

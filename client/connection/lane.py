@@ -5,7 +5,7 @@ Nor does it outlive an exception in the middle of a message, from Ctrl-C for exa
 begins would be unknown.
 
 A thread that waits looks for its answer for LANE_LOOK_SECONDS before it sleeps. The invariant: a look takes what is there and
-gives the processor away before the next one, so whoever is to answer is never kept from it.
+gives the processor away before the next one, so a worker that is to answer is never kept from it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The seam: all that a driver needs of the other side. Whoever has these may stand behind the same operations."""
+"""The seam: all that a driver needs of the other side. Another engine that has it can stand behind the same operations."""
 
 from __future__ import annotations
 
