@@ -179,7 +179,7 @@ SAFEGUARDS = {
     "the syncs of all logs": (Cores(disk=SyncsOneLog), 39),
     "the lock that fences a woken worker": (Cores(disk=NeverLocks), 0),
     "the hand-over of popped blobs": (Cores(worker=LetsPoppedBlobsGo), 141),
-    "the one deadline of a first call": (Cores(client=GivesTimeAnew), 0),
+    "the one deadline of a first call": (Cores(client=GivesTimeAnew), 62),
     "the resends": (Cores(session=NeverSendsAgain), 0),
     "the collecting of orphans": (Cores(worker=KeepsOrphans), 5),
 }
