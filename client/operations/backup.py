@@ -23,8 +23,9 @@ from holdall.client.connection.query import Operation, Queries, Query
 from holdall.errors import Error, InvalidError, ProtocolError, StorageError, TimeoutError
 from holdall.protocol import Reply
 
-from .exchange import error_of
+from .exchange import Service
 from .large import Place, download
+from .refusals import error_of
 
 if TYPE_CHECKING:
     from holdall.client.client import Client
@@ -157,7 +158,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _take(client: Client, snapshot_id: bytes) -> Operation[int]:
+def _take(client: Service, snapshot_id: bytes) -> Operation[int]:
     """Take a snapshot of all workers. Returns about how many rows it has. Raises SnapshotLost."""
     replies = yield from _answers(_to_all(client, protocol.SNAPSHOT, "take a snapshot of", snapshot_id))
     estimate = sum(decode(int, reply.payload) for reply in replies)
@@ -165,7 +166,7 @@ def _take(client: Client, snapshot_id: bytes) -> Operation[int]:
     return estimate
 
 
-def _read(client: Client, snapshot_id: bytes, positions: dict[int, Cursor]) -> Operation[dict[int, RowsPage]]:
+def _read(client: Service, snapshot_id: bytes, positions: dict[int, Cursor]) -> Operation[dict[int, RowsPage]]:
     """The next rows of each of these workers. Raises SnapshotLost."""
     queries = [
         Query(
@@ -182,7 +183,7 @@ def _read(client: Client, snapshot_id: bytes, positions: dict[int, Cursor]) -> O
     return dict(zip(positions, pages, strict=True))
 
 
-def _read_blob(client: Client, index: int, reference: Reference) -> Operation[bytearray]:
+def _read_blob(client: Service, index: int, reference: Reference) -> Operation[bytearray]:
     """A blob that the snapshot's rows own. Raises SnapshotLost: a worker keeps such files while it has a snapshot."""
     hash_, of = client.roster.workers[index].hash, f"worker {index} for a backup"
     place = Place(hash_, protocol.NO_DICT, "read a blob of", of, None, client.near)
@@ -192,7 +193,7 @@ def _read_blob(client: Client, index: int, reference: Reference) -> Operation[by
     return data
 
 
-def _discard(client: Client, snapshot_id: bytes) -> Operation[None]:
+def _discard(client: Service, snapshot_id: bytes) -> Operation[None]:
     """Let the workers give it up, whatever has become of it."""
     yield Queries(_to_all(client, protocol.DISCARD, "discard the snapshot of", snapshot_id))
 
@@ -207,5 +208,5 @@ def _answers(queries: list[Query]) -> Operation[list[Reply]]:
     return replies
 
 
-def _to_all(client: Client, opcode: int, verb: str, snapshot_id: bytes) -> list[Query]:
+def _to_all(client: Service, opcode: int, verb: str, snapshot_id: bytes) -> list[Query]:
     return [Query(opcode, each.hash, verb, f"worker {each.index}", data=snapshot_id) for each in client.roster.workers]

@@ -34,11 +34,10 @@ from holdall.slots import key_hash, owners, slot_of
 
 from . import large
 from .entries import read_blob, taken_over
-from .exchange import all_of, settled
-from .large import Pieces, place_of
+from .exchange import DictHandle, all_of, place_of, settled
+from .large import Pieces
 
 if TYPE_CHECKING:
-    from holdall.client.handle import Handle
     from holdall.protocol import Reply
 
 KEYS_PER_MESSAGE = 250
@@ -67,7 +66,7 @@ class _Blob(msgspec.Struct, frozen=True):
     reference: bytes
 
 
-def get_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
+def get_many(handle: DictHandle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
     asked = list(keys)
     many = _Many(handle, protocol.GET_MANY, "get many of", handle.id or (yield from handle.hydration()))
     yield from many.ask(_grouped(handle, asked))
@@ -78,7 +77,7 @@ def get_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]
     return many.in_order_of(asked)
 
 
-def pop_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
+def pop_many(handle: DictHandle, keys: Iterable[object]) -> Operation[dict[Any, Any]]:
     asked = list(keys)
     many = _Many(handle, protocol.POP_MANY, "pop many of", handle.id or (yield from handle.hydration()))
     yield from many.ask(list(_grouped(handle, asked)))  # nothing is removed before all keys are known to be good
@@ -91,7 +90,7 @@ def pop_many(handle: Handle, keys: Iterable[object]) -> Operation[dict[Any, Any]
 class _Many:
     """What has been asked, and what has come: values that were found, and references to those that are still to be read."""
 
-    def __init__(self, handle: Handle, opcode: int, verb: str, dict_id: bytes) -> None:
+    def __init__(self, handle: DictHandle, opcode: int, verb: str, dict_id: bytes) -> None:
         self.verb = verb
         self.found: dict[Any, Any] = {}
         self.blobs: list[_Blob] = []
@@ -140,7 +139,7 @@ class _Many:
             self._left.append(_KeyGroup(group.part, group.keys[len(values) :], group.data[len(values) :]))
 
 
-def _grouped(handle: Handle, keys: list[object]) -> Iterator[_KeyGroup]:
+def _grouped(handle: DictHandle, keys: list[object]) -> Iterator[_KeyGroup]:
     """The keys in groups, each for one worker, as they are needed."""
     roster, crc = handle.connected().roster, handle.crc
     parts, count = roster.part_of_slot(), len(roster.workers)
@@ -183,7 +182,7 @@ class Entries(NamedTuple):
         return zip(self.keys, self.key_objects or repeat(None), self.values, strict=False)
 
 
-def put_many(handle: Handle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
+def put_many(handle: DictHandle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
     """Store these items, those that came before the iterator raised too. Returns how many were stored."""
     large_keys: dict[bytes, object] = {}
     failure: Exception | None = None
@@ -255,7 +254,7 @@ def _encoded(of: str, key: object, value: object) -> Entry:
 
 
 def _put_groups(
-    handle: Handle, dict_id: bytes, groups: list[Entries], flags: int, large_keys: dict[bytes, object]
+    handle: DictHandle, dict_id: bytes, groups: list[Entries], flags: int, large_keys: dict[bytes, object]
 ) -> Operation[int]:
     """Store groups of entries, each of them in one message; those again whose blobs a worker has lost."""
     stored = 0
@@ -287,7 +286,7 @@ def _put_groups(
     raise large.lost(place_of(handle, "update", None, b""))
 
 
-def _by_worker(handle: Handle, entries: Entries) -> list[Entries]:
+def _by_worker(handle: DictHandle, entries: Entries) -> list[Entries]:
     """The entries in groups, one for each worker that has some."""
     roster = handle.connected().roster
     if len(roster.workers) == 1:

@@ -6,7 +6,7 @@ Written once; both drivers carry them out. A handle is hydrated (its id looked u
 from __future__ import annotations
 
 from random import randrange
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from holdall import processors, protocol
 from holdall.blob import is_reference, reference_of
@@ -26,14 +26,11 @@ from holdall.protocol import Buffer, Reply, join_key_object
 from holdall.slots import key_hash
 
 from . import catalog, large
-from .exchange import about_key, all_of, count, of_all, settled, to_each
-from .large import Pieces, Place, Progress, place_of
-
-if TYPE_CHECKING:
-    from holdall.client.handle import Handle
+from .exchange import DictHandle, about_key, all_of, count, of_all, place_of, settled, to_each
+from .large import Pieces, Place, Progress
 
 
-def get(handle: Handle, key: object, data: bytes, default: Any, progress: Progress | None = None) -> Operation[Any]:
+def get(handle: DictHandle, key: object, data: bytes, default: Any, progress: Progress | None = None) -> Operation[Any]:
     """The value of a key, whose encoding is `data`."""
     dict_id = handle.id or (yield from handle.hydration())
     query = Query(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, key=key)
@@ -47,13 +44,15 @@ def get(handle: Handle, key: object, data: bytes, default: Any, progress: Progre
     return decode_value(handle.label, key, reply.payload)
 
 
-def put(handle: Handle, key: object, value: object, skip_if_exists: bool, progress: Progress | None = None) -> Operation[bool]:
+def put(
+    handle: DictHandle, key: object, value: object, skip_if_exists: bool, progress: Progress | None = None
+) -> Operation[bool]:
     flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
     reply = yield from _store(handle, protocol.PUT, "put", key, value, flags, progress)
     return bool(reply.status == protocol.OK)
 
 
-def set_default(handle: Handle, key: object, value: object) -> Operation[Any]:
+def set_default(handle: DictHandle, key: object, value: object) -> Operation[Any]:
     verb = "set the default of"
     for _ in range(large.TRIES_MAX):
         reply = yield from _store(handle, protocol.SET_DEFAULT, verb, key, value, 0)
@@ -65,7 +64,7 @@ def set_default(handle: Handle, key: object, value: object) -> Operation[Any]:
     raise large.lost(place_of(handle, verb, key, b""))
 
 
-def pop(handle: Handle, key: object, default: Any) -> Operation[Any]:
+def pop(handle: DictHandle, key: object, default: Any) -> Operation[Any]:
     data = key_data(handle.label, key)
     reply = yield from about_key(handle, protocol.POP, "pop", key, data)
     if reply.status == protocol.MISSING:
@@ -73,19 +72,19 @@ def pop(handle: Handle, key: object, default: Any) -> Operation[Any]:
     return decode_value(handle.label, key, (yield from taken_over(place_of(handle, "pop", key, data), reply.payload)))
 
 
-def remove(handle: Handle, key: object) -> Operation[bool]:
+def remove(handle: DictHandle, key: object) -> Operation[bool]:
     """Remove a key, whatever its value; returns whether it was there."""
     data = key_data(handle.label, key)
     reply = yield from about_key(handle, protocol.POP, "delete", key, data, flags=protocol.WITHOUT_VALUE)
     return bool(reply.status == protocol.OK)
 
 
-def contains(handle: Handle, key: object) -> Operation[bool]:
+def contains(handle: DictHandle, key: object) -> Operation[bool]:
     reply = yield from about_key(handle, protocol.CONTAINS, "look for", key, key_data(handle.label, key))
     return bool(reply.status == protocol.OK)
 
 
-def pop_any(handle: Handle) -> Operation[tuple[Any, Any]]:
+def pop_any(handle: DictHandle) -> Operation[tuple[Any, Any]]:
     """Some entry, which is removed: of the first worker that has one, each caller beginning at another."""
     dict_id = handle.id or (yield from handle.hydration())
     queries = to_each(handle.connected().roster, protocol.POP_ANY, "pop an item of", handle.label, dict_id=dict_id)
@@ -100,7 +99,7 @@ def pop_any(handle: Handle) -> Operation[tuple[Any, Any]]:
     raise KeyError("popitem(): the Dict is empty")
 
 
-def info(handle: Handle) -> Operation[catalog.DictInfo]:
+def info(handle: DictHandle) -> Operation[catalog.DictInfo]:
     dict_id = handle.id or (yield from handle.hydration())
     entry = yield from catalog.find(handle.connected(), dict_id, handle.label)
     if entry is None:
@@ -108,23 +107,23 @@ def info(handle: Handle) -> Operation[catalog.DictInfo]:
     return catalog.DictInfo.of_entry(entry)
 
 
-def set_ttl(handle: Handle, ttl: float | None) -> Operation[None]:
+def set_ttl(handle: DictHandle, ttl: float | None) -> Operation[None]:
     """First in the catalog, which a worker that learns of the Dict only then is told from, then at every worker."""
     dict_id = handle.id or (yield from handle.hydration())
     lifetime = yield from catalog.change_ttl(handle.connected(), dict_id, handle.label, ttl)
     yield from of_all(handle, protocol.SET_TTL, "set the ttl of", encode(lifetime))
 
 
-def length(handle: Handle) -> Operation[int]:
+def length(handle: DictHandle) -> Operation[int]:
     return (yield from count(handle, protocol.LENGTH, "count"))
 
 
-def clear(handle: Handle) -> Operation[None]:
+def clear(handle: DictHandle) -> Operation[None]:
     yield from of_all(handle, protocol.CLEAR, "clear")
 
 
 def read_blob(
-    handle: Handle, key: object, data: bytes, payload: Buffer, default: Any, progress: Progress | None = None
+    handle: DictHandle, key: object, data: bytes, payload: Buffer, default: Any, progress: Progress | None = None
 ) -> Operation[Any]:
     """The value of a key that referred to this blob just now; if that is removed while it is read, the value after it."""
     for _ in range(large.TRIES_MAX):
@@ -162,7 +161,7 @@ def taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
 
 
 def _store(
-    handle: Handle, opcode: int, verb: str, key: object, value: object, flags: int, progress: Progress | None = None
+    handle: DictHandle, opcode: int, verb: str, key: object, value: object, flags: int, progress: Progress | None = None
 ) -> Operation[Reply]:
     """The reply to a request that brings a value for one key."""
     encoded = encode_key(handle.label, key)

@@ -1,50 +1,59 @@
-"""Requests and their replies, with what lets a refused one be asked again, and the error that a reply is."""
+"""Requests about a Dict and their replies, with what lets a refused one be asked again."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from holdall import protocol
 from holdall.bodies import Roster, decode
 from holdall.client.connection.query import Operation, Queries, Query
-from holdall.errors import (
-    AlreadyExistsError,
-    ConnectionError,
-    Error,
-    InvalidError,
-    NotFoundError,
-    OutcomeUnknown,
-    ProtocolError,
-    RequestSizeError,
-    StorageError,
-    TimeoutError,
-)
 from holdall.protocol import Buffer, Reply
 from holdall.slots import key_hash
 
-if TYPE_CHECKING:
-    from holdall.client.handle import Handle
-
-_ERRORS: dict[int, type[Error]] = {
-    protocol.DICT_NOT_FOUND: NotFoundError,
-    protocol.ALREADY_EXISTS: AlreadyExistsError,
-    protocol.INVALID: InvalidError,
-    protocol.TOO_LARGE: RequestSizeError,
-    protocol.MALFORMED: ProtocolError,
-    protocol.STORAGE: StorageError,
-    protocol.NO_ROOM: StorageError,
-    protocol.FORGOTTEN: OutcomeUnknown,
-    protocol.UNAVAILABLE: TimeoutError,
-    protocol.WRONG_WORKER: ConnectionError,
-}
+from .large import Near, Place
+from .refusals import error_of
 
 
-def error_of(query: Query, reply: Reply) -> Error:
-    """The error that this reply is."""
-    text = bytes(reply.payload).decode("utf-8", "replace")
-    if reply.status == protocol.WRONG_WORKER:
-        text = "the service at this address is another one than before: make a new Client"
-    return _ERRORS.get(reply.status, ProtocolError)(f"cannot {query}: {text or f'status {reply.status}'}")
+class Service(Protocol):
+    """What operations need of a client."""
+
+    @property
+    def address(self) -> str:
+        """Where the service is, for people."""
+        ...
+
+    @property
+    def roster(self) -> Roster:
+        """Its workers."""
+        ...
+
+    near: Near
+    """Their files."""
+
+
+class DictHandle(Protocol):
+    """What operations need of a handle."""
+
+    label: str
+    id: bytes | None
+    crc: int
+
+    def connected(self) -> Service:
+        """Where to ask."""
+        ...
+
+    def hydration(self) -> Operation[bytes]:
+        """Look the id up."""
+        ...
+
+    def register(self, refused: Query) -> Operation[None]:
+        """Tell of the Dict the worker that refused this request."""
+        ...
+
+
+def place_of(handle: DictHandle, verb: str, key: object, data: bytes) -> Place:
+    """What a transfer of the value of this key needs to know."""
+    return Place(key_hash(handle.crc, data), handle.id or b"", verb, handle.label, key, handle.connected().near)
 
 
 def to_each(roster: Roster, opcode: int, verb: str, of: str, **more: Any) -> list[Query]:
@@ -53,7 +62,7 @@ def to_each(roster: Roster, opcode: int, verb: str, of: str, **more: Any) -> lis
 
 
 def about_key(
-    handle: Handle, opcode: int, verb: str, key: object, data: bytes, value: Buffer = b"", flags: int = 0
+    handle: DictHandle, opcode: int, verb: str, key: object, data: bytes, value: Buffer = b"", flags: int = 0
 ) -> Operation[Reply]:
     """The reply to a request about one key."""
     dict_id = handle.id or (yield from handle.hydration())
@@ -63,7 +72,7 @@ def about_key(
     return reply if reply.status <= protocol.EXISTS else (yield from settled(handle, query, reply))
 
 
-def settled(handle: Handle, query: Query, reply: Reply) -> Operation[Reply]:
+def settled(handle: DictHandle, query: Query, reply: Reply) -> Operation[Reply]:
     """The reply to a request that was refused at first: an answer, or UNKNOWN_BLOB; any other is raised as the error it is."""
     while reply.status > protocol.EXISTS and reply.status != protocol.UNKNOWN_BLOB:
         if reply.status != protocol.UNKNOWN_DICT:
@@ -73,7 +82,7 @@ def settled(handle: Handle, query: Query, reply: Reply) -> Operation[Reply]:
     return reply
 
 
-def all_of(handle: Handle, queries: list[Query]) -> Operation[list[Reply]]:
+def all_of(handle: DictHandle, queries: list[Query]) -> Operation[list[Reply]]:
     """The replies to these requests, all of them answers; or UNKNOWN_BLOB, to those that bring some."""
     replies: list[Reply] = yield Queries(queries)
     for position, query in enumerate(queries):
@@ -82,13 +91,13 @@ def all_of(handle: Handle, queries: list[Query]) -> Operation[list[Reply]]:
     return replies
 
 
-def of_all(handle: Handle, opcode: int, verb: str, value: bytes = b"") -> Operation[list[Reply]]:
+def of_all(handle: DictHandle, opcode: int, verb: str, value: bytes = b"") -> Operation[list[Reply]]:
     """The replies of all workers."""
     dict_id = handle.id or (yield from handle.hydration())
     queries = to_each(handle.connected().roster, opcode, verb, handle.label, dict_id=dict_id, value=value)
     return (yield from all_of(handle, queries))
 
 
-def count(handle: Handle, opcode: int, verb: str) -> Operation[int]:
+def count(handle: DictHandle, opcode: int, verb: str) -> Operation[int]:
     """The sum of the numbers that all workers answer."""
     return sum(decode(int, reply.payload) for reply in (yield from of_all(handle, opcode, verb)))

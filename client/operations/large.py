@@ -25,14 +25,12 @@ from holdall.checksum import crc32
 from holdall.client.connection.query import Operation, Queries, Query
 from holdall.durable import sync
 from holdall.errors import StorageError, TimeoutError
-from holdall.slots import key_hash
 
-from .exchange import error_of
+from .refusals import error_of
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from holdall.client.handle import Handle
     from holdall.protocol import Buffer, Reply
 
 WINDOW_CHUNKS = 4
@@ -178,11 +176,6 @@ class Place(msgspec.Struct, frozen=True):
         return Query(
             opcode, self.hash, self.verb, self.of, self.dict_id, data, value, 0, self.key, patience, wants_reply=wants_reply
         )
-
-
-def place_of(handle: Handle, verb: str, key: object, data: bytes) -> Place:
-    """What a transfer of the value of this key needs to know."""
-    return Place(key_hash(handle.crc, data), handle.id or b"", verb, handle.label, key, handle.connected().near)
 
 
 def upload(place: Place, pieces: Pieces, progress: Progress | None, *, by_file: bool = True) -> Operation[bytes]:

@@ -11,12 +11,10 @@ from holdall.client.connection.query import Operation, Query
 from holdall.client.encoding import decode_key, decode_value
 
 from .entries import read_blob
-from .exchange import all_of
+from .exchange import DictHandle, all_of
 
 if TYPE_CHECKING:
     from typing import TypeAlias
-
-    from holdall.client.handle import Handle
 
 PAGE_ENTRIES = 1_000
 _ABSENT: Any = object()
@@ -25,7 +23,7 @@ After: TypeAlias = "dict[int, bytes]"
 """Where an iteration stands: for each worker that has more, by its place in the roster, the key after which it goes on."""
 
 
-def pages(handle: Handle, after: After | None, with_values: bool) -> Operation[tuple[list[Any], After]]:
+def pages(handle: DictHandle, after: After | None, with_values: bool) -> Operation[tuple[list[Any], After]]:
     """Some items (keys alone, or pairs) of each worker that has more, and where it goes on; it begins at None."""
     dict_id = handle.id or (yield from handle.hydration())
     workers = handle.connected().roster.workers
@@ -47,7 +45,7 @@ def pages(handle: Handle, after: After | None, with_values: bool) -> Operation[t
     return items, left
 
 
-def _items(handle: Handle, entries: list[PageEntry], with_values: bool) -> Operation[list[Any]]:
+def _items(handle: DictHandle, entries: list[PageEntry], with_values: bool) -> Operation[list[Any]]:
     items: list[Any] = []
     for data, shown_as, value in entries:
         key = decode_key(handle.label, data, shown_as)
@@ -62,7 +60,7 @@ def _items(handle: Handle, entries: list[PageEntry], with_values: bool) -> Opera
     return items
 
 
-def copy(handle: Handle) -> Operation[dict[Any, Any]]:
+def copy(handle: DictHandle) -> Operation[dict[Any, Any]]:
     """All items, in a plain dict."""
     items, after = yield from pages(handle, None, True)
     found = dict(items)
