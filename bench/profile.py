@@ -18,7 +18,7 @@ from typing import Any
 
 import holdall
 from holdall.bench.peers.server import folder
-from holdall.client.lane import Lane
+from holdall.client.connection.lane import BlockingLane
 from holdall.process.child import READY
 from holdall.process.config import BrokerSettings, Sync, WorkerSettings
 from holdall.process.listen import make_private
@@ -48,21 +48,21 @@ class Trace:
         self.calls: list[tuple[int, int, int, int, int]] = []
         self.sending = self.sent = self.received = 0
 
-    def send(self, lane: Lane, message: Any) -> bool:
+    def send(self, lane: BlockingLane, message: Any) -> bool:
         """In place of a lane's own."""
         self.sending = perf_counter_ns()
         done = _send(lane, message)
         self.sent = perf_counter_ns()
         return done
 
-    def receive(self, lane: Lane, *, wait: bool) -> Any:
+    def receive(self, lane: BlockingLane, *, wait: bool) -> Any:
         """In place of a lane's own."""
         heard = _receive(lane, wait=wait)
         self.received = perf_counter_ns()
         return heard
 
 
-_send, _receive = Lane.send, Lane.receive
+_send, _receive = BlockingLane.send, BlockingLane.receive
 
 
 def steps(operation: str, calls: int, value_bytes: int, sync: Sync) -> list[float]:
@@ -107,7 +107,7 @@ def _medians(calls: list[tuple[int, int, int, int, int]], turns: list[tuple[int,
 
 @contextmanager
 def _traced(trace: Trace) -> Generator[None, None, None]:
-    lane: Any = Lane
+    lane: Any = BlockingLane
 
     def send(self: Any, message: Any) -> bool:
         return trace.send(self, message)

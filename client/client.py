@@ -1,4 +1,8 @@
-"""A client: where the service is, and the lines to it. Any thread, any event loop, any forked child may use one at once."""
+"""A client: where the service is, and the drivers of its calls. Threads, event loops, forked children may use one at once.
+
+Drivers are taken from the client's pool and put back, so two calls at once never share one, whatever thread or signal handler
+they come from; a program with one thread always uses the same one. An event loop has one driver for all its tasks.
+"""
 
 from __future__ import annotations
 
@@ -13,33 +17,25 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol, settings
-from holdall.address import SCHEME, connected, path_of
-from holdall.bodies import Roster, RosterWorker, decode
-from holdall.client.ask import Ask, Operation, R
-from holdall.client.blocking import BlockingLine
-from holdall.client.channel import Channel
-from holdall.client.near import Near
+from holdall.bodies import Roster, decode
+from holdall.client.connection.blocking import BlockingDriver
+from holdall.client.connection.connector import ServiceConnector
+from holdall.client.connection.query import Operation, Query, R
+from holdall.client.connection.session import Session
+from holdall.client.operations.large import Near
 from holdall.errors import ConnectionError, InvalidError
 
 if TYPE_CHECKING:
     import asyncio
-    import socket
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Coroutine
     from types import TracebackType
 
-    from holdall.client.awaiting import AwaitingLine
-    from holdall.client.dealer import Dealer
+    from holdall.client.connection.awaiting import AwaitingDriver
 
-CONNECT_SECONDS = 5.0
+CONTACT_SECONDS = 5.0
 """How long the first contact with a service may take: no service at all is noticed sooner than a slow answer."""
-LINES_IDLE_MAX = 64
-"""Lines kept for later calls; threads beyond that make and close their own."""
-
-AHEAD_MAX = 8
-"""Lines lent to iterations that read ahead; those beyond do not. One left half-way has its line until it is collected."""
-LANES_MAX = 128
-"""A line that begins while so many lanes are open has none: each takes a file descriptor here and at a worker."""
+DRIVERS_IDLE_MAX = 64
+"""Drivers kept for later calls; threads beyond that make and close their own."""
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _defaults: dict[str, Client] = {}
@@ -76,15 +72,14 @@ class Client:
         self.timeout = timeout
         url = url or os.environ.get("HOLDALL_URL")
         self._url = settings.url(url) if url else None
-        self._data: Path | None = None if url else settings.data_directory()
         self.is_closed = False
         """Whether it was closed."""
-        self.has_lanes = settings.lanes(lanes) and (self._url is None or self._url.startswith("ipc://"))
-        """Whether it may reach workers straight, and their files: those of a service on this machine."""
-        self.near = Near(is_possible=self.has_lanes)
+        has_lanes = settings.lanes(lanes) and (self._url is None or self._url.startswith("ipc://"))
+        self.near = Near(is_possible=has_lanes)
         """The files of workers on this machine."""
+        data = None if self._url else settings.data_directory()
+        self._connector = ServiceConnector(self._url, data, has_lanes=has_lanes)
         self._roster: Roster | None = None
-        self._context: Any = None  # of ZeroMQ, once it is needed
         self._reset()
         _clients.add(self)
 
@@ -109,7 +104,7 @@ class Client:
     @property
     def is_local(self) -> bool:
         """Whether this client starts its service when it does not run."""
-        return self._data is not None
+        return self._connector.is_local
 
     @property
     def address(self) -> str:
@@ -118,129 +113,35 @@ class Client:
         >>> Client("tcp://localhost").address
         'tcp://localhost:4255'
         """
-        return self._url if self._data is None else settings.service_url(self._data)  # type: ignore[return-value]
-
-    def run(self, operation: Operation[R]) -> R:
-        """Carry out an operation on this thread."""
-        line = self.take_line()
-        deadline = monotonic() + self.timeout
-        try:
-            if self._roster is None:
-                self._roster = line.run(_fetch_roster(self.address), min(self.timeout, CONNECT_SECONDS))
-            return line.run(operation, self.timeout, deadline=deadline)
-        finally:
-            self.put_back(line)
-
-    def take_line(self) -> BlockingLine:
-        """A line for one call at a time, until it is put back."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._new_line()
-
-    def put_back(self, line: BlockingLine) -> None:
-        """This line is for others again."""
-        if self.is_closed or len(self._idle) >= LINES_IDLE_MAX:
-            self._give_up(line)
-        else:
-            self._idle.append(line)
-
-    def may_read_ahead(self) -> bool:
-        """Whether one more line may be lent to an operation that is begun before its result is wanted."""
-        try:
-            self._ahead.pop()
-        except IndexError:
-            return False
-        return True
-
-    def reads_ahead_no_more(self) -> None:
-        """One that was lent is back."""
-        self._ahead.append(None)
-
-    async def run_awaiting(self, operation: Operation[R]) -> R:
-        """Carry out an operation on this task's event loop."""
-        deadline = monotonic() + self.timeout
-        line = self.line_here() or await self.new_line_here()
-        return await line.run(operation, self.timeout, deadline)
-
-    def line_here(self) -> AwaitingLine | None:
-        """The line of the event loop that runs on this thread, once it has one and the workers are known."""
-        if self._roster is None or self._running_loop is None:
-            return None
-        return self._loops.get(self._running_loop())
-
-    async def new_line_here(self) -> AwaitingLine:
-        """The line of this task's event loop, made if it has none, and the workers known to it."""
-        line = await self._awaiting_line()
-        if self._roster is None:
-            timeout = min(self.timeout, CONNECT_SECONDS)
-            self._roster = await line.run(_fetch_roster(self.address), timeout, monotonic() + timeout)
-        return line
-
-    def revive(self) -> None:
-        """Start the local service if it does not run: an answer is overdue."""
-        if self._data is not None:
-            from holdall.service.local import ensure_running
-
-            ensure_running(self._data)
+        return self._connector.url
 
     @property
     def roster(self) -> Roster:
-        """The workers of the service; known to every operation, because the drivers fetch it first."""
+        """The workers of the service; known to every operation, because it is fetched first."""
         assert self._roster is not None
         return self._roster
 
-    @property
-    def knows_workers(self) -> bool:
-        """Whether there is a roster yet."""
-        return self._roster is not None
-
-    def lane_address(self, worker: RosterWorker) -> str | None:
-        """Where this worker may have a lane for us, if anywhere: whether it is that worker is still to be asked."""
-        if not self.has_lanes or len(self._streams) >= LANES_MAX:
-            return None
-        return next((each for each in worker.addresses if each.startswith(SCHEME) and os.path.exists(path_of(each))), None)
-
-    def new_channel(self) -> Channel:
-        """A new session."""
-        return Channel(os.urandom(16), Random())
-
-    def new_dealer(self, wait_seconds: float = 0.0) -> Dealer:
-        """A socket that is connected to the broker, or will be."""
-        from holdall import sockets  # ZeroMQ takes longer to load than all the rest: an import need not wait for it
-        from holdall.client.dealer import Dealer
-
-        with self._lock:
-            self._refuse_if_closed()
-            if self._context is None:
-                self._context = sockets.new_context()
-            dealer: Dealer | None = None
-            try:
-                dealer = Dealer(self._context, self.address, wait_seconds)
-                self._dealers.add(dealer)
-            except BaseException:  # Ctrl-C: a socket that nobody knows of would keep the context from its end
-                if dealer is not None:
-                    dealer.close()
-                    self._dealers.discard(dealer)
-                raise
-        return dealer
-
-    def new_stream(self, address: str) -> socket.socket | None:
-        """A stream to the worker that listens at this address, if it can be reached there: the broker can in any case."""
+    def run(self, operation: Operation[R]) -> R:
+        """Carry out an operation on this thread."""
+        driver = self._take()
+        deadline = monotonic() + self.timeout
         try:
-            stream = connected(address)
-        except OSError:
-            return None
-        with self._lock:
-            if self.is_closed:
-                stream.close()
-            self._refuse_if_closed()
-            self._streams.add(stream)
-        return stream
+            if self._roster is None:
+                self._roster = driver.run(self._fetch_roster(), self.timeout, self._contact_deadline())
+            if not driver.knows_workers:
+                driver.meet(self._roster)
+            return driver.run(operation, self.timeout, deadline)
+        finally:
+            self._put_back(driver)
 
-    def _refuse_if_closed(self) -> None:
-        if self.is_closed:
-            raise ConnectionError(f"this client of {self.address} is closed: make another one")
+    def run_awaiting(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
+        """Carry out an operation on this task's event loop."""
+        from asyncio import get_running_loop  # programs that block never load it
+
+        driver = self._loops.get(get_running_loop())
+        if driver is None or not driver.knows_workers:
+            return self._run_first(operation)
+        return driver.run(operation, self.timeout, monotonic() + self.timeout)
 
     def close(self) -> None:
         """Close all connections. A call that is under way in another thread ends first; later ones raise ConnectionError.
@@ -248,13 +149,12 @@ class Client:
         >>> client = Client()
         >>> client.close()
         """
-        with self._lock:
-            self.is_closed = True
+        self.is_closed = True
+        self._connector.close()
         for loop in list(self._loops):
             self._forget_loop(loop)
         while self._idle:
             self._give_up(self._idle.pop())
-        self._end_context()
 
     def __enter__(self) -> Client:
         return self
@@ -277,68 +177,83 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self.address!r}, timeout={self.timeout})"
 
-    def _reset(self) -> None:
-        """No line, no socket: at the start, and in a forked child."""
-        self._lock = threading.RLock()  # a signal handler may call while its own thread is in here
-        self._context = None
-        self._dealers: set[Dealer] = set()
-        self._streams: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._idle: deque[BlockingLine] = deque()
-        self._ahead: deque[None] = deque([None] * AHEAD_MAX)
-        self._loops: dict[asyncio.AbstractEventLoop, AwaitingLine] = {}
-        self._running_loop: Callable[[], Any] | None = None  # that of asyncio, once it is needed
-
     def inherit(self) -> None:
         """In a forked child: leave everything of the parent alone, and begin anew."""
-        _inherited.append((self._lock, self._context, self._idle, self._loops))
-        for stream in self._streams:
-            stream.close()  # of the child's copy: the parent's goes on
+        _inherited.append((self._idle, self._loops))
+        self._connector.inherit()
         self._reset()
 
-    def _new_line(self) -> BlockingLine:
-        if self._roster is None:
-            self.revive()
-        return BlockingLine(self)
+    def _reset(self) -> None:
+        """No driver: at the start, and in a forked child."""
+        self._idle: deque[BlockingDriver] = deque()
+        self._loops: dict[asyncio.AbstractEventLoop, AwaitingDriver] = {}
 
-    async def _awaiting_line(self) -> AwaitingLine:
+    def _take(self) -> BlockingDriver:
+        """A driver for one call at a time, until it is put back."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            if self._roster is None:
+                self._connector.revive()
+            return BlockingDriver(self._connector, self._new_session(), self.timeout)
+
+    def _put_back(self, driver: BlockingDriver) -> None:
+        if self.is_closed or len(self._idle) >= DRIVERS_IDLE_MAX:
+            self._give_up(driver)
+        else:
+            self._idle.append(driver)
+
+    async def _run_first(self, operation: Operation[R]) -> R:
+        """Carry out an operation on a loop whose driver does not know the workers yet."""
+        driver = await self._awaiting_driver()
+        deadline = monotonic() + self.timeout
+        if not driver.knows_workers:
+            if self._roster is None:
+                self._roster = await driver.run(self._fetch_roster(), self.timeout, self._contact_deadline())
+            if not driver.knows_workers:  # another task may have been faster
+                driver.meet(self._roster)
+        return await driver.run(operation, self.timeout, deadline)
+
+    async def _awaiting_driver(self) -> AwaitingDriver:
+        """The driver of this task's event loop, made if it has none."""
         import asyncio
 
-        self._running_loop = asyncio._get_running_loop
         loop = asyncio.get_running_loop()
-        line = self._loops.get(loop)
-        if line is None:
-            from holdall.client.awaiting import AwaitingLine
+        driver = self._loops.get(loop)
+        if driver is None:
+            from holdall.client.connection.awaiting import AwaitingDriver
 
             if self._roster is None and self.is_local:
-                await loop.run_in_executor(None, self.revive)
+                await loop.run_in_executor(None, self._connector.revive)
             for other in [each for each in list(self._loops) if each.is_closed()]:
                 self._forget_loop(other)
-            line = self._loops.get(loop) or self._loops.setdefault(loop, AwaitingLine(self, loop))
-        return line
+            driver = self._loops.get(loop)
+            if driver is None:
+                driver = self._loops[loop] = AwaitingDriver(self._connector, self._new_session(), loop)
+        return driver
+
+    def _new_session(self) -> Session:
+        return Session(os.urandom(16), Random())
+
+    def _fetch_roster(self) -> Operation[Roster]:
+        reply = yield Query(protocol.ROSTER, 0, "reach", f"the service at {self.address}")
+        if reply.status != protocol.OK:
+            raise ConnectionError(
+                f"cannot reach the service at {self.address}: {bytes(reply.payload).decode('utf-8', 'replace')}"
+            )
+        return decode(Roster, reply.payload)
+
+    def _contact_deadline(self) -> float:
+        return monotonic() + min(self.timeout, CONTACT_SECONDS)
 
     def _forget_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        line = self._loops.pop(loop, None)
-        if line is not None:
-            self._give_up(line)
+        driver = self._loops.pop(loop, None)
+        if driver is not None:
+            self._give_up(driver)
 
-    def _give_up(self, line: BlockingLine | AwaitingLine) -> None:
-        line.close()
-        self._dealers.discard(line.broker)
-        if self.is_closed:
-            self._end_context()
-
-    def _end_context(self) -> None:
-        """End the context when its last socket is closed: before that, `term` would wait for it."""
-        with self._lock:
-            if self._context is not None and not self._dealers and not self._context.closed:
-                self._context.term()
-
-
-def _fetch_roster(address: str) -> Operation[Roster]:
-    reply = yield Ask(protocol.ROSTER, 0, "reach", f"the service at {address}")
-    if reply.status != protocol.OK:
-        raise ConnectionError(f"cannot reach the service at {address}: {bytes(reply.payload).decode('utf-8', 'replace')}")
-    return decode(Roster, reply.payload)
+    def _give_up(self, driver: BlockingDriver | AwaitingDriver) -> None:
+        driver.close()
+        self._connector.forget_closed()
 
 
 def close_default(url: str) -> None:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
-from typing import TYPE_CHECKING, Any, Union
+from collections.abc import AsyncIterator, ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from typing import TYPE_CHECKING, Any, ClassVar, Union
 
-from holdall import keys, protocol, settings
-from holdall.client import many, operations, update
-from holdall.client.ask import Operation
-from holdall.client.default import default_client
-from holdall.client.ephemeral import Ephemeral
-from holdall.client.info import DictInfo
-from holdall.client.objects import DictObjects
-from holdall.client.operators import Operators
-from holdall.client.pairs import pairs_of
-from holdall.client.serialization import key_data
-from holdall.client.signatures import GetTwin, HasKeys, PopTwin
-from holdall.client.transfer import Progress
-from holdall.client.twin import twin
-from holdall.client.views import Items, Keys, Values, ViewTwin
+from holdall import keys, settings
+from holdall.client.connection.query import Operation
+from holdall.client.operations import batches, entries
+from holdall.client.operations.catalog import DictInfo
+from holdall.client.operations.large import Progress
+from holdall.client.operations.pages import copy
+
+from .encoding import key_data
+from .ephemeral import Ephemeral
+from .handle import Handle, default_client
+from .objects import DictObjects
+from .twin import GetTwin, HasKeys, PopTwin, twin
+from .views import Items, Keys, Values, ViewTwin, stream, stream_awaiting
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVar  # type checkers have them; nothing is installed for it
+    from typing_extensions import Self, TypeVar  # type checkers have them; nothing is installed for it
 
-    from holdall.client.client import Client
+    from .client import Client
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
@@ -37,7 +36,7 @@ _MISSING: Any = object()
 _NONE: Any = None
 
 
-class Dict(Operators[K, V]):
+class Dict(Handle, MutableMapping[K, V]):
     """A dict that every process can reach.
 
     Made with `Dict.from_name`, `Dict.from_id` or `Dict.ephemeral`. Keys are any hashable objects and values any that
@@ -57,62 +56,14 @@ class Dict(Operators[K, V]):
     'value'
     """
 
-    objects = DictObjects()
+    objects: ClassVar[DictObjects[Dict[Any, Any]]]
     """Make, list and delete Dicts."""
 
     def __init__(self) -> None:
         raise TypeError("a Dict has a place in a service: use Dict.from_name(name, create_if_missing=True)")
 
     @classmethod
-    def from_name(
-        cls,
-        name: str,
-        *,
-        environment_name: str | None = None,
-        create_if_missing: bool = False,
-        client: Client | None = None,
-        ttl: float | None = protocol.TTL_SECONDS,
-    ) -> Dict[K, V]:
-        """The Dict of this name. Nothing is sent before it is first used.
-
-        Args:
-            name: 1 to 64 characters: letters, digits, `-`, `_`, `.`.
-            environment_name: in which environment; HOLDALL_ENVIRONMENT, or else "main".
-            create_if_missing: make it at its first use if there is none; otherwise that use raises NotFoundError.
-            client: through which service; `Client.from_env()` by default.
-            ttl: how many seconds an entry lives that nobody reads or writes; None for ever, 7 days by default. It counts only
-                when this makes the Dict; see `set_ttl` for one that is there.
-
-        Raises:
-            InvalidError: no such name, or ttl, is possible.
-
-        >>> d = Dict.from_name("kv", create_if_missing=True)
-        >>> d.name
-        'kv'
-        """
-        settings.check_name(name)
-        settings.check_ttl(ttl)
-        return cls._make(name, settings.environment(environment_name), create_if_missing, ttl, client=client)
-
-    @classmethod
-    def from_id(cls, dict_id: str, client: Client | None = None) -> Dict[K, V]:
-        """The Dict of this id (see `object_id`). Nothing is sent before it is first used.
-
-        Args:
-            dict_id: `di-` and 32 hexadecimal digits.
-            client: through which service; `Client.from_env()` by default.
-
-        Raises:
-            InvalidError: no such id is possible.
-
-        >>> d = Dict.from_name("kv", create_if_missing=True)
-        >>> Dict.from_id(d.object_id).name
-        'kv'
-        """
-        return cls.of_object_id(dict_id, client)
-
-    @classmethod
-    def ephemeral(cls, *, client: Client | None = None, environment_name: str | None = None) -> Ephemeral[K, V]:
+    def ephemeral(cls, *, client: Client | None = None, environment_name: str | None = None) -> Ephemeral[Dict[K, V]]:
         """An anonymous Dict for a `with` or `async with` block: gone when it ends, and by itself soon after its process dies.
 
         The handle may be passed to other processes; what they do with it after the end of the block gets NotFoundError.
@@ -152,7 +103,7 @@ class Dict(Operators[K, V]):
         >>> info.name, info.ttl
         ('kv', 60.0)
         """
-        return operations.info(self)
+        return entries.info(self)
 
     @twin
     def set_ttl(self, ttl: float | None) -> Operation[None]:
@@ -174,7 +125,7 @@ class Dict(Operators[K, V]):
         True
         """
         settings.check_ttl(ttl)
-        return operations.set_ttl(self, ttl)
+        return entries.set_ttl(self, ttl)
 
     @GetTwin
     def get(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -195,7 +146,7 @@ class Dict(Operators[K, V]):
         >>> d.get("missing"), d.get("missing", 0)
         (None, 0)
         """
-        return operations.get(self, key, key_data(self.label, key), default, progress)
+        return entries.get(self, key, key_data(self.label, key), default, progress)
 
     @twin
     def put(self, key: K, value: V, *, skip_if_exists: bool = False, progress: Progress | None = None) -> Operation[bool]:
@@ -217,7 +168,7 @@ class Dict(Operators[K, V]):
         >>> d.put("key", 1), d.put("key", 2, skip_if_exists=True), d["key"]
         (True, False, 1)
         """
-        return operations.put(self, key, value, skip_if_exists, progress)
+        return entries.put(self, key, value, skip_if_exists, progress)
 
     @PopTwin
     def pop(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -234,7 +185,7 @@ class Dict(Operators[K, V]):
         >>> d.pop("key"), d.pop("key", None)
         (1, None)
         """
-        value: V = yield from operations.pop(self, key, default)
+        value: V = yield from entries.pop(self, key, default)
         if value is _MISSING:
             raise KeyError(key)
         return value
@@ -252,7 +203,7 @@ class Dict(Operators[K, V]):
         >>> d.popitem()
         ('key', 1)
         """
-        return operations.pop_any(self)
+        return entries.pop_any(self)
 
     @twin
     def setdefault(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -269,7 +220,7 @@ class Dict(Operators[K, V]):
         >>> d.setdefault("key", 1), d.setdefault("key", 2)
         (1, 1)
         """
-        return operations.set_default(self, key, default)
+        return entries.set_default(self, key, default)
 
     @twin
     def get_many(self, keys: Iterable[K]) -> Operation[dict[K, V]]:
@@ -283,7 +234,7 @@ class Dict(Operators[K, V]):
         >>> d.get_many(["a", "b"])
         {'a': 1}
         """
-        return many.get_many(self, keys)
+        return batches.get_many(self, keys)
 
     @twin
     def pop_many(self, keys: Iterable[K]) -> Operation[dict[K, V]]:
@@ -300,7 +251,7 @@ class Dict(Operators[K, V]):
         >>> d.pop_many(["a", "b"]), len(d)
         ({'a': 1}, 0)
         """
-        return many.pop_many(self, keys)
+        return batches.pop_many(self, keys)
 
     @twin
     def put_many(
@@ -314,7 +265,7 @@ class Dict(Operators[K, V]):
         >>> d.put_many({"a": 1, "b": 2}), d.put_many({"b": 3, "c": 4}, skip_if_exists=True)
         (2, 1)
         """
-        return update.put_many(self, pairs_of(items, {}), skip_if_exists)
+        return batches.put_many(self, batches.pairs_of(items, {}), skip_if_exists)
 
     @twin
     def copy(self) -> Operation[dict[K, V]]:
@@ -325,33 +276,36 @@ class Dict(Operators[K, V]):
         >>> d.copy()
         {'a': 1}
         """
-        return operations.copy(self)
+        return copy(self)
 
     @twin
     def contains(self, key: K) -> Operation[bool]:
         """Whether the key is there, as `key in d`.
 
-        >>> Dict.from_name("kv", create_if_missing=True).contains("missing")
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d.contains("missing")
         False
         """
-        return operations.contains(self, key)
+        return entries.contains(self, key)
 
     @twin
     def len(self) -> Operation[int]:
         """The number of entries, as `len(d)`: exact, and cheap at any size. What has expired counts until it is swept: soon.
 
-        >>> Dict.from_name("kv", create_if_missing=True).len()
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d.len()
         0
         """
-        return operations.length(self)
+        return entries.length(self)
 
     @twin
     def clear(self) -> Operation[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Remove all entries, in constant time.
 
-        >>> Dict.from_name("kv", create_if_missing=True).clear()
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d.clear()
         """
-        return operations.clear(self)
+        return entries.clear(self)
 
     @twin
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -371,39 +325,62 @@ class Dict(Operators[K, V]):
         >>> sorted(d.items())
         [('a', 1), ('b', 2)]
         """
-        yield from update.put_many(self, pairs_of(other, kwargs), False)
+        yield from batches.put_many(self, batches.pairs_of(other, kwargs), False)
 
-    keys: ViewTwin[KeysView[K], K] = ViewTwin(  # pyright: ignore[reportIncompatibleMethodOverride]
-        Keys,
-        """The keys, as a view in no order: iterating it streams page by page. `async for key in d.keys.aio()` awaits.
+    keys: ViewTwin[KeysView[K], K] = ViewTwin(Keys)  # pyright: ignore[reportIncompatibleMethodOverride]
+    values: ViewTwin[ValuesView[V], V] = ViewTwin(Values)  # pyright: ignore[reportIncompatibleMethodOverride]
+    items: ViewTwin[ItemsView[K, V], tuple[K, V]] = ViewTwin(Items)  # pyright: ignore[reportIncompatibleMethodOverride]
 
-        >>> d = Dict.from_name("kv", create_if_missing=True)
-        >>> d["key"] = 1
-        >>> list(d.keys())
-        ['key']
-        """,
-    )
-    values: ViewTwin[ValuesView[V], V] = ViewTwin(  # pyright: ignore[reportIncompatibleMethodOverride]
-        Values,
-        """The values, as a view in no order: iterating it streams page by page. `async for value in d.values.aio()` awaits.
+    def __getitem__(self, key: K) -> V:
+        value: V = self.connected().run(entries.get(self, key, key_data(self.label, key), _MISSING))
+        if value is _MISSING:
+            raise KeyError(key)
+        return value
 
-        >>> d = Dict.from_name("kv", create_if_missing=True)
-        >>> d["key"] = 1
-        >>> list(d.values())
-        [1]
-        """,
-    )
-    items: ViewTwin[ItemsView[K, V], tuple[K, V]] = ViewTwin(  # pyright: ignore[reportIncompatibleMethodOverride]
-        Items,
-        """The pairs of key and value, as a view in no order: iterating it streams page by page.
-        `async for key, value in d.items.aio()` awaits.
+    def __setitem__(self, key: K, value: V) -> None:
+        self.connected().run(entries.put(self, key, value, False))
 
-        >>> d = Dict.from_name("kv", create_if_missing=True)
-        >>> d["key"] = 1
-        >>> list(d.items())
-        [('key', 1)]
-        """,
-    )
+    def __delitem__(self, key: K) -> None:
+        if not self.connected().run(entries.remove(self, key)):
+            raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return self.connected().run(entries.contains(self, key))
+
+    def __len__(self) -> int:
+        return self.connected().run(entries.length(self))
+
+    def __iter__(self) -> Iterator[K]:
+        return stream(self, with_values=False)
+
+    def __aiter__(self) -> AsyncIterator[K]:
+        return stream_awaiting(self, with_values=False)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Handle):
+            return self._same(other)
+        return self.copy() == _plain(other) if isinstance(other, Mapping) else NotImplemented
+
+    __hash__ = Handle.__hash__
+
+    def __or__(self, other: Any) -> dict[Any, Any]:
+        return self.copy() | _plain(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Any) -> dict[Any, Any]:
+        return _plain(other) | self.copy() if isinstance(other, Mapping) else NotImplemented
+
+    def __ior__(  # type: ignore[misc]
+        self, other: Mapping[K, V] | Iterable[tuple[K, V]]
+    ) -> Self:
+        self.update(other)
+        return self
+
+
+def _plain(mapping: Any) -> dict[Any, Any]:
+    return dict(mapping.items())
+
+
+Dict.objects = DictObjects(Dict)
 
 
 def _encode_handle(handle: Dict[Any, Any]) -> keys.EncodedKey:

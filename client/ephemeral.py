@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from holdall.bodies import CatalogEntry
-from holdall.client import catalog
+from holdall.client.connection.query import Operation
+from holdall.client.operations import catalog
 from holdall.errors import Error
+
+from .handle import Handle
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from holdall.client.client import Client
-    from holdall.client.dict import Dict
+    from .client import Client
 
-K = TypeVar("K")
-V = TypeVar("V")
+H = TypeVar("H", bound=Handle)
 
 LEASE_SECONDS = 15.0
 """How long a worker keeps an ephemeral Dict whose owner is not heard of."""
@@ -29,10 +30,10 @@ RENEW_SECONDS = 4.0
 """How often the owner is heard of: three times within a lease, with time to spare."""
 
 
-class Ephemeral(Generic[K, V]):
+class Ephemeral(Generic[H]):
     """The block in which the Dict exists. Enter it with `with` or `async with`."""
 
-    def __init__(self, client: Client, environment: str, kind: type[Dict[K, V]]) -> None:
+    def __init__(self, client: Client, environment: str, kind: type[H]) -> None:
         self._client = client
         self._id = os.urandom(16)
         self._environment = environment
@@ -41,7 +42,7 @@ class Ephemeral(Generic[K, V]):
         self._pid = 0  # of the process that entered the block: a forked child that leaves it ends nothing
         self._renewing: threading.Thread | None = None
 
-    def __enter__(self) -> Dict[K, V]:
+    def __enter__(self) -> H:
         self._enter()
         self._client.run(self._begin())
         self._start_renewing()
@@ -53,7 +54,7 @@ class Ephemeral(Generic[K, V]):
         self._stop_renewing()
         self._client.run(catalog.drop(self._client, self._id, self._dict.label))
 
-    async def __aenter__(self) -> Dict[K, V]:
+    async def __aenter__(self) -> H:
         self._enter()
         await self._client.run_awaiting(self._begin())
         self._start_renewing()
@@ -83,7 +84,7 @@ class Ephemeral(Generic[K, V]):
             raise RuntimeError("an ephemeral Dict is entered once: make another one with Dict.ephemeral()")
         self._pid = os.getpid()
 
-    def _begin(self) -> Any:
+    def _begin(self) -> Operation[None]:
         return catalog.begin_lease(self._client, self._environment, self._id, self._dict.label, LEASE_SECONDS)
 
     def _renew(self) -> None:

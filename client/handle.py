@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import threading
 from typing import TYPE_CHECKING, Any
 
-from holdall import protocol
-from holdall.client import catalog
-from holdall.client.ask import Operation, Shared
-from holdall.client.default import default_client
+from holdall import protocol, settings
+from holdall.client.connection.query import Operation, Query
+from holdall.client.operations import catalog
 from holdall.errors import InvalidError, NotFoundError
 from holdall.slots import dict_crc
 
@@ -18,7 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from holdall.bodies import CatalogEntry
-    from holdall.client.client import Client
+
+    from .client import Client
 
 _OBJECT_ID = r"di-([0-9a-f]{32})"
 
@@ -26,8 +24,8 @@ _OBJECT_ID = r"di-([0-9a-f]{32})"
 class Handle:
     """What every operation needs to know of a Dict.
 
-    Looked up lazily, once, however many threads or tasks are the first to need it. Two handles are equal when they name the
-    same Dict: the same id, or as long as one has not been looked up, the same name at the same address.
+    Looked up lazily: threads and tasks that are the first to need it at once each look for themselves. Two handles are equal
+    when they name the same Dict: the same id, or as long as one has not been looked up, the same name at the same address.
     """
 
     label: str
@@ -43,7 +41,57 @@ class Handle:
     _client: Client | None
     _is_default: bool  # whether the client is the one for calls that are given none
     _url: str | None  # of the service it was pickled at; a service configured here wins
-    _lock: tuple[int, threading.RLock]  # of this process: a child may be forked while it is held
+
+    @classmethod
+    def from_name(
+        cls,
+        name: str,
+        *,
+        environment_name: str | None = None,
+        create_if_missing: bool = False,
+        client: Client | None = None,
+        ttl: float | None = protocol.TTL_SECONDS,
+    ) -> Self:
+        """The Dict of this name. Nothing is sent before it is first used.
+
+        Args:
+            name: 1 to 64 characters: letters, digits, `-`, `_`, `.`.
+            environment_name: in which environment; HOLDALL_ENVIRONMENT, or else "main".
+            create_if_missing: make it at its first use if there is none; otherwise that use raises NotFoundError.
+            client: through which service; `Client.from_env()` by default.
+            ttl: how many seconds an entry lives that nobody reads or writes; None for ever, 7 days by default. It counts only
+                when this makes the Dict; see `set_ttl` for one that is there.
+
+        Raises:
+            InvalidError: no such name, or ttl, is possible.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> d.name
+        'kv'
+        """
+        settings.check_name(name)
+        settings.check_ttl(ttl)
+        return cls._make(name, settings.environment(environment_name), create_if_missing, ttl, client=client)
+
+    @classmethod
+    def from_id(cls, dict_id: str, client: Client | None = None) -> Self:
+        """The Dict of this id (see `object_id`). Nothing is sent before it is first used.
+
+        Args:
+            dict_id: `di-` and 32 hexadecimal digits.
+            client: through which service; `Client.from_env()` by default.
+
+        Raises:
+            InvalidError: no such id is possible.
+
+        >>> d = Dict.from_name("kv", create_if_missing=True)
+        >>> Dict.from_id(d.object_id).name
+        'kv'
+        """
+        matched = re.fullmatch(_OBJECT_ID, dict_id) if isinstance(dict_id, str) else None
+        if matched is None:
+            raise InvalidError(f"Invalid Dict id {dict_id!r}: an id is 'di-' and 32 hexadecimal digits")
+        return cls._make(None, "", False, client=client, dict_id=bytes.fromhex(matched[1]))
 
     @classmethod
     def _make(
@@ -65,7 +113,6 @@ class Handle:
         handle._client = client
         handle._is_default = False
         handle._url = url
-        handle._lock = os.getpid(), threading.RLock()
         handle.id = dict_id
         handle.crc = dict_crc(dict_id or b"")
         handle.label = catalog.described(environment, name) if name else f"Dict di-{(dict_id or b'').hex()}"
@@ -75,14 +122,6 @@ class Handle:
     def of_entry(cls, entry: CatalogEntry, client: Client | None) -> Self:
         """The Dict that a catalog entry names."""
         return cls._make(entry.name, entry.environment, False, client=client, dict_id=entry.dict_id)
-
-    @classmethod
-    def of_object_id(cls, object_id: object, client: Client | None) -> Self:
-        """The Dict of this id. Raises InvalidError if it is none."""
-        matched = re.fullmatch(_OBJECT_ID, object_id) if isinstance(object_id, str) else None
-        if matched is None:
-            raise InvalidError(f"Invalid Dict id {object_id!r}: an id is 'di-' and 32 hexadecimal digits")
-        return cls._make(None, "", False, client=client, dict_id=bytes.fromhex(matched[1]))
 
     @classmethod
     def travelled(
@@ -149,48 +188,35 @@ class Handle:
 
     def hydration(self) -> Operation[bytes]:
         """Look the id up, and make the Dict if it is missing and may be made. Returns the id."""
-        while self.id is None:
-            yield Shared(self, self._lookup)
+        if self.id is None:
+            self._found((yield from self._lookup()))
+        assert self.id is not None
         return self.id
 
-    def recover(self, refused: Any) -> Operation[None]:
-        """Register the Dict at a worker that has not met it and refused this request. Raises NotFoundError if it is gone."""
+    def register(self, refused: Query) -> Operation[None]:
+        """Tell of the Dict the worker that refused this request, which has not met it. Raises NotFoundError if it is gone."""
         if self._name is None:
             self._found((yield from self._find()))
         assert self.id is not None
         assert self._name is not None
         yield from catalog.register(self.connected(), self._environment, self._name, self.id, refused)
 
-    def is_hydrated(self) -> bool:
-        """Whether the id is known."""
-        return self.id is not None
-
-    def lock(self) -> threading.RLock:
-        """Held by the thread that looks the Dict up."""
-        pid, lock = self._lock
-        if pid != os.getpid():
-            lock = threading.RLock()
-            self._lock = os.getpid(), lock
-        return lock
-
     def _hydrated(self) -> Operation[None]:
         yield from self.hydration()
         if self._name is None:
             self._found((yield from self._find()))
 
-    def _lookup(self) -> Operation[None]:
+    def _lookup(self) -> Operation[CatalogEntry]:
         client = self.connected()
         assert self._name
         if self._create_if_missing:
-            entry = yield from catalog.create(client, self._environment, self._name, self._ttl, allow_existing=True)
-        else:
-            found = yield from catalog.lookup(client, self._environment, self._name)
-            if found is None:
-                raise NotFoundError(
-                    f"there is no {self.label} at {client.address}: correct the name, or make it with create_if_missing=True"
-                )
-            entry = found
-        self._found(entry)
+            return (yield from catalog.create(client, self._environment, self._name, self._ttl, allow_existing=True))
+        entry = yield from catalog.lookup(client, self._environment, self._name)
+        if entry is None:
+            raise NotFoundError(
+                f"there is no {self.label} at {client.address}: correct the name, or make it with create_if_missing=True"
+            )
+        return entry
 
     def _find(self) -> Operation[CatalogEntry]:
         assert self.id is not None
@@ -229,3 +255,10 @@ class Handle:
     def __reduce__(self) -> tuple[Any, ...]:
         url = self._url if self._client is None or self._client.is_local else self._client.address
         return type(self).travelled, (self._name, self._environment, self._create_if_missing, self._ttl, url, self.id)
+
+
+def default_client(fallback_url: str | None = None) -> Client:
+    """The client of calls that are given none: see `Client.from_env`."""
+    from .client import Client  # an import of holdall need not wait for sockets and threads
+
+    return Client.from_env(fallback_url)

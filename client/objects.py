@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from holdall import protocol, settings
-from holdall.client import catalog
-from holdall.client.ask import Operation
-from holdall.client.default import default_client
-from holdall.client.twin import twin
+from holdall.client.connection.query import Operation
+from holdall.client.operations import catalog
 from holdall.errors import InvalidError, NotFoundError
+
+from .handle import Handle, default_client
+from .twin import twin
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from holdall.client.client import Client
-    from holdall.client.dict import Dict
+    from .client import Client
+
+H = TypeVar("H", bound=Handle)
 
 
-class DictObjects:
+class DictObjects(Generic[H]):
     """The Dicts of a service. Each method has an awaitable twin `.aio`; `client` defaults to `Client.from_env()`."""
+
+    def __init__(self, kind: type[H]) -> None:
+        self._kind = kind
 
     def connected(self, given: Client | None = None) -> Client:
         """The client to use."""
@@ -63,7 +68,7 @@ class DictObjects:
         created_before: datetime | str | None = None,
         environment_name: str | None = None,
         client: Client | None = None,
-    ) -> Operation[list[Dict[Any, Any]]]:
+    ) -> Operation[list[H]]:
         """The Dicts of an environment, the newest first.
 
         Args:
@@ -79,8 +84,6 @@ class DictObjects:
         >>> [d.name for d in Dict.objects.list()]
         ['kv']
         """
-        from holdall.client.dict import Dict
-
         if max_objects is not None and (not isinstance(max_objects, int) or max_objects < 0):
             raise InvalidError(f"max_objects must be 0 or more, not {max_objects!r}")
         before = _timestamp(created_before)
@@ -90,7 +93,7 @@ class DictObjects:
         if before is not None:
             entries = [entry for entry in entries if entry.created_at < before]
         entries.sort(key=lambda entry: entry.created_at, reverse=True)
-        return [Dict.of_entry(entry, client) for entry in entries[:max_objects]]
+        return [self._kind.of_entry(entry, client) for entry in entries[:max_objects]]
 
     @twin
     def delete(

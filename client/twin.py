@@ -1,21 +1,29 @@
-"""One operation, two ways to call it: `d.get(key)` blocks, `await d.get.aio(key)` awaits."""
+"""One operation, two ways to call it: `d.get(key)` blocks, `await d.get.aio(key)` awaits.
+
+The signatures of `get` and `pop`, which depend on whether a default is given, are written out for type checkers.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from time import monotonic
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
-from holdall.client.ask import Operation
+from holdall.client.connection.query import Operation
+from holdall.client.operations.large import Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from holdall.client.client import Client
+    from .client import Client
 
 P = ParamSpec("P")
 R = TypeVar("R")
+K = TypeVar("K")
+V = TypeVar("V")
+K_contra = TypeVar("K_contra", contravariant=True)
+V_co = TypeVar("V_co", covariant=True)
+T = TypeVar("T")
 
 
 class Connected(Protocol):
@@ -43,10 +51,7 @@ class BoundTwin(Generic[P, R]):
     async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """The same, awaitable."""
         operation = self.__wrapped__(self._owner, *args, **kwargs)
-        client = self._owner.connected(self._given(kwargs) if kwargs else None)
-        deadline = monotonic() + client.timeout
-        line = client.line_here() or await client.new_line_here()
-        return await line.run(operation, client.timeout, deadline)
+        return await self._owner.connected(self._given(kwargs) if kwargs else None).run_awaiting(operation)
 
     def _given(self, kwargs: dict[str, Any]) -> Any:
         """The client that this call was given; to `update`, which takes any keyword, it would be an entry."""
@@ -80,3 +85,91 @@ class Twin(Generic[P, R]):
 def twin(operation: Callable[Concatenate[Any, P], Operation[R]]) -> Twin[P, R]:
     """Make this operation a method that can be called in both ways."""
     return Twin(operation)
+
+
+class HasKeys(Protocol[K, V_co]):
+    """What `dict.update` takes for a mapping."""
+
+    def keys(self) -> Iterable[K]:
+        """Its keys."""
+        ...
+
+    def __getitem__(self, key: K, /) -> V_co: ...
+
+
+class GetOperation(Protocol[K_contra, V]):
+    """`get` as it is written."""
+
+    def __call__(
+        self, owner: Any, /, key: K_contra, default: V | None = None, *, progress: Progress | None = None
+    ) -> Operation[V | None]: ...
+
+
+class BoundGet(BoundTwin[..., Any], Generic[K, V]):
+    """`get` of one Dict."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(self, key: K, *, progress: Progress | None = None) -> V | None: ...
+        @overload
+        def __call__(self, key: K, default: V, *, progress: Progress | None = None) -> V: ...
+        @overload
+        def __call__(self, key: K, default: T, *, progress: Progress | None = None) -> V | T: ...
+        def __call__(self, key: Any, default: Any = None, *, progress: Progress | None = None) -> Any: ...
+
+        @overload
+        async def aio(self, key: K, *, progress: Progress | None = None) -> V | None: ...
+        @overload
+        async def aio(self, key: K, default: V, *, progress: Progress | None = None) -> V: ...
+        @overload
+        async def aio(self, key: K, default: T, *, progress: Progress | None = None) -> V | T: ...
+        async def aio(self, key: Any, default: Any = None, *, progress: Progress | None = None) -> Any: ...
+
+
+class GetTwin(Twin[..., Any], Generic[K, V]):
+    """The descriptor of `get`."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, operation: GetOperation[K, V]) -> None: ...
+        @overload
+        def __get__(self, owner: None, kind: type) -> Self: ...
+        @overload
+        def __get__(self, owner: Connected, kind: type) -> BoundGet[K, V]: ...
+        def __get__(self, owner: Connected | None, kind: type) -> Self | BoundGet[K, V]: ...
+
+
+class BoundPop(BoundTwin[..., Any], Generic[K, V]):
+    """`pop` of one Dict."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __call__(self, key: K) -> V: ...
+        @overload
+        def __call__(self, key: K, default: V) -> V: ...
+        @overload
+        def __call__(self, key: K, default: T) -> V | T: ...
+        def __call__(self, key: Any, default: Any = None) -> Any: ...
+
+        @overload
+        async def aio(self, key: K) -> V: ...
+        @overload
+        async def aio(self, key: K, default: V) -> V: ...
+        @overload
+        async def aio(self, key: K, default: T) -> V | T: ...
+        async def aio(self, key: Any, default: Any = None) -> Any: ...
+
+
+class PopTwin(Twin[..., Any], Generic[K, V]):
+    """The descriptor of `pop`."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, operation: Callable[[Any, K, V], Operation[V]]) -> None: ...
+        @overload
+        def __get__(self, owner: None, kind: type) -> Self: ...
+        @overload
+        def __get__(self, owner: Connected, kind: type) -> BoundPop[K, V]: ...
+        def __get__(self, owner: Connected | None, kind: type) -> Self | BoundPop[K, V]: ...

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, ItemsView, Iterator, KeysView, ValuesView
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from holdall.client import operations
-from holdall.client.ahead import Ahead
+from holdall.client.operations.pages import pages
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from holdall.client.dict import Dict
-    from holdall.client.handle import Handle
+    from .handle import Handle
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -22,49 +19,50 @@ View = TypeVar("View")
 
 
 def stream(handle: Handle, *, with_values: bool) -> Iterator[Any]:
-    """Keys, or pairs of key and value. Each entry that is there all the while comes once.
-
-    While the caller has the items of one page of each worker, the next ones are on their way.
-    """
-    items, after = handle.connected().run(operations.pages(handle, None, with_values))
-    while after:
-        with Ahead(handle.connected(), partial(operations.pages, handle, after, with_values)) as ahead:
-            yield from items
-            items, after = ahead.result()
+    """Keys, or pairs of key and value. Each entry that is there all the while comes once."""
+    items, after = handle.connected().run(pages(handle, None, with_values))
     yield from items
+    while after:
+        items, after = handle.connected().run(pages(handle, after, with_values))
+        yield from items
 
 
 async def stream_awaiting(handle: Handle, *, with_values: bool) -> AsyncIterator[Any]:
     """The same, awaitable."""
-    import asyncio  # programs that block never load it
-
-    items, after = await handle.connected().run_awaiting(operations.pages(handle, None, with_values))
-    while after:
-        ahead = asyncio.ensure_future(handle.connected().run_awaiting(operations.pages(handle, after, with_values)))
-        try:
-            for item in items:
-                yield item
-            items, after = await ahead
-        finally:
-            if not ahead.cancel() and not ahead.cancelled():
-                ahead.exception()  # taken note of: asyncio reports errors that nobody looked at
-    for item in items:
-        yield item
+    items, after = await handle.connected().run_awaiting(pages(handle, None, with_values))
+    while True:
+        for item in items:
+            yield item
+        if not after:
+            return
+        items, after = await handle.connected().run_awaiting(pages(handle, after, with_values))
 
 
 class Keys(KeysView[K]):
-    """The keys of a Dict."""
+    """The keys, as a view in no order: iterating it streams page by page. `async for key in d.keys.aio()` awaits.
 
-    _mapping: Dict[K, Any]
+    >>> d = Dict.from_name("kv", create_if_missing=True)
+    >>> d["key"] = 1
+    >>> list(d.keys())
+    ['key']
+    """
+
+    _mapping: Any
 
     def __iter__(self) -> Iterator[K]:
         return stream(self._mapping, with_values=False)
 
 
 class Values(ValuesView[V]):
-    """The values of a Dict."""
+    """The values, as a view in no order: iterating it streams page by page. `async for value in d.values.aio()` awaits.
 
-    _mapping: Dict[Any, V]
+    >>> d = Dict.from_name("kv", create_if_missing=True)
+    >>> d["key"] = 1
+    >>> list(d.values())
+    [1]
+    """
+
+    _mapping: Any
 
     def __iter__(self) -> Iterator[V]:
         return (value for _key, value in stream(self._mapping, with_values=True))
@@ -74,9 +72,16 @@ class Values(ValuesView[V]):
 
 
 class Items(ItemsView[K, V]):
-    """The pairs of key and value of a Dict."""
+    """The pairs of key and value, as a view in no order: iterating it streams page by page.
+    `async for key, value in d.items.aio()` awaits.
 
-    _mapping: Dict[K, V]
+    >>> d = Dict.from_name("kv", create_if_missing=True)
+    >>> d["key"] = 1
+    >>> list(d.items())
+    [('key', 1)]
+    """
+
+    _mapping: Any
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return stream(self._mapping, with_values=True)
@@ -91,7 +96,7 @@ class BoundViewTwin(Generic[View, Item]):
 
     __slots__ = ("_handle", "_view")
 
-    def __init__(self, handle: Dict[Any, Any], view: type[Any]) -> None:
+    def __init__(self, handle: Handle, view: type[Any]) -> None:
         self._handle = handle
         self._view = view
 
@@ -108,13 +113,13 @@ class BoundViewTwin(Generic[View, Item]):
 class ViewTwin(Generic[View, Item]):
     """The method that gives a view, in both ways."""
 
-    def __init__(self, view: type[Any], doc: str) -> None:
+    def __init__(self, view: type[Any]) -> None:
         self._view = view
-        self.__doc__ = doc
+        self.__doc__ = view.__doc__
 
     @overload
     def __get__(self, handle: None, kind: type) -> Self: ...
     @overload
-    def __get__(self, handle: Dict[Any, Any], kind: type) -> BoundViewTwin[View, Item]: ...
-    def __get__(self, handle: Dict[Any, Any] | None, kind: type) -> Self | BoundViewTwin[View, Item]:
+    def __get__(self, handle: Handle, kind: type) -> BoundViewTwin[View, Item]: ...
+    def __get__(self, handle: Handle | None, kind: type) -> Self | BoundViewTwin[View, Item]:
         return self if handle is None else BoundViewTwin(handle, self._view)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 import holdall
 from holdall import Dict, settings
-from holdall.client.statistics import statistics
+from holdall.client.operations.catalog import statistics
 from holdall.errors import Error
 from holdall.process import logs
 from holdall.process.config import Sync

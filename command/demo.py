@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from holdall import Client, Dict, LocalService
-from holdall.client.statistics import statistics
+from holdall.client.operations.catalog import statistics
 from holdall.worker.directory.opening import DataDirectory
 
 from .survey import Facts, Fared, source_files, survey

@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from holdall import Dict, protocol, settings
-from holdall.client.ask import shown
 from holdall.client.client import Client
-from holdall.client.transfer import Progress as Progressed
+from holdall.client.connection.query import shown
+from holdall.client.operations.large import Progress as Progressed
 from holdall.errors import Error, InvalidError, NotFoundError
 from holdall.process.listen import is_listening
 

@@ -70,7 +70,7 @@ def backup(file: Path, url: str | None, as_json: bool) -> None:
 
     Writes wait for some milliseconds when it begins; nothing else waits.
     """
-    from holdall.client.backup import Backup, back_up
+    from holdall.client.operations.backup import Backup, back_up
 
     with _bar(as_json) as progress:
         task = progress.add_task("backup", total=None)

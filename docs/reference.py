@@ -63,13 +63,10 @@ def _is_public(base: type, name: str) -> bool:
 INTERNAL = {
     *(
         "of_entry",
-        "of_object_id",
         "travelled",
         "connected",
         "hydration",
-        "recover",
-        "is_hydrated",
-        "lock",
+        "register",
         "id",
         "crc",
         "label",
@@ -77,19 +74,7 @@ INTERNAL = {
     *(
         "run",
         "run_awaiting",
-        "line_here",
-        "new_line_here",
-        "may_read_ahead",
-        "put_back",
-        "reads_ahead_no_more",
-        "revive",
-        "take_line",
         "roster",
-        "knows_workers",
-        "lane_address",
-        "new_channel",
-        "new_dealer",
-        "new_stream",
         "inherit",
         "is_local",
         "is_closed",
@@ -117,6 +102,7 @@ def _signature(function: Any) -> str:
     signature = inspect.signature(function)
     parameters = [each for each in signature.parameters.values() if each.name not in ("self", "cls")]
     returned = re.sub(r"^Operation\[(.*)\]$", r"\1", str(signature.return_annotation))
+    returned = re.sub(r"\b(Self|H)\b", "Dict", returned)
     shown = str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty))
     shown = re.sub(r"<object object at 0x[0-9a-f]+>", "…", shown).replace("'", "")
     return f"{shown} → {returned}"

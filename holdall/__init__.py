@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from holdall.client.client import Client as Client
     from holdall.client.dict import Dict as Dict
-    from holdall.client.info import DictInfo as DictInfo
+    from holdall.client.operations.catalog import DictInfo as DictInfo
+    from holdall.client.private import LocalService as LocalService
     from holdall.errors import AlreadyExistsError as AlreadyExistsError
     from holdall.errors import AuthError as AuthError
     from holdall.errors import ConnectionError as ConnectionError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from holdall.errors import SerializationError as SerializationError
     from holdall.errors import StorageError as StorageError
     from holdall.errors import TimeoutError as TimeoutError
-    from holdall.service.local import LocalService as LocalService
 
 __version__ = "0.2.0"
 
@@ -55,8 +55,8 @@ _ERRORS = (
 _HOMES = {
     "Client": "holdall.client.client",
     "Dict": "holdall.client.dict",
-    "DictInfo": "holdall.client.info",
-    "LocalService": "holdall.service.local",
+    "DictInfo": "holdall.client.operations.catalog",
+    "LocalService": "holdall.client.private",
     **dict.fromkeys(_ERRORS, "holdall.errors"),
 }
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]

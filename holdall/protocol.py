@@ -223,14 +223,6 @@ def parse_reply(head: bytes, payload: Buffer | None = None) -> Reply:
     return Reply(status, sequence, entry_version, payload)
 
 
-def plain_reply(head: bytes) -> Reply | None:
-    """The reply that this head is all of; None for any other, and what is none."""
-    if len(head) < REPLY.size or head[0] != VERSION or head[_FLAGS_OFFSET]:
-        return None
-    _version, status, _flags, sequence, entry_version = REPLY.unpack_from(head)
-    return Reply(status, sequence, entry_version, head[REPLY.size :])
-
-
 def pack_batch_reply(replies: bytes) -> list[Buffer]:
     """The frames of the answer to a BATCH: `replies` is the msgpack array of the single replies' heads."""
     flags = BATCHED | (PAYLOAD if len(replies) > PAYLOAD_INLINE_BYTES_MAX else 0)

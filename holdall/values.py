@@ -58,7 +58,7 @@ class _Written(list[bytes]):
 
 
 def dump(value: object) -> bytes:
-    """The bytes of a value. Raises whatever pickling it raises; `client.serialization` gives it a name."""
+    """The bytes of a value. Raises whatever pickling it raises; `client.encoding` gives it a name."""
     return join(parts(value))
 
 
@@ -85,14 +85,9 @@ def parts(value: object) -> Sequence[Buffer]:
     return written
 
 
-def copies(data: Buffer) -> bool:
-    """Whether `load` copies all of it: then nothing of the value is in this memory."""
-    return data[:1] != OUT_OF_BAND
-
-
 def load(data: Buffer) -> Any:
     """The value in these bytes. Runs what its writer pickled; raises whatever that raises."""
-    if copies(data):
+    if data[:1] != OUT_OF_BAND:
         return pickle.loads(data)
     view = memoryview(data)
     (count,) = _COUNT.unpack_from(view, 1)

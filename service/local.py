@@ -1,21 +1,18 @@
-"""This user's own service: found, or started, by whichever process needs it first; and private ones for a block."""
+"""This user's own service: found, or started, by whichever process needs it first."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from time import monotonic, sleep
-from types import TracebackType
 
 from holdall import __version__, settings
 from holdall.errors import StorageError
 from holdall.process.admission import closed_url
 from holdall.process.child import READY, refusal_error
-from holdall.process.config import ServiceSettings, Sync
+from holdall.process.config import ServiceSettings
 from holdall.process.listen import is_listening, make_private
 from holdall.protocol import VERSION
 from holdall.worker.directory.locks import Holder
@@ -26,7 +23,7 @@ from .supervisor import require_plyvel
 
 LEAVING_SECONDS = 10.0
 """How long a new service waits for one that is just ending to leave the data directory."""
-LOOK_SECONDS = 0.02
+RETURN_CHECK_SECONDS = 0.02
 """How often it is looked whether a service that lives listens again."""
 
 
@@ -56,7 +53,7 @@ def _wait_for_its_broker(url: str, data: Path) -> None:
         holder = directory.holder()
         if holder is not None and holder.protocol != VERSION and _is_alive(holder.pid):
             raise StorageError(_other_version(directory.path, holder))
-        sleep(LOOK_SECONDS)
+        sleep(RETURN_CHECK_SECONDS)
 
 
 def _is_alive(pid: int) -> bool:
@@ -106,99 +103,3 @@ def _start_detached(data: Path) -> None:
     line = done.stdout.decode().strip()
     if line != READY:
         raise refusal_error(line)
-
-
-class LocalService:
-    """A private service for as long as a `with` block lasts, and the default one inside it.
-
-    `directory` is its data directory (a temporary one by default, removed at the end), `workers` the number of its
-    workers (as the directory was made; a new one: half the CPUs, 2 to 4), `sync` when writes are durable ("always",
-    "interval" or "off"). Processes started inside the block use it too: it sets HOLDALL_URL. Raises InvalidError or
-    StorageError if it cannot start.
-
-    >>> import holdall
-    >>> with holdall.LocalService():
-    ...     d = holdall.Dict.from_name("kv", create_if_missing=True)
-    ...     d["key"] = "value"
-    ...     d["key"]
-    'value'
-    """
-
-    def __init__(
-        self, directory: str | os.PathLike[str] | None = None, *, workers: int | None = None, sync: Sync = "always"
-    ) -> None:
-        self._directory = directory
-        self._workers = workers
-        self._sync: Sync = sync
-        self._temporary: str | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pid = 0  # of the process that started it
-        self._outer_url: str | None = None
-        self.url = ""
-        """Where it listens."""
-
-    def start(self) -> None:
-        """Start it, as `with` does, but without making it the default one.
-
-        Raises:
-            InvalidError: it cannot be opened with so many workers.
-            StorageError: the directory cannot be used.
-
-        >>> service = LocalService()
-        >>> service.start()
-        >>> service.stop()
-        """
-        require_plyvel()
-        self._pid = os.getpid()
-        data = Path(os.path.realpath(self._directory or self._make_temporary()))
-        wanted = ServiceSettings(str(data), workers=self._workers, sync=self._sync)
-        self._process = subprocess.Popen(
-            process.command("holdall.service", wanted),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=process.WORKING_DIRECTORY,
-            env=process.environment(),
-        )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline().decode().strip()
-        if line != READY:
-            self.stop()
-            raise refusal_error(line)
-        self.url = settings.service_url(data)
-
-    def stop(self) -> None:
-        """End it, as the end of the block does; a temporary directory is removed. In a forked child nothing happens.
-
-        >>> LocalService().stop()  # it does not run: nothing happens
-        """
-        if self._pid not in (0, os.getpid()):
-            return
-        if self._process is not None:
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    pipe.close()
-            self._process.wait()
-            self._process = None
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary = None
-
-    def __enter__(self) -> LocalService:
-        self.start()
-        self._outer_url = os.environ.get("HOLDALL_URL")
-        os.environ["HOLDALL_URL"] = self.url
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        from holdall.client.client import close_default
-
-        close_default(self.url)
-        if self._outer_url is None:
-            os.environ.pop("HOLDALL_URL", None)
-        else:
-            os.environ["HOLDALL_URL"] = self._outer_url
-        self.stop()
-
-    def _make_temporary(self) -> str:
-        self._temporary = tempfile.mkdtemp(prefix="holdall-")
-        return self._temporary

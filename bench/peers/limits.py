@@ -19,8 +19,8 @@ from holdall import protocol, sockets
 from holdall.bench.peers import server
 from holdall.bench.peers.peer import Client, Instance, Peer, require_package
 from holdall.broker.router import Router
-from holdall.client.blocking import WAKE_SECONDS
-from holdall.client.dealer import Dealer
+from holdall.client.connection.broker import Dealer
+from holdall.client.connection.driver import CHECK_SECONDS
 from holdall.keys import encode
 from holdall.process.admission import Door
 from holdall.process.poller import Watch
@@ -111,7 +111,7 @@ class RelayConnector:
     def client(self) -> Generator[Client, None, None]:
         """One frame there, one back, whatever is asked."""
         context = sockets.new_context()
-        dealer = Dealer(context, self.url, WAKE_SECONDS)
+        dealer = Dealer(context, self.url, CHECK_SECONDS)
         request: list[protocol.Buffer] = [bytes(self.request_bytes)]
         while not dealer.send(request):  # until it is connected
             dealer.receive(wait=True)

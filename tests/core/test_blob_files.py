@@ -15,9 +15,8 @@ import pytest
 from holdall import protocol
 from holdall.blob import NO_BLOB, Chunk, Reference, chunk_of, reference_of
 from holdall.bodies import FileToFill, decode
-from holdall.client.near import Near, _opened
-from holdall.client.pieces import Pieces
-from holdall.client.transfer import STEP_BYTES, Place, download, upload
+from holdall.client.connection.query import Query
+from holdall.client.operations.large import FILE_STEP_BYTES, Near, Pieces, Place, _opened, download, upload
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
 from holdall.worker.large.folder import READY, READY_MAX, Folder
@@ -27,7 +26,7 @@ from tests.blob_driver import ID, VALUE, Driver
 from tests.processes import until
 
 KEY = b"sk"
-LARGE = os.urandom(STEP_BYTES + 1)
+LARGE = os.urandom(FILE_STEP_BYTES + 1)
 NEW = Chunk(NO_BLOB, 0, len(VALUE)).pack()
 WHICH = Chunk(ID, 0, 0).pack()
 
@@ -250,12 +249,12 @@ def test_a_client_tells_how_far_it_has_filled_a_file(driver: Driver) -> None:
     told: list[int] = []
     asked: Any = next(uploading)
     while len(told) < 2:
-        if isinstance(asked, list):
-            told += [chunk_of(ask.data).offset for ask in asked if ask.opcode == protocol.MAKE_FILE]
-            asked = uploading.send([driver.ask(ask.opcode, ask.data, ask.value) for ask in asked])
+        if asked.work is None:
+            told += [chunk_of(each.data).offset for each in asked.queries if each.opcode == protocol.MAKE_FILE]
+            asked = uploading.send([driver.ask(each.opcode, each.data, each.value) for each in asked.queries])
         else:
-            asked = uploading.send(asked.do())
-    assert told == [0, STEP_BYTES]
+            asked = uploading.send(asked.work())
+    assert told == [0, FILE_STEP_BYTES]
 
 
 def test_a_client_goes_on_in_chunks_if_its_file_was_dropped(driver: Driver) -> None:
@@ -309,12 +308,12 @@ def carried_out(driver: Driver, operation: Any) -> Any:
     try:
         while True:
             asked = operation.send(answer)
-            if hasattr(asked, "do"):
-                answer = asked.do()
-            elif isinstance(asked, list):
-                answer = [driver.ask(ask.opcode, ask.data, ask.value) for ask in asked]
+            if isinstance(asked, Query):
+                answer = driver.ask(asked.opcode, asked.data, asked.value)
+            elif asked.work is not None:
+                answer = asked.work()
             else:
-                answer = driver.ask(asked.ask.opcode, asked.ask.data, asked.ask.value)
+                answer = [driver.ask(each.opcode, each.data, each.value) for each in asked.queries]
     except StopIteration as stop:
         return stop.value
 

@@ -38,9 +38,7 @@ def test_a_request_survives_packing(request: Request) -> None:
 @given(replies)
 def test_a_reply_survives_packing(reply: Reply) -> None:
     frames = protocol.pack_reply(reply)
-    head = bytes(frames[0])
     assert protocol.parse_reply(*frames) == reply  # type: ignore[arg-type]
-    assert protocol.plain_reply(head) == (reply if len(frames) == 1 else None)
 
 
 @given(requests)
@@ -64,12 +62,6 @@ def test_arbitrary_frames_raise_nothing_but_protocol_error(head: bytes, payload:
             continue
         assert head[0] == protocol.VERSION
         assert isinstance(parsed, (Request, Reply))
-
-
-@given(heads)
-def test_a_plain_reply_is_what_would_be_parsed(head: bytes) -> None:
-    plain = protocol.plain_reply(head)
-    assert plain is None or plain == protocol.parse_reply(head)
 
 
 @given(st.binary())

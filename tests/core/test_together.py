@@ -11,10 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdall import keys, values
-from holdall.client.many import _Many
-from holdall.client.pairs import Together, pairs_of
-from holdall.client.serialization import SMALL, SMALL_INT, decode_values, encode_value, small_values
-from holdall.client.update import Entries, _encode_each, _plain
+from holdall.client.encoding import SMALL, SMALL_INT, decode_values, encode_value, small_values
+from holdall.client.operations.batches import Entries, Together, _encode_each, _Many, _plain, pairs_of
 from holdall.errors import SerializationError
 
 some_keys = st.text(max_size=300) | st.binary(max_size=3) | st.integers(-3, 3) | st.sampled_from([1.0, True, None, "\udc80"])

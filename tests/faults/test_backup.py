@@ -20,9 +20,8 @@ from click.testing import CliRunner, Result
 
 from holdall import Client, Dict, LocalService, StorageError, TimeoutError, keys, protocol
 from holdall import backup as format_
-from holdall.client import backup
-from holdall.client.backup import Backup, back_up
-from holdall.client.snapshot import SnapshotLost, _answers, _to_all, discard
+from holdall.client.operations import backup
+from holdall.client.operations.backup import Backup, SnapshotLost, _answers, _discard, _to_all, back_up
 from holdall.command.cli import cli
 from holdall.protocol import Request
 from holdall.slots import dict_crc, key_hash, slot_of
@@ -197,7 +196,7 @@ def test_a_backup_begins_anew_when_a_worker_is_killed(client: Client, data: Path
 def test_a_backup_that_is_disturbed_too_often_ends_in_an_error_and_leaves_nothing(
     client: Client, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup, "TRIES_MAX", 1)
+    monkeypatch.setattr(backup, "BACKUP_TRIES_MAX", 1)
     dict_of(client).update(dict.fromkeys(range(5_000), b"v" * 1_000))
     with pytest.raises(TimeoutError, match=r"in 1 tries.* worker 1 for a backup: it was restarted"):
         back_up(client, tmp_path / "kv.backup", lambda _made: kill_worker(data, 1))
@@ -224,7 +223,7 @@ def test_writes_go_on_when_a_backup_stops_between_snapshot_and_release(client: C
     assert len(d) == 100
     with pytest.raises(SnapshotLost):
         client.run(_answers(_to_all(client, protocol.RELEASE, "release", snapshot_id)))
-    client.run(discard(client, snapshot_id))
+    client.run(_discard(client, snapshot_id))
 
 
 def test_a_write_behind_a_snapshot_that_nobody_releases_is_answered_though_nothing_more_comes(client: Client) -> None:

@@ -13,11 +13,12 @@ import pytest
 import holdall
 from holdall import Dict
 from holdall.blob import CHUNK_BYTES
-from holdall.client.transfer import STEP_BYTES, WINDOW_CHUNKS
+from holdall.client.operations.large import FILE_STEP_BYTES, WINDOW_CHUNKS
 from tests.processes import children, service_pid, until
 
 STEPS = 3
-VALUES = {by_file: os.urandom(STEPS * size) for by_file, size in ((True, STEP_BYTES), (False, WINDOW_CHUNKS * CHUNK_BYTES))}
+SIZES = {True: STEPS * FILE_STEP_BYTES, False: STEPS * WINDOW_CHUNKS * CHUNK_BYTES}
+VALUES = {by_file: os.urandom(size) for by_file, size in SIZES.items()}
 """In files that their client writes and reads, and in chunks."""
 
 
@@ -111,15 +112,15 @@ def test_a_popped_value_is_read_although_the_worker_is_killed(
     d: Dict[Any, Any], value: bytes, kill: Callable[[], None], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     d["key"] = value
-    from holdall.client import transfer
+    from holdall.client.operations import large
 
-    download = transfer.download
+    download = large.download
 
     def killing(place: Any, reference: Any, progress: Any) -> Any:
         kill()
         return download(place, reference, progress or at(1, kill))
 
-    monkeypatch.setattr(transfer, "download", killing)
+    monkeypatch.setattr(large, "download", killing)
     assert d.pop("key") == value
     assert "key" not in d
     until(lambda: not files(data))

@@ -72,7 +72,7 @@ def test_a_broker_notices_that_a_worker_was_killed_and_holds_what_is_for_it(
     service: int, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The parent, which would start another one at once, is stopped meanwhile; and the client sends nothing again."""
-    monkeypatch.setattr("holdall.client.channel.RESEND_SECONDS", (3600.0, 3600.0))
+    monkeypatch.setattr("holdall.client.connection.session.RESEND_SECONDS", (3600.0, 3600.0))
     with Client(service_url(tmp_path / "data"), lanes=False, timeout=WAIT_SECONDS) as client, ThreadPoolExecutor(20) as threads:
         d: Dict[int, int] = Dict.from_name("kv", create_if_missing=True, client=client)
         d.update({number: number for number in range(20)})
@@ -87,7 +87,7 @@ def test_a_broker_notices_that_a_worker_was_killed_and_holds_what_is_for_it(
 def test_a_broker_notices_that_a_worker_was_stopped_and_holds_what_is_for_it(
     service: int, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("holdall.client.channel.RESEND_SECONDS", (3600.0, 3600.0))
+    monkeypatch.setattr("holdall.client.connection.session.RESEND_SECONDS", (3600.0, 3600.0))
     with Client(service_url(tmp_path / "data"), lanes=False, timeout=WAIT_SECONDS) as client, ThreadPoolExecutor(20) as threads:
         d: Dict[int, int] = Dict.from_name("kv", create_if_missing=True, client=client)
         d.update({number: number for number in range(20)})

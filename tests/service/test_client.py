@@ -120,6 +120,24 @@ def test_a_fork_in_the_middle_of_calls_of_other_threads(d: Dict[Any, Any]) -> No
     assert [d["child", number] for number in range(5)] == list(range(5))
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_client_that_was_closed_is_closed_in_a_forked_child(service: holdall.LocalService, d: Dict[Any, Any]) -> None:
+    client = holdall.Client(service.url)
+    closed = Dict[Any, Any].from_id(d.object_id, client)
+    closed["key"] = 1
+    client.close()
+    child = os.fork()
+    if child == 0:
+        try:
+            with pytest.raises(holdall.ConnectionError, match="closed"):
+                closed["key"] = 2
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert d["key"] == 1
+
+
 def test_control_c_in_the_middle_of_a_call_leaves_no_wrong_answer(service: holdall.LocalService, d: Dict[Any, Any]) -> None:
     d.update({number: number for number in range(10)})
     program = f"""
@@ -198,12 +216,12 @@ def test_many_sockets_that_are_closed_while_they_connect_leave_their_context_as_
         d = holdall.Dict[str, int].from_name("kv", create_if_missing=True, client=client)
         before = len(os.listdir("/dev/fd"))
         for number in range(2000):
-            dealer = client.new_dealer()
+            dealer = client._connector.open_broker()
             for _ in range(number % 50 * 20):  # it is closed at any moment of its handshake
                 dealer.has_come_back()
             dealer.close()
-            client._dealers.discard(dealer)
-        d["key"] = 1  # on a new line, whose socket ZeroMQ's thread has to connect
+            client._connector.forget_closed()
+        d["key"] = 1  # on a new driver, whose socket ZeroMQ's thread has to connect
         assert d["key"] == 1
         until(lambda: len(os.listdir("/dev/fd")) < before + 20)
 

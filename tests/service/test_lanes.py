@@ -85,7 +85,7 @@ def test_no_request_is_lost_while_batches_are_decided_and_written(
     tmp_path: Path, sync: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is lost would be sent again, and only be late: here it is not."""
-    monkeypatch.setattr("holdall.client.channel.RESEND_SECONDS", (3600.0, 3600.0))
+    monkeypatch.setattr("holdall.client.connection.session.RESEND_SECONDS", (3600.0, 3600.0))
     with LocalService(tmp_path, workers=1, sync=sync) as service, Client(service.url, timeout=5.0) as client:
         d = Dict[Any, Any].from_name("kv", create_if_missing=True, client=client)
 
@@ -104,7 +104,7 @@ def test_a_client_without_lanes_is_relayed(service: LocalService, data: Path) ->
         fill(d)
         d["large"] = bytes(5_000_000)
         assert d["large"] == bytes(5_000_000)
-        assert not [route for line in client._idle for route in line.routes]
+        assert not [link for driver in client._idle for link in driver._session.links if link.lane is not None]
         with ThreadPoolExecutor() as threads:
             with stopped(broker_of(data)):
                 getting = threads.submit(d.get, 1)
@@ -216,7 +216,7 @@ def test_a_write_that_was_given_up_without_a_broker_never_happens(data: Path) ->
         with Client(service.url, lanes=False) as client:
             same = Dict[str, str].from_name("kv", client=client)
             same["key"] = "acknowledged"
-            until(lambda: late._idle[0].broker.send([b"no request"]))  # its connection is there again
+            until(lambda: late._idle[0]._broker.send([b"no request"]))  # its connection is there again
             for _ in range(100):
                 assert same["key"] == "acknowledged"
             assert d["key"] == "acknowledged"

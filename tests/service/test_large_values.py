@@ -21,10 +21,10 @@ import pytest
 import holdall
 from holdall import Dict, LargeValueWarning, RequestSizeError, StorageError
 from holdall.blob import BLOB_BYTES_MIN, CHUNK_BYTES
-from holdall.client import serialization
-from holdall.client.ask import Ask, Chunks
-from holdall.client.near import Near, _opened
-from holdall.client.operations import put
+from holdall.client import encoding
+from holdall.client.connection.query import Queries, Query
+from holdall.client.operations.entries import put
+from holdall.client.operations.large import Near, _opened
 from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, WRITE_CHUNK
 from holdall.worker.large.folder import READY_MAX
 from holdall.worker.state.blobs import SESSION_UPLOADS_MAX
@@ -151,8 +151,8 @@ def test_what_is_sent_is_the_memory_of_the_array(d: Dict[Any, Any]) -> None:
     array = np.arange(1_000_000.0)
     operation = put(d, "key", array, False)
     asked: Any = next(operation)
-    assert isinstance(asked, Chunks)
-    sent = [np.frombuffer(ask.value, np.uint8) for ask in asked if ask.opcode == WRITE_CHUNK]
+    assert isinstance(asked, Queries)
+    sent = [np.frombuffer(query.value, np.uint8) for query in asked.queries if query.opcode == WRITE_CHUNK]
     assert len(sent) == 4
     assert [np.shares_memory(array, each) for each in sent] == [False, True, True, True]  # the first has the pickle before it
 
@@ -162,7 +162,7 @@ def test_large_bytes_are_not_copied_to_be_sent(d: Dict[Any, Any]) -> None:
     value = os.urandom(3 * CHUNK_BYTES)
     asked: Any = next(put(d, "key", value, False))
     memory = np.frombuffer(value, np.uint8)
-    assert any(np.shares_memory(memory, np.frombuffer(ask.value, np.uint8)) for ask in asked)
+    assert any(np.shares_memory(memory, np.frombuffer(query.value, np.uint8)) for query in asked.queries)
 
 
 def test_every_way_to_read_gives_the_whole_value(d: Dict[Any, Any]) -> None:
@@ -269,13 +269,13 @@ def test_a_key_has_a_limit_of_its_own(d: Dict[Any, Any]) -> None:
 
 
 def test_values_above_5_mib_give_one_warning_per_process(d: Dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serialization, "_warned", False)
+    monkeypatch.setattr(encoding, "_warned", False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        d["key"] = bytes(serialization.WARNING_BYTES - 100)
+        d["key"] = bytes(encoding.WARNING_BYTES - 100)
         assert caught == []
-        d["key"] = bytes(serialization.WARNING_BYTES)
-        d["key"] = bytes(serialization.WARNING_BYTES)
+        d["key"] = bytes(encoding.WARNING_BYTES)
+        d["key"] = bytes(encoding.WARNING_BYTES)
     assert [each.category for each in caught] == [LargeValueWarning]
     assert "best for objects under 5 MiB" in str(caught[0].message)
     assert caught[0].filename == __file__  # the caller's line, not one of holdall's
@@ -365,5 +365,5 @@ def test_a_client_that_is_killed_in_the_middle_leaves_nothing_after_a_start(tmp_
 @pytest.mark.parametrize("by_file", [False])
 def test_a_message_of_a_transfer_is_small(d: Dict[Any, Any]) -> None:
     asked: Any = next(put(d, "key", bytes(20 * CHUNK_BYTES), False))
-    assert [type(ask) for ask in asked] == [Ask] * 4
-    assert max(len(ask.value) for ask in asked) == CHUNK_BYTES
+    assert [type(query) for query in asked.queries] == [Query] * 4
+    assert max(len(query.value) for query in asked.queries) == CHUNK_BYTES

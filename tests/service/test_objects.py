@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -17,8 +18,8 @@ import pytest
 
 import holdall
 from holdall import Dict
-from holdall.client import operations
 from holdall.client.ephemeral import Ephemeral
+from holdall.client.operations import entries
 
 
 def test_a_dict_by_its_id(d: Dict[Any, Any], name: str) -> None:
@@ -177,35 +178,29 @@ def test_environments_have_names_of_their_own(name: str, monkeypatch: pytest.Mon
         Dict.from_name(name, environment_name="no/such")
 
 
-def test_the_first_use_by_many_threads_is_one_look_up(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_up: list[str] = []
-    lookup = Dict._lookup
-
-    def counted(handle: Dict[Any, Any]) -> Any:
-        looked_up.append(handle.label)
-        return lookup(handle)
-
-    monkeypatch.setattr(Dict, "_lookup", counted)
+def test_a_first_use_by_many_threads_at_once_makes_one_dict(name: str) -> None:
     d: Dict[Any, Any] = Dict.from_name(name, create_if_missing=True)
-    start = threading.Barrier(16)
+    start = threading.Barrier(32)
 
-    def use(number: int) -> None:
+    def use(number: int) -> str:
         start.wait()
         d[number] = number
+        return d.object_id
 
-    threads = [threading.Thread(target=use, args=(number,)) for number in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(looked_up) == 1
-    assert len(d) == 16
+    with ThreadPoolExecutor(32) as threads:
+        ids = set(threads.map(use, range(32)))
+    assert ids == {Dict.from_name(name).object_id}
+    assert dict(d) == {number: number for number in range(32)}
 
-    async def tasks(fresh: Dict[Any, Any]) -> None:
-        await asyncio.gather(*(fresh.get.aio(number) for number in range(16)))
 
-    asyncio.run(tasks(Dict.from_name(name)))
-    assert len(looked_up) == 2
+def test_a_thousand_first_calls_gathered_make_one_dict(name: str) -> None:
+    async def calls(d: Dict[Any, Any]) -> None:
+        assert await asyncio.gather(*(d.put.aio(number, number) for number in range(1000))) == [True] * 1000
+        assert await asyncio.gather(*(Dict.from_name(name).get.aio(number) for number in range(1000))) == list(range(1000))
+        assert await d.len.aio() == 1000
+
+    asyncio.run(calls(Dict.from_name(name, create_if_missing=True)))
+    assert [each.name for each in Dict.objects.list()].count(name) == 1
 
 
 def test_a_cancelled_first_use_leaves_the_others_their_look_up(name: str, d: Dict[Any, Any]) -> None:
@@ -220,7 +215,7 @@ def test_a_cancelled_first_use_leaves_the_others_their_look_up(name: str, d: Dic
 
 
 def test_an_ephemeral_dict_is_entered_once(service: holdall.LocalService) -> None:
-    block: Ephemeral[Any, Any] = Dict.ephemeral()
+    block: Ephemeral[Dict[Any, Any]] = Dict.ephemeral()
     with block as d:
         d["key"] = 1
     with pytest.raises(RuntimeError, match="once"), block:
@@ -278,7 +273,7 @@ def test_calls_that_wait_when_their_client_is_closed_get_a_connection_error(d: D
 
 
 def test_operations_are_generators_that_name_what_they_ask(d: Dict[Any, Any]) -> None:
-    ask = next(operations.get(d, "key", b"skey", None))
+    ask = next(entries.get(d, "key", b"skey", None))
     assert str(ask) == f"get 'key' in Dict '{d.name}'"
 
 

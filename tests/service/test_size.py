@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from holdall import Client, Dict, LocalService
-from holdall.client import statistics
+from holdall.client.operations import catalog
 from tests.processes import until
 
 ENTRIES = int(os.environ.get("HOLDALL_TEST_ENTRIES", "40000"))
@@ -89,7 +89,7 @@ def test_a_cleared_dict_is_swept_though_somebody_always_writes(tmp_path: Path) -
             return written
 
     def swept_rows() -> int:
-        return sum(each["swept_rows"] for each in client.run(statistics.statistics(client)))
+        return sum(each["swept_rows"] for each in client.run(catalog.statistics(client)))
 
     with LocalService(tmp_path / "data", workers=1, sync="always") as service, Client(service.url) as client:
         d: Dict[int, int] = Dict.from_name("cleared", create_if_missing=True, client=client)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from holdall import Client, Dict, InvalidError, LocalService, NotFoundError, protocol
-from holdall.client import statistics as client_statistics
+from holdall.client.operations import catalog
 from tests.processes import until
 
 TTL = 2.0
@@ -29,7 +29,7 @@ ENTRIES = int(os.environ.get("HOLDALL_TEST_ENTRIES", "20000"))
 def statistics(client: Client) -> Counter[str]:
     """The counters of all workers together."""
     total: Counter[str] = Counter()
-    for each in client.run(client_statistics.statistics(client)):
+    for each in client.run(catalog.statistics(client)):
         total.update(each)
     return total
 

@@ -160,7 +160,7 @@ class Faults:
             machine.power_cut(self._outage())
 
     def _cut_link(self) -> None:
-        sockets = [socket for client in self._simulation.clients for socket in client.line.sockets]
+        sockets = [socket for client in self._simulation.clients for socket in client.life.sockets]
         sockets += [process.socket for machine in self._simulation.machines for process in machine.processes]
         self._random.choice(sockets).cut(self._outage())
 

@@ -42,8 +42,8 @@ SMALL_LIMITS: dict[str, Any] = {
     "holdall.worker.core.BATCH_REPLY_BYTES_MAX": 100,
     "holdall.worker.state.sweeper.STEP_ROWS": 2,
     "holdall.worker.handlers.entries.PAGE_BYTES_MAX": 1_000,
-    "holdall.client.many.KEYS_PER_MESSAGE": 1,
-    "holdall.client.channel.BATCH_REQUESTS_MAX": 3,
+    "holdall.client.operations.batches.KEYS_PER_MESSAGE": 1,
+    "holdall.client.connection.session.BATCH_REQUESTS_MAX": 3,
 }
 """Bounds of the product, made so small that a run reaches them."""
 
@@ -54,7 +54,7 @@ BLOB_SHARE = 0.4
 BLOB_LIMITS: dict[str, Any] = {
     "holdall.blob.BLOB_BYTES_MIN": 1_000,
     "holdall.blob.CHUNK_BYTES": 10_000,
-    "holdall.client.transfer.WINDOW_CHUNKS": 3,
+    "holdall.client.operations.large.WINDOW_CHUNKS": 3,
     "holdall.worker.state.blobs.UPLOAD_IDLE_SECONDS": 5.0,
     "holdall.worker.state.blobs.LENT_SECONDS": 0.1,
     "holdall.worker.state.blobs.COLLECT_MAX": 1,
@@ -63,7 +63,7 @@ BLOB_LIMITS: dict[str, Any] = {
 
 
 class ClientPlan(NamedTuple):
-    """One client. `tasks` above 0: it awaits, so many calls at once, in one line; 0: it blocks."""
+    """One client. `tasks` above 0: it awaits, so many calls at once, in one loop; 0: it blocks."""
 
     tasks: int
     timeout: float

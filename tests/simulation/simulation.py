@@ -19,11 +19,11 @@ from typing import NoReturn
 from unittest import mock
 
 from holdall.broker.core import Broker
-from holdall.client.channel import Channel
+from holdall.client.connection.session import Session
 from holdall.worker.core import Worker
 from tests.simulation import scenario
 from tests.simulation.broker_process import BrokerProcess
-from tests.simulation.client_process import ClientProcess
+from tests.simulation.client_process import ClientProcess, Life, SimulatedClient
 from tests.simulation.clock import Clock
 from tests.simulation.disk import Disk
 from tests.simulation.faults import Faults
@@ -55,7 +55,8 @@ class Cores:
 
     broker: Callable[[bytes], Broker] = Broker
     worker: Callable[..., Worker] = Worker
-    channel: Callable[..., Channel] = Channel
+    session: Callable[[bytes, Random], Session] = Session
+    client: Callable[[Life], SimulatedClient] = SimulatedClient
     disk: Callable[[Random], Disk] = Disk
 
 
@@ -102,7 +103,7 @@ class Simulation:
 
     def crc_of(self, name: str) -> int:
         """The CRC-32 of the id of this Dict, once the last look has begun."""
-        return self._last.handles[name].crc
+        return self._last.life.handles[name].crc
 
     def _run(self) -> None:
         self.broker.start()
@@ -136,6 +137,9 @@ class Simulation:
         done = self.clock.advance(self.clock.now + WORK_SECONDS_MAX, lambda: not any(client.busy for client in clients))
         self.require(done, f"a call hangs: not all of them ended within {WORK_SECONDS_MAX:g} s")
 
+    def _now(self) -> float:
+        return self.clock.now
+
     def _told(self, text: str) -> str:
         return f"seed {self.seed}: {text}\n\n{self.scenario}\n\n{self.history}"
 
@@ -147,10 +151,12 @@ class Simulation:
         try:
             with ExitStack() as stack:
                 chance = SimpleNamespace(urandom=self.random.randbytes)
-                stack.enter_context(mock.patch("holdall.client.catalog.os", chance))
-                for module in ("client.transfer", "worker.state.blobs"):
+                stack.enter_context(mock.patch("holdall.client.operations.catalog.os", chance))
+                for module in ("client.operations.large", "worker.state.blobs"):
                     stack.enter_context(mock.patch(f"holdall.{module}.urandom", self.random.randbytes))
-                stack.enter_context(mock.patch("holdall.client.operations.randrange", self.random.randrange))
+                stack.enter_context(mock.patch("holdall.client.operations.entries.randrange", self.random.randrange))
+                for module in ("client", "connection.awaiting", "connection.blocking", "connection.driver"):
+                    stack.enter_context(mock.patch(f"holdall.client.{module}.monotonic", self._now))
                 for name, limit in self.scenario.limits.items():
                     stack.enter_context(mock.patch(name, limit))
                 yield

@@ -2,112 +2,161 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
+from math import inf
 from typing import TYPE_CHECKING, Any
 
-from holdall import keys, protocol
-from holdall.bodies import Roster, decode
-from holdall.client.ask import Ask, Operation
-from holdall.client.client import CONNECT_SECONDS
+from msgspec.structs import replace
+
+from holdall import keys
+from holdall.client.connection.query import Operation, Queries, Query
 from holdall.errors import ConnectionError, Error, OutcomeUnknown, StorageError, TimeoutError
 from holdall.slots import key_hash, slot_of
 from tests.simulation.history import ADD_MANY, LENGTH, PAGE, POP_ANY, PUT_MANY, Call
-from tests.simulation.line import Run
 from tests.simulation.linearizability import PUT
 from tests.simulation.workload import Wish
 
 if TYPE_CHECKING:
-    from tests.simulation.client_process import ClientProcess
+    from tests.simulation.client_process import ClientProcess, Life
     from tests.simulation.simulation import Simulation
 
 LATE_SECONDS_MAX = 1.0
-"""By how much a call may overrun its deadline: a line looks four times a second, a blocking one after so long a silence."""
+"""By how much a call may overrun its deadline: a driver checks four times a second, a blocking one after so long a silence."""
 FAILURES = (TimeoutError, ConnectionError, StorageError)
 """What a call may end in while something is broken; whether it happened is unknown then."""
 
 
 class Task:
-    """Makes the calls in `wishes`."""
+    """Makes the calls in `wishes`, in one life of its client after the other."""
 
-    def __init__(self, simulation: Simulation, client: ClientProcess, wishes: Iterator[Wish], pause_seconds: float) -> None:
+    def __init__(self, simulation: Simulation, process: ClientProcess, wishes: Iterator[Wish], pause_seconds: float) -> None:
+        self.is_done = False
         self._simulation = simulation
-        self._client = client
+        self._process = process
         self._wishes = wishes
         self._pause_seconds = pause_seconds
         self._call: Call | None = None
-        self._run: Run | None = None
-        client.busy_tasks += 1
-        self._later()
+        self._deadline = inf
+        self._abandon: Callable[[], object] = lambda: None
+        process.busy_tasks += 1
+
+    def run_blocking(self, life: Life) -> None:
+        """Make the calls that are left, in the thread of this life."""
+        life.wait(self._pause())
+        for wish in self._wishes:
+            operation = self._began(wish, life)
+            self._abandon = life.interrupt
+            try:
+                result = life.client.run(operation)
+            except KeyboardInterrupt:
+                self.lose("was abandoned")
+            except Error as error:
+                self._failed(error, life)
+            else:
+                self._answered(wish, result, life)
+            life.wait(self._pause())
+        self._end()
+
+    async def run_awaiting(self, life: Life) -> None:
+        """Make the calls that are left, in a task of this life's loop."""
+        assert life.loop is not None
+        await asyncio.sleep(self._pause())
+        for wish in self._wishes:
+            operation = self._began(wish, life)
+            calling = life.loop.create_task(life.client.run_awaiting(operation))
+            self._abandon = calling.cancel
+            try:
+                result = await calling
+            except asyncio.CancelledError:
+                self.lose("was abandoned")
+            except Error as error:
+                self._failed(error, life)
+            else:
+                self._answered(wish, result, life)
+            await asyncio.sleep(self._pause())
+        self._end()
 
     def lose(self, why: str) -> None:
         """The call that is under way, if one is, is over, and nobody knows what became of it."""
         if self._call is not None:
             self._simulation.history.lose(self._call, why)
-            self._call = self._run = None
-            self._later()
+            self._call = None
 
-    def _later(self) -> None:
-        pause = self._pause_seconds
-        self._simulation.clock.call_in(self._simulation.random.expovariate(1 / pause) if pause else 0.0, self._next)
+    def _pause(self) -> float:
+        return self._simulation.random.expovariate(1 / self._pause_seconds) if self._pause_seconds else 0.0
 
-    def _next(self) -> None:
-        wish = next(self._wishes, None)
-        if wish is None:
-            self._client.busy_tasks -= 1
-            return
+    def _began(self, wish: Wish, life: Life) -> Operation[Any]:
         simulation = self._simulation
-        call = self._call = simulation.history.invoke(self._client.name, *wish[:4])
+        call = self._call = simulation.history.invoke(self._process.name, *wish[:4])
+        self._deadline = call.invoked + life.client.timeout
         seconds = simulation.faults.abandonment()
         if seconds is not None:
-            simulation.clock.call_in(seconds, self._abandon, call)
-        if self._client.known_roster is None:
-            self._start(_roster(), CONNECT_SECONDS, lambda result, error: self._met(call, wish, result, error))
-        else:
-            self._start_call(call, wish)
+            simulation.clock.call_in(seconds, self._give_up, call)
+        return self._watched(wish.operation(life.handles[wish.dict]), life)
 
-    def _met(self, call: Call, wish: Wish, roster: Roster | None, error: Error | None) -> None:
-        if error is None:
-            self._client.known_roster = roster
-            self._start_call(call, wish)
-        else:
-            self._end(call, wish, None, error)
+    def _give_up(self, call: Call) -> None:
+        if self._call is call:
+            self._abandon()
 
-    def _start_call(self, call: Call, wish: Wish) -> None:
-        operation = wish.operation(self._client.handles[wish.dict])
-        self._start(operation, self._client.timeout, lambda result, error: self._end(call, wish, result, error))
+    def _watched(self, operation: Operation[Any], life: Life) -> Operation[Any]:
+        """The operation; each part of a large value that it transfers has the whole time of a call from when it begins."""
+        answer: Any = None
+        try:
+            while True:
+                asked = operation.send(answer)
+                if isinstance(asked, Queries) and asked.transfers:
+                    asked = replace(asked, queries=self._timed(asked, life), work=asked.work and self._late(asked.work, life))
+                answer = yield asked
+        except StopIteration as stop:
+            return stop.value
+        finally:
+            operation.close()
 
-    def _start(self, operation: Operation[Any], seconds: float, done: Any) -> None:
-        self._run = Run(operation, self._simulation.clock.now, min(seconds, self._client.timeout), done)
-        self._client.line.start(self._run)
+    def _timed(self, asked: Queries, life: Life) -> Iterator[Query]:
+        self._deadline = self._simulation.clock.now + life.client.timeout
+        yield from asked.queries
 
-    def _abandon(self, call: Call) -> None:
-        if self._call is call and self._run is not None:
-            self._client.line.abandon(self._run)
-            self.lose("was abandoned")
+    def _late(self, work: Callable[[], Any], life: Life) -> Callable[[], Any]:
+        def late() -> Any:
+            if life.loop is None:
+                life.wait(self._simulation.faults.lateness())
+            result = work()
+            self._deadline = self._simulation.clock.now + life.client.timeout
+            return result
 
-    def _end(self, call: Call, wish: Wish, result: Any, error: Error | None) -> None:
-        simulation, run = self._simulation, self._run
-        assert run is not None
-        late = simulation.clock.now - run.deadline
-        if late > LATE_SECONDS_MAX:
-            simulation.fail(f"{call} ended {late:.3f} s after its deadline")
-        if error is None:
-            simulation.history.answer(call, self._checked(call, wish, result))
-            self._call = self._run = None
-            self._later()
-            return
+        return late
+
+    def _end(self) -> None:
+        self.is_done = True
+        self._process.busy_tasks -= 1
+
+    def _failed(self, error: Error, life: Life) -> None:
+        simulation, call = self._simulation, self._ended_in_time()
         if not isinstance(error, FAILURES) or isinstance(error, OutcomeUnknown):
             raise error  # an outcome is never forgotten while its call waits
         simulation.require("is damaged" not in str(error), f"{call} failed, and no file is ever damaged here: {error}")
         if isinstance(error, ConnectionError):
-            simulation.require(not self._client.line.heard, f"{call} failed: {error}")
+            simulation.require(not any(each.heard for each in life.sessions), f"{call} failed: {error}")
         simulation.require(call.invoked < simulation.calm_at, f"{call} failed although nothing was broken: {error}")
         self.lose(f"failed: {type(error).__name__}")
 
-    def _checked(self, call: Call, wish: Wish, result: Any) -> Any:
+    def _answered(self, wish: Wish, result: Any, life: Life) -> None:
+        call = self._ended_in_time()
+        self._simulation.history.answer(call, self._checked(call, wish, result, life))
+        self._call = None
+
+    def _ended_in_time(self) -> Call:
+        assert self._call is not None
+        late = self._simulation.clock.now - self._deadline
+        if late > LATE_SECONDS_MAX:
+            self._simulation.fail(f"{self._call} ended {late:.3f} s after its deadline")
+        return self._call
+
+    def _checked(self, call: Call, wish: Wish, result: Any, life: Life) -> Any:
         """The result, if such a call may have it at all."""
         if wish.kind == PAGE:
-            call.keys = tuple(key for key in wish.keys if self._worker_of(wish.dict, key) == wish.page)
+            call.keys = tuple(key for key in wish.keys if self._worker_of(wish.dict, key, life) == wish.page)
             holds = len(dict(result)) == len(result)
             result = dict(result)
         elif wish.kind == PUT:
@@ -124,12 +173,7 @@ class Task:
             self._simulation.fail(f"{call} returned {result!r}")
         return result
 
-    def _worker_of(self, of: str, key: Any) -> int:
-        hash_ = key_hash(self._client.handles[of].crc, keys.encode(key).data)
-        parts = [worker.hash for worker in self._client.roster.workers]
-        return parts.index(self._client.roster.part_of_slot()[slot_of(hash_)])
-
-
-def _roster() -> Operation[Roster]:
-    reply = yield Ask(protocol.ROSTER, 0, "reach", "the service")
-    return decode(Roster, reply.payload)
+    def _worker_of(self, of: str, key: Any, life: Life) -> int:
+        roster = life.client.roster
+        hash_ = key_hash(life.handles[of].crc, keys.encode(key).data)
+        return [worker.hash for worker in roster.workers].index(roster.part_of_slot()[slot_of(hash_)])

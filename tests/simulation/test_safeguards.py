@@ -11,11 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from holdall import protocol
-from holdall.client.channel import Channel
+from holdall.client.connection.query import Operation, R
+from holdall.client.connection.session import Session
 from holdall.protocol import Reply, Request
 from holdall.worker.core import Worker
 from holdall.worker.store.rows import Record
 from holdall.worker.store.store import Changes
+from tests.simulation.client_process import SimulatedClient
 from tests.simulation.disk import Disk
 from tests.simulation.simulation import Cores, Simulation
 
@@ -96,12 +98,30 @@ class TellsOfWhatIsBeingWritten(Worker):
         transaction.record = record  # type: ignore[method-assign]
 
 
-class TakesAnyAnswer(Channel):
+class TakesAnyAnswer(Session):
     """A reply goes to whoever waits."""
 
     def _matched(self, replies: list[Reply]) -> Any:
-        waits = next(iter(self.waiting), 0)
-        return super()._matched([each if each.sequence in self.waiting else replace(each, sequence=waits) for each in replies])
+        waits = next(iter(self.pending), 0)
+        return super()._matched([each if each.sequence in self.pending else replace(each, sequence=waits) for each in replies])
+
+
+class NeverSendsAgain(Session):
+    """What was sent is never sent again, whatever became of it."""
+
+    def _send_again(self, chosen: Any) -> None:
+        super()._send_again([each for each in chosen if not each.is_sent])
+
+
+class GivesTimeAnew(SimulatedClient):
+    """A first call has its whole time again once the workers are known."""
+
+    def run(self, operation: Operation[R]) -> R:
+        def nothing() -> Operation[None]:
+            yield from ()
+
+        super().run(nothing())
+        return super().run(operation)
 
 
 class TearsBatches(Disk):
@@ -148,18 +168,20 @@ class KeepsOrphans(Worker):
 
 
 SAFEGUARDS = {
-    "the memory of puts": (Cores(worker=ForgetsPuts), 6),
-    "the memory of pops": (Cores(worker=ForgetsPops), 2),
-    "the fsync": (Cores(worker=NeverSyncs), 5),
-    "the touches": (Cores(worker=NeverTouches), 33),
-    "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 266),
-    "the order of write and answer": (Cores(worker=AnswersFirst), 5),
-    "the wait of reads for what is being written": (Cores(worker=TellsOfWhatIsBeingWritten), 40),
-    "the number check on replies": (Cores(channel=TakesAnyAnswer), 0),
-    "the transaction flag": (Cores(disk=TearsBatches), 2),
-    "the syncs of all logs": (Cores(disk=SyncsOneLog), 243),
-    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 3),
-    "the hand-over of popped blobs": (Cores(worker=LetsPoppedBlobsGo), 86),
+    "the memory of puts": (Cores(worker=ForgetsPuts), 0),
+    "the memory of pops": (Cores(worker=ForgetsPops), 11),
+    "the fsync": (Cores(worker=NeverSyncs), 27),
+    "the touches": (Cores(worker=NeverTouches), 26),
+    "the last tenth of a ttl": (Cores(worker=ExpiresEarly), 48),
+    "the order of write and answer": (Cores(worker=AnswersFirst), 1),
+    "the wait of reads for what is being written": (Cores(worker=TellsOfWhatIsBeingWritten), 1),
+    "the number check on replies": (Cores(session=TakesAnyAnswer), 0),
+    "the transaction flag": (Cores(disk=TearsBatches), 50),
+    "the syncs of all logs": (Cores(disk=SyncsOneLog), 39),
+    "the lock that fences a woken worker": (Cores(disk=NeverLocks), 0),
+    "the hand-over of popped blobs": (Cores(worker=LetsPoppedBlobsGo), 141),
+    "the one deadline of a first call": (Cores(client=GivesTimeAnew), 62),
+    "the resends": (Cores(session=NeverSendsAgain), 0),
     "the collecting of orphans": (Cores(worker=KeepsOrphans), 5),
 }
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from random import Random
 from typing import Any, NamedTuple
 
-from holdall.client import many, operations, update
-from holdall.client.ask import Operation
+from holdall.client.connection.query import Operation
 from holdall.client.dict import Dict
-from holdall.client.serialization import key_data
+from holdall.client.encoding import key_data
+from holdall.client.operations import batches, entries, pages
 from tests.simulation.history import ADD_MANY, CLEAR, GET_MANY, LENGTH, PAGE, POP_ANY, POP_MANY, PUT_MANY, SET_DEFAULT
 from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, PUT, REMOVE
 from tests.simulation.scenario import Scenario
@@ -50,29 +50,29 @@ class Wish(NamedTuple):
     def operation(self, handle: Dict[Any, Any]) -> Operation[Any]:
         """What carries it out."""
         made: dict[str, Operation[Any]] = {
-            LENGTH: operations.length(handle),
-            CLEAR: operations.clear(handle),
+            LENGTH: entries.length(handle),
+            CLEAR: entries.clear(handle),
             PAGE: _pages(handle, self.page),
-            PUT_MANY: update.put_many(handle, zip(self.keys, self.values, strict=False), False),
-            ADD_MANY: update.put_many(handle, zip(self.keys, self.values, strict=False), True),
-            GET_MANY: many.get_many(handle, self.keys),
-            POP_MANY: many.pop_many(handle, self.keys),
+            PUT_MANY: batches.put_many(handle, zip(self.keys, self.values, strict=False), False),
+            ADD_MANY: batches.put_many(handle, zip(self.keys, self.values, strict=False), True),
+            GET_MANY: batches.get_many(handle, self.keys),
+            POP_MANY: batches.pop_many(handle, self.keys),
             POP_ANY: _popped(handle),
         }
         return made.get(self.kind) or self._on_one_key(handle, self.keys[0])
 
     def _on_one_key(self, handle: Dict[Any, Any], key: Any) -> Operation[Any]:
         if self.kind in (PUT, ADD):
-            return operations.put(handle, key, self.values[0], self.kind == ADD)
+            return entries.put(handle, key, self.values[0], self.kind == ADD)
         if self.kind == SET_DEFAULT:
-            return operations.set_default(handle, key, self.values[0])
+            return entries.set_default(handle, key, self.values[0])
         if self.kind == GET:
-            return operations.get(handle, key, key_data(handle.label, key), ABSENT)
+            return entries.get(handle, key, key_data(handle.label, key), ABSENT)
         if self.kind == POP:
-            return operations.pop(handle, key, ABSENT)
+            return entries.pop(handle, key, ABSENT)
         if self.kind == REMOVE:
-            return operations.remove(handle, key)
-        return operations.contains(handle, key)
+            return entries.remove(handle, key)
+        return entries.contains(handle, key)
 
 
 class Workload:
@@ -105,14 +105,14 @@ def _pages(handle: Dict[Any, Any], worker: int) -> Operation[list[Any]]:
     found: list[Any] = []
     after = {worker: b""}
     while after:
-        items, after = yield from operations.pages(handle, after, True)
+        items, after = yield from pages.pages(handle, after, True)
         found += items
     return found
 
 
 def _popped(handle: Dict[Any, Any]) -> Operation[dict[Any, Any]]:
     try:
-        return dict([(yield from operations.pop_any(handle))])
+        return dict([(yield from entries.pop_any(handle))])
     except KeyError:
         return {}
 

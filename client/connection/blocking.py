@@ -1,0 +1,108 @@
+"""The blocking driver: the caller's own thread sends and receives on transports that it has to itself for the call."""
+
+from __future__ import annotations
+
+from collections import deque
+from time import monotonic
+from typing import Any
+
+from holdall.protocol import Reply
+
+from .driver import CHECK_SECONDS, Driver
+from .query import Operation, Queries, Query, R
+from .session import Link, Pending, Session
+from .transport import BrokerTransport, Connector, Transport
+
+
+class BlockingDriver(Driver):
+    """For one call at a time, none of which takes longer than `timeout`."""
+
+    def __init__(self, connector: Connector, session: Session, timeout: float) -> None:
+        self._wait_seconds = max(0.001, min(CHECK_SECONDS, timeout))
+        super().__init__(connector, session)
+
+    def run(self, operation: Operation[R], timeout: float, deadline: float) -> R:
+        """Carry out an operation: ask what it yields, send it the answers, return its result. `deadline` is that of its first
+        answers; for each part of a large value it has `timeout` seconds more.
+        """
+        try:
+            asked = operation.send(None)
+            while True:
+                if isinstance(asked, Query):
+                    pending = self._send(asked, deadline)
+                    asked = operation.send(self._reply(pending) if asked.wants_reply else None)
+                    continue
+                deadline = monotonic() + timeout if asked.transfers else deadline
+                answer: Any = asked.work() if asked.work is not None else self._replies(asked, deadline)
+                deadline = monotonic() + timeout if asked.work is not None else deadline
+                asked = operation.send(answer)
+        except StopIteration as stop:
+            result: R = stop.value
+            return result
+        except BaseException:
+            self._session.abandon_all()
+            raise
+
+    def close(self) -> None:
+        """Close the transports."""
+        for transport in self.transports:
+            transport.close()
+
+    def _open_broker(self) -> BrokerTransport:
+        return self._connector.open_broker(self._wait_seconds)
+
+    def _open_lane(self, address: str, link: Link) -> Transport | None:
+        return self._connector.open_lane(address, self._wait_seconds)
+
+    def _send(self, query: Query, deadline: float) -> Pending:
+        link = self._session.link_of(query.hash)
+        if not link.is_direct:
+            self._drain(link)  # the answer to a probe may be there
+        now = monotonic()
+        pending = self._session.send(query, now, deadline)
+        self._send_outgoing(now)
+        return pending
+
+    def _reply(self, pending: Pending) -> Reply:
+        """Wait for the reply, where this request went last."""
+        while pending.reply is None:
+            link = pending.link
+            if link.is_direct and link.lane is not None:
+                answered, _ = self._receive(link.lane, link, wait=True)
+            else:
+                answered, _ = self._receive(self._broker, None, wait=True)
+            if not answered or self._session.has_outgoing:  # late answers, of calls given up, keep no call from its deadline
+                self._check()
+        return pending.reply
+
+    def _replies(self, asked: Queries, deadline: float) -> list[Reply]:
+        replies: list[Reply] = []
+        take = asked.take or replies.append
+        sent: deque[Pending] = deque()
+        for query in asked.queries:
+            sent.append(self._send(query, deadline))
+            if len(sent) == asked.window:
+                take(self._reply(sent.popleft()))
+        while sent:
+            take(self._reply(sent.popleft()))
+        return replies
+
+    def _drain(self, link: Link) -> None:
+        """Take what has come by this worker's lane."""
+        has_more = True
+        while has_more and link.lane is not None:
+            _, has_more = self._receive(link.lane, link, wait=False)
+
+    def _check(self) -> None:
+        """Take what has come another way than was waited for; send again what is lost or overdue."""
+        for link in self._session.links:
+            self._drain(link)
+        if self._broker.has_come_back():
+            self._session.reconnected()
+        now = monotonic()
+        again, failed = self._session.overdue(now)
+        if failed:
+            raise self._session.failure(failed[0], self._connector.url, now)
+        if again:
+            self._connector.revive()
+        self._send_outgoing(now)

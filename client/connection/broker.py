@@ -1,0 +1,130 @@
+"""The transport to the broker: a DEALER, and what ZeroMQ tells of its connection.
+
+ZeroMQ connects again by itself, so this transport never breaks. Without a connection nothing is taken, lest a write that its
+caller has given up arrives hours later; and what had been sent on a connection that ended is lost without a word. ZeroMQ's
+monitor tells of the next connection: `has_come_back` says then that all that waits at the broker is to be sent again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import suppress
+from errno import EMFILE
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from holdall import sockets
+from holdall.errors import ConnectionError
+from holdall.framing import Received
+
+if TYPE_CHECKING:
+    from holdall.protocol import Buffer
+
+_WAITS, _RCVMORE, _DONTWAIT = 0, int(zmq.RCVMORE), int(zmq.DONTWAIT)
+_numbers = itertools.count()
+
+
+class Dealer:
+    """Connected, or about to be, to the broker at this URL. A thread that receives from it waits for `wait_seconds` at most."""
+
+    is_broken = False
+
+    def __init__(self, context: Any, url: str, wait_seconds: float = 0.0) -> None:
+        self._dealer: Any = None
+        self._monitor: Any = None
+        self._connections = 0
+        self._has_refused = False
+        self._wait_milliseconds = int(wait_seconds * 1000)
+        try:
+            self._dealer = sockets.client_dealer(context)
+            self._dealer.rcvtimeo = self._wait_milliseconds
+            address = f"inproc://monitor-{next(_numbers)}"  # by default pyzmq takes a name that may be another dealer's still
+            self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED, address)
+            self._receive, self._get = self._dealer.recv, self._dealer.get
+            self._dealer.connect(url)
+        except zmq.ZMQError as error:
+            self.close()
+            advice = "raise the limit (ulimit -n)" if error.errno == EMFILE else "correct HOLDALL_URL"
+            raise ConnectionError(f"cannot connect to {url}: {error.strerror}; {advice}") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, message: list[Buffer]) -> bool:
+        """Send a message."""
+        try:
+            sockets.send(self._dealer, message)
+        except zmq.ZMQError:  # there is no connection, its queue is full, or it was closed meanwhile
+            self._has_refused = True
+            return False
+        except BaseException:  # Ctrl-C, perhaps between two frames: with a frame too many it is no request
+            if len(message) > 1:
+                with suppress(zmq.ZMQError):
+                    sockets.send(self._dealer, [b"", b""])
+            raise
+        return True
+
+    def receive(self, *, wait: bool) -> list[Received]:
+        """What comes next, or is there; nothing, when there is a connection again for what was refused."""
+        if wait and self._has_refused:
+            self._wait_for_either()
+            wait = False
+        try:
+            head = self._receive(_WAITS if wait else _DONTWAIT)
+            if not self._get(_RCVMORE):
+                return [Received(head)]
+            received = [Received(head, self._receive(_DONTWAIT, copy=False).buffer)]
+        except zmq.ZMQError:  # nothing came, or it was closed meanwhile
+            return []
+        except BaseException:
+            self._skip_rest()
+            raise
+        self._skip_rest()
+        return received
+
+    def has_come_back(self) -> bool:
+        """Whether there is another connection than before, or the first one after something was refused."""
+        before = self._connections
+        with suppress(zmq.ZMQError):  # it was closed meanwhile
+            while sockets.has_message(self._monitor):
+                sockets.receive(self._monitor, 2)
+                self._connections += 1
+        if self._connections == before:
+            return False
+        is_wanted, self._has_refused = before > 0 or self._has_refused, False
+        return is_wanted
+
+    def fileno(self) -> int:
+        """The descriptor that tells of messages; it is edge-triggered."""
+        return int(self._dealer.fd)
+
+    def monitor_fileno(self) -> int:
+        """The descriptor that tells of connections; it is edge-triggered."""
+        return int(self._monitor.fd)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._dealer is None or bool(self._dealer.closed)
+
+    def close(self) -> None:
+        """Give it up."""
+        if self._dealer is not None and not self._dealer.closed:
+            self._dealer.disable_monitor()  # or else ZeroMQ's thread may wait for ever to tell a monitor that is closed
+        for socket in (self._monitor, self._dealer):
+            if socket is not None:
+                socket.close(0)
+
+    def _wait_for_either(self) -> None:
+        """Until a message comes, or a connection, or it is time to look for something else."""
+        poller = zmq.Poller()
+        poller.register(self._dealer, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
+        poller.poll(self._wait_milliseconds)
+
+    def _skip_rest(self) -> None:
+        """Leave nothing of this message to be taken for the next one."""
+        with suppress(zmq.ZMQError):
+            while self._get(_RCVMORE):
+                self._receive(_DONTWAIT, copy=False)

@@ -1,0 +1,136 @@
+"""Opens the transports to a service of ours: by ZeroMQ to its broker, by Unix streams to its workers."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from holdall import settings
+from holdall.address import SCHEME, connected, path_of
+from holdall.errors import ConnectionError
+
+from .lane import AwaitingLane, BlockingLane
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+    from pathlib import Path
+
+    from holdall.bodies import RosterWorker
+
+    from .broker import Dealer
+
+LANES_MAX = 128
+"""A driver that begins while so many lanes are open has none: each takes a file descriptor here and at a worker."""
+
+_inherited: list[object] = []
+"""What a forked child must neither use nor close."""
+
+
+class ServiceConnector:
+    """For the service at `url`; without one for this user's own, whose data is in `data`."""
+
+    _context: Any  # of ZeroMQ, once it is needed
+    _dealers: set[Dealer]
+    _streams: weakref.WeakSet[socket.socket]
+
+    def __init__(self, url: str | None, data: Path | None, *, has_lanes: bool) -> None:
+        self._url = url
+        self._data = data
+        self._has_lanes = has_lanes
+        self._is_closed = False
+        self._begin()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `revive` starts the service."""
+        return self._data is not None
+
+    @property
+    def url(self) -> str:
+        """Where the service is, or will be."""
+        return self._url or "" if self._data is None else settings.service_url(self._data)
+
+    def open_broker(self, wait_seconds: float = 0.0) -> Dealer:
+        """A transport to the broker, which is connected or will be. Raises ConnectionError."""
+        from holdall import sockets  # ZeroMQ takes longer to load than all the rest: an import need not wait for it
+
+        from .broker import Dealer
+
+        with self._lock:
+            if self._is_closed:
+                raise ConnectionError(f"this client of {self.url} is closed: make another one")
+            if self._context is None:
+                self._context = sockets.new_context()
+            dealer: Dealer | None = None
+            try:
+                dealer = Dealer(self._context, self.url, wait_seconds)
+                self._dealers.add(dealer)
+            except BaseException:  # Ctrl-C: a socket that nobody knows of would keep the context from its end
+                if dealer is not None:
+                    dealer.close()
+                    self._dealers.discard(dealer)
+                raise
+        return dealer
+
+    def lane_address(self, worker: RosterWorker) -> str | None:
+        """Where this worker may have a lane, if anywhere."""
+        if not self._has_lanes or len(self._streams) >= LANES_MAX:
+            return None
+        return next((each for each in worker.addresses if each.startswith(SCHEME) and os.path.exists(path_of(each))), None)
+
+    def open_lane(self, address: str, wait_seconds: float) -> BlockingLane | None:
+        """A lane for a thread, if anybody listens there: the broker can be reached in any case."""
+        stream = self._stream(address)
+        return None if stream is None else BlockingLane(stream, wait_seconds)
+
+    def open_awaiting_lane(self, address: str, loop: asyncio.AbstractEventLoop) -> AwaitingLane | None:
+        """A lane for a loop, if anybody listens there."""
+        stream = self._stream(address)
+        return None if stream is None else AwaitingLane(stream, loop)
+
+    def revive(self) -> None:
+        """Start the service if it is this user's own and does not run."""
+        if self._data is not None:
+            from holdall.service.local import ensure_running
+
+            ensure_running(self._data)
+
+    def close(self) -> None:
+        """Open nothing more."""
+        self._is_closed = True
+        self.forget_closed()
+
+    def forget_closed(self) -> None:
+        """Some transports were closed: after the last one of a connector that opens no more the context ends."""
+        with self._lock:
+            self._dealers = {each for each in self._dealers if not each.is_closed}
+            if self._is_closed and not self._dealers and self._context is not None and not self._context.closed:
+                self._context.term()
+
+    def inherit(self) -> None:
+        """In a forked child: leave everything of the parent alone, and begin anew."""
+        _inherited.append((self._lock, self._context, self._dealers))
+        for stream in self._streams:
+            stream.close()  # the child's copy: the parent's goes on
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()  # a signal handler may call while its own thread is in here
+        self._context = None
+        self._dealers = set()
+        self._streams = weakref.WeakSet()
+
+    def _stream(self, address: str) -> socket.socket | None:
+        try:
+            stream = connected(address)
+        except OSError:
+            return None
+        with self._lock:
+            if not self._is_closed:
+                self._streams.add(stream)
+                return stream
+        stream.close()
+        return None

@@ -1,0 +1,83 @@
+"""The seam: all that a driver needs of the other side. Another engine that has it can stand behind the same operations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from holdall.bodies import RosterWorker
+    from holdall.framing import Received
+    from holdall.protocol import Buffer
+
+
+class Transport(Protocol):
+    """Where messages go and come from."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing goes this way any more."""
+        ...
+
+    def send(self, message: list[Buffer]) -> bool:
+        """Send a message. Returns False if it does not go now."""
+        ...
+
+    def receive(self, *, wait: bool) -> list[Received]:
+        """What is there; with `wait` what comes next, if anything does within the time of this transport."""
+        ...
+
+    def fileno(self) -> int:
+        """The descriptor that tells of messages."""
+        ...
+
+    def close(self) -> None:
+        """Give it up."""
+        ...
+
+
+class BrokerTransport(Transport, Protocol):
+    """The one that is always there: it connects again by itself, and its descriptors are edge-triggered."""
+
+    def has_come_back(self) -> bool:
+        """Whether what was sent before may be lost: there is another connection, or the first one after a refusal."""
+        ...
+
+    def monitor_fileno(self) -> int:
+        """The descriptor that tells of connections."""
+        ...
+
+
+class Connector(Protocol):
+    """What opens the transports of a service."""
+
+    @property
+    def url(self) -> str:
+        """Where the service is, for people."""
+        ...
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `revive` starts anything."""
+        ...
+
+    def open_broker(self, wait_seconds: float = 0.0) -> BrokerTransport:
+        """A transport to the broker, which waits for so long at most. Raises ConnectionError."""
+        ...
+
+    def lane_address(self, worker: RosterWorker) -> str | None:
+        """Where this worker may have a lane, if anywhere: whether it is that worker is still to be asked."""
+        ...
+
+    def open_lane(self, address: str, wait_seconds: float) -> Transport | None:
+        """A lane for a thread that waits for so long at most, if anybody listens there."""
+        ...
+
+    def open_awaiting_lane(self, address: str, loop: asyncio.AbstractEventLoop) -> Transport | None:
+        """A lane for a loop, if anybody listens there."""
+        ...
+
+    def revive(self) -> None:
+        """Start the service if it is this user's own and does not run."""
+        ...

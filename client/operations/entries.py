@@ -1,0 +1,193 @@
+"""Operations on single entries, and on all of a Dict at once: each yields its requests, is sent the replies, returns a result.
+
+Written once; both drivers carry them out. A handle is hydrated (its id looked up) by the first of them.
+"""
+
+from __future__ import annotations
+
+from random import randrange
+from typing import Any
+
+from holdall import processors, protocol
+from holdall.blob import is_reference, reference_of
+from holdall.bodies import PageEntry, decode, encode
+from holdall.client.connection.query import Operation, Query
+from holdall.client.encoding import (
+    check_size,
+    decode_key,
+    decode_value,
+    encode_key,
+    encode_value,
+    key_data,
+    key_object,
+)
+from holdall.errors import NotFoundError, StorageError
+from holdall.protocol import Buffer, Reply, join_key_object
+from holdall.slots import key_hash
+
+from . import catalog, large
+from .exchange import DictHandle, about_key, all_of, count, of_all, place_of, settled, to_each
+from .large import Pieces, Place, Progress
+
+
+def get(handle: DictHandle, key: object, data: bytes, default: Any, progress: Progress | None = None) -> Operation[Any]:
+    """The value of a key, whose encoding is `data`."""
+    dict_id = handle.id or (yield from handle.hydration())
+    query = Query(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, key=key)
+    reply = yield query
+    if reply.status > protocol.EXISTS:
+        reply = yield from settled(handle, query, reply)
+    if reply.status == protocol.MISSING:
+        return default
+    if is_reference(reply.payload):
+        return (yield from read_blob(handle, key, data, reply.payload, default, progress))
+    return decode_value(handle.label, key, reply.payload)
+
+
+def put(
+    handle: DictHandle, key: object, value: object, skip_if_exists: bool, progress: Progress | None = None
+) -> Operation[bool]:
+    flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
+    reply = yield from _store(handle, protocol.PUT, "put", key, value, flags, progress)
+    return bool(reply.status == protocol.OK)
+
+
+def set_default(handle: DictHandle, key: object, value: object) -> Operation[Any]:
+    verb = "set the default of"
+    for _ in range(large.TRIES_MAX):
+        reply = yield from _store(handle, protocol.SET_DEFAULT, verb, key, value, 0)
+        if reply.status == protocol.OK:
+            return value
+        found = yield from _whole(place_of(handle, verb, key, key_data(handle.label, key)), reply.payload)
+        if found is not None:
+            return decode_value(handle.label, key, found)
+    raise large.lost(place_of(handle, verb, key, b""))
+
+
+def pop(handle: DictHandle, key: object, default: Any) -> Operation[Any]:
+    data = key_data(handle.label, key)
+    reply = yield from about_key(handle, protocol.POP, "pop", key, data)
+    if reply.status == protocol.MISSING:
+        return default
+    return decode_value(handle.label, key, (yield from taken_over(place_of(handle, "pop", key, data), reply.payload)))
+
+
+def remove(handle: DictHandle, key: object) -> Operation[bool]:
+    """Remove a key, whatever its value; returns whether it was there."""
+    data = key_data(handle.label, key)
+    reply = yield from about_key(handle, protocol.POP, "delete", key, data, flags=protocol.WITHOUT_VALUE)
+    return bool(reply.status == protocol.OK)
+
+
+def contains(handle: DictHandle, key: object) -> Operation[bool]:
+    reply = yield from about_key(handle, protocol.CONTAINS, "look for", key, key_data(handle.label, key))
+    return bool(reply.status == protocol.OK)
+
+
+def pop_any(handle: DictHandle) -> Operation[tuple[Any, Any]]:
+    """Some entry, which is removed: of the first worker that has one, each caller beginning at another."""
+    dict_id = handle.id or (yield from handle.hydration())
+    queries = to_each(handle.connected().roster, protocol.POP_ANY, "pop an item of", handle.label, dict_id=dict_id)
+    first = randrange(len(queries))
+    for query in queries[first:] + queries[:first]:
+        [reply] = yield from all_of(handle, [query])
+        if reply.status == protocol.OK:
+            entry = decode(PageEntry, reply.payload)
+            key = decode_key(handle.label, entry.key, entry.key_object)
+            value = yield from taken_over(place_of(handle, "pop", key, entry.key), entry.value or b"")
+            return key, decode_value(handle.label, key, value)
+    raise KeyError("popitem(): the Dict is empty")
+
+
+def info(handle: DictHandle) -> Operation[catalog.DictInfo]:
+    dict_id = handle.id or (yield from handle.hydration())
+    entry = yield from catalog.find(handle.connected(), dict_id, handle.label)
+    if entry is None:
+        raise NotFoundError(f"there is no {handle.label} any more: it was deleted")
+    return catalog.DictInfo.of_entry(entry)
+
+
+def set_ttl(handle: DictHandle, ttl: float | None) -> Operation[None]:
+    """First in the catalog, which a worker that learns of the Dict only then is told from, then at every worker."""
+    dict_id = handle.id or (yield from handle.hydration())
+    lifetime = yield from catalog.change_ttl(handle.connected(), dict_id, handle.label, ttl)
+    yield from of_all(handle, protocol.SET_TTL, "set the ttl of", encode(lifetime))
+
+
+def length(handle: DictHandle) -> Operation[int]:
+    return (yield from count(handle, protocol.LENGTH, "count"))
+
+
+def clear(handle: DictHandle) -> Operation[None]:
+    yield from of_all(handle, protocol.CLEAR, "clear")
+
+
+def read_blob(
+    handle: DictHandle, key: object, data: bytes, payload: Buffer, default: Any, progress: Progress | None = None
+) -> Operation[Any]:
+    """The value of a key that referred to this blob just now; if that is removed while it is read, the value after it."""
+    for _ in range(large.TRIES_MAX):
+        place = place_of(handle, "get", key, data)
+        found = yield from large.download(place, reference_of(payload), progress)
+        if found is not None:
+            return decode_value(handle.label, key, found)
+        reply = yield from about_key(handle, protocol.GET, "get", key, data)
+        if reply.status == protocol.MISSING:
+            return default
+        payload = reply.payload
+        if not is_reference(payload):
+            return decode_value(handle.label, key, payload)
+    raise large.lost(place_of(handle, "get", key, data))
+
+
+def _whole(place: Place, payload: Buffer) -> Operation[Buffer | None]:
+    """The bytes of a value: these, or those of the blob they refer to; None if that was removed meanwhile."""
+    if not is_reference(payload):
+        return payload
+    return (yield from large.download(place, reference_of(payload), None))
+
+
+def taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
+    """The bytes of a value that was popped: of a blob, its worker is told when they have been read."""
+    if not is_reference(payload):
+        return payload
+    reference = reference_of(payload)
+    found = yield from large.download(place, reference, None)
+    if found is None:
+        query = place.query(protocol.POP, b"-")
+        raise StorageError(f"cannot {query}: it was removed, and blob {reference.id.hex()}, its value, is lost: a power cut?")
+    yield large.release(place, reference.id)
+    return found
+
+
+def _store(
+    handle: DictHandle, opcode: int, verb: str, key: object, value: object, flags: int, progress: Progress | None = None
+) -> Operation[Reply]:
+    """The reply to a request that brings a value for one key."""
+    encoded = encode_key(handle.label, key)
+    shown_as = key_object(handle.label, key, encoded)
+    field = encode_value(handle.label, key, value)
+    check_size(handle.label, key, len(encoded.data) + len(shown_as or b"") + len(field))
+    if shown_as is not None:
+        flags |= protocol.KEY_OBJECT
+    if not isinstance(field, Pieces):
+        if shown_as is not None:
+            field = join_key_object(shown_as, field)
+        return (yield from about_key(handle, opcode, verb, key, encoded.data, field, flags))
+    if opcode == protocol.SET_DEFAULT or flags & protocol.SKIP_IF_EXISTS:
+        look = protocol.GET if opcode == protocol.SET_DEFAULT else protocol.CONTAINS
+        there: Reply = yield from about_key(handle, look, verb, key, encoded.data)
+        if there.status == protocol.OK:  # so the value need not travel
+            return Reply(protocol.EXISTS, there.sequence, there.version, there.payload)
+    if handle.id is None:
+        yield from handle.hydration()
+    place = place_of(handle, verb, key, encoded.data)
+    for tries in range(large.TRIES_MAX):
+        reference = yield from large.upload(place, field, progress, by_file=not tries)
+        if shown_as is not None:
+            reference = join_key_object(shown_as, reference)
+        reply = yield from about_key(handle, opcode, verb, key, encoded.data, reference, flags)
+        processors.give_way()  # perhaps to the worker, which has just woken this thread, in the middle of others' requests
+        if reply.status != protocol.UNKNOWN_BLOB:
+            return reply
+    raise large.lost(place)

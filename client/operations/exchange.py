@@ -1,0 +1,103 @@
+"""Requests about a Dict and their replies, with what lets a refused one be asked again."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from holdall import protocol
+from holdall.bodies import Roster, decode
+from holdall.client.connection.query import Operation, Queries, Query
+from holdall.protocol import Buffer, Reply
+from holdall.slots import key_hash
+
+from .large import Near, Place
+from .refusals import error_of
+
+
+class Service(Protocol):
+    """What operations need of a client."""
+
+    @property
+    def address(self) -> str:
+        """Where the service is, for people."""
+        ...
+
+    @property
+    def roster(self) -> Roster:
+        """Its workers."""
+        ...
+
+    near: Near
+    """Their files."""
+
+
+class DictHandle(Protocol):
+    """What operations need of a handle."""
+
+    label: str
+    id: bytes | None
+    crc: int
+
+    def connected(self) -> Service:
+        """Where to ask."""
+        ...
+
+    def hydration(self) -> Operation[bytes]:
+        """Look the id up."""
+        ...
+
+    def register(self, refused: Query) -> Operation[None]:
+        """Tell of the Dict the worker that refused this request."""
+        ...
+
+
+def place_of(handle: DictHandle, verb: str, key: object, data: bytes) -> Place:
+    """What a transfer of the value of this key needs to know."""
+    return Place(key_hash(handle.crc, data), handle.id or b"", verb, handle.label, key, handle.connected().near)
+
+
+def to_each(roster: Roster, opcode: int, verb: str, of: str, **more: Any) -> list[Query]:
+    """A request to each worker."""
+    return [Query(opcode, worker.hash, verb, of, **more) for worker in roster.workers]
+
+
+def about_key(
+    handle: DictHandle, opcode: int, verb: str, key: object, data: bytes, value: Buffer = b"", flags: int = 0
+) -> Operation[Reply]:
+    """The reply to a request about one key."""
+    dict_id = handle.id or (yield from handle.hydration())
+    hash_ = key_hash(handle.crc, data)
+    query = Query(opcode, hash_, verb, handle.label, dict_id=dict_id, data=data, value=value, flags=flags, key=key)
+    reply: Reply = yield query
+    return reply if reply.status <= protocol.EXISTS else (yield from settled(handle, query, reply))
+
+
+def settled(handle: DictHandle, query: Query, reply: Reply) -> Operation[Reply]:
+    """The reply to a request that was refused at first: an answer, or UNKNOWN_BLOB; any other is raised as the error it is."""
+    while reply.status > protocol.EXISTS and reply.status != protocol.UNKNOWN_BLOB:
+        if reply.status != protocol.UNKNOWN_DICT:
+            raise error_of(query, reply)
+        yield from handle.register(query)
+        reply = yield query
+    return reply
+
+
+def all_of(handle: DictHandle, queries: list[Query]) -> Operation[list[Reply]]:
+    """The replies to these requests, all of them answers; or UNKNOWN_BLOB, to those that bring some."""
+    replies: list[Reply] = yield Queries(queries)
+    for position, query in enumerate(queries):
+        if replies[position].status > protocol.EXISTS:
+            replies[position] = yield from settled(handle, query, replies[position])
+    return replies
+
+
+def of_all(handle: DictHandle, opcode: int, verb: str, value: bytes = b"") -> Operation[list[Reply]]:
+    """The replies of all workers."""
+    dict_id = handle.id or (yield from handle.hydration())
+    queries = to_each(handle.connected().roster, opcode, verb, handle.label, dict_id=dict_id, value=value)
+    return (yield from all_of(handle, queries))
+
+
+def count(handle: DictHandle, opcode: int, verb: str) -> Operation[int]:
+    """The sum of the numbers that all workers answer."""
+    return sum(decode(int, reply.payload) for reply in (yield from of_all(handle, opcode, verb)))

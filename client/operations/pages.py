@@ -1,0 +1,70 @@
+"""Iteration: pages of each worker's part, one after the other, each asked for when it is needed. Nobody remembers any."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from holdall import protocol
+from holdall.blob import is_reference
+from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
+from holdall.client.connection.query import Operation, Query
+from holdall.client.encoding import decode_key, decode_value
+
+from .entries import read_blob
+from .exchange import DictHandle, all_of
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+PAGE_ENTRIES = 1_000
+_ABSENT: Any = object()
+
+After: TypeAlias = "dict[int, bytes]"
+"""Where an iteration stands: for each worker that has more, by its place in the roster, the key after which it goes on."""
+
+
+def pages(handle: DictHandle, after: After | None, with_values: bool) -> Operation[tuple[list[Any], After]]:
+    """Some items (keys alone, or pairs) of each worker that has more, and where it goes on; it begins at None."""
+    dict_id = handle.id or (yield from handle.hydration())
+    workers = handle.connected().roster.workers
+    if after is None:
+        after = dict.fromkeys(range(len(workers)), b"")
+    flags = protocol.WITH_VALUES if with_values else 0
+    queries: list[Query] = []
+    for number, key in after.items():
+        body = encode(PageRequest(key, PAGE_ENTRIES))
+        hash_ = workers[number].hash
+        queries.append(Query(protocol.PAGE, hash_, "iterate over", handle.label, dict_id=dict_id, value=body, flags=flags))
+    items: list[Any] = []
+    left: After = {}
+    for number, reply in zip(after, (yield from all_of(handle, queries)), strict=True):
+        found = decode(Page, reply.payload)
+        items += yield from _items(handle, found.entries, with_values)
+        if found.more:
+            left[number] = found.more
+    return items, left
+
+
+def _items(handle: DictHandle, entries: list[PageEntry], with_values: bool) -> Operation[list[Any]]:
+    items: list[Any] = []
+    for data, shown_as, value in entries:
+        key = decode_key(handle.label, data, shown_as)
+        if not with_values:
+            items.append(key)
+        elif not is_reference(value or b""):
+            items.append((key, decode_value(handle.label, key, value or b"")))
+        else:
+            read = yield from read_blob(handle, key, data, value or b"", _ABSENT)
+            if read is not _ABSENT:  # it was removed meanwhile
+                items.append((key, read))
+    return items
+
+
+def copy(handle: DictHandle) -> Operation[dict[Any, Any]]:
+    """All items, in a plain dict."""
+    items, after = yield from pages(handle, None, True)
+    found = dict(items)
+    while after:
+        items, after = yield from pages(handle, after, True)
+        found.update(items)
+    return found
