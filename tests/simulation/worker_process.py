@@ -211,6 +211,8 @@ class Poller:
         process, simulation = self._process, self._process.simulation
         process.check()
         process.step()
+        if process.schedule.worker.waiting:  # a thread that works for blobs will call
+            until = min(until, simulation.clock.now + simulation.random.random() * WRITE_SECONDS)
         if not self._ready and until > simulation.clock.now:
             process.main.wait(until - simulation.clock.now)
         process.main.wait(simulation.random.random() * WAKE_SECONDS)
