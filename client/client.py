@@ -22,7 +22,6 @@ from holdall.client.connection.blocking import BlockingDriver
 from holdall.client.connection.connector import ServiceConnector
 from holdall.client.connection.query import Operation, Query, R
 from holdall.client.connection.session import Session
-from holdall.client.operations.large import Near
 from holdall.errors import ConnectionError, InvalidError
 
 if TYPE_CHECKING:
@@ -75,8 +74,8 @@ class Client:
         self.is_closed = False
         """Whether it was closed."""
         has_lanes = settings.lanes(lanes) and (self._url is None or self._url.startswith("ipc://"))
-        self.near = Near(is_possible=has_lanes)
-        """The files of workers on this machine."""
+        self.passes_files = has_lanes
+        """Whether workers may pass open files to it: those of a service on this machine."""
         data = None if self._url else settings.data_directory()
         self._connector = ServiceConnector(self._url, data, has_lanes=has_lanes)
         self._roster: Roster | None = None

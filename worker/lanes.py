@@ -8,20 +8,23 @@ dropped: a client that still wants one asks again. A client that keeps to its wi
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections import deque
 from collections.abc import Callable
+from errno import EAGAIN, ETOOMANYREFS
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, pack
+from holdall.framing import Reader, Received, pack, pack_with_file
 from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
 from holdall.worker.handlers.message import Message
 
 if TYPE_CHECKING:
-    from socket import socket
-
+    from holdall.disk import DiskFile
     from holdall.process.poller import Watch
     from holdall.protocol import Buffer
 
@@ -30,6 +33,7 @@ TURN_BYTES = CHUNK_BYTES
 ARRIVALS_PER_TURN = 16
 UNSENT_MAX = 10_000
 """Pieces of messages that one client has not taken: small ones cost more than their bytes."""
+_CREDENTIALS = Struct("3i")
 
 
 class Backlog:
@@ -42,7 +46,7 @@ class Backlog:
 class Lanes:
     """Takes in the clients that come to this listening socket, while the door is open."""
 
-    def __init__(self, listening: socket, watch: Watch) -> None:
+    def __init__(self, listening: socket.socket, watch: Watch) -> None:
         self._listening = listening
         self._watch = watch
         self._backlog = Backlog()
@@ -65,7 +69,7 @@ class Lanes:
 class Lane:
     """A client's lane to this worker. `closed` is called when it has ended."""
 
-    def __init__(self, connected: socket, watch: Watch, backlog: Backlog, closed: Callable[[Lane], None]) -> None:
+    def __init__(self, connected: socket.socket, watch: Watch, backlog: Backlog, closed: Callable[[Lane], None]) -> None:
         connected.setblocking(False)
         self._backlog = backlog
         self._closed = closed
@@ -78,6 +82,7 @@ class Lane:
         self._unsent_bytes = 0
         self.is_open = True
         """Whether the client is still there, as far as is known."""
+        self._is_same_user = _is_same_user(connected)
         watch.add(self._descriptor, self)
 
     def take(self) -> tuple[list[Message], int]:
@@ -127,6 +132,23 @@ class Lane:
             sent = max(0, sent - len(buffer))
         return True
 
+    @property
+    def passes_files(self) -> bool:
+        """Whether an open file can be sent: to a process of the same user, and never to wait here."""
+        return self.is_open and self._is_same_user and not self._unsent
+
+    def send_file(self, _route: bytes, frames: list[Buffer], file: DiskFile) -> None:
+        """Send a message with an open file, if that goes now: a client that still wants it asks again."""
+        message = pack_with_file(frames)
+        try:
+            sent = socket.send_fds(self._socket, [message], [file.descriptor])
+        except (BlockingIOError, OSError) as error:
+            if error.errno not in (EAGAIN, ETOOMANYREFS):
+                self._close()
+            return
+        if sent < len(message):  # where in the stream the next message begins would be unknown
+            self._close()
+
     def _keep(self, buffers: list[Buffer], *, whole: bool) -> bool:
         """Send this later. A whole message may be dropped instead: then returns False."""
         size = sum(map(len, buffers))
@@ -170,6 +192,13 @@ class Lane:
         with contextlib.suppress(OSError):
             self._socket.close()
         self._closed(self)
+
+
+def _is_same_user(connected: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return False
+    _pid, uid, _gid = _CREDENTIALS.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return bool(uid == os.getuid())
 
 
 def work_bytes(head: bytes, payload: Buffer | None) -> int:

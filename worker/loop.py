@@ -130,7 +130,10 @@ class Loop:
 
     def _send(self, answers: list[Answer]) -> None:
         for answer in answers:
-            answer.origin.send(answer.route, answer.frames)
+            if answer.file is None:
+                answer.origin.send(answer.route, answer.frames)
+            else:
+                answer.origin.send_file(answer.route, answer.frames, answer.file)
 
 
 def serve(settings: WorkerSettings, child: Child) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdall import processors
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, pack
+from holdall.framing import FileReader, Received, pack
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,7 +45,7 @@ class BlockingLane:
     def __init__(self, connected: socket.socket, wait_seconds: float = 0.0) -> None:
         self.is_broken = False
         self._socket: Any = connected
-        self._reader = Reader(connected)
+        self._reader = FileReader(connected)
         self._unsent: deque[Buffer] = deque()
         self._wait_milliseconds = wait_seconds * 1000
         self._misses = 0 if processors.can_give_way() else MISSES_MAX

@@ -26,6 +26,7 @@ import msgspec
 from holdall import protocol
 from holdall.bodies import Identity, Roster, RosterWorker, decode, encode
 from holdall.errors import ConnectionError, Error, OutcomeUnknown, ProtocolError, TimeoutError
+from holdall.framing import Received
 from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import SLOT_SHIFT, SLOTS
 
@@ -42,8 +43,8 @@ STEADY_LINK_SECONDS = 10.0
 """A link that was direct for so long is probed again as soon as at first when it is lost."""
 BATCH_BYTES_MAX = 512 * 1024
 BATCH_REQUESTS_MAX = 1_000
-_ALONE = frozenset((protocol.ROSTER, protocol.READ_CHUNK))
-"""Never in a batch: the broker answers the one itself, and a batch of the others would fill a worker's memory with answers."""
+_ALONE = frozenset((protocol.ROSTER, protocol.READ_CHUNK, protocol.MAKE_FILE, protocol.OPEN_FILE))
+"""Never in a batch: the broker answers the first itself, many chunks would fill a worker's memory, and a file comes alone."""
 
 
 class Link:
@@ -188,16 +189,17 @@ class Session:
         self._outbox = {}
         return [(link, self._messages(group)) for link, group in groups.items()]
 
-    def receive(self, link: Link | None, head: bytes, payload: Buffer | None, now: float) -> list[Pending]:
+    def receive(self, link: Link | None, received: Received, now: float) -> list[Pending]:
         """The requests that a message answers, each with its reply; `link` is that of the lane by which it came, None: it came
         from the broker.
         """
+        head = received.head
         if link is not None and not link.is_direct and link.is_proved_by(head, now):
             self._send_again(pending for pending in self.pending.values() if pending.link is link)
             return []
         self.heard = True
         try:
-            reply = protocol.parse_reply(head, payload)
+            reply = protocol.parse_reply(head, received.payload, received.file)
             self._other_version = None
             if not protocol.is_batch_reply(head):
                 return self._matched([reply])

@@ -24,6 +24,7 @@ from holdall.client.connection.session import (
     Session,
 )
 from holdall.errors import ConnectionError, OutcomeUnknown, TimeoutError
+from holdall.framing import Received
 from holdall.protocol import PAYLOAD_INLINE_BYTES_MAX, Buffer, Reply, Request
 
 ID = b"s" * 16
@@ -57,7 +58,7 @@ def outgoing(session: Session) -> list[list[Buffer]]:
 
 def receive(session: Session, head: bytes, payload: Any = None) -> list[tuple[Pending, Reply]]:
     """The requests that a message from the broker answers, and their replies."""
-    answered = session.receive(None, head, payload, 0.0)
+    answered = session.receive(None, Received(head, payload), 0.0)
     return [(pending, pending.reply) for pending in answered if pending.reply is not None]
 
 

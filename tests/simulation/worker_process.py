@@ -114,8 +114,8 @@ class WorkerProcess:
         simulation, machine = self.simulation, self.machine
         instance = simulation.random.randbytes(16)
         self.poller = Poller(self)
-        self.uplink = Source(self, lambda frames: self.socket.send(frames))
-        lanes = Source(self, machine.lanes.send)
+        self.uplink = Source(self, lambda frames: self.socket.send(frames), passes_files=False)
+        lanes = Source(self, machine.lanes.send, passes_files=True)
         self.schedule = Schedule(
             self._opened,
             simulation.scenario.sync,
@@ -227,7 +227,8 @@ class Poller:
 class Source:
     """Where messages come from and answers go: the uplink, or all lanes."""
 
-    def __init__(self, process: WorkerProcess, send: Callable[[Frames], object]) -> None:
+    def __init__(self, process: WorkerProcess, send: Callable[[Frames], object], *, passes_files: bool) -> None:
+        self.passes_files = passes_files
         self._process = process
         self._give = send
         self._messages: deque[Message] = deque()
@@ -251,6 +252,9 @@ class Source:
         with suppress(Unreachable):
             self._give([route, *frames])
         return True
+
+    def send_file(self, route: bytes, frames: list[Buffer], file: Any) -> None:
+        self.send(route, [*frames, b"", file])
 
 
 class Writer:

@@ -26,11 +26,12 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What goes out: where to, by which way, and the frames of a reply."""
+    """What goes out: where to, by which way, the frames of a reply, and an open file that goes along."""
 
     origin: Any
     route: bytes
     frames: list[Buffer]
+    file: Any = None
 
 
 def heads_of(message: Message) -> list[bytes]:

@@ -25,7 +25,7 @@ from holdall.blob import is_reference, reference_of
 from holdall.disk import FORMAT, refusal
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
-from holdall.worker.large.files import Files, MemoryFiles
+from holdall.worker.large.files import Files
 from holdall.worker.store import rows
 from holdall.worker.store.cache import RecordCache
 from holdall.worker.store.rows import Record, pack_record
@@ -92,7 +92,7 @@ def format_store(store: Store) -> None:
 class Transaction:
     """What has been decided and is not in the store yet, over what is. `now` is the tick's time in seconds since 1970."""
 
-    def __init__(self, store: Store, *, sync: bool, files: Files | None = None) -> None:
+    def __init__(self, store: Store, *, sync: bool, files: Files) -> None:
         self._store = store
         self._sync = sync
         self._cache = RecordCache(store)
@@ -125,7 +125,7 @@ class Transaction:
         """Seconds for which this store has been in use, whatever the clock did: what horizons and leases are counted in."""
         self.dicts = Dicts()
         self.sessions = Sessions(store)
-        self.blobs = Blobs(store, files or MemoryFiles())
+        self.blobs = Blobs(store, files)
         self._load()
 
     def advance(self, now: float) -> None:
