@@ -18,9 +18,9 @@ from holdall.worker import loop
 class TracedLoop(loop.Loop):
     """Notes only turns that had something to answer."""
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, **more: Any) -> None:
         self.times = array("q")
-        super().__init__(*args)
+        super().__init__(*args, **more)
 
     def run(self) -> None:
         """As a worker's loop does; then write the notes."""
@@ -30,10 +30,10 @@ class TracedLoop(loop.Loop):
 
     def _take(self, sources: list[Any]) -> Any:
         woken = perf_counter_ns()
-        taken = super()._take(sources)
-        if taken:
+        messages, size = super()._take(sources)
+        if messages:
             self.times.extend((woken, perf_counter_ns()))
-        return taken
+        return messages, size
 
     def _send(self, answers: Any) -> None:
         if answers:

@@ -274,7 +274,7 @@ def test_where_no_file_is_passed_chunks_are_sent_and_fetched(driver: Driver, is_
     driver.origin.passes_files = False
     asks = not is_client_told
     reference, opcodes = carried_out(driver, upload(place(asks), Pieces([VALUE]), None))
-    assert opcodes == [protocol.MAKE_FILE] * asks + [protocol.WRITE_CHUNK] * 2 + [protocol.SEAL]
+    assert opcodes == [protocol.MAKE_FILE, protocol.DROP_BLOB] * asks + [protocol.WRITE_CHUNK] * 2 + [protocol.SEAL]
     assert driver.ask(protocol.PUT, KEY, reference).status == protocol.OK
     found, opcodes = carried_out(driver, download(place(asks), reference_of(reference), None))
     assert found == VALUE
