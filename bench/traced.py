@@ -20,6 +20,7 @@ class TracedLoop(loop.Loop):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         self.times = array("q")
+        self._is_asked = False
         super().__init__(*args, **more)
 
     def run(self) -> None:
@@ -33,13 +34,15 @@ class TracedLoop(loop.Loop):
         messages, size = super()._take(sources)
         if messages:
             self.times.extend((woken, perf_counter_ns()))
+            self._is_asked = True
         return messages, size
 
     def _send(self, answers: Any) -> None:
-        if answers:
+        notes, self._is_asked = bool(answers) and self._is_asked, self._is_asked and not answers  # a HELLO alone is no answer
+        if notes:
             self.times.append(perf_counter_ns())
         super()._send(answers)
-        if answers:
+        if notes:
             self.times.append(perf_counter_ns())
 
 
