@@ -4,22 +4,23 @@
     message = head_length:u32 payload_length:u32 head [payload]
 
 Head and payload are those of `holdall.protocol`; a payload of no bytes is none. What one process sends with a system call the
-other receives with one; through a ZeroMQ socket each message passes a thread more on either side. Nothing here opens a socket.
+other receives with one; through a ZeroMQ socket each message passes a thread more on either side.
 """
 
 from __future__ import annotations
 
+import socket
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, Union
 
 import msgspec
 
 from holdall.errors import ProtocolError
 from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX, Buffer
 
-if TYPE_CHECKING:
-    from socket import socket
-
+SCHEME = "ipc://"
+CONNECT_SECONDS = 0.25
+"""A process that does not accept a connection within this time is taken for dead: an event loop may be waiting."""
 READ_BYTES = 64 * 1024
 """Received at once; more of a payload, whose size is known."""
 _PREFIX = Struct("<II")
@@ -33,6 +34,28 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     payload: Union[Buffer, None] = None
 
 
+def path_of(url: str) -> str:
+    """The path of the Unix socket at an ipc URL.
+
+    >>> path_of("ipc:///run/worker-0")
+    '/run/worker-0'
+    """
+    return url.removeprefix(SCHEME)
+
+
+def connected(url: str) -> socket.socket:
+    """A stream to the process that listens at this ipc URL. Raises OSError if none does, or it takes no more: a stopped one."""
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        stream.settimeout(CONNECT_SECONDS)
+        stream.connect(path_of(url))
+        stream.settimeout(None)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
 def pack(frames: list[Buffer]) -> list[Buffer]:
     """The bytes of a message, given as one or two frames; a payload is not copied."""
     head = frames[0]
@@ -44,7 +67,7 @@ def pack(frames: list[Buffer]) -> list[Buffer]:
 class Reader:
     """Takes the messages out of what comes through a socket."""
 
-    def __init__(self, of: socket) -> None:
+    def __init__(self, of: socket.socket) -> None:
         self._socket: Any = of
         self._rest = b""  # the beginning of a message whose head is not here yet
         self._head = b""

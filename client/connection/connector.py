@@ -8,8 +8,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from holdall import settings
-from holdall.address import SCHEME, connected, path_of
 from holdall.errors import ConnectionError
+from holdall.framing import SCHEME, connected, path_of
 
 from .lane import AwaitingLane, BlockingLane
 
