@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 from holdall import settings
 from holdall.process.child import READY, refusal_error
@@ -99,7 +98,7 @@ class LocalService:
         os.environ["HOLDALL_URL"] = self.url
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         close_default(self.url)
         if self._outer_url is None:
             os.environ.pop("HOLDALL_URL", None)

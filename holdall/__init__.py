@@ -30,7 +30,7 @@ _HOMES = {
     "Dict": "holdall.client.dict",
     "DictInfo": "holdall.client.operations.catalog",
     "LocalService": "holdall.client.private",
-    **dict.fromkeys((name for name, kind in vars(_errors).items() if isinstance(kind, type)), "holdall.errors"),
+    **dict.fromkeys(sorted(name for name, kind in vars(_errors).items() if isinstance(kind, type)), "holdall.errors"),
 }
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -22,7 +22,7 @@ from holdall.worker.handlers.message import Message
 if TYPE_CHECKING:
     from socket import socket
 
-    from holdall.process.poller import Watch
+    from holdall.process.poller import SystemPoller
     from holdall.protocol import Buffer
 
 TURN_BYTES = CHUNK_BYTES
@@ -42,43 +42,43 @@ class Backlog:
 class Lanes:
     """Takes in the clients that come to this listening socket, while the door is open."""
 
-    def __init__(self, listening: socket, watch: Watch) -> None:
+    def __init__(self, listening: socket, poller: SystemPoller) -> None:
         self._listening = listening
-        self._watch = watch
+        self._poller = poller
         self._backlog = Backlog()
         self._open: set[Lane] = set()
-        watch.add(listening.fileno(), self, entrance=True)
+        poller.add(listening.fileno(), self, entrance=True)
 
     def take(self) -> tuple[list[Message], int]:
         """Take in whoever comes; nobody has said anything yet."""
         for _ in range(ARRIVALS_PER_TURN):
-            if not self._watch.lets_in():
+            if not self._poller.admits():
                 break
             try:
                 accepted, _address = self._listening.accept()
             except OSError:  # nobody is left, or gone again, or there is no descriptor: then the door is closed soon
                 break
-            self._open.add(Lane(accepted, self._watch, self._backlog, self._open.discard))
+            self._open.add(Lane(accepted, self._poller, self._backlog, self._open.discard))
         return [], 0
 
 
 class Lane:
     """A client's lane to this worker. `closed` is called when it has ended."""
 
-    def __init__(self, connected: socket, watch: Watch, backlog: Backlog, closed: Callable[[Lane], None]) -> None:
+    def __init__(self, connected: socket, poller: SystemPoller, backlog: Backlog, closed: Callable[[Lane], None]) -> None:
         connected.setblocking(False)
         self._backlog = backlog
         self._closed = closed
         self._socket: Any = connected
         self._descriptor = connected.fileno()
-        self._watch = watch
+        self._poller = poller
         self._reader = Reader(connected)
         self._received: list[Received] = []
         self._unsent: deque[Buffer] = deque()
         self._unsent_bytes = 0
         self.is_open = True
         """Whether the client is still there, as far as is known."""
-        watch.add(self._descriptor, self)
+        poller.add(self._descriptor, self)
 
     def take(self) -> tuple[list[Message], int]:
         """What the client says, as far as it is its turn, and how much work in bytes that is."""
@@ -100,7 +100,7 @@ class Lane:
                 break
         self._received = received[len(messages) :] if self.is_open else []
         if self._received:
-            self._watch.touch(self)
+            self._poller.touch(self)
         return messages, size
 
     def send(self, _route: bytes, frames: list[Buffer]) -> bool:
@@ -134,7 +134,7 @@ class Lane:
         if whole and (over or len(self._unsent) >= UNSENT_MAX):
             return False
         if not self._unsent:
-            self._watch.expect(self._descriptor, room=True)
+            self._poller.expect(self._descriptor, room=True)
         self._unsent.extend(buffers)
         self._count(size)
         return True
@@ -148,7 +148,7 @@ class Lane:
                     self._unsent[0] = memoryview(self._unsent[0])[sent:]
                 else:
                     self._unsent.popleft()
-            self._watch.expect(self._descriptor, room=False)
+            self._poller.expect(self._descriptor, room=False)
         except BlockingIOError:
             pass
         except OSError:
@@ -166,7 +166,7 @@ class Lane:
         self._count(-self._unsent_bytes)
         self._unsent.clear()
         self._received = []
-        self._watch.remove(self._descriptor)
+        self._poller.remove(self._descriptor)
         with contextlib.suppress(OSError):
             self._socket.close()
         self._closed(self)

@@ -12,9 +12,9 @@ import pytest
 
 from holdall import protocol
 from holdall.framing import pack
-from holdall.process.admission import Door
+from holdall.process.admission import Admission
 from holdall.process.listen import listening_socket
-from holdall.process.poller import Watch
+from holdall.process.poller import SystemPoller
 from holdall.worker import lanes
 from holdall.worker.lanes import Lanes
 from tests.streams import StreamClient
@@ -28,9 +28,9 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
     """Makes a client, and its lane as the worker sees it."""
     url = f"ipc://{tmp_path}/worker-0"
     child: Any = SimpleNamespace(watched=[])
-    watch = Watch(child, Door(url))
+    poller = SystemPoller(child, Admission(url))
     listening = listening_socket(url)
-    there = Lanes(listening, watch)
+    there = Lanes(listening, poller)
     clients: list[StreamClient] = []
     known: list[Any] = []
 
@@ -39,7 +39,7 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
         clients.append(client)
         client.send(b"hello")
         there.take()
-        [lane] = [each for each in watch.wait(0.0, 0.0) if each is not there and each.take()[0]]
+        [lane] = [each for each in poller.wait(0.0, 0.0) if each is not there and each.take()[0]]
         known.append(lane)
         return client, lane
 
