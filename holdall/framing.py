@@ -10,6 +10,8 @@ other receives with one; through a ZeroMQ socket each message passes a thread mo
 from __future__ import annotations
 
 import socket
+from collections import deque
+from itertools import islice
 from struct import Struct
 from typing import Any, Union
 
@@ -23,6 +25,8 @@ CONNECT_SECONDS = 0.25
 """A process that does not accept a connection within this time is taken for dead: an event loop may be waiting."""
 READ_BYTES = 64 * 1024
 """Received at once; more of a payload, whose size is known."""
+BUFFERS_MAX = 64
+"""Given to the system at once."""
 _PREFIX = Struct("<II")
 _PREFIX_BYTES = _PREFIX.size
 
@@ -129,3 +133,58 @@ class Reader:
         message = Received(self._head, memoryview(self._payload))
         self._payload = bytearray()
         return [message]
+
+
+class Writer:
+    """Sends messages through a socket, and waits for nothing: what has no room is kept, in order, until `flush`.
+
+    Whatever is raised, an OSError too, leaves the stream at an unknown place.
+    """
+
+    def __init__(self, of: socket.socket) -> None:
+        self._socket: Any = of
+        self.unsent: deque[Buffer] = deque()
+        """What is kept."""
+        self.bytes = 0
+        """Of what is kept."""
+
+    def send(self, buffers: list[Buffer], *, keeps: bool = True) -> bool:
+        """Send a message. Returns False if none of it went, and `keeps` is false."""
+        sent = 0 if self.unsent else self._give(buffers)
+        if sent == len(buffers[0]) and len(buffers) == 1:
+            return True
+        if not sent and not keeps:
+            return False
+        self.unsent.extend(buffers)
+        self.bytes += sum(map(len, buffers))
+        self._sent(sent)
+        return True
+
+    def flush(self) -> None:
+        """Send as much of what is kept as there is room for."""
+        while self.unsent:
+            sent = self._give([*islice(self.unsent, BUFFERS_MAX)])
+            if not sent:
+                return
+            self._sent(sent)
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self.unsent.clear()
+        self.bytes = 0
+
+    def _give(self, buffers: list[Buffer]) -> int:
+        """Give these to the system. Returns how many bytes it took."""
+        try:
+            if len(buffers) == 1:  # which costs less
+                return int(self._socket.send(buffers[0], socket.MSG_DONTWAIT))
+            return int(self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return 0
+
+    def _sent(self, count: int) -> None:
+        self.bytes -= count
+        while self.unsent and count >= len(self.unsent[0]):
+            count -= len(self.unsent.popleft())
+        if count:
+            self.unsent[0] = memoryview(self.unsent[0])[count:]

@@ -12,21 +12,17 @@ from __future__ import annotations
 import select
 import socket
 import struct
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, pack
+from holdall.framing import Reader, Received, Writer, pack
 from holdall.spin import AnswerSpin
 
 if TYPE_CHECKING:
     import asyncio
 
     from holdall.protocol import Buffer
-
-BUFFERS_MAX = 64
-"""Given to the system at once."""
 
 
 class BlockingLane:
@@ -36,7 +32,7 @@ class BlockingLane:
         self.is_broken = False
         self._socket: Any = connected
         self._reader = Reader(connected)
-        self._unsent: deque[Buffer] = deque()
+        self._writer = Writer(connected)
         self._wait_milliseconds = wait_seconds * 1000
         self._spin = AnswerSpin()
         if wait_seconds:  # in the system itself: Python's own timeouts cost a system call more for each message
@@ -44,23 +40,18 @@ class BlockingLane:
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
 
     def send(self, message: list[Buffer]) -> bool:
-        if self.is_broken:
-            return False
-        buffers = pack(message)
-        try:
-            count = 0 if self._unsent else self._give(buffers)
-            if count == len(buffers[0]) and len(buffers) == 1:
-                return True
-            if not self.is_broken:
-                self._unsent.extend(buffers)
-                self._sent(count)
-        except BaseException:
-            self.close()
-            raise
+        if not self.is_broken:
+            try:
+                self._writer.send(pack(message))
+            except OSError:
+                self.close()
+            except BaseException:
+                self.close()
+                raise
         return not self.is_broken
 
     def receive(self, *, wait: bool) -> list[Received]:
-        if self._unsent and not self.is_broken:
+        if self._writer.unsent and not self.is_broken:
             if wait:
                 self._wait_for_either()
                 wait = False
@@ -83,7 +74,7 @@ class BlockingLane:
 
     def close(self) -> None:
         self.is_broken = True
-        self._unsent.clear()
+        self._writer.clear()
         with suppress(OSError):
             self._socket.close()
 
@@ -99,34 +90,14 @@ class BlockingLane:
         poll.register(self._socket, select.POLLIN | select.POLLOUT)
         poll.poll(self._wait_milliseconds)
 
-    def _give(self, buffers: list[Buffer]) -> int:
-        """Give these to the system. Returns how many bytes it took: 0 if there is no room, or no stream any more."""
-        try:
-            if len(buffers) == 1:  # which costs less
-                return int(self._socket.send(buffers[0], socket.MSG_DONTWAIT))
-            return int(self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return 0
-        except OSError:
-            self.close()
-            return 0
-
     def _flush(self) -> None:
         try:
-            while self._unsent:
-                count = self._give([*self._unsent][:BUFFERS_MAX])
-                if not count:
-                    return
-                self._sent(count)
+            self._writer.flush()
+        except OSError:
+            self.close()
         except BaseException:
             self.close()
             raise
-
-    def _sent(self, count: int) -> None:
-        while self._unsent and count >= len(self._unsent[0]):
-            count -= len(self._unsent.popleft())
-        if count:
-            self._unsent[0] = memoryview(self._unsent[0])[count:]
 
 
 class AwaitingLane(BlockingLane):
@@ -140,7 +111,7 @@ class AwaitingLane(BlockingLane):
 
     def send(self, message: list[Buffer]) -> bool:
         done = super().send(message)
-        if self._unsent and not self._is_writing:
+        if self._writer.unsent and not self._is_writing:
             self._is_writing = True
             self._loop.add_writer(self.fileno(), self._go_on)
         return done
@@ -153,6 +124,6 @@ class AwaitingLane(BlockingLane):
 
     def _go_on(self) -> None:
         self._flush()
-        if not self._unsent and not self.is_broken:
+        if not self._writer.unsent and not self.is_broken:
             self._is_writing = False
             self._loop.remove_writer(self.fileno())
