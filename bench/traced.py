@@ -20,6 +20,7 @@ class TracedLoop(loop.Loop):
 
     def __init__(self, *args: Any) -> None:
         self.times = array("q")
+        self.begun = (0, 0)
         super().__init__(*args)
 
     def run(self) -> None:
@@ -31,16 +32,14 @@ class TracedLoop(loop.Loop):
     def _take(self, sources: list[Any]) -> Any:
         woken = perf_counter_ns()
         taken = super()._take(sources)
-        if taken:
-            self.times.extend((woken, perf_counter_ns()))
+        self.begun = woken, perf_counter_ns()
         return taken
 
     def _send(self, answers: Any) -> None:
-        if answers:
-            self.times.append(perf_counter_ns())
+        decided = perf_counter_ns()
         super()._send(answers)
         if answers:
-            self.times.append(perf_counter_ns())
+            self.times.extend((*self.begun, decided, perf_counter_ns()))
 
 
 def serve(settings: WorkerSettings, child: Child) -> None:

@@ -139,17 +139,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 def pack_request(request: Request) -> list[Buffer]:
     """The frames of a request: one, or two when the value is large."""
-    return pack_fields(
-        request.opcode,
-        request.flags,
-        request.hash,
-        request.session,
-        request.sequence,
-        request.lowest,
-        request.dict_id,
-        request.key,
-        request.value,
-    )
+    return pack_fields(*msgspec.structs.astuple(request))
 
 
 def pack_fields(
