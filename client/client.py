@@ -27,7 +27,6 @@ from holdall.errors import ConnectionError, InvalidError
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
-    from types import TracebackType
 
     from holdall.client.connection.awaiting import AwaitingDriver
 
@@ -158,15 +157,13 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Client:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -5,7 +5,7 @@
 
 Head and payload are those of `holdall.protocol`; a payload of no bytes is none, and one of FILE_LENGTH is an open descriptor
 that comes along with the message (SCM_RIGHTS): from a worker only. What one process sends with a system call the other receives
-with one; through a ZeroMQ socket each message passes a thread more on either side. Nothing here opens a socket.
+with one; through a ZeroMQ socket each message passes a thread more on either side.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import socket
 from array import array
 from collections import deque
+from itertools import islice
 from struct import Struct
 from typing import Any, Union
 
@@ -22,13 +23,19 @@ from holdall.disk import DiskFile
 from holdall.errors import ProtocolError
 from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX, Buffer
 
+SCHEME = "ipc://"
+CONNECT_SECONDS = 0.25
+"""A process that does not accept a connection within this time is taken for dead: an event loop may be waiting."""
 FILE_LENGTH = 0xFFFFFFFF
 READ_BYTES = 64 * 1024
 """Received at once; more of a payload, whose size is known."""
+BUFFERS_MAX = 64
+"""Given to the system at once."""
 _PREFIX = Struct("<II")
 _PREFIX_BYTES = _PREFIX.size
 _FILES_BYTES = socket.CMSG_SPACE(4)
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+DONT_WAIT = int(socket.MSG_DONTWAIT)
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +44,28 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     head: bytes
     payload: Union[Buffer, None] = None
     file: Union[DiskFile, None] = None
+
+
+def path_of(url: str) -> str:
+    """The path of the Unix socket at an ipc URL.
+
+    >>> path_of("ipc:///run/worker-0")
+    '/run/worker-0'
+    """
+    return url.removeprefix(SCHEME)
+
+
+def connected(url: str) -> socket.socket:
+    """A stream to the process that listens at this ipc URL. Raises OSError if none does, or it takes no more: a stopped one."""
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        stream.settimeout(CONNECT_SECONDS)
+        stream.connect(path_of(url))
+        stream.settimeout(None)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
 
 
 def pack(frames: list[Buffer]) -> list[Buffer]:
@@ -141,3 +170,58 @@ class FileReader(Reader):
             whole = len(descriptors) - len(descriptors) % array("i").itemsize
             self._files.extend(map(DiskFile, array("i", descriptors[:whole])))
         return data
+
+
+class Writer:
+    """Sends messages through a socket, and waits for nothing: what has no room is kept, in order, until `flush`.
+
+    Whatever is raised, an OSError too, leaves the stream at an unknown place.
+    """
+
+    def __init__(self, of: socket.socket) -> None:
+        self._socket: Any = of
+        self.unsent: deque[Buffer] = deque()
+        """What is kept."""
+        self.bytes = 0
+        """Of what is kept."""
+
+    def send(self, buffers: list[Buffer], *, keeps: bool = True) -> bool:
+        """Send a message. Returns False if none of it went, and `keeps` is false."""
+        sent = 0 if self.unsent else self._give(buffers)
+        if sent == len(buffers[0]) and len(buffers) == 1:
+            return True
+        if not sent and not keeps:
+            return False
+        self.unsent.extend(buffers)
+        self.bytes += sum(map(len, buffers))
+        self._sent(sent)
+        return True
+
+    def flush(self) -> None:
+        """Send as much of what is kept as there is room for."""
+        while self.unsent:
+            sent = self._give([*islice(self.unsent, BUFFERS_MAX)])
+            if not sent:
+                return
+            self._sent(sent)
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self.unsent.clear()
+        self.bytes = 0
+
+    def _give(self, buffers: list[Buffer]) -> int:
+        """Give these to the system. Returns how many bytes it took."""
+        try:
+            if len(buffers) == 1:  # which costs less
+                return int(self._socket.send(buffers[0], DONT_WAIT))
+            return int(self._socket.sendmsg(buffers, (), DONT_WAIT))
+        except BlockingIOError:
+            return 0
+
+    def _sent(self, count: int) -> None:
+        self.bytes -= count
+        while self.unsent and count >= len(self.unsent[0]):
+            count -= len(self.unsent.popleft())
+        if count:
+            self.unsent[0] = memoryview(self.unsent[0])[count:]

@@ -108,9 +108,6 @@ _SEQUENCE_OFFSET = 24
 _LOWEST = Struct("<Q")
 _LOWEST_OFFSET = 32
 _FLAGS = Struct("<H")
-_PLAIN_GET = bytes((VERSION, GET, 0, 0))
-_PLAIN_GET_FIELDS = Struct("<4xI16xQ8x16sI")
-_FOUND = Struct("<BBHQ")
 _FLAGS_OFFSET = 2
 
 
@@ -145,17 +142,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 def pack_request(request: Request) -> list[Buffer]:
     """The frames of a request: one, or two when the value is large."""
-    return pack_fields(
-        request.opcode,
-        request.flags,
-        request.hash,
-        request.session,
-        request.sequence,
-        request.lowest,
-        request.dict_id,
-        request.key,
-        request.value,
-    )
+    return pack_fields(*msgspec.structs.astuple(request))
 
 
 def pack_fields(
@@ -187,19 +174,6 @@ def parse_request(head: bytes, payload: Buffer | None = None) -> Request:
     elif end != len(head):
         raise ProtocolError("a request with a payload frame has a value in its head too")
     return Request(opcode, flags, hash_, session, sequence, lowest, dict_id, head[REQUEST.size : end], payload)
-
-
-def plain_get(head: bytes) -> tuple[int, int, bytes, bytes] | None:
-    """Hash, sequence, dict id and key of a GET without flags or value; None for any other request, and what is none."""
-    if head[:4] != _PLAIN_GET or len(head) < REQUEST.size:
-        return None
-    hash_, sequence, dict_id, key_length = _PLAIN_GET_FIELDS.unpack_from(head)
-    return (hash_, sequence, dict_id, head[REQUEST.size :]) if key_length == len(head) - REQUEST.size else None
-
-
-def pack_found(sequence: int, rest: bytes) -> list[Buffer]:
-    """The frames of the reply OK: `rest` is the entry's version, and a value that needs no frame of its own."""
-    return [_FOUND.pack(VERSION, OK, 0, sequence) + rest]
 
 
 def pack_reply(reply: Reply) -> list[Buffer]:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from holdall import protocol
 from holdall.bodies import Hello, RosterWorker, encode
 from holdall.errors import InvalidError, StorageError
-from holdall.process.admission import Door
+from holdall.process.admission import Admission
 from holdall.process.child import Child
 from holdall.process.config import WorkerSettings
 from holdall.process.listen import listening_socket
-from holdall.process.poller import Watch
+from holdall.process.poller import Poller, SystemPoller
 from holdall.protocol import Request
 from holdall.worker.directory.layout import Layout
 from holdall.worker.directory.opening import DataDirectory
@@ -42,19 +42,6 @@ LOCK_SECONDS = 5.0
 """How long a worker waits for its predecessor, whose service was killed, to write what it has and end."""
 
 log = logging.getLogger("holdall.worker")
-
-
-class Poller(Protocol):
-    """What a loop waits for."""
-
-    is_over: bool
-
-    def wait(self, now: float, until: float, *, looks: bool) -> list[Any]:
-        """The sources that can be read: see `Watch.wait`."""
-        ...
-
-    def put_back(self, sources: list[Any]) -> None:
-        """These come first in the next turn."""
 
 
 class CommitThread(Protocol):
@@ -94,7 +81,7 @@ class Loop:
         schedule = self._schedule
         now = self._now()
         while True:
-            sources = self._poller.wait(now, schedule.due, looks=not schedule.waits_for_thread)
+            sources = self._poller.wait(now, schedule.due, spins=not schedule.waits_for_thread)
             if self._poller.is_over:
                 break
             messages, size = self._take(sources)
@@ -124,7 +111,7 @@ class Loop:
             messages += taken
             size += taken_bytes
             if size >= BYTES_PER_TURN:
-                self._poller.put_back(sources[number:])
+                self._poller.defer(sources[number:])
                 break
         return messages, size
 
@@ -144,10 +131,10 @@ def serve(settings: WorkerSettings, child: Child) -> None:
         raise InvalidError(f"{directory.path} has the workers 0 to {layout.workers - 1}, not {settings.index}")
     lock = directory.lock_worker(settings.index, LOCK_SECONDS)
     with listening_socket(settings.address) as listening:
-        watch = Watch(child, Door(settings.address))
-        wake = watch.waker()
-        with closing(Uplink(settings.broker, watch)) as uplink:
-            Lanes(listening, watch)
+        poller = SystemPoller(child, Admission(settings.address))
+        wake = poller.waker()
+        with closing(Uplink(settings.broker, poller)) as uplink:
+            Lanes(listening, poller)
             space = Space(directory.part(settings.index))
             instance = secrets.token_bytes(16)
             schedule = Schedule(
@@ -157,7 +144,7 @@ def serve(settings: WorkerSettings, child: Child) -> None:
                 space.why_no_room,
             )
             child.ready()
-            Loop(watch, Writer(wake), schedule).run()
+            Loop(poller, Writer(wake), schedule).run()
         try:
             close_worker(directory, schedule.worker)
         except (CommitFailed, OSError) as error:

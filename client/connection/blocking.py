@@ -44,7 +44,6 @@ class BlockingDriver(Driver):
             raise
 
     def close(self) -> None:
-        """Close the transports."""
         for transport in self.transports:
             transport.close()
 

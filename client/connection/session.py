@@ -50,19 +50,6 @@ _ALONE = frozenset((protocol.ROSTER, protocol.READ_CHUNK, protocol.MAKE_FILE, pr
 class Link:
     """How one worker is reached: through the broker always, by `lane` while it is direct."""
 
-    __slots__ = (
-        "_direct_at",
-        "_identity",
-        "_interval",
-        "_nonce",
-        "_random",
-        "address",
-        "hash",
-        "is_direct",
-        "lane",
-        "probe_at",
-    )
-
     def __init__(self, worker: RosterWorker, layout_id: bytes, address: str | None, random: Random) -> None:
         self.address = address
         """Where the worker may have a lane."""

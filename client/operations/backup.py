@@ -19,7 +19,7 @@ from holdall.backup import End, Head, Tally
 from holdall.blob import Reference, reference_of
 from holdall.bodies import RowsPage, RowsRequest, decode, encode
 from holdall.client.connection.query import Operation, Queries, Query
-from holdall.disk import FORMAT, crc32
+from holdall.disk import FORMAT, crc32, sync_folder
 from holdall.errors import Error, InvalidError, ProtocolError, StorageError, TimeoutError
 from holdall.protocol import Reply
 
@@ -81,7 +81,7 @@ def back_up(client: Client, file: Path, progressed: Callable[[Backup], None]) ->
             out.flush()
             os.fsync(out.fileno())
         os.rename(scratch, file)
-        _sync_folder(file.parent)
+        sync_folder(file.parent)
     except OSError as error:
         if isinstance(error, Error):
             raise
@@ -148,14 +148,6 @@ def _write(client: Client, snapshot_id: bytes, out: BinaryIO, made: Backup, prog
 def _check(page: RowsPage, index: int, before: Tally) -> None:
     if crc32(page.rows, before.crc) != page.crc or (page.more and not page.count):
         raise ProtocolError(f"the rows that worker {index} sent for a backup are not those that it counted")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _take(client: Service, snapshot_id: bytes) -> Operation[int]:

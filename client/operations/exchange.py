@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from holdall import protocol
-from holdall.bodies import Roster, decode
+from holdall.bodies import Roster
 from holdall.client.connection.query import Operation, Queries, Query
 from holdall.protocol import Buffer, Reply
 from holdall.slots import key_hash
@@ -96,8 +96,3 @@ def of_all(handle: DictHandle, opcode: int, verb: str, value: bytes = b"") -> Op
     dict_id = handle.id or (yield from handle.hydration())
     queries = to_each(handle.connected().roster, opcode, verb, handle.label, dict_id=dict_id, value=value)
     return (yield from all_of(handle, queries))
-
-
-def count(handle: DictHandle, opcode: int, verb: str) -> Operation[int]:
-    """The sum of the numbers that all workers answer."""
-    return sum(decode(int, reply.payload) for reply in (yield from of_all(handle, opcode, verb)))

@@ -17,8 +17,8 @@ import pytest
 from holdall import __version__
 from holdall.disk import FORMAT, crc32
 from holdall.errors import InvalidError, StorageError
+from holdall.process import child
 from holdall.protocol import VERSION
-from holdall.service import process
 from holdall.worker.directory.layout import ENGINE, WORKERS_MAX
 from holdall.worker.directory.locks import LOCK_RETRY_SECONDS, Holder
 from holdall.worker.directory.opening import DataDirectory
@@ -313,7 +313,7 @@ sys.stdin.read()
 def test_the_lock_of_another_process_names_it_and_goes_when_it_is_killed(tmp_path: Path) -> None:
     pipe = subprocess.PIPE
     argv = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=process.environment()) as holder:
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=child.environment()) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(StorageError, match=f"in use by process {holder.pid} of holdall"):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from holdall.service.process import environment
+from holdall.process.child import environment
 from holdall.sockets import HEARTBEAT_MILLISECONDS
 from tests.faults.hostile import shaken
 from tests.fuzz.strangers import handshake, shake_hands

@@ -16,7 +16,7 @@ import pytest
 
 import holdall
 from holdall import Client, Dict, LocalService
-from holdall.address import path_of
+from holdall.framing import path_of
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url, socket_url
 from tests.processes import process_ids, service_process, stopped, until

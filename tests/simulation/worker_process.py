@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from holdall.protocol import Buffer
 from holdall.worker.core import Worker
@@ -207,7 +207,7 @@ class Poller:
         self._ready[source] = None
         self._process.main.wake()
 
-    def wait(self, now: float, until: float, *, looks: bool) -> list[Any]:
+    def wait(self, now: float, until: float, *, spins: bool = True) -> list[Any]:
         process, simulation = self._process, self._process.simulation
         process.check()
         process.step()
@@ -220,7 +220,10 @@ class Poller:
         ready, self._ready = self._ready, {}
         return list(ready)
 
-    def put_back(self, sources: list[Any]) -> None:
+    def touch(self, source: object) -> None:
+        self._ready[cast(Source, source)] = None
+
+    def defer(self, sources: list[Any]) -> None:
         self._ready = {**dict.fromkeys(sources), **self._ready}
 
 

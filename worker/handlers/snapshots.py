@@ -110,11 +110,6 @@ class Snapshots:
         """Whether messages wait here that nothing holds back any more."""
         return bool(self._waiting) and not self.holds
 
-    def close(self) -> None:
-        """Give all of them up."""
-        for snapshot_id in list(self.held):
-            self._give_up(snapshot_id)
-
     def _wait(self, message: Message) -> None:
         self._waiting.append(message)
         self._waiting_bytes += len(message.head) + len(message.payload or b"")
