@@ -121,7 +121,10 @@ class Client:
 
     def run(self, operation: Operation[R]) -> R:
         """Carry out an operation on this thread."""
-        driver = self._take()
+        try:
+            driver = self._idle.pop()
+        except IndexError:
+            driver = self._new_driver()
         deadline = monotonic() + self.timeout
         try:
             if self._roster is None:
@@ -130,7 +133,10 @@ class Client:
                 driver.meet(self._roster)
             return driver.run(operation, self.timeout, deadline)
         finally:
-            self._put_back(driver)
+            if self.is_closed or len(self._idle) >= DRIVERS_IDLE_MAX:
+                self._give_up(driver)
+            else:
+                self._idle.append(driver)
 
     def run_awaiting(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
         """Carry out an operation on this task's event loop."""
@@ -184,20 +190,10 @@ class Client:
         self._idle: deque[BlockingDriver] = deque()
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingDriver] = {}
 
-    def _take(self) -> BlockingDriver:
-        """A driver for one call at a time, until it is put back."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            if self._roster is None:
-                self._connector.revive()
-            return BlockingDriver(self._connector, self._new_session(), self.timeout)
-
-    def _put_back(self, driver: BlockingDriver) -> None:
-        if self.is_closed or len(self._idle) >= DRIVERS_IDLE_MAX:
-            self._give_up(driver)
-        else:
-            self._idle.append(driver)
+    def _new_driver(self) -> BlockingDriver:
+        if self._roster is None:
+            self._connector.revive()
+        return BlockingDriver(self._connector, self._new_session(), self.timeout)
 
     async def _run_first(self, operation: Operation[R]) -> R:
         """Carry out an operation on a loop whose driver does not know the workers yet."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import socket
 from array import array
 from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from struct import Struct
 from typing import Any, Union
@@ -86,6 +87,7 @@ class Reader:
 
     def __init__(self, of: socket.socket) -> None:
         self._socket: Any = of
+        self._next: Callable[[int, int], bytes] = of.recv
         self._files: deque[DiskFile] = deque()
         self._rest = b""  # the beginning of a message whose head is not here yet
         self._head = b""
@@ -103,7 +105,7 @@ class Reader:
             if not count:
                 raise EOFError
             return self._fill(count)
-        data = self._next(flags)
+        data = self._next(READ_BYTES, flags)
         if not data:
             raise EOFError
         if self._rest:
@@ -114,10 +116,6 @@ class Reader:
             if head_length == len(data) - _PREFIX_BYTES and not payload_length:  # one small message, as mostly
                 return [Received(data[_PREFIX_BYTES:])]
         return self._split(data)
-
-    def _next(self, flags: int) -> bytes:
-        data: bytes = self._socket.recv(READ_BYTES, flags)
-        return data
 
     def _split(self, data: bytes) -> list[Received]:
         end = len(data)
@@ -163,9 +161,13 @@ class Reader:
 class FileReader(Reader):
     """Keeps the descriptors that come along: each belongs to the message that says so."""
 
-    def _next(self, flags: int) -> bytes:
+    def __init__(self, of: socket.socket) -> None:
+        super().__init__(of)
+        self._next = self._next_with_files
+
+    def _next_with_files(self, most: int, flags: int) -> bytes:
         data: bytes
-        data, along, _flags, _address = self._socket.recvmsg(READ_BYTES, _FILES_BYTES, flags | _CLOSE_ON_EXEC)
+        data, along, _flags, _address = self._socket.recvmsg(most, _FILES_BYTES, flags | _CLOSE_ON_EXEC)
         for _level, _kind, descriptors in along:
             whole = len(descriptors) - len(descriptors) % array("i").itemsize
             self._files.extend(map(DiskFile, array("i", descriptors[:whole])))

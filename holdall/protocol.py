@@ -100,7 +100,8 @@ NO_SESSION = NO_DICT = bytes(16)
 
 REQUEST = Struct("<BBHI16sQQ16sI")
 REPLY = Struct("<BBHQQ")
-_READ_CHUNK_OPCODE = bytes([READ_CHUNK])
+CHUNK_READ = bytes([READ_CHUNK])
+"""The opcode, as it stands in a head, of requests whose answers are large, as they are not."""
 _U32 = Struct("<I")
 _HASH = Struct("<I")
 _HASH_OFFSET = 4
@@ -108,7 +109,7 @@ _SEQUENCE_OFFSET = 24
 _LOWEST = Struct("<Q")
 _LOWEST_OFFSET = 32
 _FLAGS = Struct("<H")
-_FLAGS_OFFSET = 2
+FLAGS_OFFSET = 2
 
 
 def is_ttl(seconds: float | None) -> bool:
@@ -209,12 +210,7 @@ def pack_batch_reply(replies: bytes) -> list[Buffer]:
 
 def is_batch_reply(head: bytes) -> bool:
     """Whether this is the head of an answer to a BATCH."""
-    return len(head) >= REPLY.size and bool(head[_FLAGS_OFFSET] & BATCHED)
-
-
-def reads_chunk(head: Buffer) -> bool:
-    """Whether this request asks for a chunk: its answer is large, as the request is not."""
-    return head[1:2] == _READ_CHUNK_OPCODE
+    return len(head) >= REPLY.size and bool(head[FLAGS_OFFSET] & BATCHED)
 
 
 def routing_hash(head: bytes) -> int:
@@ -233,7 +229,7 @@ def mark_retry(frames: list[Buffer], lowest: int) -> list[Buffer]:
     """The same request, marked as sent before, and with the lowest sequence number that waits now."""
     head = bytearray(frames[0])
     _LOWEST.pack_into(head, _LOWEST_OFFSET, lowest)
-    _FLAGS.pack_into(head, _FLAGS_OFFSET, _FLAGS.unpack_from(head, _FLAGS_OFFSET)[0] | RETRY)
+    _FLAGS.pack_into(head, FLAGS_OFFSET, _FLAGS.unpack_from(head, FLAGS_OFFSET)[0] | RETRY)
     return [bytes(head), *frames[1:]]
 
 

@@ -121,7 +121,10 @@ class Worker:
             if not waiting_clients or (message.origin, message.route) not in waiting_clients:
                 try:
                     if message.head[1:2] in _READS:
-                        answers += self._answer(message)
+                        reply = self._reply(message, message.head, message.payload)
+                        if reply is not None:
+                            answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
+                        self.handled += 1
                         continue
                     if message.head[1:2] == BATCH and {head[1:2] for head in heads_of(message)} <= _READS:
                         answers += self._answer_batch(message)

@@ -187,4 +187,4 @@ def work_bytes(head: bytes, payload: Buffer | None) -> int:
     """How much work a request brings: its bytes, and those of the chunk that it asks for."""
     if payload is not None:
         return len(head) + len(payload)
-    return len(head) + (CHUNK_BYTES if protocol.reads_chunk(head) else 0)
+    return len(head) + (CHUNK_BYTES if head[1:2] == protocol.CHUNK_READ else 0)

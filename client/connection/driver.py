@@ -48,7 +48,7 @@ class Driver:
         when it is overdue.
         """
         is_relayed = False
-        while self._session.has_outgoing:
+        while self._session.outbox:
             for link, messages in self._session.outgoing():
                 if not link.is_direct:
                     self._probe(link, now)

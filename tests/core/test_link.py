@@ -96,7 +96,7 @@ def test_nothing_else_makes_it_direct(wrong: Callable[[Link], bytes]) -> None:
     send(session, 0)
     assert session.receive(link, Received(wrong(link)), 0.0) == []
     assert not link.is_direct
-    assert not session.has_outgoing
+    assert not session.outbox
 
 
 def test_a_worker_that_does_not_answer_is_probed_ever_less_often() -> None:

@@ -144,7 +144,7 @@ def test_an_abandoned_request_that_has_not_been_sent_never_is() -> None:
     assert outgoing(session) == [second.frames]
     session.send(query(), 0.0, DEADLINE)
     session.abandon_all()
-    assert not session.has_outgoing
+    assert not session.outbox
 
 
 def test_a_request_that_wants_no_reply_is_sent_once_and_waits_for_none() -> None:

@@ -122,7 +122,9 @@ class WorkerProcess:
             lambda worker: Answer(self.uplink, b"", [hello(worker, LAYOUT, instance, f"ipc:///worker-{machine.index}")]),
             lambda: "no room" if machine.disk.is_full else "",
         )
-        loop = Loop(self.poller, Writer(self), self.schedule, now=lambda: simulation.clock.now, wall=self._wall_clock)
+        loop = Loop(
+            self.poller, SimulatedCommitThread(self), self.schedule, now=lambda: simulation.clock.now, wall=self._wall_clock
+        )
         self.main = self.begin(loop.run)
         self.socket = Socket(simulation.network, machine.name, simulation.broker.back, self.uplink.deliver)
         machine.lanes.open(lanes.deliver)
@@ -260,7 +262,7 @@ class Source:
         self.send(route, [*frames, b"", file])
 
 
-class Writer:
+class SimulatedCommitThread:
     """The thread that writes batches."""
 
     def __init__(self, process: WorkerProcess) -> None:

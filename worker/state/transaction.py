@@ -75,9 +75,12 @@ class Commit(msgspec.Struct):
 
     def __call__(self) -> None:
         """Write it. Raises CommitFailed."""
-        if self.syncs_before:
-            attempted(self.store.sync)
-        attempted(self.store.write, self.changes, self.sync)
+        try:
+            if self.syncs_before:
+                self.store.sync()
+            self.store.write(self.changes, self.sync)
+        except StorageError as error:
+            raise CommitFailed(str(error)) from error
 
 
 class Unwritten(Exception):
@@ -239,7 +242,7 @@ class Transaction:
 
     def scan(self, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows from `start` on, in order, while they have this prefix. Raises StorageError if the store ends too early."""
-        if self._changes or self.dicts:
+        if self._changes or self.dicts.changed_ids or self.dicts.gone_ids:
             self.commit()
         for row, value in self._store.scan(start):
             if not row.startswith(prefix):
@@ -285,7 +288,7 @@ class Transaction:
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
         self.sessions.add_changes(changes)
-        if self.dicts:
+        if self.dicts.changed_ids or self.dicts.gone_ids:
             self.dicts.add_changes(changes)
         if self.blobs.changes:
             changes.update(self.blobs.changes)
