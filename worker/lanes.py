@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, Writer, pack, pack_with_file
+from holdall.framing import Reader, Received, Writer, pack_with_file
 from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
 from holdall.worker.handlers.message import Message
 
@@ -113,13 +113,12 @@ class Lane:
         """Send a message, or what goes of it, and the rest when there is room. Returns False if it is dropped."""
         if not self.is_open:
             return False
-        buffers = pack(frames)
-        size, kept = sum(map(len, buffers)), len(self._writer.unsent)
+        size, kept = sum(map(len, frames)), len(self._writer.unsent)
         fits = self._writer.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX and kept < UNSENT_MAX
         if kept and not fits:
             return False
         try:
-            is_taken = self._writer.send(buffers, keeps=fits)
+            is_taken = self._writer.send(frames, keeps=fits)
         except OSError:
             self._close()
             return False
