@@ -72,7 +72,7 @@ class Loop:
             while broker.stuck:
                 self._say(f"{STUCK}worker {broker.stuck.pop()}")
             if broker.is_idle(now):
-                log.info("nobody has asked anything for the idle time")
+                log.info("no request came for the idle time")
                 return EXIT_IDLE
 
     def _read(self, side: Side, decide: Decide, now: float) -> bool:

@@ -50,7 +50,7 @@ class Client:
         url: `tcp://HOST:PORT` or `ipc:///PATH`; HOLDALL_URL by default. With neither: this user's local service, which
             the first call starts if it does not run.
         timeout: how many seconds a call may take before it ends in an error.
-        lanes: whether to reach workers of this machine straight as well, where they answer; False: everything goes through
+        lanes: whether to reach workers of this machine by lanes as well, where they answer; False: everything goes through
             the broker. HOLDALL_LANES (on or off) by default, and else True.
 
     Raises:
@@ -122,7 +122,7 @@ class Client:
 
     def run(self, operation: Operation[R]) -> R:
         """Carry out an operation on this thread."""
-        driver = self._take()
+        driver = self._acquire()
         deadline = monotonic() + self.timeout
         try:
             if self._roster is None:
@@ -131,7 +131,7 @@ class Client:
                 driver.meet(self._roster)
             return driver.run(operation, self.timeout, deadline)
         finally:
-            self._put_back(driver)
+            self._release(driver)
 
     def run_awaiting(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
         """Carry out an operation on this task's event loop."""
@@ -185,7 +185,7 @@ class Client:
         self._idle: deque[BlockingDriver] = deque()
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingDriver] = {}
 
-    def _take(self) -> BlockingDriver:
+    def _acquire(self) -> BlockingDriver:
         """A driver for one call at a time, until it is put back."""
         try:
             return self._idle.pop()
@@ -194,7 +194,7 @@ class Client:
                 self._connector.revive()
             return BlockingDriver(self._connector, self._new_session(), self.timeout)
 
-    def _put_back(self, driver: BlockingDriver) -> None:
+    def _release(self, driver: BlockingDriver) -> None:
         if self.is_closed or len(self._idle) >= DRIVERS_IDLE_MAX:
             self._give_up(driver)
         else:

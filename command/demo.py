@@ -211,7 +211,7 @@ def _show(console: Console, summary: Summary) -> None:
     top = Table("most imported", "times", "most used names", "times", title="Python's standard library")
     for (module, count), (name, times) in zip(summary.imports.most_common(TOP), summary.names.most_common(TOP), strict=False):
         top.add_row(module, f"{count:,}", name, f"{times:,}")
-    pool = Table("process", "started by", "files", "calls", title="Who did it")
+    pool = Table("process", "started by", "files", "calls", title="What each process did")
     for number, fared in summary.processes.items():
         pool.add_row(str(number), fared.started_by, str(fared.files), f"{fared.calls:,}")
     calls = Table("operation", "calls", "p50", "p99", "max", title="Latency in microseconds")

@@ -1,4 +1,4 @@
-"""The demo's job, as somebody would write it: processes share one Dict, claim files in it, and store what they find.
+"""The demo's job, as a user would write it: processes share one Dict, claim files in it, and store what they find.
 
 The Dict holds, for each file, ("claim", file) → the process that claimed it and ("facts", file) → what is in it; and for each
 process ("process", number) → how it fared, and ("latencies", number) → how long each of its calls took.

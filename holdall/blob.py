@@ -24,7 +24,7 @@ CHUNK_BYTES = 1024 * 1024
 """How much of a blob travels in one message; the last chunk may be shorter."""
 REUSED_BYTES_MAX = 4 * 1024 * 1024
 """The file of a blob of at most so many bytes may become another blob's when it is not needed any more: what was read of it
-is compared with the blob's CRC. That of a larger one is removed, and who has it open may go on.
+is compared with the blob's CRC. That of a larger one is removed, and a process that has it open may go on.
 """
 NO_BLOB = bytes(16)
 """The id in a request for a file for a blob that has none yet."""

@@ -155,7 +155,7 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Identity(msgspec.Struct, array_like=True, frozen=True):
-    """Who a worker is: what it answers to a PROBE."""
+    """What a worker answers to a PROBE."""
 
     layout_id: bytes
     index: int

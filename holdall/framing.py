@@ -97,7 +97,7 @@ class Reader:
             self._rest = b""
         if len(data) >= _PREFIX_BYTES:
             head_length, payload_length = _PREFIX.unpack_from(data)
-            if head_length == len(data) - _PREFIX_BYTES and not payload_length:  # one small message, as mostly
+            if head_length == len(data) - _PREFIX_BYTES and not payload_length:  # one small message: the usual case
                 return [Received(data[_PREFIX_BYTES:])]
         return self._split(data)
 

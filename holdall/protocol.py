@@ -63,7 +63,7 @@ LENGTH, CLEAR, PAGE, REGISTER, DROP, RENEW, SET_TTL, STATISTICS = range(16, 24)
 CREATE, LOOKUP, MARK_DELETED, REMOVE, LIST, FIND, CHANGE_TTL = range(32, 39)
 # Many requests to one worker in one message; and the one request the broker answers itself:
 BATCH, ROSTER = 48, 49
-# Who a worker is, asked of it straight:
+# The identity of a worker, asked for by its lane:
 PROBE = 50
 # A backup of one worker; the key is the id of a snapshot, chosen by the client:
 SNAPSHOT, RELEASE, ROWS, DISCARD = 56, 57, 58, 59
@@ -77,7 +77,7 @@ WRITES = frozenset((*_ENTRY_WRITES, REGISTER, DROP, SET_TTL, CREATE, MARK_DELETE
 _PARTS_OF_ENTRIES = (PUT_MANY, GET_MANY, POP_MANY, POP_ANY, LENGTH, CLEAR, PAGE, DROP, RENEW, SET_TTL)
 PARTS = frozenset((*_PARTS_OF_ENTRIES, STATISTICS, LIST, FIND, SNAPSHOT, RELEASE, ROWS, DISCARD))
 """Opcodes that concern all of one worker's part, or many keys in it: their hash is that of the part (`slots.part_hash`). A
-client that still has the roster of another layout would otherwise count entries twice, or store them where nobody looks.
+client that still has the roster of another layout would otherwise count entries twice, or store them at the wrong worker.
 """
 
 # Flags, of requests and (PAYLOAD, BATCHED) of replies.

@@ -33,7 +33,7 @@ STUCK = "stuck: "
 EXIT_REFUSED = 3
 """Exit status of a process that cannot start as things are; starting it again would not help."""
 EXIT_IDLE = 4
-"""Exit status of a broker that nobody has used for its idle time."""
+"""Exit status of a broker that was not used for its idle time."""
 
 
 def command(module: str, settings: object, *options: str) -> list[str]:

@@ -3,7 +3,7 @@
 A tick takes what was found waiting, decides each request in order, writes everything in one batch, and only then gives
 out the answers: nothing is answered before it is as durable as promised.
 
-Who only reads waits neither for that nor for the disk: before a tick, and while its batch is being written, `read` answers
+What only reads waits neither for that nor for the disk: before a tick, and while its batch is being written, `read` answers
 what tells of nothing that is not written yet, and was not sent behind something that has to wait.
 """
 
@@ -17,7 +17,7 @@ from holdall.bodies import Identity, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import first_hash, part_hash, slot_range
-from holdall.worker.handlers.message import BATCH, Answer, Message, batched_heads, heads_of
+from holdall.worker.handlers.message import BATCH_OPCODE, Answer, Message, batched_heads, heads_of
 from holdall.worker.handlers.snapshots import Snapshots
 from holdall.worker.handlers.transfers import Later
 from holdall.worker.large.files import Files
@@ -98,7 +98,7 @@ class Worker:
         self._transaction = Transaction(store, sync=sync, files=files)
         self._decided: list[Answer] = []
         self.waiting: dict[bytes, dict[tuple[Any, bytes, int], None]] = {}
-        """Who waits for what a thread does for blobs, by their ids."""
+        """Requests that wait for what a thread does for blobs, as origin, route and sequence, by the ids of the blobs."""
         self._snapshots = Snapshots(store)
         own = {protocol.PROBE: self._probe, protocol.STATISTICS: self._statistics}
         self._handlers: dict[int, Handler] = {**HANDLERS, **self._snapshots.handlers, **own}
@@ -125,7 +125,7 @@ class Worker:
                     if message.head[1:2] in _READS:
                         answers += self._answer(message)
                         continue
-                    if message.head[1:2] == BATCH and {head[1:2] for head in heads_of(message)} <= _READS:
+                    if message.head[1:2] == BATCH_OPCODE and {head[1:2] for head in heads_of(message)} <= _READS:
                         answers += self._answer_batch(message)
                         continue
                 except Unwritten:
@@ -148,7 +148,7 @@ class Worker:
         if self._snapshots.held:
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         for message in messages:
-            self._decided += self._answer_batch(message) if message.head[1:2] == BATCH else self._answer(message)
+            self._decided += self._answer_batch(message) if message.head[1:2] == BATCH_OPCODE else self._answer(message)
         return self._transaction.begin_commit()
 
     def end(self) -> list[Answer]:
@@ -165,7 +165,7 @@ class Worker:
         if self._snapshots.held:
             return False
         opcodes = {message.head[1:2] for message in messages}
-        if BATCH in opcodes:
+        if BATCH_OPCODE in opcodes:
             opcodes = {head[1:2] for message in messages for head in heads_of(message)}
         return opcodes <= _WRITTEN_MEANWHILE
 
@@ -334,7 +334,7 @@ class Worker:
             return Reply(protocol.STORAGE, request.sequence, 0, str(error).encode())
 
     def _probe(self, _transaction: Transaction, request: Request) -> Reply:
-        """Who this worker is."""
+        """The identity of this worker."""
         return Reply(protocol.OK, request.sequence, 0, self._identity)
 
     def _statistics(self, _transaction: Transaction, request: Request) -> Reply:

@@ -1,6 +1,6 @@
 """Clients connected by a lane: read in turns, so that none of them holds the others up.
 
-In a turn a lane gives about TURN_BYTES of work at most, so a small request waits for one chunk of somebody else's large value,
+In a turn a lane gives about TURN_BYTES of work at most, so a small request waits for one chunk of another client's large value,
 not for the value. Answers that a client does not take are kept up to a bound, for each lane and for all; beyond that they are
 dropped: a client that still wants one asks again. A client that keeps to its window never has so many.
 """

@@ -99,7 +99,7 @@ class Loop:
         self._send(schedule.end(self._wall()))
 
     def _finish(self) -> None:
-        """Wait until the batch is written, and answer who waited for that."""
+        """Wait until the batch is written, and send the answers that waited for that."""
         self._send(self._schedule.written(self._writer.end(), self._wall()))
 
     def _take(self, sources: list[Any]) -> tuple[list[Message], int]:
@@ -150,7 +150,7 @@ def serve(settings: WorkerSettings, child: Child) -> None:
 
 
 def hello(worker: Worker, layout_id: bytes, instance: bytes, address: str) -> bytes:
-    """What a worker tells its broker: who it is, and where it has lanes."""
+    """What a worker tells its broker: its index and slots, and where it has lanes."""
     entry = RosterWorker(worker.index, worker.first_slot, worker.end_slot, [address])
     body = Hello(layout_id, instance, worker.workers, entry, worker.handled)
     request = Request(protocol.HELLO, 0, 0, protocol.NO_SESSION, 0, 0, protocol.NO_DICT, b"", encode(body))

@@ -186,4 +186,4 @@ class AwaitingDriver(Driver):
 def _fail(pending: Pending, error: Error) -> None:
     if not pending.waiter.done():
         pending.waiter.set_exception(error)
-        pending.waiter.exception()  # taken note of, should nobody wait any more
+        pending.waiter.exception()  # retrieved here, should no task wait any more

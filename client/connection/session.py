@@ -10,7 +10,8 @@
    A link is direct only after the worker itself has answered a PROBE on its lane with the layout's id and its number: the path
    in the roster may lead to another service on this machine, and another service's slots are none of ours.
 3. What is to be sent leaves in the order in which it was asked. When a link becomes direct, or is lost, all that is pending at
-   its worker goes again the new way; so does all that was relayed when the connection to the broker is another one.
+   its worker is sent again by the link as it is now; so is all that was relayed when the connection to the broker is another
+   one.
 
 A session belongs to one driver rather than to the process: then the lowest pending number needs no lock.
 """
@@ -226,12 +227,12 @@ class Session:
         return again, failed
 
     def abandon(self, pending: Pending) -> None:
-        """Nobody waits for this reply any more."""
+        """Wait for this reply no longer."""
         self.pending.pop(pending.sequence, None)
         self._outbox.pop(pending.sequence, None)
 
     def abandon_all(self) -> None:
-        """Nobody waits for any reply any more."""
+        """Wait for no reply any longer."""
         self.pending.clear()
         self._outbox.clear()
 

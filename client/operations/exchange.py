@@ -14,7 +14,7 @@ from .large import Near, Place
 from .refusals import error_of
 
 
-class Service(Protocol):
+class ServiceClient(Protocol):
     """What operations need of a client."""
 
     @property
@@ -38,7 +38,7 @@ class DictHandle(Protocol):
     id: bytes | None
     crc: int
 
-    def connected(self) -> Service:
+    def connected(self) -> ServiceClient:
         """Where to ask."""
         ...
 

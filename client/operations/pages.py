@@ -1,4 +1,4 @@
-"""Iteration: pages of each worker's part, one after the other, each asked for when it is needed. Nobody remembers any."""
+"""Iteration: pages of each worker's part, each asked for when it is needed. A worker keeps no state of it."""
 
 from __future__ import annotations
 

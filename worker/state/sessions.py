@@ -1,6 +1,6 @@
 """Once: the outcome of every write is remembered under (session, sequence), so that a retry gets the first outcome.
 
-A plain put is remembered too: a late retry of it must not undo a newer value of somebody else. One row per session, written
+A plain put is remembered too: a late retry of it must not undo a newer value of another client. One row per session, written
 in the batch that holds the writes themselves; trimmed by the client's lowest waiting number; forgotten an hour after the
 session's last write. A payload above OUTCOME_INLINE_BYTES_MAX has a row of its own, so that it is written once only.
 """

@@ -7,7 +7,7 @@ Expired entries are found by a pass over a Dict. It begins when an entry may be 
 Dict in which nothing can be due is not looked at. It is paced to take a hundredth of the `ttl`, so an entry is removed at the
 latest about a fiftieth of the `ttl` after its deadline, and a million entries kept for a week cost some 170 rows a second.
 
-What is removed is written without a sync: nobody waits for it, and after a power cut it is removed again.
+What is removed is written without a sync: no request waits for it, and after a power cut it is removed again.
 
 Deleted rows take space until LevelDB compacts their range, which it is told to do for each COMPACT_BYTES of them, and for
 what is left when there is nothing else to do. It compacts in a thread of its own; the worker goes on meanwhile.
@@ -89,7 +89,7 @@ class Sweeper:
         self.swept_rows = 0
         """Rows deleted of cleared and deleted Dicts."""
         self.expired_entries = 0
-        """Entries removed because nobody had used them."""
+        """Entries removed because they were not used."""
         self.looked_rows = 0
         """Rows looked at for that."""
         self.compactions = 0
@@ -141,7 +141,7 @@ class Sweeper:
         transaction.dicts.forget(transaction.elapsed, FORGET_MAX)
         ended = transaction.dicts.unrenewed(transaction.elapsed)
         for dict_id in ended:
-            transaction.put(transaction.dicts.delete(dict_id, transaction.elapsed), b"")
+            transaction.write(transaction.dicts.delete(dict_id, transaction.elapsed), b"")
         if ended:
             transaction.commit()
         if transaction.dicts.left:
@@ -250,7 +250,7 @@ class Sweeper:
         self._expect(at.held, at.end_ms)
 
     def _let_go(self, row: bytes, data: bytes) -> None:
-        """The record in this row is deleted: nobody needs its value any more. One that is damaged leaves a file for `check`."""
+        """The record in this row is deleted, and so its value goes. One that is damaged leaves a file for `check`."""
         with contextlib.suppress(StorageError):
             self._transaction.let_go(parse_record(row, data).value)
 

@@ -152,7 +152,7 @@ class Transaction:
             raise Unwritten
         return self._store.get(row)
 
-    def put(self, row: bytes, value: bytes) -> None:
+    def write(self, row: bytes, value: bytes) -> None:
         """Write a row."""
         self._changes[row] = value
 
@@ -170,7 +170,7 @@ class Transaction:
             raise Unwritten
         return self._cache.get(row)
 
-    def put_record(self, row: bytes, record: Record) -> None:
+    def write_record(self, row: bytes, record: Record) -> None:
         """Write an entry."""
         self._records[row] = record
         self._changes[row] = pack_record(row, record)
@@ -188,13 +188,13 @@ class Transaction:
         self.dicts.changed(held.dict_id)
 
     def let_go(self, value: Buffer) -> None:
-        """Nobody needs this value any more."""
+        """This value is not needed any more."""
         if is_reference(value):
             self.blobs.let_go(reference_of(value).id)
 
     def touch(self, row: bytes) -> bool:
-        """Note in this touch row that its entry is used now. Nobody waits for that to be on disk: see `begin_commit`. Returns
-        whether there was room to note it.
+        """Note in this touch row that its entry is used now. Returns whether there was room to note it. No answer waits for
+        that to be on disk: see `begin_commit`.
         """
         if self.only_reads and not self.no_room:
             raise Unwritten
@@ -220,7 +220,7 @@ class Transaction:
             del self._touches[row]
 
     def expired(self, deadline_ms: int) -> None:
-        """Somebody is told that an entry with this deadline is missing. With this tick the clock is written if need be, lest a
+        """A client is told that an entry with this deadline is missing. With this tick the clock is written if need be, lest a
         power cut set it back and the entry be there again.
         """
         if self.only_reads and deadline_ms > self.durable_clock_ms:
@@ -274,7 +274,7 @@ class Transaction:
         self.blobs.committed(durable=synced)
 
     def write_behind(self) -> None:
-        """Write what was decided, but no power cut need leave it: nobody was told of it. Raises CommitFailed."""
+        """Write what was decided, but no power cut need leave it: no client was told of it. Raises CommitFailed."""
         changes = self._take_changes()
         self._carry_out(self._prepared(changes, sync=False, needed=bool(changes)))
 
