@@ -108,7 +108,6 @@ class Broker:
         self._expired_at = 0.0
 
     def from_client(self, frames: list[Any], now: float) -> list[Send]:
-        """A message from a client."""
         if len(frames[0]) > ROUTE_BYTES_MAX:
             self.counts["malformed"] += 1
             return []
@@ -129,7 +128,6 @@ class Broker:
         return [self._to_worker(owner, frames)]
 
     def from_worker(self, frames: list[Any], now: float) -> list[Send]:
-        """A message from a worker."""
         if not 3 <= len(frames) <= 4 or len(frames[0]) > ROUTE_BYTES_MAX:
             self.counts["malformed"] += 1
             return []
@@ -189,7 +187,6 @@ class Broker:
 
     @property
     def due(self) -> float:
-        """When `tick` is to be called at the latest."""
         return min(self._expire_due, self._held_due) if self._held else self._expire_due
 
     def tick(self, now: float) -> list[Send]:
@@ -228,11 +225,9 @@ class Broker:
         return sends
 
     def _to_worker(self, owner: Owner, frames: list[Any]) -> Send:
-        """A client's message, relayed."""
         return Send(True, [owner.route, frames[0] + self._instance, *frames[1:]])
 
     def _client_of(self, address: bytes) -> bytes:
-        """The route of the client that an address names."""
         return address[: -len(self._instance)]
 
     def _hello(self, frames: list[Any], now: float) -> list[Send]:

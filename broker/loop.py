@@ -24,13 +24,9 @@ log = logging.getLogger("holdall.broker")
 class Side(Protocol):
     """One of the broker's two sides: see `Router`."""
 
-    def take(self) -> Iterator[list[Any]]:
-        """What has come, one message after another."""
-        ...
+    def take(self) -> Iterator[list[Any]]: ...
 
-    def send(self, frames: list[Any]) -> Delivery:
-        """Send a message."""
-        ...
+    def send(self, frames: list[Any]) -> Delivery: ...
 
 
 class Loop:
@@ -54,7 +50,6 @@ class Loop:
         self._now = now
 
     def run(self) -> int:
-        """Relay. Returns the process' exit status."""
         broker, now = self._broker, self._now()
         while True:
             ready = self._poller.wait(now, broker.due)

@@ -53,7 +53,6 @@ class Router:
         self._poller.touch(self)
 
     def send(self, frames: list[Any]) -> Delivery:
-        """Send a message to the peer whose route comes first."""
         self._poller.touch(self)
         try:
             return Delivery.SENT if self._unsent.send(self._router, frames[0], frames) else Delivery.FULL

@@ -121,7 +121,6 @@ class Client:
         return self._roster
 
     def run(self, operation: Operation[R]) -> R:
-        """Carry out an operation on this thread."""
         driver = self._acquire()
         deadline = monotonic() + self.timeout
         try:
@@ -134,7 +133,6 @@ class Client:
             self._release(driver)
 
     def run_awaiting(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
-        """Carry out an operation on this task's event loop."""
         from asyncio import get_running_loop  # programs that block never load it
 
         driver = self._loops.get(get_running_loop())
@@ -212,7 +210,6 @@ class Client:
         return await driver.run(operation, self.timeout, deadline)
 
     async def _awaiting_driver(self) -> AwaitingDriver:
-        """The driver of this task's event loop, made if it has none."""
         import asyncio
 
         loop = asyncio.get_running_loop()

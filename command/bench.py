@@ -182,11 +182,9 @@ class _Bar:
         self._task = self._progress.add_task(label, total=total)
 
     def advance(self, steps: int = 1) -> None:
-        """So many more are done."""
         self._progress.advance(self._task, steps)
 
     def describe(self, label: str) -> None:
-        """Say what is done now."""
         self._progress.update(self._task, description=label)
 
     def __enter__(self) -> _Bar:

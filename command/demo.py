@@ -43,7 +43,6 @@ class Latency(msgspec.Struct):
 
     @classmethod
     def of(cls, seconds: list[float]) -> Latency:
-        """Of calls that took so long."""
         ordered = [each * 1e6 for each in sorted(seconds)]
         p50, p99 = (ordered[ceil(len(ordered) * part) - 1] for part in (0.5, 0.99))
         return cls(len(ordered), p50, p99, ordered[-1])
@@ -172,7 +171,6 @@ def _work(console: Console, processes: int, files: list[str]) -> None:
 
 
 def _summary(files: list[str]) -> Summary:
-    """Read everything back."""
     claims: dict[str, int] = {}
     facts: dict[str, Facts] = {}
     fared: dict[int, Fared] = {}

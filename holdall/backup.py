@@ -79,23 +79,19 @@ class Blob(NamedTuple):
 
 
 def write_head(file: BinaryIO, head: Head) -> None:
-    """Begin a backup."""
     file.write(MAGIC)
     _write_part(file, HEAD_PART, encode(head))
 
 
 def write_rows(file: BinaryIO, worker: int, rows: bytes) -> None:
-    """Add rows of a worker, as a msgpack array."""
     _write_part(file, ROWS_PART, _U32.pack(worker) + rows)
 
 
 def write_blob(file: BinaryIO, worker: int, reference: Reference, data: bytearray) -> None:
-    """Add a blob of a worker."""
     _write_part(file, BLOB_PART, b"".join((_U32.pack(worker), reference.pack(), data)))
 
 
 def write_end(file: BinaryIO, end: End) -> None:
-    """Complete a backup."""
     _write_part(file, END_PART, encode(end))
 
 

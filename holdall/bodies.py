@@ -186,7 +186,6 @@ msgspec lets others have that type half made, and reading with it is a segmentat
 
 
 def encode(body: object) -> bytes:
-    """The msgpack bytes of a body."""
     return _encoder.encode(body)
 
 

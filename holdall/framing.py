@@ -135,7 +135,7 @@ class Reader:
         return [message]
 
 
-class Writer:
+class Sender:
     """Sends messages through a socket, and waits for nothing: what has no room is kept, in order, until `flush`.
 
     Whatever is raised, an OSError too, leaves the stream at an unknown place.
@@ -169,7 +169,6 @@ class Writer:
             self._sent(sent)
 
     def clear(self) -> None:
-        """Keep nothing."""
         self.unsent.clear()
         self.bytes = 0
 

@@ -145,7 +145,6 @@ def pack_request(request: Request) -> list[Buffer]:
 def pack_fields(
     opcode: int, flags: int, hash_: int, session: bytes, sequence: int, lowest: int, dict_id: bytes, key: bytes, value: Buffer
 ) -> list[Buffer]:
-    """The frames of the request with these fields."""
     if len(value) > PAYLOAD_INLINE_BYTES_MAX:
         head = REQUEST.pack(VERSION, opcode, flags | PAYLOAD, hash_, session, sequence, lowest, dict_id, len(key))
         return [head + key, value]
@@ -205,7 +204,6 @@ def pack_batch_reply(replies: bytes) -> list[Buffer]:
 
 
 def is_batch_reply(head: bytes) -> bool:
-    """Whether this is the head of an answer to a BATCH."""
     return len(head) >= REPLY.size and bool(head[_FLAGS_OFFSET] & BATCHED)
 
 

@@ -39,12 +39,10 @@ def dict_crc(dict_id: bytes) -> int:
 
 
 def slot_of(hash_: int) -> int:
-    """The slot of a hash, 0 to 1023."""
     return hash_ >> SLOT_SHIFT
 
 
 def first_hash(slot: int) -> int:
-    """The lowest hash of a slot."""
     return slot << SLOT_SHIFT
 
 

@@ -89,7 +89,6 @@ def worker_dealer(context: Any) -> Any:
 
 
 def has_message(socket: Any) -> bool:
-    """Whether a message waits to be received."""
     return bool(socket.get(_EVENTS) & _POLLIN)
 
 

@@ -63,7 +63,6 @@ def dump(value: object) -> bytes:
 
 
 def join(buffers: Sequence[Buffer]) -> bytes:
-    """One after the other."""
     return buffers[0] if len(buffers) == 1 and type(buffers[0]) is bytes else b"".join(buffers)
 
 
@@ -117,7 +116,6 @@ def _stays_in(out: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
 
 
 def _beside(pickled: list[bytes], buffers: list[memoryview]) -> Sequence[Buffer]:
-    """The pickle, with these buffers beside it."""
     if not buffers:
         return pickled
     head_bytes = 1 + _COUNT.size + 8 * (1 + len(buffers))

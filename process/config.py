@@ -40,7 +40,6 @@ class BrokerSettings(msgspec.Struct, frozen=True):
 
     @property
     def process(self) -> str:
-        """The name of this process in log lines."""
         return "broker"
 
 
@@ -55,5 +54,4 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
     @property
     def process(self) -> str:
-        """The name of this process in log lines."""
         return f"worker {self.index}"

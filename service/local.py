@@ -77,7 +77,6 @@ def _other_version(data: Path, holder: Holder) -> str:
 
 
 def _is_held(data: Path) -> bool:
-    """Whether a process holds the data directory."""
     try:
         with open(data / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

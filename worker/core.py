@@ -215,7 +215,6 @@ class Worker:
 
     @property
     def version(self) -> int:
-        """The last version given out."""
         return self._transaction.version
 
     @property
@@ -249,16 +248,13 @@ class Worker:
         return self._transaction.blobs.needs_flush
 
     def close(self) -> None:
-        """Give the store and the files up."""
         self._transaction.blobs.close()
         self._store.close()
 
     def flush(self) -> None:
-        """Make everything answered so far survive a power cut."""
         self._transaction.flush()
 
     def _answer(self, message: Message) -> list[Answer]:
-        """The answer to a request; none if `told` gives it out."""
         reply = self._reply(message, message.head, message.payload)
         self.handled += 1
         return [] if reply is None else [Answer(message.origin, message.route, protocol.pack_reply(reply))]
@@ -334,7 +330,6 @@ class Worker:
             return Reply(protocol.STORAGE, request.sequence, 0, str(error).encode())
 
     def _probe(self, _transaction: Transaction, request: Request) -> Reply:
-        """The identity of this worker."""
         return Reply(protocol.OK, request.sequence, 0, self._identity)
 
     def _statistics(self, _transaction: Transaction, request: Request) -> Reply:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, Writer, pack
+from holdall.framing import Reader, Received, Sender, pack
 from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
 from holdall.worker.handlers.message import Message
 
@@ -73,7 +73,7 @@ class Lane:
         self._poller = poller
         self._reader = Reader(connected)
         self._received: list[Received] = []
-        self._writer = Writer(connected)
+        self._sender = Sender(connected)
         self._counted = 0
         self.is_open = True
         """Whether the client is still there, as far as is known."""
@@ -81,7 +81,7 @@ class Lane:
 
     def take(self) -> tuple[list[Message], int]:
         """What the client says, as far as it is its turn, and how much work in bytes that is."""
-        if self._writer.unsent:
+        if self._sender.unsent:
             self._flush()
         try:
             received = self._received or self._reader.receive()
@@ -107,16 +107,16 @@ class Lane:
         if not self.is_open:
             return False
         buffers = pack(frames)
-        size, kept = sum(map(len, buffers)), len(self._writer.unsent)
-        fits = self._writer.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX and kept < UNSENT_MAX
+        size, kept = sum(map(len, buffers)), len(self._sender.unsent)
+        fits = self._sender.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX and kept < UNSENT_MAX
         if kept and not fits:
             return False
         try:
-            is_taken = self._writer.send(buffers, keeps=fits)
+            is_taken = self._sender.send(buffers, keeps=fits)
         except OSError:
             self._close()
             return False
-        if self._writer.unsent:
+        if self._sender.unsent:
             self._count()
             if not kept:
                 self._poller.expect(self._descriptor, room=True)
@@ -124,24 +124,24 @@ class Lane:
 
     def _flush(self) -> None:
         try:
-            self._writer.flush()
+            self._sender.flush()
         except OSError:
             self._close()
             return
         self._count()
-        if not self._writer.unsent:
+        if not self._sender.unsent:
             self._poller.expect(self._descriptor, room=False)
 
     def _count(self) -> None:
-        self._backlog.bytes += self._writer.bytes - self._counted
-        self._counted = self._writer.bytes
+        self._backlog.bytes += self._sender.bytes - self._counted
+        self._counted = self._sender.bytes
 
     def _close(self) -> None:
         """The client is gone, or breaks the protocol."""
         if not self.is_open:
             return
         self.is_open = False
-        self._writer.clear()
+        self._sender.clear()
         self._count()
         self._received = []
         self._poller.remove(self._descriptor)

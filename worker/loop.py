@@ -50,8 +50,7 @@ class CommitThread(Protocol):
     is_busy: bool
     has_ended: bool
 
-    def begin(self, commit: Commit) -> None:
-        """Have this written."""
+    def begin(self, commit: Commit) -> None: ...
 
     def end(self) -> CommitFailed | None:
         """Wait for that. Returns the failure, if it is one."""
@@ -77,7 +76,6 @@ class Loop:
         self._wall = wall
 
     def run(self) -> None:
-        """Take turns."""
         schedule = self._schedule
         now = self._now()
         while True:
@@ -103,7 +101,6 @@ class Loop:
         self._send(self._schedule.written(self._writer.end(), self._wall()))
 
     def _take(self, sources: list[Any]) -> tuple[list[Message], int]:
-        """What has come, and its bytes."""
         messages: list[Message] = []
         size = 0
         for number, source in enumerate(sources, 1):

@@ -24,7 +24,6 @@ class Writer:
         self._thread: threading.Thread | None = None
 
     def begin(self, commit: Commit) -> None:
-        """Have this written. It is not busy."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
             self._thread.start()

@@ -87,7 +87,6 @@ class BlockingDriver(Driver):
         return replies
 
     def _drain(self, link: Link) -> None:
-        """Take what has come by this worker's lane."""
         has_more = True
         while has_more and link.lane is not None:
             _, has_more = self._receive(link.lane, link, wait=False)

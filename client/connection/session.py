@@ -139,7 +139,6 @@ class Session:
             self._link_of_slot[worker.first_slot : worker.end_slot] = [link] * (worker.end_slot - worker.first_slot)
 
     def link_of(self, hash_: int) -> Link:
-        """The link to the worker that owns this hash."""
         return self._link_of_slot[hash_ >> SLOT_SHIFT]
 
     def send(self, query: Query, now: float, deadline: float) -> Pending:
@@ -159,7 +158,6 @@ class Session:
 
     @property
     def has_outgoing(self) -> bool:
-        """Whether anything is to be sent."""
         return bool(self._outbox)
 
     def outgoing(self) -> list[tuple[Link, list[list[Buffer]]]]:
@@ -227,17 +225,14 @@ class Session:
         return again, failed
 
     def abandon(self, pending: Pending) -> None:
-        """Wait for this reply no longer."""
         self.pending.pop(pending.sequence, None)
         self._outbox.pop(pending.sequence, None)
 
     def abandon_all(self) -> None:
-        """Wait for no reply any longer."""
         self.pending.clear()
         self._outbox.clear()
 
     def failure(self, pending: Pending, url: str, now: float) -> Error:
-        """The error for a request whose time is over."""
         query, seconds = pending.query, now - pending.asked_at
         if pending.deadline > now:
             return OutcomeUnknown(

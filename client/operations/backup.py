@@ -92,7 +92,6 @@ def back_up(client: Client, file: Path, progressed: Callable[[Backup], None]) ->
 
 
 def _tried(client: Client, out: BinaryIO, made: Backup, progressed: Callable[[Backup], None]) -> None:
-    """Take a snapshot and write it all, as often as it takes."""
     while True:
         snapshot_id = os.urandom(16)
         made.tries += 1

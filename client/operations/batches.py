@@ -168,17 +168,14 @@ class Entries(NamedTuple):
 
     @classmethod
     def of(cls, entries: Collection[Entry]) -> Entries:
-        """These entries."""
         keys, shown_as, values = map(list, zip(*entries, strict=True)) if entries else ([], [], [])
         return cls(keys, values, shown_as if any(shown_as) else [])
 
     @property
     def bytes(self) -> int:
-        """Theirs, with all of each blob."""
         return sum(map(len, self.keys)) + sum(map(len, self.values)) + sum(map(len, filter(None, self.key_objects)))
 
     def one_by_one(self) -> Iterator[Entry]:
-        """Each of them."""
         return zip(self.keys, self.key_objects or repeat(None), self.values, strict=False)
 
 
@@ -332,7 +329,6 @@ def _rounds(groups: list[Entries]) -> Iterator[list[Entries]]:
 
 
 def _size(entry: Entry) -> int:
-    """Its bytes, with all of a blob."""
     data, shown_as, field = entry
     return len(data) + len(field) + (0 if shown_as is None else len(shown_as))
 

@@ -33,14 +33,12 @@ class DictInfo(NamedTuple):
 
     @classmethod
     def of_entry(cls, entry: CatalogEntry) -> DictInfo:
-        """The information in a catalog entry."""
         from datetime import datetime, timezone
 
         return cls(entry.name or None, datetime.fromtimestamp(entry.created_at, timezone.utc), entry.created_by, entry.ttl)
 
 
 def described(environment: str, name: str) -> str:
-    """A Dict as messages name it."""
     return f"Dict {name!r}" if environment == "main" else f"Dict {name!r} of environment {environment!r}"
 
 
@@ -80,7 +78,6 @@ def delete(client: ServiceClient, environment: str, name: str) -> Operation[bool
 
 
 def list_entries(client: ServiceClient, environment: str) -> Operation[list[CatalogEntry]]:
-    """All entries of an environment, in no order."""
     entries: list[CatalogEntry] = []
     for worker in client.roster.workers:
         after, more = b"", True
@@ -129,7 +126,6 @@ def change_ttl(client: ServiceClient, dict_id: bytes, of: str, ttl: float | None
 
 
 def begin_lease(client: ServiceClient, environment: str, dict_id: bytes, of: str, lease_seconds: float) -> Operation[None]:
-    """Make an ephemeral Dict."""
     body = encode(Registration(protocol.TTL_SECONDS, lease_seconds, environment, _creator()))
     yield from _done(to_each(client.roster, protocol.REGISTER, "make", of, dict_id=dict_id, value=body))
 

@@ -61,7 +61,6 @@ def _items(handle: DictHandle, entries: list[PageEntry], with_values: bool) -> O
 
 
 def copy(handle: DictHandle) -> Operation[dict[Any, Any]]:
-    """All items, in a plain dict."""
     items, after = yield from pages(handle, None, True)
     found = dict(items)
     while after:

@@ -63,7 +63,6 @@ class Part:
     """Whether all of it could be read."""
 
     def find(self, place: object, what: str) -> None:
-        """Note something wrong."""
         if len(self.findings) < FINDINGS_MAX:
             self.findings.append(Finding(f"{place!r}" if isinstance(place, bytes) else str(place), what))
 

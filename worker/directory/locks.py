@@ -79,5 +79,4 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let others have it."""
         self._file.close()

@@ -143,7 +143,6 @@ class DataDirectory:
             self.part(index).mkdir(exist_ok=True, mode=0o700)
 
     def part(self, index: int) -> Path:
-        """The folder of worker `index`."""
         return self.path / f"worker-{index}"
 
     def version_at_close(self, index: int) -> int:

@@ -37,7 +37,6 @@ def create(transaction: Transaction, request: Request) -> Reply:
 
 
 def lookup(transaction: Transaction, request: Request) -> Reply:
-    """The entry of this name."""
     return _answer(request, _entry(transaction, request.key))
 
 

@@ -256,7 +256,6 @@ def _checked(transaction: Transaction, entries: Sequence[tuple[bytes, bytes | No
 
 
 def _size(value: Buffer) -> int:
-    """The bytes of a value, here or in its file."""
     return reference_of(value).size if is_reference(value) else len(value)
 
 

@@ -62,7 +62,6 @@ class Sessions:
         self._unwritten: dict[bytes, bytes] = {}
 
     def load(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take over all sessions and their rows as the store holds them."""
         found = [(session, _decode(data)) for session, data in stored]
         self._rows = dict(sorted(found, key=lambda each: each[1].active))
 
@@ -89,7 +88,6 @@ class Sessions:
         return None
 
     def remember(self, session: bytes, lowest: int, reply: Reply, elapsed: int) -> None:
-        """Keep the outcome of a write that has just been decided."""
         row = self._rows.get(session)
         if row is None:
             row = self._rows[session] = SessionRow(elapsed, 0, {})

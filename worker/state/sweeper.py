@@ -77,7 +77,6 @@ class _Pass:
 
     @property
     def next_ms(self) -> float:
-        """When its next step is due."""
         share = self.rows / max(self._length, self.rows)
         return self.begun_ms + share * (self.end_ms - self.begun_ms)
 
@@ -266,7 +265,6 @@ class Sweeper:
         return found, True
 
     def _note_freed(self, found: list[tuple[bytes, bytes]]) -> None:
-        """These rows of one Dict, in order, were deleted."""
         if not found:
             return
         first, last = found[0][0], found[-1][0]

@@ -74,7 +74,6 @@ class Commit(msgspec.Struct):
     """Whether what was written before has to survive a power cut first: LevelDB may have closed its log without a sync."""
 
     def __call__(self) -> None:
-        """Write it. Raises CommitFailed."""
         if self.syncs_before:
             attempted(self.store.sync)
         attempted(self.store.write, self.changes, self.sync)
@@ -85,7 +84,6 @@ class Unwritten(Exception):
 
 
 def format_store(store: Store) -> None:
-    """Write the rows that every store has."""
     store.write({rows.FIRST_ROW: rows.SENTINEL, rows.LAST_ROW: rows.SENTINEL}, sync=True)
 
 
@@ -153,11 +151,9 @@ class Transaction:
         return self._store.get(row)
 
     def write(self, row: bytes, value: bytes) -> None:
-        """Write a row."""
         self._changes[row] = value
 
     def delete(self, row: bytes) -> None:
-        """Delete a row."""
         self._changes[row] = None
 
     def record(self, row: bytes) -> Record | None:
@@ -171,12 +167,10 @@ class Transaction:
         return self._cache.get(row)
 
     def write_record(self, row: bytes, record: Record) -> None:
-        """Write an entry."""
         self._records[row] = record
         self._changes[row] = pack_record(row, record)
 
     def delete_record(self, row: bytes) -> None:
-        """Delete an entry."""
         self._records[row] = self._changes[row] = None
 
     def remove_entry(self, held: OpenDict, row: bytes, record: Record) -> None:
@@ -234,7 +228,6 @@ class Transaction:
 
     @property
     def version(self) -> int:
-        """The last version given out."""
         return self._counter
 
     def scan(self, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
