@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from holdall import protocol
@@ -53,10 +52,6 @@ class Send(NamedTuple):
 
     to_worker: bool
     frames: list[Any]
-
-
-Decide = Callable[[list[Any], float], list[Send]]
-"""What the core does with a message: `from_client` or `from_worker`."""
 
 
 class Parked(NamedTuple):

@@ -15,7 +15,7 @@ from holdall.process.child import EXIT_IDLE, STUCK, Child
 from holdall.process.config import BrokerSettings
 from holdall.process.poller import Poller, SystemPoller
 
-from .core import Broker, Decide, Send
+from .core import Broker, Send
 from .router import Delivery, Router
 
 log = logging.getLogger("holdall.broker")
@@ -70,7 +70,7 @@ class Loop:
                 log.info("no request came for the idle time")
                 return EXIT_IDLE
 
-    def _read(self, side: Side, decide: Decide, now: float) -> bool:
+    def _read(self, side: Side, decide: Callable[[list[Any], float], list[Send]], now: float) -> bool:
         """Have what has come here decided, as far as there is room for it. Returns whether anything had."""
         any_came = False
         for frames in side.take():

@@ -199,8 +199,20 @@ class Client:
             self._idle.append(driver)
 
     async def _run_first(self, operation: Operation[R]) -> R:
-        """Carry out an operation on a loop whose driver does not know the workers yet."""
-        driver = await self._awaiting_driver()
+        """Carry out an operation on a loop that has no driver yet, or one that does not know the workers."""
+        from asyncio import get_running_loop
+
+        from holdall.client.connection.awaiting import AwaitingDriver
+
+        loop = get_running_loop()
+        if loop not in self._loops:
+            if self._roster is None and self.is_local:
+                await loop.run_in_executor(None, self._connector.revive)
+            for other in [each for each in list(self._loops) if each.is_closed()]:
+                self._forget_loop(other)
+        driver = self._loops.get(loop)  # another task may have made it meanwhile
+        if driver is None:
+            driver = self._loops[loop] = AwaitingDriver(self._connector, self._new_session(), loop)
         deadline = monotonic() + self.timeout
         if not driver.knows_workers:
             if self._roster is None:
@@ -208,23 +220,6 @@ class Client:
             if not driver.knows_workers:  # another task may have been faster
                 driver.meet(self._roster)
         return await driver.run(operation, self.timeout, deadline)
-
-    async def _awaiting_driver(self) -> AwaitingDriver:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        driver = self._loops.get(loop)
-        if driver is None:
-            from holdall.client.connection.awaiting import AwaitingDriver
-
-            if self._roster is None and self.is_local:
-                await loop.run_in_executor(None, self._connector.revive)
-            for other in [each for each in list(self._loops) if each.is_closed()]:
-                self._forget_loop(other)
-            driver = self._loops.get(loop)
-            if driver is None:
-                driver = self._loops[loop] = AwaitingDriver(self._connector, self._new_session(), loop)
-        return driver
 
     def _new_session(self) -> Session:
         return Session(os.urandom(16), Random())

@@ -49,10 +49,7 @@ def key_data(of: str, key: object) -> bytes:
 
 def keys_data(of: str, some: list[object]) -> list[bytes]:
     """The bytes of the encodings of these keys. Raises what `encode_key` raises."""
-    try:
-        return keys.data_of_all(some)
-    except Exception:
-        return [key_data(of, key) for key in some]  # which names the key
+    return keys.data_of_strings(some) or [key_data(of, key) for key in some]
 
 
 def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:

@@ -224,18 +224,13 @@ class Worker:
 
     def statistics(self) -> dict[str, int]:
         """What this worker has done since it was started, and what it holds."""
-        sweeper = self._sweeper
         return {
             "handled": self.handled,
             "malformed": self.malformed,
             "dicts": self._transaction.dicts.count,
             "entries": self._transaction.dicts.entries,
             "touches": self._transaction.touches,
-            "expired_entries": sweeper.expired_entries,
-            "looked_rows": sweeper.looked_rows,
-            "swept_rows": sweeper.swept_rows,
-            "compactions": sweeper.compactions,
-            "sweep_steps": sweeper.steps,
+            **self._sweeper.counts,
         }
 
     def refuse_values(self, because: str) -> None:
@@ -297,10 +292,8 @@ class Worker:
                 return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
             if request.opcode in protocol.WRITES:
                 return self._once(request)
-            return self._handlers.get(request.opcode, _no_handler)(self._transaction, request)
-        except Refused as refused:
-            return Reply(refused.status, protocol.sequence_of(head), 0, refused.text.encode())
-        except StorageError as error:
+            return self._carried_out(request)
+        except StorageError as error:  # an outcome that is remembered cannot be read
             return Reply(protocol.STORAGE, protocol.sequence_of(head), 0, str(error).encode())
         except ProtocolError as error:
             self.malformed += 1
@@ -321,7 +314,7 @@ class Worker:
         return reply
 
     def _carried_out(self, request: Request) -> Reply:
-        """The reply to a write that is carried out now; a refusal is one, which is remembered too."""
+        """The reply to a request that is carried out now; a refusal is one, which is remembered of a write."""
         try:
             return self._handlers.get(request.opcode, _no_handler)(self._transaction, request)
         except Refused as refused:

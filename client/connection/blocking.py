@@ -92,7 +92,7 @@ class BlockingDriver(Driver):
             _, has_more = self._receive(link.lane, link, wait=False)
 
     def _check(self) -> None:
-        """Take what has come another way than was waited for; send again what is lost or overdue."""
+        """Take what has come elsewhere than was waited for; send again what is lost or overdue."""
         for link in self._session.links:
             self._drain(link)
         if self._broker.has_come_back():

@@ -275,10 +275,7 @@ class _Reader:
                 part.find(rows.blob_row(blob_id), f"{self._owners[blob_id]} own this blob, or say otherwise of it")
         for dict_id in self._keys.keys() | self._ids.keys():
             if self._keys.get(dict_id) != self._ids.get(dict_id):
-                part.find(
-                    rows.ID_PREFIX + dict_id,
-                    "in the catalog this id and its name do not lead to each other",
-                )
+                part.find(rows.ID_PREFIX + dict_id, "in the catalog this id and its name do not lead to each other")
 
 
 def _id(row: bytes) -> bytes:

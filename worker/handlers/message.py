@@ -17,7 +17,7 @@ BATCH_OPCODE = bytes([protocol.BATCH])
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What came in: from where, by which way back, and the frames of a request."""
+    """What came in: the source that gave it, the route back to its client there, and the frames of a request."""
 
     origin: Any
     route: bytes
@@ -26,7 +26,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What goes out: where to, by which way, and the frames of a reply."""
+    """What goes out: the source that sends it, the route to its client there, and the frames of a reply."""
 
     origin: Any
     route: bytes

@@ -85,15 +85,8 @@ class Sweeper:
     """The background work of one worker."""
 
     def __init__(self, store: Store, transaction: Transaction) -> None:
-        self.swept_rows = 0
-        """Rows deleted of cleared and deleted Dicts."""
-        self.expired_entries = 0
-        """Entries removed because they were not used."""
-        self.looked_rows = 0
-        """Rows looked at for that."""
-        self.compactions = 0
-        self.steps = 0
-        """Steps in which something was to do."""
+        self.counts = dict.fromkeys(("expired_entries", "looked_rows", "swept_rows", "compactions", "sweep_steps"), 0)
+        """What was done so far, as STATISTICS tells it: see docs/protocol.md."""
         self._store = store
         self._transaction = transaction
         self._left = [(row[1:17], int.from_bytes(row[17:], "big")) for row, _ in transaction.scan(SWEEP_PREFIX, SWEEP_PREFIX)]
@@ -117,7 +110,7 @@ class Sweeper:
                 self._compact_a_little()
                 return False
             self._look(self._passes[heappop(self._next)[1]])
-        self.steps += 1
+        self.counts["sweep_steps"] += 1
         self._compact()
         return bool(self._left) or self._pass_is_due
 
@@ -167,7 +160,7 @@ class Sweeper:
             else:
                 transaction.delete(row)
         self._note_freed(found)
-        self.swept_rows += len(found)
+        self.counts["swept_rows"] += len(found)
         if not is_end:
             self._left_start = found[-1][0] + b"\x00"
         elif prefix[:1] == ENTRY_PREFIX:
@@ -234,9 +227,9 @@ class Sweeper:
             except StorageError as error:
                 log.error("%s", error)
         self._note_freed(expired)
-        self.expired_entries += len(expired)
+        self.counts["expired_entries"] += len(expired)
         at.rows += len(found)
-        self.looked_rows += len(found)
+        self.counts["looked_rows"] += len(found)
         if is_end:
             self._end_pass(at)
         else:
@@ -300,7 +293,7 @@ class Sweeper:
         self._transaction.commit()
         if not self._store.compact(freed.first, freed.last):
             return  # it is still busy with the one before
-        self.compactions += 1
+        self.counts["compactions"] += 1
         self._compacted_ms = self._transaction.clock_ms
         inside = [prefix for prefix, each in self._freed.items() if freed.first <= each.first and each.last <= freed.last]
         for prefix in inside:
