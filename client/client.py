@@ -1,7 +1,7 @@
 """A client: where the service is, and the drivers of its calls. Threads, event loops, forked children may use one at once.
 
-Drivers are taken from the client's pool and put back, so two calls at once never share one, whatever thread or signal handler
-they come from; a program with one thread always uses the same one. An event loop has one driver for all its tasks.
+Drivers are taken from the client's pool and released to it, so two calls at once never share one, whatever thread or signal
+handler they come from; a program with one thread always uses the same one. An event loop has one driver for all its tasks.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ class Client:
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingDriver] = {}
 
     def _acquire(self) -> BlockingDriver:
-        """A driver for one call at a time, until it is put back."""
+        """A driver for one call at a time, until it is released."""
         try:
             return self._idle.pop()
         except IndexError:

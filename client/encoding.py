@@ -121,7 +121,7 @@ def decode_value(of: str, key: object, data: Buffer) -> Any:
 
 
 def decode_values(of: str, some: list[object], data_of: list[bytes | None], found: dict[Any, Any]) -> list[int]:
-    """Put the values of these keys into `found`, as many as have come; None came for one that is missing. Returns which ones
+    """Add the values of these keys to `found`, as many as have come; None came for one that is missing. Returns which ones
     are blobs.
 
     Raises DeserializationError if one cannot be read here.

@@ -136,7 +136,7 @@ class Reader:
 
 
 class Sender:
-    """Sends messages through a socket, and waits for nothing: what has no room is kept, in order, until `flush`.
+    """Sends messages through a socket, and waits for nothing: what there is no room for can be kept, in order, until `flush`.
 
     Whatever is raised, an OSError too, leaves the stream at an unknown place.
     """
@@ -148,17 +148,21 @@ class Sender:
         self.bytes = 0
         """Of what is kept."""
 
-    def send(self, buffers: list[Buffer], *, keeps: bool = True) -> bool:
-        """Send a message. Returns False if none of it went, and `keeps` is false."""
+    def send(self, buffers: list[Buffer]) -> bool:
+        """Send a message; the rest of one of which a part has gone is kept. Returns False if none of it went."""
         sent = 0 if self.unsent else self._give(buffers)
         if sent == len(buffers[0]) and len(buffers) == 1:
             return True
-        if not sent and not keeps:
+        if not sent:
             return False
-        self.unsent.extend(buffers)
-        self.bytes += sum(map(len, buffers))
+        self.keep(buffers)
         self._sent(sent)
         return True
+
+    def keep(self, buffers: list[Buffer]) -> None:
+        """Keep a message of which nothing went."""
+        self.unsent.extend(buffers)
+        self.bytes += sum(map(len, buffers))
 
     def flush(self) -> None:
         """Send as much of what is kept as there is room for."""

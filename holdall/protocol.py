@@ -31,7 +31,7 @@ PAYLOAD_INLINE_BYTES_MAX = 64 * 1024
 HEAD_BYTES_MAX = 128 * 1024
 """A head has at most PAYLOAD_INLINE_BYTES_MAX bytes of value, a key, and its fields."""
 KEY_BYTES_MAX = 1024
-"""The longest encoded key: LevelDB copies keys freely, so `holdall.keys` puts a digest in place of longer ones."""
+"""The longest encoded key: LevelDB copies keys freely, so `holdall.keys` gives longer ones a digest instead."""
 OBJECT_BYTES_MAX = 100 * 1024 * 1024
 """The most bytes an entry may have, key and value as encoded."""
 KEY_OBJECT_BYTES_MAX = 1024 * 1024

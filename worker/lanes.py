@@ -106,21 +106,24 @@ class Lane:
         """Send a message, or what goes of it, and the rest when there is room. Returns False if it is dropped."""
         if not self.is_open:
             return False
-        buffers = pack(frames)
-        size, kept = sum(map(len, buffers)), len(self._sender.unsent)
-        fits = self._sender.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX and kept < UNSENT_MAX
-        if kept and not fits:
-            return False
+        buffers, was_waiting = pack(frames), bool(self._sender.unsent)
         try:
-            is_taken = self._sender.send(buffers, keeps=fits)
+            if not self._sender.send(buffers):
+                if not self._may_keep(sum(map(len, buffers))):
+                    return False
+                self._sender.keep(buffers)
         except OSError:
             self._close()
             return False
         if self._sender.unsent:
             self._count()
-            if not kept:
+            if not was_waiting:
                 self._poller.expect(self._descriptor, room=True)
-        return is_taken
+        return True
+
+    def _may_keep(self, size: int) -> bool:
+        fits = self._sender.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX
+        return fits and len(self._sender.unsent) < UNSENT_MAX
 
     def _flush(self) -> None:
         try:

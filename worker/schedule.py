@@ -71,7 +71,7 @@ class Schedule:
         self._shared_until = 0.0
         self._hello_due = self._flush_due = self._sweep_due = 0.0
         self._is_sweeping = True
-        self._is_put_off = False
+        self._is_postponed = False
         self._is_busy = False
         """Whether anything has come since the last step of the sweeper."""
         self._unlooked_bytes = 0
@@ -109,7 +109,7 @@ class Schedule:
         """The batch of the last turn is written, or could not be. Returns the answers that waited for it."""
         decided, self._writing = self._writing, None
         assert decided is not None
-        if self._is_put_off or self._waiting:  # now, or else a service that always writes would never sweep
+        if self._is_postponed or self._waiting:  # now, or else a service that always writes would never sweep
             self.due = 0.0
         return self._again(decided, failed, wall) if failed is not None else self.worker.end()
 
@@ -181,8 +181,8 @@ class Schedule:
 
     def _between_ticks(self, now: float, wall: float) -> list[Answer]:
         """Say HELLO, flush, sweep: what is due of these. Returns what is to be sent."""
-        self._is_put_off = self._writing is not None
-        if self._is_put_off:
+        self._is_postponed = self._writing is not None
+        if self._is_postponed:
             self.due = now + HELLO_SECONDS
             return []
         answers: list[Answer] = []

@@ -42,7 +42,9 @@ class BlockingLane:
     def send(self, message: list[Buffer]) -> bool:
         if not self.is_broken:
             try:
-                self._sender.send(pack(message))
+                buffers = pack(message)
+                if not self._sender.send(buffers):
+                    self._sender.keep(buffers)
             except OSError:
                 self.close()
             except BaseException:

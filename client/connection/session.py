@@ -1,4 +1,4 @@
-"""A session: one line of requests to the service, with neither socket nor clock.
+"""A session: one sequence of requests to the service, with neither socket nor clock.
 
 1. Requests carry increasing sequence numbers and the lowest one still pending, so that a worker knows which outcomes it may
    forget. A reply whose number is not pending (late, of an abandoned call, foreign) is dropped: neither Ctrl-C nor a
@@ -69,7 +69,7 @@ class Link:
         if self.is_direct or self.address is None or now < self.probe_at:
             return None
         self._nonce = self._random.getrandbits(63) | 1
-        self._put_off(now)
+        self._postpone(now)
         return protocol.pack_request(
             Request(protocol.PROBE, 0, self.hash, protocol.NO_SESSION, self._nonce, 0, protocol.NO_DICT, b"", b"")
         )
@@ -90,9 +90,9 @@ class Link:
         self.is_direct = False
         if now - self._direct_at > STEADY_LINK_SECONDS:
             self._interval = PROBE_SECONDS[0]
-        self._put_off(now)
+        self._postpone(now)
 
-    def _put_off(self, now: float) -> None:
+    def _postpone(self, now: float) -> None:
         self.probe_at = now + self._interval * self._random.uniform(0.75, 1.25)
         self._interval = min(self._interval * 2, PROBE_SECONDS[1])
 

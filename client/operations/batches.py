@@ -205,7 +205,7 @@ def _encode_each(
     entries: dict[bytes, Entry],
     large_keys: dict[bytes, object],
 ) -> Exception | None:
-    """Put these items into `entries`, by key: of two for one key the last counts, in whatever order messages arrive; and the
+    """Add these items to `entries`, by key: of two for one key the last counts, in whatever order messages arrive; and the
     keys of those that are blobs into `large_keys`.
 
     Returns what the iterator, or a key's __hash__, has raised: as with dict, what came before it is stored.

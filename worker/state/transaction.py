@@ -6,7 +6,7 @@ entries they describe, in the same batch.
 
 There are two clocks of the store's own. Neither runs backwards, nor jumps when the wall clock does: while the store is in use
 both go on with the wall clock, by STEP_SECONDS_MAX a look at most. `elapsed`, by which horizons and leases are counted, stands
-still while the store is closed. `clock_ms`, by which entries age, is put forward by that time when it is opened, by
+still while the store is closed. `clock_ms`, by which entries age, is set forward by that time when it is opened, by
 DOWNTIME_SECONDS_MAX at most: a wall clock that is wrong at a start makes no month pass. Whatever clocks do, entries live
 longer than promised and not shorter, but for that one day.
 """
