@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from holdall import protocol
@@ -31,17 +30,17 @@ from holdall.slots import SLOTS, slot_of, slot_range
 ROUTE_BYTES_MAX = 255
 """ZeroMQ's own limit for what a peer may call itself. A stranger may say more, which would travel with each of its messages."""
 EXPIRE_SECONDS = 0.5
-"""How often it is looked who is silent, and each worker is sent a sign, which finds the ones that are gone."""
+"""How often silent workers are looked for, and each worker is sent an empty message, which finds the ones that are gone."""
 HELD_SECONDS = 0.01
-"""How soon it is tried again at the latest whether a worker has room: of large messages ZeroMQ does not tell."""
+"""How soon held messages are tried again at the latest: ZeroMQ does not tell when there is room for large ones."""
 SILENT_SECONDS = 3.0
-"""A worker that says nothing for so long is taken for dead: six HELLOs."""
+"""A worker that sends nothing for so long is taken for dead: six HELLOs."""
 PARKED_SECONDS = 30.0
 PARKED_REQUESTS_MAX = 10_000
 PARKED_BYTES_MAX = 256 * 1024 * 1024
 """Bounds on what waits for workers that are away; beyond them a request is refused as UNAVAILABLE."""
 COMPLAINT_SECONDS = 60.0
-"""How often refused registrations are logged: a stranger who sends them without pause must not fill a disk with log."""
+"""How often refused registrations are logged: a stranger that sends them without pause must not fill a disk with log."""
 ANY_SLOT = -1
 """The slot of a parked ROSTER request: it waits for all workers."""
 
@@ -53,10 +52,6 @@ class Send(NamedTuple):
 
     to_worker: bool
     frames: list[Any]
-
-
-Decide = Callable[[list[Any], float], list[Send]]
-"""What the core does with a message: `from_client` or `from_worker`."""
 
 
 class Parked(NamedTuple):
@@ -88,7 +83,7 @@ class Broker:
         self, instance: bytes, stuck_seconds: float = STUCK_SECONDS, idle_seconds: float | None = None, now: float = 0.0
     ) -> None:
         self.stuck: list[int] = []
-        """Workers that have been silent for so long that they are to be replaced. Whoever reads this clears it."""
+        """Workers that have been silent for so long that they are to be replaced. The loop takes them out."""
         self._instance = instance
         self._stuck_seconds = stuck_seconds
         self._idle_seconds = idle_seconds
@@ -108,7 +103,6 @@ class Broker:
         self._expired_at = 0.0
 
     def from_client(self, frames: list[Any], now: float) -> list[Send]:
-        """A message from a client."""
         if len(frames[0]) > ROUTE_BYTES_MAX:
             self.counts["malformed"] += 1
             return []
@@ -129,7 +123,6 @@ class Broker:
         return [self._to_worker(owner, frames)]
 
     def from_worker(self, frames: list[Any], now: float) -> list[Send]:
-        """A message from a worker."""
         if not 3 <= len(frames) <= 4 or len(frames[0]) > ROUTE_BYTES_MAX:
             self.counts["malformed"] += 1
             return []
@@ -189,7 +182,6 @@ class Broker:
 
     @property
     def due(self) -> float:
-        """When `tick` is to be called at the latest."""
         return min(self._expire_due, self._held_due) if self._held else self._expire_due
 
     def tick(self, now: float) -> list[Send]:
@@ -203,7 +195,7 @@ class Broker:
         return sends
 
     def is_idle(self, now: float) -> bool:
-        """Whether nobody has used the service for its idle time."""
+        """Whether the service was not used for its idle time."""
         return self._idle_seconds is not None and now - self.used_at > self._idle_seconds
 
     def expire(self, now: float) -> list[Send]:
@@ -228,11 +220,9 @@ class Broker:
         return sends
 
     def _to_worker(self, owner: Owner, frames: list[Any]) -> Send:
-        """A client's message, relayed."""
         return Send(True, [owner.route, frames[0] + self._instance, *frames[1:]])
 
     def _client_of(self, address: bytes) -> bytes:
-        """The route of the client that an address names."""
         return address[: -len(self._instance)]
 
     def _hello(self, frames: list[Any], now: float) -> list[Send]:

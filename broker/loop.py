@@ -15,7 +15,7 @@ from holdall.process.child import EXIT_IDLE, STUCK, Child
 from holdall.process.config import BrokerSettings
 from holdall.process.poller import Poller, SystemPoller
 
-from .core import Broker, Decide, Send
+from .core import Broker, Send
 from .router import Delivery, Router
 
 log = logging.getLogger("holdall.broker")
@@ -24,13 +24,9 @@ log = logging.getLogger("holdall.broker")
 class Side(Protocol):
     """One of the broker's two sides: see `Router`."""
 
-    def take(self) -> Iterator[list[Any]]:
-        """What has come, one message after another."""
-        ...
+    def take(self) -> Iterator[list[Any]]: ...
 
-    def send(self, frames: list[Any]) -> Delivery:
-        """Send a message."""
-        ...
+    def send(self, frames: list[Any]) -> Delivery: ...
 
 
 class Loop:
@@ -54,7 +50,6 @@ class Loop:
         self._now = now
 
     def run(self) -> int:
-        """Relay. Returns the process' exit status."""
         broker, now = self._broker, self._now()
         while True:
             ready = self._poller.wait(now, broker.due)
@@ -72,10 +67,10 @@ class Loop:
             while broker.stuck:
                 self._say(f"{STUCK}worker {broker.stuck.pop()}")
             if broker.is_idle(now):
-                log.info("nobody has asked anything for the idle time")
+                log.info("no request came for the idle time")
                 return EXIT_IDLE
 
-    def _read(self, side: Side, decide: Decide, now: float) -> bool:
+    def _read(self, side: Side, decide: Callable[[list[Any], float], list[Send]], now: float) -> bool:
         """Have what has come here decided, as far as there is room for it. Returns whether anything had."""
         any_came = False
         for frames in side.take():

@@ -43,8 +43,8 @@ class Router:
         poller.touch(self)
 
     def take(self) -> Iterator[list[Any]]:
-        """What has come, each message with the route of its sender first; one after another, for they may be large. Whoever
-        leaves some of it touches the source.
+        """What has come, each message with the route of its sender first; one after another, for they may be large. A caller
+        that leaves some of it calls the poller's `touch`.
         """
         for _ in range(MESSAGES_PER_TURN):
             if not sockets.has_message(self._router):
@@ -53,7 +53,6 @@ class Router:
         self._poller.touch(self)
 
     def send(self, frames: list[Any]) -> Delivery:
-        """Send a message to the peer whose route comes first."""
         self._poller.touch(self)
         try:
             return Delivery.SENT if self._unsent.send(self._router, frames[0], frames) else Delivery.FULL
@@ -63,5 +62,5 @@ class Router:
             return Delivery.GONE
 
     def close(self) -> None:
-        """Say what is left to say, and end."""
+        """Close it, with some time for what is still to be sent."""
         self._router.close(ROUTER_LINGER_MILLISECONDS)

@@ -1,7 +1,7 @@
 """A client: where the service is, and the drivers of its calls. Threads, event loops, forked children may use one at once.
 
-Drivers are taken from the client's pool and put back, so two calls at once never share one, whatever thread or signal handler
-they come from; a program with one thread always uses the same one. An event loop has one driver for all its tasks.
+Drivers are taken from the client's pool and released to it, so two calls at once never share one, whatever thread or signal
+handler they come from; a program with one thread always uses the same one. An event loop has one driver for all its tasks.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Client:
         url: `tcp://HOST:PORT` or `ipc:///PATH`; HOLDALL_URL by default. With neither: this user's local service, which
             the first call starts if it does not run.
         timeout: how many seconds a call may take before it ends in an error.
-        lanes: whether to reach workers of this machine straight as well, where they answer; False: everything goes through
+        lanes: whether to reach workers of this machine by lanes as well, where they answer; False: everything goes through
             the broker. HOLDALL_LANES (on or off) by default, and else True.
 
     Raises:
@@ -139,7 +139,6 @@ class Client:
                 self._idle.append(driver)
 
     def run_awaiting(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
-        """Carry out an operation on this task's event loop."""
         from asyncio import get_running_loop  # programs that block never load it
 
         driver = self._loops.get(get_running_loop())
@@ -196,8 +195,20 @@ class Client:
         return BlockingDriver(self._connector, self._new_session(), self.timeout)
 
     async def _run_first(self, operation: Operation[R]) -> R:
-        """Carry out an operation on a loop whose driver does not know the workers yet."""
-        driver = await self._awaiting_driver()
+        """Carry out an operation on a loop that has no driver yet, or one that does not know the workers."""
+        from asyncio import get_running_loop
+
+        from holdall.client.connection.awaiting import AwaitingDriver
+
+        loop = get_running_loop()
+        if loop not in self._loops:
+            if self._roster is None and self.is_local:
+                await loop.run_in_executor(None, self._connector.revive)
+            for other in [each for each in list(self._loops) if each.is_closed()]:
+                self._forget_loop(other)
+        driver = self._loops.get(loop)  # another task may have made it meanwhile
+        if driver is None:
+            driver = self._loops[loop] = AwaitingDriver(self._connector, self._new_session(), loop)
         deadline = monotonic() + self.timeout
         if not driver.knows_workers:
             if self._roster is None:
@@ -205,24 +216,6 @@ class Client:
             if not driver.knows_workers:  # another task may have been faster
                 driver.meet(self._roster)
         return await driver.run(operation, self.timeout, deadline)
-
-    async def _awaiting_driver(self) -> AwaitingDriver:
-        """The driver of this task's event loop, made if it has none."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        driver = self._loops.get(loop)
-        if driver is None:
-            from holdall.client.connection.awaiting import AwaitingDriver
-
-            if self._roster is None and self.is_local:
-                await loop.run_in_executor(None, self._connector.revive)
-            for other in [each for each in list(self._loops) if each.is_closed()]:
-                self._forget_loop(other)
-            driver = self._loops.get(loop)
-            if driver is None:
-                driver = self._loops[loop] = AwaitingDriver(self._connector, self._new_session(), loop)
-        return driver
 
     def _new_session(self) -> Session:
         return Session(os.urandom(16), Random())

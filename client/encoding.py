@@ -49,10 +49,7 @@ def key_data(of: str, key: object) -> bytes:
 
 def keys_data(of: str, some: list[object]) -> list[bytes]:
     """The bytes of the encodings of these keys. Raises what `encode_key` raises."""
-    try:
-        return keys.data_of_all(some)
-    except Exception:
-        return [key_data(of, key) for key in some]  # which names the key
+    return keys.data_of_strings(some) or [key_data(of, key) for key in some]
 
 
 def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:
@@ -124,7 +121,7 @@ def decode_value(of: str, key: object, data: Buffer) -> Any:
 
 
 def decode_values(of: str, some: list[object], data_of: list[bytes | None], found: dict[Any, Any]) -> list[int]:
-    """Put the values of these keys into `found`, as many as have come; None came for one that is missing. Returns which ones
+    """Add the values of these keys to `found`, as many as have come; None came for one that is missing. Returns which ones
     are blobs.
 
     Raises DeserializationError if one cannot be read here.

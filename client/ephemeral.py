@@ -41,7 +41,6 @@ class Ephemeral(Generic[H]):
         self._renewing: threading.Thread | None = None
 
     def __enter__(self) -> H:
-        self._enter()
         self._client.run(self._begin())
         self._start_renewing()
         return self._dict
@@ -53,7 +52,6 @@ class Ephemeral(Generic[H]):
         self._client.run(catalog.drop(self._client, self._id, self._dict.label))
 
     async def __aenter__(self) -> H:
-        self._enter()
         await self._client.run_awaiting(self._begin())
         self._start_renewing()
         return self._dict
@@ -75,12 +73,10 @@ class Ephemeral(Generic[H]):
         if self._renewing is not None:
             self._renewing.join()
 
-    def _enter(self) -> None:
+    def _begin(self) -> Operation[None]:
         if self._pid:
             raise RuntimeError("an ephemeral Dict is entered once: make another one with Dict.ephemeral()")
         self._pid = os.getpid()
-
-    def _begin(self) -> Operation[None]:
         return catalog.begin_lease(self._client, self._environment, self._id, self._dict.label, LEASE_SECONDS)
 
     def _renew(self) -> None:

@@ -119,7 +119,6 @@ class Handle:
 
     @classmethod
     def of_entry(cls, entry: CatalogEntry, client: Client | None) -> Self:
-        """The Dict that a catalog entry names."""
         return cls._make(entry.name, entry.environment, client=client, dict_id=entry.dict_id)
 
     @property
@@ -219,7 +218,6 @@ class Handle:
         self.id = entry.dict_id
 
     def _same(self, other: Handle) -> bool:
-        """Whether both name the same Dict."""
         if self.id is not None and other.id is not None:
             return self.id == other.id
         if self._name and other._name and self.connected().address == other.connected().address:

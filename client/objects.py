@@ -27,7 +27,6 @@ class DictObjects(Generic[H]):
         self._kind = kind
 
     def connected(self, given: Client | None = None) -> Client:
-        """The client to use."""
         return given or default_client()
 
     @Twin

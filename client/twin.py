@@ -49,7 +49,6 @@ class BoundTwin(Generic[P, R]):
         return self._owner.connected(self._given(kwargs) if kwargs else None).run(operation)
 
     async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The same, awaitable."""
         operation = self.__wrapped__(self._owner, *args, **kwargs)
         return await self._owner.connected(self._given(kwargs) if kwargs else None).run_awaiting(operation)
 
@@ -85,9 +84,7 @@ class Twin(Generic[P, R]):
 class HasKeys(Protocol[K, V_co]):
     """What `dict.update` takes for a mapping."""
 
-    def keys(self) -> Iterable[K]:
-        """Its keys."""
-        ...
+    def keys(self) -> Iterable[K]: ...
 
     def __getitem__(self, key: K, /) -> V_co: ...
 

@@ -101,11 +101,9 @@ class BoundViewTwin(Generic[View, Item]):
         self._view = view
 
     def __call__(self) -> View:
-        """The view."""
         return cast(View, self._view(self._handle))
 
     def aio(self) -> AsyncIterator[Item]:
-        """The same, for `async for`."""
         pairs = stream_awaiting(self._handle, with_values=self._view is not Keys)
         return (value async for _key, value in pairs) if self._view is Values else pairs
 

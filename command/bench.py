@@ -87,9 +87,9 @@ def goals(measuring: Measuring, only: str, strict: bool) -> None:
     turns = sum(measuring.rounds * len(goal.sides) for goal in wanted)
     with _Bar("turns", turns) as bar:
         for goal in wanted:
-            bar.describe(goal.name)
+            bar.update(bar.task, description=goal.name)
             try:
-                results.append(measure(goal, measuring.rounds, measuring.seconds, bar.advance))
+                results.append(measure(goal, measuring.rounds, measuring.seconds, bar.step))
             except Missing as missing:
                 left_out[goal.name] = str(missing)
     _give(structs.replace(machine.report(), goals=results, left_out=left_out), measuring)
@@ -116,7 +116,7 @@ def compare(measuring: Measuring, workload: str, peers: str, rate: float | None)
     chosen = _chosen(peers)
     taking_part = [peer for peer in chosen if peer.refusal(NAMED[workload]) is None]
     with _Bar("turns", measuring.rounds * len(taking_part)) as bar:
-        comparison = compare_peers(NAMED[workload], chosen, measuring.rounds, Length(measuring.seconds, rate), bar.advance)
+        comparison = compare_peers(NAMED[workload], chosen, measuring.rounds, Length(measuring.seconds, rate), bar.step)
     _give(structs.replace(machine.report(), comparisons=[comparison]), measuring)
 
 
@@ -138,17 +138,17 @@ def scaling(measuring: Measuring, what: tuple[str, ...], peers: str, clients: in
     for each in what or SCALINGS:
         if each == "entries":
             with _Bar("entries", entries) as bar:
-                curve, comparison = many_entries(entries, seconds, bar.advance)
+                curve, comparison = many_entries(entries, seconds, bar.step)
             report = structs.replace(report, comparisons=[*report.comparisons, comparison])
         elif each == "clients":
             with _Bar("clients", rounds * len(chosen) * len(scaling.CLIENTS)) as bar:
-                curve = scaling.against_clients(chosen, scaling.CLIENTS, rounds, seconds, bar.advance)
+                curve = scaling.against_clients(chosen, scaling.CLIENTS, rounds, seconds, bar.step)
         elif each == "workers":
             with _Bar("workers", rounds * len(scaling.SYNC_MODES) * len(scaling.WORKERS)) as bar:
-                curve = scaling.against_workers(scaling.WORKERS, rounds, seconds, bar.advance)
+                curve = scaling.against_workers(scaling.WORKERS, rounds, seconds, bar.step)
         else:
             with _Bar("storms", rounds * len(chosen)) as bar:
-                curve = storm(chosen, clients, rounds, bar.advance)
+                curve = storm(chosen, clients, rounds, bar.step)
         report = structs.replace(report, scalings=[*report.scalings, curve])
     _give(report, measuring)
 
@@ -173,28 +173,16 @@ def _chosen(names: str) -> list[Peer]:
     return found
 
 
-class _Bar:
+class _Bar(Progress):
     """A progress bar on standard error, for as long as a `with` block lasts."""
 
     def __init__(self, label: str, total: int) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task(label, total=total)
+        super().__init__(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.add_task(label, total=total)
 
-    def advance(self, steps: int = 1) -> None:
-        """So many more are done."""
-        self._progress.advance(self._task, steps)
-
-    def describe(self, label: str) -> None:
-        """Say what is done now."""
-        self._progress.update(self._task, description=label)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+    def step(self, steps: int = 1) -> None:
+        self.advance(self.task, steps)
 
 
 def _give(report: Report, to: Measuring) -> None:

@@ -39,7 +39,6 @@ class _Group(click.Group):
     """Turns our own errors into one line and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:

@@ -43,7 +43,6 @@ class Latency(msgspec.Struct):
 
     @classmethod
     def of(cls, seconds: list[float]) -> Latency:
-        """Of calls that took so long."""
         ordered = [each * 1e6 for each in sorted(seconds)]
         p50, p99 = (ordered[ceil(len(ordered) * part) - 1] for part in (0.5, 0.99))
         return cls(len(ordered), p50, p99, ordered[-1])
@@ -172,7 +171,6 @@ def _work(console: Console, processes: int, files: list[str]) -> None:
 
 
 def _summary(files: list[str]) -> Summary:
-    """Read everything back."""
     claims: dict[str, int] = {}
     facts: dict[str, Facts] = {}
     fared: dict[int, Fared] = {}
@@ -211,7 +209,7 @@ def _show(console: Console, summary: Summary) -> None:
     top = Table("most imported", "times", "most used names", "times", title="Python's standard library")
     for (module, count), (name, times) in zip(summary.imports.most_common(TOP), summary.names.most_common(TOP), strict=False):
         top.add_row(module, f"{count:,}", name, f"{times:,}")
-    pool = Table("process", "started by", "files", "calls", title="Who did it")
+    pool = Table("process", "started by", "files", "calls", title="What each process did")
     for number, fared in summary.processes.items():
         pool.add_row(str(number), fared.started_by, str(fared.files), f"{fared.calls:,}")
     calls = Table("operation", "calls", "p50", "p99", "max", title="Latency in microseconds")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import click
 from rich.console import Console
@@ -25,8 +25,6 @@ from holdall.process.listen import is_listening
 ITEMS_SHOWN = 100
 _MISSING: Any = object()
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
 
 def _names(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
     """Names that complete what was begun: of a service that runs, none is started for this."""
@@ -39,10 +37,6 @@ def _names(_context: click.Context, _parameter: click.Parameter, begun: str) -> 
         return []
 
 
-def _name_argument(command: _Command) -> _Command:
-    return click.argument("name", shell_complete=_names)(command)
-
-
 def _ttl(text: str) -> float | None:
     """Seconds, or 'never', which is None."""
     if text == "never":
@@ -53,6 +47,7 @@ def _ttl(text: str) -> float | None:
         raise click.BadParameter(f"{text!r} is neither a number of seconds, above 0, nor 'never'") from None
 
 
+_name_argument = click.argument("name", shell_complete=_names)
 _environment = click.option("--environment", metavar="NAME", help="Default: HOLDALL_ENVIRONMENT, or main.")
 _literal = click.option("--literal", "-l", is_flag=True, help="Read keys and values as Python literals, not as strings.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON; what JSON has no form for, as its repr.")

@@ -1,4 +1,4 @@
-"""The demo's job, as somebody would write it: processes share one Dict, claim files in it, and store what they find.
+"""The demo's job, as a user would write it: processes share one Dict, claim files in it, and store what they find.
 
 The Dict holds, for each file, ("claim", file) → the process that claimed it and ("facts", file) → what is in it; and for each
 process ("process", number) → how it fared, and ("latencies", number) → how long each of its calls took.
@@ -56,7 +56,6 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, operation: str) -> Generator[None, None, None]:
-        """Measure one call."""
         started = time.perf_counter()
         yield
         self.latencies.setdefault(operation, []).append(time.perf_counter() - started)
@@ -93,7 +92,6 @@ def survey(dict_: Dict[Any, Any], number: int, started_by: str, files: list[str]
 
 
 def facts_of(file: str) -> Facts:
-    """Read and parse a file of the standard library."""
     facts = Facts()
     with tokenize.open(Path(sysconfig.get_paths()["stdlib"]) / file) as source:
         tree = ast.parse(source.read())

@@ -30,7 +30,7 @@ from holdall.errors import ProtocolError, StorageError
 T = TypeVar("T")
 
 MAGIC = b"holdall backup\n"
-HEAD, ROWS, BLOB, END = b"H", b"R", b"B", b"E"
+HEAD_PART, ROWS_PART, BLOB_PART, END_PART = b"H", b"R", b"B", b"E"
 PART_BYTES_MAX = 1024**3
 """More than any part has: a length that is damaged must not have so much memory taken."""
 
@@ -79,24 +79,20 @@ class Blob(NamedTuple):
 
 
 def write_head(file: BinaryIO, head: Head) -> None:
-    """Begin a backup."""
     file.write(MAGIC)
-    _write_part(file, HEAD, encode(head))
+    _write_part(file, HEAD_PART, encode(head))
 
 
 def write_rows(file: BinaryIO, worker: int, rows: bytes) -> None:
-    """Add rows of a worker, as a msgpack array."""
-    _write_part(file, ROWS, _U32.pack(worker) + rows)
+    _write_part(file, ROWS_PART, _U32.pack(worker) + rows)
 
 
 def write_blob(file: BinaryIO, worker: int, reference: Reference, data: bytearray) -> None:
-    """Add a blob of a worker."""
-    _write_part(file, BLOB, b"".join((_U32.pack(worker), reference.pack(), data)))
+    _write_part(file, BLOB_PART, b"".join((_U32.pack(worker), reference.pack(), data)))
 
 
 def write_end(file: BinaryIO, end: End) -> None:
-    """Complete a backup."""
-    _write_part(file, END, encode(end))
+    _write_part(file, END_PART, encode(end))
 
 
 def read_head(file: BinaryIO, name: str) -> Head:
@@ -104,7 +100,7 @@ def read_head(file: BinaryIO, name: str) -> Head:
     if file.read(len(MAGIC)) != MAGIC:
         raise StorageError(f"{name} is no backup of holdall")
     kind, body = _read_part(file, name)
-    head = _body(Head, body, name) if kind == HEAD else None
+    head = _body(Head, body, name) if kind == HEAD_PART else None
     if head is None or not 1 <= head.workers <= 1024:
         raise StorageError(f"the backup {name} is damaged: it does not begin with its head")
     if head.format != FORMAT:
@@ -118,16 +114,16 @@ def read_parts(file: BinaryIO, head: Head, name: str) -> Iterator[Rows | Blob]:
     while True:
         at = file.tell()
         kind, body = _read_part(file, name)
-        if kind == END:
+        if kind == END_PART:
             break
-        if kind not in (ROWS, BLOB) or len(body) < _U32.size:
+        if kind not in (ROWS_PART, BLOB_PART) or len(body) < _U32.size:
             raise StorageError(f"the backup {name} has a part at byte {at:,} that this version of holdall does not know")
         worker = int(_U32.unpack_from(body)[0])
         if worker >= head.workers:
             raise StorageError(f"the backup {name} is damaged: at byte {at:,} it has rows of a worker {worker}")
         data = memoryview(body)[_U32.size :]
         tally = tallies[worker]
-        if kind == BLOB:
+        if kind == BLOB_PART:
             reference = _reference(data, name)
             tallies[worker] = tally._replace(blobs=tally.blobs + 1)
             yield Blob(worker, reference, data[REFERENCE_BYTES:], file.tell() - at)

@@ -53,7 +53,6 @@ class Chunk(msgspec.Struct, frozen=True):
 
 
 def is_reference(value: Buffer) -> bool:
-    """Whether this stands for a blob."""
     return value[:1] == MARK
 
 

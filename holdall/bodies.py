@@ -147,7 +147,7 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Identity(msgspec.Struct, array_like=True, frozen=True):
-    """Who a worker is: what it answers to a PROBE."""
+    """What a worker answers to a PROBE."""
 
     layout_id: bytes
     index: int
@@ -178,7 +178,6 @@ msgspec lets others have that type half made, and reading with it is a segmentat
 
 
 def encode(body: object) -> bytes:
-    """The msgpack bytes of a body."""
     return _encoder.encode(body)
 
 

@@ -34,7 +34,7 @@ def sync(descriptor: int) -> None:
 
 
 def sync_file(path: Path | str) -> None:
-    """Have what anybody has written to this file survive a power cut. Raises OSError."""
+    """Have what any process has written to this file survive a power cut. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         sync(descriptor)

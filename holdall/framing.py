@@ -105,7 +105,7 @@ class Reader:
             self._rest = b""
         if len(data) >= _PREFIX_BYTES:
             head_length, payload_length = _PREFIX.unpack_from(data)
-            if head_length == len(data) - _PREFIX_BYTES and not payload_length:  # one small message, as mostly
+            if head_length == len(data) - _PREFIX_BYTES and not payload_length:  # one small message: the usual case
                 return [Received(data[_PREFIX_BYTES:])]
         return self._split(data)
 
@@ -166,8 +166,8 @@ class FileReader(Reader):
         return data
 
 
-class Writer:
-    """Sends messages through a socket, and waits for nothing: what has no room is kept, in order, until `flush`.
+class Sender:
+    """Sends messages through a socket, and waits for nothing: what there is no room for can be kept, in order, until `flush`.
 
     Whatever is raised, an OSError too, leaves the stream at an unknown place.
     """
@@ -179,19 +179,25 @@ class Writer:
         self.bytes = 0
         """Of what is kept."""
 
-    def send(self, frames: list[Buffer], *, keeps: bool = True) -> bool:
-        """Send a message of one or two frames. Returns False if none of it went, and `keeps` is false."""
+    def send(self, frames: list[Buffer]) -> list[Buffer]:
+        """Send a message of one or two frames; the rest of one of which a part has gone is kept. Returns the bytes of one of
+        which nothing went, to be kept or dropped.
+        """
         head, *payload = frames
         buffers = [_PREFIX.pack(len(head), len(payload[0]) if payload else 0) + head, *payload]
         sent = 0 if self.unsent else self._give(buffers)
         if sent == len(buffers[0]) and len(buffers) == 1:
-            return True
-        if not sent and not keeps:
-            return False
+            return []
+        if not sent:
+            return buffers
+        self.keep(buffers)
+        self._sent(sent)
+        return []
+
+    def keep(self, buffers: list[Buffer]) -> None:
+        """Keep the bytes of a message of which nothing went."""
         self.unsent.extend(buffers)
         self.bytes += sum(map(len, buffers))
-        self._sent(sent)
-        return True
 
     def flush(self) -> None:
         """Send as much of what is kept as there is room for."""
@@ -202,7 +208,6 @@ class Writer:
             self._sent(sent)
 
     def clear(self) -> None:
-        """Keep nothing."""
         self.unsent.clear()
         self.bytes = 0
 

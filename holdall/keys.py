@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from math import isfinite
 from numbers import Complex, Number, Real
 from struct import Struct
 from typing import Any, cast
@@ -76,13 +75,8 @@ def encode(key: object) -> EncodedKey:
     return encoded
 
 
-def data_of_all(keys: Sequence[object]) -> list[bytes]:
-    """The bytes of each of their encodings."""
-    return data_of_strings(keys) or [encode(key).data for key in keys]
-
-
 def data_of_strings(keys: Sequence[Any]) -> list[bytes]:
-    """The bytes of each of their encodings, without a call of ours for each; none if not all are short strings."""
+    """The bytes of the encodings of these keys, without a call of ours for each; none if not all are short strings."""
     if set(map(type, keys)) == {str} and max(map(len, keys)) <= SHORT:
         try:
             return [b"s" + encoded for encoded in map(str.encode, keys)]
@@ -233,14 +227,12 @@ def _encode_number(key: Any) -> EncodedKey | None:
             return EncodedKey(_encode(twin).data, False)
         return None
     if denominator == 1:
-        data = b"i" + _int_bytes(numerator)
-    else:
-        try:
-            as_float = numerator / denominator
-        except OverflowError:
-            as_float = float("inf")
-        if isfinite(as_float) and as_float.as_integer_ratio() == (numerator, denominator):
+        return EncodedKey(b"i" + _int_bytes(numerator), False)
+    try:
+        as_float = numerator / denominator
+        if as_float.as_integer_ratio() == (numerator, denominator):
             return EncodedKey(_encode(as_float).data, False)
-        data = b"q" + _sized([_int_bytes(numerator), _int_bytes(denominator)])
-        return EncodedKey(data, type(key).__name__ == "Fraction" and type(key).__module__ == "fractions")
-    return EncodedKey(data, False)
+    except OverflowError:  # it is beyond all floats
+        pass
+    data = b"q" + _sized([_int_bytes(numerator), _int_bytes(denominator)])
+    return EncodedKey(data, type(key).__name__ == "Fraction" and type(key).__module__ == "fractions")

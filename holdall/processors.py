@@ -22,13 +22,13 @@ def usable() -> int:
 
 @cache
 def can_give_way() -> bool:
-    """Whether a thread can give its processor to whoever wants it, while another one serves what it waits for."""
+    """Whether a thread can give its processor away, while another processor serves what it waits for."""
     return hasattr(os, "sched_yield") and usable() > 1
 
 
 def give_way() -> None:
-    """Let whoever waits for the processor have it. Who is at something long gives way between two parts of it, each of which
-    the system may not interrupt: else somebody's small request waits for all of it.
+    """Let another thread have the processor. A thread at long work gives way between two parts of it, each of which the system
+    may not interrupt: else another client's small request waits for all of it.
     """
     if can_give_way():
         os.sched_yield()

@@ -31,7 +31,7 @@ PAYLOAD_INLINE_BYTES_MAX = 64 * 1024
 HEAD_BYTES_MAX = 128 * 1024
 """A head has at most PAYLOAD_INLINE_BYTES_MAX bytes of value, a key, and its fields."""
 KEY_BYTES_MAX = 1024
-"""The longest encoded key: LevelDB copies keys freely, so `holdall.keys` puts a digest in place of longer ones."""
+"""The longest encoded key: LevelDB copies keys freely, so `holdall.keys` gives longer ones a digest instead."""
 OBJECT_BYTES_MAX = 100 * 1024 * 1024
 """The most bytes an entry may have, key and value as encoded."""
 KEY_OBJECT_BYTES_MAX = 1024 * 1024
@@ -63,7 +63,7 @@ LENGTH, CLEAR, PAGE, REGISTER, DROP, RENEW, SET_TTL, STATISTICS = range(16, 24)
 CREATE, LOOKUP, MARK_DELETED, REMOVE, LIST, FIND, CHANGE_TTL = range(32, 39)
 # Many requests to one worker in one message; and the one request the broker answers itself:
 BATCH, ROSTER = 48, 49
-# Who a worker is, asked of it straight:
+# The identity of a worker, asked for by its lane:
 PROBE = 50
 # A backup of one worker; the key is the id of a snapshot, chosen by the client:
 SNAPSHOT, RELEASE, ROWS, DISCARD = 56, 57, 58, 59
@@ -77,7 +77,7 @@ WRITES = frozenset((*_ENTRY_WRITES, REGISTER, DROP, SET_TTL, CREATE, MARK_DELETE
 _PARTS_OF_ENTRIES = (PUT_MANY, GET_MANY, POP_MANY, POP_ANY, LENGTH, CLEAR, PAGE, DROP, RENEW, SET_TTL)
 PARTS = frozenset((*_PARTS_OF_ENTRIES, STATISTICS, LIST, FIND, SNAPSHOT, RELEASE, ROWS, DISCARD))
 """Opcodes that concern all of one worker's part, or many keys in it: their hash is that of the part (`slots.part_hash`). A
-client that still has the roster of another layout would otherwise count entries twice, or store them where nobody looks.
+client that still has the roster of another layout would otherwise count entries twice, or store them at the wrong worker.
 """
 FILES = frozenset((MAKE_FILE, OPEN_FILE))
 """Opcodes whose reply brings an open file: by a lane, and not in a batch; otherwise it is MISSING."""
@@ -149,7 +149,6 @@ def pack_request(request: Request) -> list[Buffer]:
 def pack_fields(
     opcode: int, flags: int, hash_: int, session: bytes, sequence: int, lowest: int, dict_id: bytes, key: bytes, value: Buffer
 ) -> list[Buffer]:
-    """The frames of the request with these fields."""
     if len(value) > PAYLOAD_INLINE_BYTES_MAX:
         head = REQUEST.pack(VERSION, opcode, flags | PAYLOAD, hash_, session, sequence, lowest, dict_id, len(key))
         return [head + key, value]

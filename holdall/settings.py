@@ -1,7 +1,7 @@
 """Settings: an argument, else an environment variable, else a default.
 
 HOLDALL_URL           the service: tcp://host:4255 or ipc:///path; unset: this user's local service
-HOLDALL_LANES         off: everything goes through the broker; on (the default): also straight to the workers of this machine
+HOLDALL_LANES         off: everything goes through the broker; on (the default): also by lanes to the workers of this machine
 HOLDALL_DATA          the data directory of the local service and of `holdall serve`
 HOLDALL_ENVIRONMENT   the environment in which names are looked up
 HOLDALL_LOG           what a service writes its log lines as: text (the default) or json
@@ -105,7 +105,7 @@ def listen_url(value: str) -> str:
     host = urlsplit(checked).hostname
     if host is not None and host not in ("localhost", "::1") and not re.fullmatch(r"127(\.\d{1,3}){3}", host):
         raise InvalidError(
-            f"{value!r} can be reached from other machines, and who reaches a service can run code in its readers: "
+            f"{value!r} can be reached from other machines, and what reaches a service can run code in its readers: "
             "listen at 127.0.0.1 and let others in through an ssh tunnel"
         )
     return checked
@@ -132,7 +132,7 @@ def runtime_directory(data: Path) -> Path:
 
     tag = hashlib.blake2b(os.fsencode(os.path.realpath(data)), digest_size=6).hexdigest()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it falls back to /tmp: the service checks who may enter
+        warnings.simplefilter("ignore")  # that it falls back to /tmp: the service checks whose directory it is
         return Path(platformdirs.user_runtime_path("holdall", appauthor=False)) / tag
 
 

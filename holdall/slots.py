@@ -5,7 +5,7 @@
     slot = hash >> 22                     0 to 1023; each worker owns one contiguous range
 
 CRC-32 because every language has it at C speed; never Python's `hash()`, which differs from process to process. It is
-linear: the keys 0 to 127 have CRCs that agree in some bits, and `crc % 1024` put all of them at the same one of two workers.
+linear: the keys 0 to 127 have CRCs that agree in some bits, and `crc % 1024` gave all of them to the same one of two workers.
 The multiplication (Fibonacci hashing; Knuth, The Art of Computer Programming, volume 3, 6.4) carries every bit into the
 highest ones.
 """
@@ -39,12 +39,10 @@ def dict_crc(dict_id: bytes) -> int:
 
 
 def slot_of(hash_: int) -> int:
-    """The slot of a hash, 0 to 1023."""
     return hash_ >> SLOT_SHIFT
 
 
 def first_hash(slot: int) -> int:
-    """The lowest hash of a slot."""
     return slot << SLOT_SHIFT
 
 

@@ -7,8 +7,8 @@ Rules, one for each way in which a ZeroMQ socket surprises:
 1. ZeroMQ bounds messages, not bytes. A small frame has at most PAYLOAD_INLINE_BYTES_MAX bytes, so a queue of small messages is
    bounded in bytes too; what is larger is counted by `holdall.process.unsent`.
 2. A peer that is stopped, or whose cable is cut, shows by nothing but heartbeats. A client asks for them, and tells the broker
-   how long to wait for the next question. Nobody else asks: ZeroMQ aborts the process (`Assertion failed: !_io_error`) when it
-   is about to ask a peer that went while it had stopped reading from it, so a socket that asks must never stop reading.
+   how long to wait for the next question. No other socket asks: ZeroMQ aborts the process (`Assertion failed: !_io_error`) when
+   it is about to ask a peer that went while it had stopped reading from it, so a socket that asks must never stop reading.
 3. A ZAP domain keeps out a peer that speaks ZMTP/1.0, which has no handshake; keys will be asked for in it.
 4. A Unix socket lets in processes of this user alone.
 5. Nothing waits for room: `send` gives up at once.
@@ -89,7 +89,6 @@ def worker_dealer(context: Any) -> Any:
 
 
 def has_message(socket: Any) -> bool:
-    """Whether a message waits to be received."""
     return bool(socket.get(_EVENTS) & _POLLIN)
 
 

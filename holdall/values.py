@@ -4,7 +4,7 @@
             | 0x01 count:u32 length:u64* pickle buffer*  `count` buffers out of band; the length of each, the pickle's first
             | 0x02 …                                     a reference to a blob (`holdall.blob`); never made here
 
-The memory of large arrays and other buffers is not pickled but put beside the pickle, which zeros fill up so that the first
+The memory of large arrays and other buffers is not pickled but stands beside the pickle, which zeros fill up so that the first
 buffer is aligned. `parts` copies none of it, nor large bytes; `load` makes the buffers views of a bytearray, which is
 its reader's own and may be written to, and copies them out of anything else.
 
@@ -63,7 +63,6 @@ def dump(value: object) -> bytes:
 
 
 def join(buffers: Sequence[Buffer]) -> bytes:
-    """One after the other."""
     return buffers[0] if len(buffers) == 1 and type(buffers[0]) is bytes else b"".join(buffers)
 
 
@@ -117,7 +116,6 @@ def _stays_in(out: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
 
 
 def _beside(pickled: list[bytes], buffers: list[memoryview]) -> Sequence[Buffer]:
-    """The pickle, with these buffers beside it."""
     if not buffers:
         return pickled
     head_bytes = 1 + _COUNT.size + 8 * (1 + len(buffers))

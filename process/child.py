@@ -33,7 +33,7 @@ STUCK = "stuck: "
 EXIT_REFUSED = 3
 """Exit status of a process that cannot start as things are; starting it again would not help."""
 EXIT_IDLE = 4
-"""Exit status of a broker that nobody has used for its idle time."""
+"""Exit status of a broker that was not used for its idle time."""
 
 
 def command(module: str, settings: object, *options: str) -> list[str]:
@@ -42,7 +42,6 @@ def command(module: str, settings: object, *options: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The environment for it."""
     home = str(Path(holdall.__file__).resolve().parent.parent)
     inherited = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (home, inherited)))}
@@ -71,7 +70,6 @@ class Child:
         ask_for_short_slices()
 
     def say(self, line: str) -> None:
-        """Tell the parent something."""
         if self._supervised:
             _tell_parent(line)
 

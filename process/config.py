@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Union
+from typing import ClassVar, Literal, Union
 
 import msgspec
 
@@ -38,10 +38,8 @@ class BrokerSettings(msgspec.Struct, frozen=True):
     idle_seconds: Union[float, None] = None
     stuck_seconds: float = STUCK_SECONDS
 
-    @property
-    def process(self) -> str:
-        """The name of this process in log lines."""
-        return "broker"
+    process: ClassVar[str] = "broker"
+    """Its name in log lines."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -55,5 +53,4 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
     @property
     def process(self) -> str:
-        """The name of this process in log lines."""
         return f"worker {self.index}"

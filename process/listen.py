@@ -17,7 +17,7 @@ BACKLOG = 1_000
 
 
 def is_listening(url: str) -> bool:
-    """Whether a process listens at this ipc URL. A file that a dead one left is no sign of life: only an answer is."""
+    """Whether a process listens at this ipc URL: it accepts a connection. A file that is left there proves nothing."""
     try:
         connected(url).close()
     except BlockingIOError:  # so many wait to be let in
@@ -82,6 +82,6 @@ def make_private(path: Path) -> Path:
 
 
 def _is_ours(found: os.stat_result) -> bool:
-    """Whether nobody but this user and root can replace what this directory holds."""
+    """Whether only this user and root can replace what this directory holds."""
     replaceable = bool(found.st_mode & 0o022) and not found.st_mode & stat.S_ISVTX
     return stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.getuid()) and not replaceable

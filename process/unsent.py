@@ -45,7 +45,6 @@ class Unsent:
         return True
 
     def _left(self, peer: bytes) -> int:
-        """How many bytes still wait for this peer."""
         waiting = [each for each in self._of_peer.get(peer, ()) if not each[0].done]
         left = sum(size for _tracker, size in waiting)
         before = sum(size for _tracker, size in self._of_peer.pop(peer, ()))

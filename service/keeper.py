@@ -14,7 +14,7 @@ from holdall.process.child import EXIT_IDLE, READY, WORKING_DIRECTORY, environme
 STOP_SECONDS = 10.0
 """How long a child may take to end before it is killed."""
 STEADY_SECONDS = 2.0
-"""A child that lived so long was started well: if it dies it is started again at once."""
+"""A child that has lived for so long was started well: when it dies it is started again at once."""
 BACKOFF_SECONDS = (0.1, 5.0)
 """Shortest and longest wait before a child that dies at once is started again."""
 CRASHES, CRASHES_SECONDS = 5, 60.0
@@ -38,7 +38,7 @@ class Keeper:
         self._ends: deque[float] = deque(maxlen=CRASHES)
 
     async def run(self) -> None:
-        """Run it, again and again; one that ends because nobody uses it stops all."""
+        """Run it, again and again; a child that ends because the service is not used stops all."""
         loop = asyncio.get_running_loop()
         delay = BACKOFF_SECONDS[0]
         while not self._stopping.is_set():

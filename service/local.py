@@ -71,13 +71,12 @@ def _other_version(data: Path, holder: Holder) -> str:
     spoken = "an older protocol version" if holder.protocol is None else f"protocol version {holder.protocol}"
     return (
         f"the data directory {data} is in use by {holder}, which speaks {spoken}; this is holdall {__version__}, which speaks "
-        f"protocol version {VERSION}: end that process (kill {holder.pid}), or wait until nobody uses it: one that a client "
+        f"protocol version {VERSION}: end that process (kill {holder.pid}), or wait until it is not used: one that a client "
         "started ends by itself then"
     )
 
 
 def _is_held(data: Path) -> bool:
-    """Whether a process holds the data directory."""
     try:
         with open(data / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

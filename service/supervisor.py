@@ -37,7 +37,6 @@ class Service:
         self._keepers: dict[str, Keeper] = {}
 
     def stop(self) -> None:
-        """Have the service end."""
         self._stopping.set()
 
     async def run(self, announce: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""A thread that writes one batch at a time to the disk, while the loop answers who only reads."""
+"""A thread that writes one batch at a time to the disk, while the loop answers what only reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class CommitThread:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.is_busy = False
-        """Whether a batch was given to it whose end nobody has been told of."""
+        """Whether a batch was given to it, and `end` was not called since."""
         self.has_ended = False
         """Whether that batch is written, or could not be."""
         self._wake = wake
@@ -24,7 +24,6 @@ class CommitThread:
         self._thread: threading.Thread | None = None
 
     def begin(self, commit: Commit) -> None:
-        """Have this written. It is not busy."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="commit", daemon=True)
             self._thread.start()

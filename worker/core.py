@@ -3,7 +3,7 @@
 A tick takes what was found waiting, decides each request in order, writes everything in one batch, and only then gives
 out the answers: nothing is answered before it is as durable as promised.
 
-Who only reads waits neither for that nor for the disk: before a tick, and while its batch is being written, `read` answers
+What only reads waits neither for that nor for the disk: before a tick, and while its batch is being written, `read` answers
 what tells of nothing that is not written yet, and was not sent behind something that has to wait.
 """
 
@@ -17,7 +17,7 @@ from holdall.bodies import Identity, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import first_hash, part_hash, slot_range
-from holdall.worker.handlers.message import BATCH, Answer, Message, batched_heads, heads_of
+from holdall.worker.handlers.message import BATCH_OPCODE, Answer, Message, batched_heads, heads_of
 from holdall.worker.handlers.snapshots import Snapshots
 from holdall.worker.handlers.transfers import Later
 from holdall.worker.large.files import Files
@@ -96,7 +96,7 @@ class Worker:
         self._transaction = Transaction(store, sync=sync, files=files)
         self._decided: list[Answer] = []
         self.waiting: dict[bytes, dict[tuple[Any, bytes, int], None]] = {}
-        """Who waits for what a thread does for blobs, by their ids."""
+        """Requests that wait for what a thread does for blobs, as origin, route and sequence, by the ids of the blobs."""
         self._snapshots = Snapshots(store)
         own = {protocol.PROBE: self._probe, protocol.STATISTICS: self._statistics}
         self._handlers: dict[int, Handler] = {**HANDLERS, **self._snapshots.handlers, **own}
@@ -126,7 +126,7 @@ class Worker:
                             answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
                         self.handled += 1
                         continue
-                    if message.head[1:2] == BATCH and {head[1:2] for head in heads_of(message)} <= _READS:
+                    if message.head[1:2] == BATCH_OPCODE and {head[1:2] for head in heads_of(message)} <= _READS:
                         answers += self._answer_batch(message)
                         continue
                 except Unwritten:
@@ -149,7 +149,7 @@ class Worker:
         if self._snapshots.held:
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         for message in messages:
-            self._decided += self._answer_batch(message) if message.head[1:2] == BATCH else self._answer(message)
+            self._decided += self._answer_batch(message) if message.head[1:2] == BATCH_OPCODE else self._answer(message)
         return self._transaction.begin_commit()
 
     def end(self) -> list[Answer]:
@@ -163,7 +163,7 @@ class Worker:
         if self._snapshots.held:
             return False
         opcodes = {message.head[1:2] for message in messages}
-        if BATCH in opcodes:
+        if BATCH_OPCODE in opcodes:
             opcodes = {head[1:2] for message in messages for head in heads_of(message)}
         return opcodes <= _WRITTEN_MEANWHILE
 
@@ -213,7 +213,6 @@ class Worker:
 
     @property
     def version(self) -> int:
-        """The last version given out."""
         return self._transaction.version
 
     @property
@@ -223,18 +222,13 @@ class Worker:
 
     def statistics(self) -> dict[str, int]:
         """What this worker has done since it was started, and what it holds."""
-        sweeper = self._sweeper
         return {
             "handled": self.handled,
             "malformed": self.malformed,
             "dicts": self._transaction.dicts.count,
             "entries": self._transaction.dicts.entries,
             "touches": self._transaction.touches,
-            "expired_entries": sweeper.expired_entries,
-            "looked_rows": sweeper.looked_rows,
-            "swept_rows": sweeper.swept_rows,
-            "compactions": sweeper.compactions,
-            "sweep_steps": sweeper.steps,
+            **self._sweeper.counts,
         }
 
     def refuse_values(self, because: str) -> None:
@@ -247,16 +241,13 @@ class Worker:
         return self._transaction.blobs.needs_flush
 
     def close(self) -> None:
-        """Give the store and the files up."""
         self._transaction.blobs.close()
         self._store.close()
 
     def flush(self) -> None:
-        """Make everything answered so far survive a power cut."""
         self._transaction.flush()
 
     def _answer(self, message: Message) -> list[Answer]:
-        """The answer to a request; none if `told` gives it out."""
         reply = self._reply(message, message.head, message.payload)
         self.handled += 1
         if reply is None:
@@ -327,7 +318,7 @@ class Worker:
         return reply
 
     def _carried_out(self, request: Request) -> Reply:
-        """The reply to a write that is carried out now; a refusal is one, which is remembered too."""
+        """The reply to a request that is carried out now; a refusal is one, which is remembered of a write."""
         try:
             return self._handlers.get(request.opcode, _no_handler)(self._transaction, request)
         except Refused as refused:
@@ -336,7 +327,6 @@ class Worker:
             return Reply(protocol.STORAGE, request.sequence, 0, str(error).encode())
 
     def _probe(self, _transaction: Transaction, request: Request) -> Reply:
-        """Who this worker is."""
         return Reply(protocol.OK, request.sequence, 0, self._identity)
 
     def _statistics(self, _transaction: Transaction, request: Request) -> Reply:

@@ -1,6 +1,6 @@
 """Clients connected by a lane: read in turns, so that none of them holds the others up.
 
-In a turn a lane gives about TURN_BYTES of work at most, so a small request waits for one chunk of somebody else's large value,
+In a turn a lane gives about TURN_BYTES of work at most, so a small request waits for one chunk of another client's large value,
 not for the value. Answers that a client does not take are kept up to a bound, for each lane and for all; beyond that they are
 dropped: a client that still wants one asks again. A client that keeps to its window never has so many.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, Writer, pack_with_file
+from holdall.framing import Reader, Received, Sender, pack_with_file
 from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
 from holdall.worker.handlers.message import Message
 
@@ -79,7 +79,7 @@ class Lane:
         self._poller = poller
         self._reader = Reader(connected)
         self._received: list[Received] = []
-        self._writer = Writer(connected)
+        self._sender = Sender(connected)
         self._counted = 0
         self.is_open = True
         """Whether the client is still there, as far as is known."""
@@ -88,7 +88,7 @@ class Lane:
 
     def take(self) -> tuple[list[Message], int]:
         """What the client says, as far as it is its turn, and how much work in bytes that is."""
-        if self._writer.unsent:
+        if self._sender.unsent:
             self._flush()
         try:
             received = self._received or self._reader.receive()
@@ -113,25 +113,30 @@ class Lane:
         """Send a message, or what goes of it, and the rest when there is room. Returns False if it is dropped."""
         if not self.is_open:
             return False
-        size, kept = sum(map(len, frames)), len(self._writer.unsent)
-        fits = self._writer.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX and kept < UNSENT_MAX
-        if kept and not fits:
-            return False
+        was_waiting = bool(self._sender.unsent)
         try:
-            is_taken = self._writer.send(frames, keeps=fits)
+            left = self._sender.send(frames)
+            if left:
+                if not self._may_keep(sum(map(len, left))):
+                    return False
+                self._sender.keep(left)
         except OSError:
             self._close()
             return False
-        if self._writer.unsent:
+        if self._sender.unsent:
             self._count()
-            if not kept:
+            if not was_waiting:
                 self._poller.expect(self._descriptor, room=True)
-        return is_taken
+        return True
+
+    def _may_keep(self, size: int) -> bool:
+        fits = self._sender.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX
+        return fits and len(self._sender.unsent) < UNSENT_MAX
 
     @property
     def passes_files(self) -> bool:
         """Whether an open file can be sent: to a process of the same user, and never to wait here."""
-        return self.is_open and self._is_same_user and not self._writer.unsent
+        return self.is_open and self._is_same_user and not self._sender.unsent
 
     def send_file(self, _route: bytes, frames: list[Buffer], file: DiskFile) -> None:
         """Send a message with an open file, if that goes now: a client that still wants it asks again."""
@@ -149,24 +154,24 @@ class Lane:
 
     def _flush(self) -> None:
         try:
-            self._writer.flush()
+            self._sender.flush()
         except OSError:
             self._close()
             return
         self._count()
-        if not self._writer.unsent:
+        if not self._sender.unsent:
             self._poller.expect(self._descriptor, room=False)
 
     def _count(self) -> None:
-        self._backlog.bytes += self._writer.bytes - self._counted
-        self._counted = self._writer.bytes
+        self._backlog.bytes += self._sender.bytes - self._counted
+        self._counted = self._sender.bytes
 
     def _close(self) -> None:
         """The client is gone, or breaks the protocol."""
         if not self.is_open:
             return
         self.is_open = False
-        self._writer.clear()
+        self._sender.clear()
         self._count()
         self._received = []
         self._poller.remove(self._descriptor)

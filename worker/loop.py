@@ -50,8 +50,7 @@ class Committer(Protocol):
     is_busy: bool
     has_ended: bool
 
-    def begin(self, commit: Commit) -> None:
-        """Have this written."""
+    def begin(self, commit: Commit) -> None: ...
 
     def end(self) -> CommitFailed | None:
         """Wait for that. Returns the failure, if it is one."""
@@ -77,7 +76,6 @@ class Loop:
         self._wall = wall
 
     def run(self) -> None:
-        """Take turns."""
         schedule = self._schedule
         now = self._now()
         while True:
@@ -103,7 +101,6 @@ class Loop:
         self._send(self._schedule.written(self._committer.end(), self._wall()))
 
     def _take(self, sources: list[Any]) -> tuple[list[Message], int]:
-        """What has come, and its bytes."""
         messages: list[Message] = []
         size = 0
         for number, source in enumerate(sources, 1):
@@ -153,7 +150,7 @@ def serve(settings: WorkerSettings, child: Child) -> None:
 
 
 def hello(worker: Worker, layout_id: bytes, instance: bytes, address: str) -> bytes:
-    """What a worker tells its broker: who it is, and where it has lanes."""
+    """What a worker tells its broker: its index and slots, and where it has lanes."""
     entry = RosterWorker(worker.index, worker.first_slot, worker.end_slot, [address])
     body = Hello(layout_id, instance, worker.workers, entry, worker.handled)
     request = Request(protocol.HELLO, 0, 0, protocol.NO_SESSION, 0, 0, protocol.NO_DICT, b"", encode(body))

@@ -1,4 +1,4 @@
-"""What a worker does next: who is answered and who waits, which batch is being written, when HELLO, flushes and sweeps are due.
+"""What a worker does next: what is answered and what waits, which batch is being written, when HELLO, flushes, sweeps are due.
 
 It decides over a `Worker`, and touches neither socket nor clock: `now` is of a clock that never jumps, `wall` in seconds since
 1970. Rules:
@@ -67,11 +67,11 @@ class Schedule:
         self._waiting_bytes = 0
         self._waiting_clients: set[tuple[Any, bytes]] = set()
         self._client: tuple[Any, bytes] | None = None
-        """Who was heard last."""
+        """The client that was heard last, as its origin and route."""
         self._shared_until = 0.0
         self._hello_due = self._flush_due = self._sweep_due = 0.0
         self._is_sweeping = True
-        self._is_put_off = False
+        self._is_postponed = False
         self._is_busy = False
         """Whether anything has come since the last step of the sweeper."""
         self._unlooked_bytes = 0
@@ -115,15 +115,15 @@ class Schedule:
         return Turn(answers, commit)
 
     def written(self, failed: CommitFailed | None, wall: float) -> list[Answer]:
-        """The batch of the last turn is written, or could not be. Returns the answers to those who waited for it."""
+        """The batch of the last turn is written, or could not be. Returns the answers that waited for it."""
         decided, self._writing = self._writing, None
         assert decided is not None
-        if self._is_put_off or self._waiting:  # now, or else a service that always writes would never sweep
+        if self._is_postponed or self._waiting:  # now, or else a service that always writes would never sweep
             self.due = 0.0
         return self._again(decided, failed, wall) if failed is not None else self.worker.end()
 
     def end(self, wall: float) -> list[Answer]:
-        """The process is to end, and no batch is being written: the answers to all who still wait."""
+        """The process is to end, and no batch is being written: the answers to all that still waits."""
         return self._tick(self._no_longer_waiting(), wall) if self._waiting else []
 
     def _decide(self, left: list[Message], now: float, wall: float) -> tuple[list[Answer], Commit | None]:
@@ -184,8 +184,8 @@ class Schedule:
 
     def _between_ticks(self, now: float, wall: float) -> list[Answer]:
         """Say HELLO, flush, sweep: what is due of these. Returns what is to be sent."""
-        self._is_put_off = self._writing is not None
-        if self._is_put_off:
+        self._is_postponed = self._writing is not None
+        if self._is_postponed:
             self.due = now + HELLO_SECONDS
             return []
         answers: list[Answer] = []

@@ -77,6 +77,6 @@ class Uplink:
             return False
 
     def close(self) -> None:
-        """Say what is left to say, and end."""
+        """Close it, with some time for what is still to be sent."""
         self._dealer.close(UPLINK_LINGER_MILLISECONDS)
         self._context.term()

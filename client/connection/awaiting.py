@@ -39,9 +39,7 @@ class AwaitingDriver(Driver):
         super().__init__(connector, session)
 
     async def run(self, operation: Operation[R], timeout: float, deadline: float) -> R:
-        """Carry out an operation: ask what it yields, send it the answers, return its result. `deadline` is that of its first
-        answers; for each part of a large value it has `timeout` seconds more.
-        """
+        """The same as `BlockingDriver.run`."""
         has_transferred = False
         try:
             asked = operation.send(None)
@@ -186,4 +184,4 @@ class AwaitingDriver(Driver):
 def _fail(pending: Pending, error: Error) -> None:
     if not pending.waiter.done():
         pending.waiter.set_exception(error)
-        pending.waiter.exception()  # taken note of, should nobody wait any more
+        pending.waiter.exception()  # retrieved here, should no task wait any more

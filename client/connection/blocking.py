@@ -86,13 +86,12 @@ class BlockingDriver(Driver):
         return replies
 
     def _drain(self, link: Link) -> None:
-        """Take what has come by this worker's lane."""
         has_more = True
         while has_more and link.lane is not None:
             _, has_more = self._receive(link.lane, link, wait=False)
 
     def _check(self) -> None:
-        """Take what has come another way than was waited for; send again what is lost or overdue."""
+        """Take what has come elsewhere than was waited for; send again what is lost or overdue."""
         for link in self._session.links:
             self._drain(link)
         if self._broker.has_come_back():

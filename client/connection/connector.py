@@ -65,7 +65,7 @@ class ServiceConnector:
             try:
                 dealer = Dealer(self._context, self.url, wait_seconds)
                 self._dealers.add(dealer)
-            except BaseException:  # Ctrl-C: a socket that nobody knows of would keep the context from its end
+            except BaseException:  # Ctrl-C: a socket that is not listed here would keep the context from its end
                 if dealer is not None:
                     dealer.close()
                     self._dealers.discard(dealer)

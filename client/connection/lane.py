@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from holdall.errors import ProtocolError
-from holdall.framing import DONT_WAIT, FileReader, Received, Writer
+from holdall.framing import DONT_WAIT, FileReader, Received, Sender
 from holdall.spin import AnswerSpin
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class BlockingLane:
         self.is_broken = False
         self._socket: Any = connected
         self._reader = FileReader(connected)
-        self._writer = Writer(connected)
+        self._sender = Sender(connected)
         self._wait_milliseconds = wait_seconds * 1000
         self._spin = AnswerSpin()
         if wait_seconds:  # in the system itself: Python's own timeouts cost a system call more for each message
@@ -42,7 +42,7 @@ class BlockingLane:
     def send(self, message: list[Buffer]) -> bool:
         if not self.is_broken:
             try:
-                self._writer.send(message)
+                self._sender.keep(self._sender.send(message))
             except OSError:
                 self.close()
             except BaseException:
@@ -51,7 +51,7 @@ class BlockingLane:
         return not self.is_broken
 
     def receive(self, *, wait: bool) -> list[Received]:
-        if self._writer.unsent and not self.is_broken:
+        if self._sender.unsent and not self.is_broken:
             if wait:
                 self._wait_for_either()
                 wait = False
@@ -74,7 +74,7 @@ class BlockingLane:
 
     def close(self) -> None:
         self.is_broken = True
-        self._writer.clear()
+        self._sender.clear()
         with suppress(OSError):
             self._socket.close()
 
@@ -92,7 +92,7 @@ class BlockingLane:
 
     def _flush(self) -> None:
         try:
-            self._writer.flush()
+            self._sender.flush()
         except OSError:
             self.close()
         except BaseException:
@@ -111,7 +111,7 @@ class AwaitingLane(BlockingLane):
 
     def send(self, message: list[Buffer]) -> bool:
         done = super().send(message)
-        if self._writer.unsent and not self._is_writing:
+        if self._sender.unsent and not self._is_writing:
             self._is_writing = True
             self._loop.add_writer(self.fileno(), self._go_on)
         return done
@@ -124,6 +124,6 @@ class AwaitingLane(BlockingLane):
 
     def _go_on(self) -> None:
         self._flush()
-        if not self._writer.unsent and not self.is_broken:
+        if not self._sender.unsent and not self.is_broken:
             self._is_writing = False
             self._loop.remove_writer(self.fileno())

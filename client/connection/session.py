@@ -1,4 +1,4 @@
-"""A session: one line of requests to the service, with neither socket nor clock.
+"""A session: one sequence of requests to the service, with neither socket nor clock.
 
 1. Requests carry increasing sequence numbers and the lowest one still pending, so that a worker knows which outcomes it may
    forget. A reply whose number is not pending (late, of an abandoned call, foreign) is dropped: neither Ctrl-C nor a
@@ -10,7 +10,8 @@
    A link is direct only after the worker itself has answered a PROBE on its lane with the layout's id and its number: the path
    in the roster may lead to another service on this machine, and another service's slots are none of ours.
 3. What is to be sent leaves in the order in which it was asked. When a link becomes direct, or is lost, all that is pending at
-   its worker goes again the new way; so does all that was relayed when the connection to the broker is another one.
+   its worker is sent again by the link as it is now; so is all that was relayed when the connection to the broker is another
+   one.
 
 A session belongs to one driver rather than to the process: then the lowest pending number needs no lock.
 """
@@ -69,7 +70,7 @@ class Link:
         if self.is_direct or self.address is None or now < self.probe_at:
             return None
         self._nonce = self._random.getrandbits(63) | 1
-        self._put_off(now)
+        self._postpone(now)
         return protocol.pack_request(
             Request(protocol.PROBE, 0, self.hash, protocol.NO_SESSION, self._nonce, 0, protocol.NO_DICT, b"", b"")
         )
@@ -90,9 +91,9 @@ class Link:
         self.is_direct = False
         if now - self._direct_at > STEADY_LINK_SECONDS:
             self._interval = PROBE_SECONDS[0]
-        self._put_off(now)
+        self._postpone(now)
 
-    def _put_off(self, now: float) -> None:
+    def _postpone(self, now: float) -> None:
         self.probe_at = now + self._interval * self._random.uniform(0.75, 1.25)
         self._interval = min(self._interval * 2, PROBE_SECONDS[1])
 
@@ -140,7 +141,6 @@ class Session:
             self._link_of_slot[worker.first_slot : worker.end_slot] = [link] * (worker.end_slot - worker.first_slot)
 
     def link_of(self, hash_: int) -> Link:
-        """The link to the worker that owns this hash."""
         return self._link_of_slot[hash_ >> SLOT_SHIFT]
 
     def send(self, query: Query, now: float, deadline: float) -> Pending:
@@ -226,17 +226,14 @@ class Session:
         return again, failed
 
     def abandon(self, pending: Pending) -> None:
-        """Nobody waits for this reply any more."""
         self.pending.pop(pending.sequence, None)
         self.outbox.pop(pending.sequence, None)
 
     def abandon_all(self) -> None:
-        """Nobody waits for any reply any more."""
         self.pending.clear()
         self.outbox.clear()
 
     def failure(self, pending: Pending, url: str, now: float) -> Error:
-        """The error for a request whose time is over."""
         query, seconds = pending.query, now - pending.asked_at
         if pending.deadline > now:
             return OutcomeUnknown(

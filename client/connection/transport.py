@@ -20,9 +20,7 @@ class Transport(Protocol):
         """Whether nothing can be sent or received any more."""
         ...
 
-    def send(self, message: list[Buffer]) -> bool:
-        """Send a message. Returns False if it does not go now."""
-        ...
+    def send(self, message: list[Buffer]) -> bool: ...
 
     def receive(self, *, wait: bool) -> list[Received]:
         """What is there; with `wait` what comes next, if anything does within the time of this transport."""
@@ -32,9 +30,7 @@ class Transport(Protocol):
         """The descriptor that tells of messages."""
         ...
 
-    def close(self) -> None:
-        """Give it up."""
-        ...
+    def close(self) -> None: ...
 
 
 class BrokerTransport(Transport, Protocol):
@@ -44,9 +40,7 @@ class BrokerTransport(Transport, Protocol):
         """Whether what was sent before may be lost: there is another connection, or the first one after a refusal."""
         ...
 
-    def monitor_fileno(self) -> int:
-        """The descriptor that tells of connections."""
-        ...
+    def monitor_fileno(self) -> int: ...
 
 
 class Connector(Protocol):

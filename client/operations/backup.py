@@ -23,7 +23,7 @@ from holdall.disk import FORMAT, crc32, sync_folder
 from holdall.errors import Error, InvalidError, ProtocolError, StorageError, TimeoutError
 from holdall.protocol import Reply
 
-from .exchange import Service
+from .exchange import ServiceClient
 from .large import Place, download
 from .refusals import error_of
 
@@ -92,7 +92,6 @@ def back_up(client: Client, file: Path, progressed: Callable[[Backup], None]) ->
 
 
 def _tried(client: Client, out: BinaryIO, made: Backup, progressed: Callable[[Backup], None]) -> None:
-    """Take a snapshot and write it all, as often as it takes."""
     while True:
         snapshot_id = os.urandom(16)
         made.tries += 1
@@ -150,7 +149,7 @@ def _check(page: RowsPage, index: int, before: Tally) -> None:
         raise ProtocolError(f"the rows that worker {index} sent for a backup are not those that it counted")
 
 
-def _take(client: Service, snapshot_id: bytes) -> Operation[int]:
+def _take(client: ServiceClient, snapshot_id: bytes) -> Operation[int]:
     """Take a snapshot of all workers. Returns about how many rows it has. Raises SnapshotLost."""
     replies = yield from _answers(_to_all(client, protocol.SNAPSHOT, "take a snapshot of", snapshot_id))
     estimate = sum(decode(int, reply.payload) for reply in replies)
@@ -158,7 +157,7 @@ def _take(client: Service, snapshot_id: bytes) -> Operation[int]:
     return estimate
 
 
-def _read(client: Service, snapshot_id: bytes, positions: dict[int, Cursor]) -> Operation[dict[int, RowsPage]]:
+def _read(client: ServiceClient, snapshot_id: bytes, positions: dict[int, Cursor]) -> Operation[dict[int, RowsPage]]:
     """The next rows of each of these workers. Raises SnapshotLost."""
     queries = [
         Query(
@@ -175,7 +174,7 @@ def _read(client: Service, snapshot_id: bytes, positions: dict[int, Cursor]) -> 
     return dict(zip(positions, pages, strict=True))
 
 
-def _read_blob(client: Service, index: int, reference: Reference) -> Operation[bytearray]:
+def _read_blob(client: ServiceClient, index: int, reference: Reference) -> Operation[bytearray]:
     """A blob that the snapshot's rows own. Raises SnapshotLost: a worker keeps such files while it has a snapshot."""
     hash_, of = client.roster.workers[index].hash, f"worker {index} for a backup"
     place = Place(hash_, protocol.NO_DICT, "read a blob of", of, None, client.passes_files)
@@ -185,7 +184,7 @@ def _read_blob(client: Service, index: int, reference: Reference) -> Operation[b
     return data
 
 
-def _discard(client: Service, snapshot_id: bytes) -> Operation[None]:
+def _discard(client: ServiceClient, snapshot_id: bytes) -> Operation[None]:
     """Let the workers give it up, whatever has become of it."""
     yield Queries(_to_all(client, protocol.DISCARD, "discard the snapshot of", snapshot_id))
 
@@ -200,5 +199,5 @@ def _answers(queries: list[Query]) -> Operation[list[Reply]]:
     return replies
 
 
-def _to_all(client: Service, opcode: int, verb: str, snapshot_id: bytes) -> list[Query]:
+def _to_all(client: ServiceClient, opcode: int, verb: str, snapshot_id: bytes) -> list[Query]:
     return [Query(opcode, each.hash, verb, f"worker {each.index}", data=snapshot_id) for each in client.roster.workers]

@@ -168,17 +168,14 @@ class Entries(NamedTuple):
 
     @classmethod
     def of(cls, entries: Collection[Entry]) -> Entries:
-        """These entries."""
         keys, shown_as, values = map(list, zip(*entries, strict=True)) if entries else ([], [], [])
         return cls(keys, values, shown_as if any(shown_as) else [])
 
     @property
     def bytes(self) -> int:
-        """Theirs, with all of each blob."""
         return sum(map(len, self.keys)) + sum(map(len, self.values)) + sum(map(len, filter(None, self.key_objects)))
 
     def one_by_one(self) -> Iterator[Entry]:
-        """Each of them."""
         return zip(self.keys, self.key_objects or repeat(None), self.values, strict=False)
 
 
@@ -208,7 +205,7 @@ def _encode_each(
     entries: dict[bytes, Entry],
     large_keys: dict[bytes, object],
 ) -> Exception | None:
-    """Put these items into `entries`, by key: of two for one key the last counts, in whatever order messages arrive; and the
+    """Add these items to `entries`, by key: of two for one key the last counts, in whatever order messages arrive; and the
     keys of those that are blobs into `large_keys`.
 
     Returns what the iterator, or a key's __hash__, has raised: as with dict, what came before it is stored.
@@ -332,7 +329,6 @@ def _rounds(groups: list[Entries]) -> Iterator[list[Entries]]:
 
 
 def _size(entry: Entry) -> int:
-    """Its bytes, with all of a blob."""
     data, shown_as, field = entry
     return len(data) + len(field) + (0 if shown_as is None else len(shown_as))
 

@@ -12,7 +12,7 @@ from holdall.errors import NotFoundError
 from holdall.protocol import Reply
 from holdall.slots import key_hash
 
-from .exchange import Service, to_each
+from .exchange import ServiceClient, to_each
 from .refusals import error_of
 
 if TYPE_CHECKING:
@@ -33,18 +33,16 @@ class DictInfo(NamedTuple):
 
     @classmethod
     def of_entry(cls, entry: CatalogEntry) -> DictInfo:
-        """The information in a catalog entry."""
         from datetime import datetime, timezone
 
         return cls(entry.name or None, datetime.fromtimestamp(entry.created_at, timezone.utc), entry.created_by, entry.ttl)
 
 
 def described(environment: str, name: str) -> str:
-    """A Dict as messages name it."""
     return f"Dict {name!r}" if environment == "main" else f"Dict {name!r} of environment {environment!r}"
 
 
-def lookup(client: Service, environment: str, name: str) -> Operation[CatalogEntry | None]:
+def lookup(client: ServiceClient, environment: str, name: str) -> Operation[CatalogEntry | None]:
     """The entry of this name, None if there is none; a deletion that was interrupted is finished first."""
     query = _query(protocol.LOOKUP, "look up", environment, name)
     entry = _entry(query, (yield query))
@@ -54,7 +52,9 @@ def lookup(client: Service, environment: str, name: str) -> Operation[CatalogEnt
     return entry
 
 
-def create(client: Service, environment: str, name: str, ttl: float | None, *, allow_existing: bool) -> Operation[CatalogEntry]:
+def create(
+    client: ServiceClient, environment: str, name: str, ttl: float | None, *, allow_existing: bool
+) -> Operation[CatalogEntry]:
     """Make a Dict of this name. Raises AlreadyExistsError if there is one and that is not allowed."""
     wanted = CatalogEntry(environment, name, os.urandom(16), 0.0, _creator(), ttl)
     flags = protocol.SKIP_IF_EXISTS if allow_existing else 0
@@ -67,7 +67,7 @@ def create(client: Service, environment: str, name: str, ttl: float | None, *, a
         yield from _finish_deleting(client, entry)
 
 
-def delete(client: Service, environment: str, name: str) -> Operation[bool]:
+def delete(client: ServiceClient, environment: str, name: str) -> Operation[bool]:
     """Delete the Dict of this name and all its entries. Returns whether there was one."""
     query = _query(protocol.MARK_DELETED, "delete", environment, name)
     entry = _entry(query, (yield query))
@@ -77,8 +77,7 @@ def delete(client: Service, environment: str, name: str) -> Operation[bool]:
     return True
 
 
-def list_entries(client: Service, environment: str) -> Operation[list[CatalogEntry]]:
-    """All entries of an environment, in no order."""
+def list_entries(client: ServiceClient, environment: str) -> Operation[list[CatalogEntry]]:
     entries: list[CatalogEntry] = []
     for worker in client.roster.workers:
         after, more = b"", True
@@ -93,7 +92,7 @@ def list_entries(client: Service, environment: str) -> Operation[list[CatalogEnt
     return entries
 
 
-def register(client: Service, environment: str, name: str, dict_id: bytes, refused: Query) -> Operation[None]:
+def register(client: ServiceClient, environment: str, name: str, dict_id: bytes, refused: Query) -> Operation[None]:
     """Tell the worker that refused this request of the Dict, which it has not met. Raises NotFoundError if the Dict is gone."""
     entry = (yield from lookup(client, environment, name)) if name else None
     if entry is None or entry.dict_id != dict_id:
@@ -102,7 +101,7 @@ def register(client: Service, environment: str, name: str, dict_id: bytes, refus
     yield from _done([Query(protocol.REGISTER, refused.hash, "register", refused.of, dict_id=dict_id, value=body)])
 
 
-def find(client: Service, dict_id: bytes, of: str) -> Operation[CatalogEntry | None]:
+def find(client: ServiceClient, dict_id: bytes, of: str) -> Operation[CatalogEntry | None]:
     """The entry of the Dict with this id, None if there is none."""
     queries = to_each(client.roster, protocol.FIND, "look up", of, dict_id=dict_id)
     for query, reply in zip(queries, (yield Queries(queries)), strict=True):
@@ -112,7 +111,7 @@ def find(client: Service, dict_id: bytes, of: str) -> Operation[CatalogEntry | N
     return None
 
 
-def change_ttl(client: Service, dict_id: bytes, of: str, ttl: float | None) -> Operation[Lifetime]:
+def change_ttl(client: ServiceClient, dict_id: bytes, of: str, ttl: float | None) -> Operation[Lifetime]:
     """Have the catalog say how long entries of this Dict live. Returns what is to be told to every worker."""
     entry = yield from find(client, dict_id, of)
     if entry is not None and not entry.name:  # it is ephemeral, and in no catalog
@@ -126,29 +125,28 @@ def change_ttl(client: Service, dict_id: bytes, of: str, ttl: float | None) -> O
     return Lifetime(ttl, entry.ttl_version)
 
 
-def begin_lease(client: Service, environment: str, dict_id: bytes, of: str, lease_seconds: float) -> Operation[None]:
-    """Make an ephemeral Dict."""
+def begin_lease(client: ServiceClient, environment: str, dict_id: bytes, of: str, lease_seconds: float) -> Operation[None]:
     body = encode(Registration(protocol.TTL_SECONDS, lease_seconds, environment, _creator()))
     yield from _done(to_each(client.roster, protocol.REGISTER, "make", of, dict_id=dict_id, value=body))
 
 
-def renew(client: Service, dict_id: bytes, of: str) -> Operation[None]:
+def renew(client: ServiceClient, dict_id: bytes, of: str) -> Operation[None]:
     """Let every worker know that the owner of this ephemeral Dict is alive."""
     yield from _done(to_each(client.roster, protocol.RENEW, "renew the lease of", of, dict_id=dict_id))
 
 
-def drop(client: Service, dict_id: bytes, of: str) -> Operation[None]:
+def drop(client: ServiceClient, dict_id: bytes, of: str) -> Operation[None]:
     """Delete all entries of a Dict, and refuse further ones."""
     yield from _done(to_each(client.roster, protocol.DROP, "delete", of, dict_id=dict_id))
 
 
-def statistics(client: Service) -> Operation[list[dict[str, int]]]:
+def statistics(client: ServiceClient) -> Operation[list[dict[str, int]]]:
     """The counters of each worker, in the order of the roster; docs/protocol.md says what they count."""
     replies = yield from _done(to_each(client.roster, protocol.STATISTICS, "count", "what the workers did"))
     return [decode(dict[str, int], reply.payload) for reply in replies]
 
 
-def _finish_deleting(client: Service, entry: CatalogEntry) -> Operation[None]:
+def _finish_deleting(client: ServiceClient, entry: CatalogEntry) -> Operation[None]:
     yield from drop(client, entry.dict_id, described(entry.environment, entry.name))
     yield from _done([_query(protocol.REMOVE, "delete", entry.environment, entry.name, dict_id=entry.dict_id)])
 
@@ -180,7 +178,7 @@ def _entry(query: Query, reply: Reply) -> CatalogEntry | None:
 
 
 def _creator() -> str:
-    import getpass  # slow to load, as socket is: only those who make a Dict do
+    import getpass  # slow to load, as socket is: only making a Dict needs them
     import socket
 
     try:

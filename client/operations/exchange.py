@@ -14,18 +14,14 @@ from .large import Place
 from .refusals import error_of
 
 
-class Service(Protocol):
+class ServiceClient(Protocol):
     """What operations need of a client."""
 
     @property
-    def address(self) -> str:
-        """Where the service is, for people."""
-        ...
+    def address(self) -> str: ...
 
     @property
-    def roster(self) -> Roster:
-        """Its workers."""
-        ...
+    def roster(self) -> Roster: ...
 
     passes_files: bool
     """Whether they may pass open files to this client."""
@@ -38,17 +34,11 @@ class DictHandle(Protocol):
     id: bytes | None
     crc: int
 
-    def connected(self) -> Service:
-        """Where to ask."""
-        ...
+    def connected(self) -> ServiceClient: ...
 
-    def hydration(self) -> Operation[bytes]:
-        """Look the id up."""
-        ...
+    def hydration(self) -> Operation[bytes]: ...
 
-    def register(self, refused: Query) -> Operation[None]:
-        """Tell of the Dict the worker that refused this request."""
-        ...
+    def register(self, refused: Query) -> Operation[None]: ...
 
 
 def place_of(handle: DictHandle, verb: str, key: object, data: bytes) -> Place:
@@ -57,14 +47,12 @@ def place_of(handle: DictHandle, verb: str, key: object, data: bytes) -> Place:
 
 
 def to_each(roster: Roster, opcode: int, verb: str, of: str, **more: Any) -> list[Query]:
-    """A request to each worker."""
     return [Query(opcode, worker.hash, verb, of, **more) for worker in roster.workers]
 
 
 def about_key(
     handle: DictHandle, opcode: int, verb: str, key: object, data: bytes, value: Buffer = b"", flags: int = 0
 ) -> Operation[Reply]:
-    """The reply to a request about one key."""
     dict_id = handle.id or (yield from handle.hydration())
     hash_ = key_hash(handle.crc, data)
     query = Query(opcode, hash_, verb, handle.label, dict_id=dict_id, data=data, value=value, flags=flags, key=key)
@@ -92,7 +80,6 @@ def all_of(handle: DictHandle, queries: list[Query]) -> Operation[list[Reply]]:
 
 
 def of_all(handle: DictHandle, opcode: int, verb: str, value: bytes = b"") -> Operation[list[Reply]]:
-    """The replies of all workers."""
     dict_id = handle.id or (yield from handle.hydration())
     queries = to_each(handle.connected().roster, opcode, verb, handle.label, dict_id=dict_id, value=value)
     return (yield from all_of(handle, queries))

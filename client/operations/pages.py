@@ -1,4 +1,4 @@
-"""Iteration: pages of each worker's part, one after the other, each asked for when it is needed. Nobody remembers any."""
+"""Iteration: pages of each worker's part, each asked for when it is needed. A worker keeps no state of it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,6 @@ def _items(handle: DictHandle, entries: list[PageEntry], with_values: bool) -> O
 
 
 def copy(handle: DictHandle) -> Operation[dict[Any, Any]]:
-    """All items, in a plain dict."""
     items, after = yield from pages(handle, None, True)
     found = dict(items)
     while after:

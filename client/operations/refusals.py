@@ -22,7 +22,6 @@ _ERRORS: dict[int, type[Error]] = {
 
 
 def error_of(query: Query, reply: Reply) -> Error:
-    """The error that this reply is."""
     text = bytes(reply.payload).decode("utf-8", "replace")
     if reply.status == protocol.WRONG_WORKER:
         text = "the service at this address is another one than before: make a new Client"

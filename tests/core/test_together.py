@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdall import keys, values
-from holdall.client.encoding import SMALL, SMALL_INT, decode_values, encode_value, small_values
+from holdall.client.encoding import SMALL, SMALL_INT, decode_values, encode_value, keys_data, small_values
 from holdall.client.operations.batches import Entries, Together, _encode_each, _Many, _plain, pairs_of
 from holdall.errors import SerializationError
 
@@ -29,7 +29,7 @@ some_values = st.one_of(
 @example(["a" * (keys.SHORT + 1)])
 @example(["a", "\udc80"])
 def test_keys_encoded_together_are_as_if_one_by_one(some: list[Any]) -> None:
-    assert keys.data_of_all(some) == [keys.encode(key).data for key in some]
+    assert keys_data("Dict", some) == [keys.encode(key).data for key in some]
 
 
 @given(some_values)

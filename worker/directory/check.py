@@ -32,7 +32,7 @@ from .opening import DataDirectory
 
 FINDINGS_MAX = 1_000
 """Findings told of one worker: a store that is damaged everywhere need not be listed in full."""
-STEP_ROWS = 1_000
+PROGRESS_ROWS = 1_000
 """Rows between two signs of progress."""
 ROWS_UNUSED = 3
 """Rows of a store that no client has used, which none can before all workers have a store: the sentinels and the counters."""
@@ -63,7 +63,6 @@ class Part:
     """Whether all of it could be read."""
 
     def find(self, place: object, what: str) -> None:
-        """Note something wrong."""
         if len(self.findings) < FINDINGS_MAX:
             self.findings.append(Finding(f"{place!r}" if isinstance(place, bytes) else str(place), what))
 
@@ -71,7 +70,7 @@ class Part:
 def check_directory(directory: DataDirectory) -> Iterator[Part]:
     """Check each worker's part; yields the part that is being read, again and again, and each one at last when it is done.
 
-    Only for whoever holds the directory's lock. Raises StorageError if there is no layout, or no sound one.
+    The caller holds the directory's lock. Raises StorageError if there is no layout, or no sound one.
     """
     layout = directory.layout()
     parts = [Part(index) for index in range(layout.workers)]
@@ -171,7 +170,7 @@ class _Reader:
             part.bytes += len(row) + len(data)
             self._last = row
             self._check(row, data)
-            if part.rows % STEP_ROWS == 0:
+            if part.rows % PROGRESS_ROWS == 0:
                 yield
         if self._last != rows.LAST_ROW:
             part.find(self._last, "the store ends after this row, and not at its last one: a table of it is damaged")
@@ -276,10 +275,7 @@ class _Reader:
                 part.find(rows.blob_row(blob_id), f"{self._owners[blob_id]} own this blob, or say otherwise of it")
         for dict_id in self._keys.keys() | self._ids.keys():
             if self._keys.get(dict_id) != self._ids.get(dict_id):
-                part.find(
-                    rows.ID_PREFIX + dict_id,
-                    "in the catalog this id and its name do not lead to each other",
-                )
+                part.find(rows.ID_PREFIX + dict_id, "in the catalog this id and its name do not lead to each other")
 
 
 def _id(row: bytes) -> bytes:

@@ -32,13 +32,11 @@ class Layout(msgspec.Struct, frozen=True):
 
     @classmethod
     def new(cls, workers: int) -> Layout:
-        """The layout of a new directory."""
         fields = FORMAT, secrets.token_hex(16), secrets.token_hex(16), secrets.token_hex(32), ENGINE, workers
         return cls(*fields, _layout_crc(*fields))
 
     @property
     def is_sound(self) -> bool:
-        """Whether this is what was written."""
         return self.crc == _layout_crc(*msgspec.structs.astuple(self)[:-1]) and 1 <= self.workers <= WORKERS_MAX
 
 

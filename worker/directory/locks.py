@@ -2,7 +2,7 @@
 
 A lock is an `flock` on a file of our own, of the real path: LevelDB's own lock is dropped when any descriptor of its file is
 closed, and is passed by with a symlink. Such a file has one line: process id, holdall's version and its protocol's version of
-whoever holds it, or held it last. Older versions of holdall write only the process id.
+the process that holds it, or held it last. Older versions of holdall write only the process id.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Holder(NamedTuple):
 
 
 def read_holder(file: Path) -> Holder | None:
-    """Who holds this lock file, or held it last; None if it is missing, or does not say."""
+    """The process that holds this lock file, or held it last; None if it is missing, or does not say."""
     try:
         with open(file, "rb") as lock:
             line = _HOLDER.fullmatch(lock.read(HOLDER_BYTES_MAX))
@@ -49,7 +49,7 @@ def read_holder(file: Path) -> Holder | None:
 
 
 class Lock:
-    """An exclusive lock on a file, held until `release` or the end of this process; the file says who holds it."""
+    """An exclusive lock on a file, held until `release` or the end of this process; the file names that process."""
 
     def __init__(self, file: Path, what: str, wait_seconds: float = 0.0) -> None:
         try:
@@ -79,5 +79,4 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Let others have it."""
         self._file.close()

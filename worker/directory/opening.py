@@ -41,7 +41,7 @@ class DataDirectory:
     def prepare(self, workers: int | None) -> Layout:
         """The layout, made now if there is none: with `workers` workers, or `default_workers`.
 
-        Only for whoever holds the lock. Raises StorageError if the directory cannot be used, InvalidError if it was made for
+        The caller holds the lock. Raises StorageError if the directory cannot be used, InvalidError if it was made for
         another number of workers.
         """
         try:
@@ -97,11 +97,11 @@ class DataDirectory:
         return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds)
 
     def holder(self) -> Holder | None:
-        """Who holds the whole directory, or held it last; None if its lock does not say."""
+        """The process that holds the whole directory, or held it last; None if its lock does not say."""
         return read_holder(self.path / "lock")
 
     def worker_holder(self, index: int) -> Holder | None:
-        """Who holds the part of worker `index`, or held it last; None if its lock does not say."""
+        """The process that holds the part of worker `index`, or held it last; None if its lock does not say."""
         return read_holder(self.part(index) / "lock")
 
     def lock_for_restore(self) -> Lock:
@@ -144,7 +144,6 @@ class DataDirectory:
             self.part(index).mkdir(exist_ok=True, mode=0o700)
 
     def part(self, index: int) -> Path:
-        """The folder of worker `index`."""
         return self.path / f"worker-{index}"
 
     def version_at_close(self, index: int) -> int:

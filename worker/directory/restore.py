@@ -49,14 +49,19 @@ def restore(file: Path, directory: DataDirectory, progressed: Callable[[Restored
             if head.workers > WORKERS_MAX:
                 raise StorageError(f"the backup {file} is of {head.workers} workers, a directory has at most {WORKERS_MAX}")
             done = Restored(head.workers, head.made_at, bytes_in_all=2 * file.stat().st_size)
+
+            def note(rows: int, size: int) -> None:
+                done.rows += rows
+                done.bytes += size
+                progressed(done)
+
             begin = opened.tell()
             for part in backup.read_parts(opened, head, str(file)):
-                done.bytes += part.bytes
-                progressed(done)
+                note(0, part.bytes)
             opened.seek(begin)
             directory.begin_restore()
             layout = Layout.new(head.workers)
-            _write(opened, head, directory, lambda rows, bytes_: _add(done, rows, bytes_, progressed))
+            _write(opened, head, directory, note)
             directory.end_restore(layout)
     except OSError as error:
         raise StorageError(f"{file} cannot be restored into {directory.path}: {error.strerror or error}") from None
@@ -64,13 +69,7 @@ def restore(file: Path, directory: DataDirectory, progressed: Callable[[Restored
     return done
 
 
-def _add(done: Restored, rows: int, bytes_: int, progressed: Callable[[Restored], None]) -> None:
-    done.rows += rows
-    done.bytes += bytes_
-    progressed(done)
-
-
-def _write(opened: BinaryIO, head: Head, directory: DataDirectory, progressed: Callable[[int, int], None]) -> None:
+def _write(opened: BinaryIO, head: Head, directory: DataDirectory, note: Callable[[int, int], None]) -> None:
     with contextlib.ExitStack() as stack:
         stores: list[Store] = []
         directory.make_parts(head.workers)
@@ -82,10 +81,10 @@ def _write(opened: BinaryIO, head: Head, directory: DataDirectory, progressed: C
         for part in backup.read_parts(opened, head, opened.name):
             if isinstance(part, Blob):
                 _write_blob(directory.part(part.worker) / "blobs" / part.reference.id.hex(), part.data)
-                progressed(0, part.bytes)
+                note(0, part.bytes)
             else:
                 stores[part.worker].write(dict(part.rows), sync=True)
-                progressed(len(part.rows), part.bytes)
+                note(len(part.rows), part.bytes)
     for index in range(head.workers):  # opened and closed as by a service: that finds what it would refuse
         with contextlib.ExitStack() as stack:
             stack.callback(directory.lock_worker(index).release)

@@ -82,7 +82,7 @@ class Space:
         file = os.open(self._reserve, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             os.posix_fallocate(file, 0, size)
-        except OSError:  # somebody was faster
+        except OSError:  # another process was faster
             os.truncate(self._reserve, 0)
         finally:
             os.close(file)

@@ -1,7 +1,7 @@
 """Which Dicts exist: the rows kept by the worker that owns the slot of "environment/name", one function per opcode.
 
-A Dict is deleted in three steps, each of which anybody may repeat: mark it here, drop its entries at every worker, remove
-it here. Whoever meets one that is marked finishes it.
+A Dict is deleted in three steps, each of which any client may repeat: mark it here, drop its entries at every worker,
+remove it here. A client that finds one that is marked finishes it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ def create(transaction: Transaction, request: Request) -> Reply:
             return Reply(protocol.OK, request.sequence, 0, encode(found))
         raise Refused(protocol.ALREADY_EXISTS, "a Dict of this name exists")
     entry = msgspec.structs.replace(wanted, created_at=transaction.now, deleting=False, ttl_version=0)
-    transaction.put(NAME_PREFIX + request.key, encode(entry))
-    transaction.put(ID_PREFIX + entry.dict_id, request.key)
+    transaction.write(NAME_PREFIX + request.key, encode(entry))
+    transaction.write(ID_PREFIX + entry.dict_id, request.key)
     return Reply(protocol.OK, request.sequence, transaction.next_version(), encode(entry))
 
 
 def lookup(transaction: Transaction, request: Request) -> Reply:
-    """The entry of this name."""
     return _answer(request, _entry(transaction, request.key))
 
 
@@ -63,7 +62,7 @@ def change_ttl(transaction: Transaction, request: Request) -> Reply:
     if entry is None or entry.deleting or entry.dict_id != request.dict_id:
         return _answer(request, None)
     entry = msgspec.structs.replace(entry, ttl=wanted.ttl, ttl_version=transaction.next_version())
-    transaction.put(NAME_PREFIX + request.key, encode(entry))
+    transaction.write(NAME_PREFIX + request.key, encode(entry))
     return _answer(request, entry)
 
 
@@ -72,7 +71,7 @@ def mark_deleted(transaction: Transaction, request: Request) -> Reply:
     entry = _entry(transaction, request.key)
     if entry is not None and not entry.deleting:
         entry = msgspec.structs.replace(entry, deleting=True)
-        transaction.put(NAME_PREFIX + request.key, encode(entry))
+        transaction.write(NAME_PREFIX + request.key, encode(entry))
     return _answer(request, entry)
 
 

@@ -176,7 +176,7 @@ def page(transaction: Transaction, request: Request) -> Reply:
 
 def clear(transaction: Transaction, request: Request) -> Reply:
     _held(transaction, request)
-    transaction.put(transaction.dicts.clear(request.dict_id), b"")
+    transaction.write(transaction.dicts.clear(request.dict_id), b"")
     return Reply(protocol.OK, request.sequence, transaction.next_version(), b"")
 
 
@@ -198,7 +198,7 @@ def drop(transaction: Transaction, request: Request) -> Reply:
     if known is None:
         transaction.dicts.add(request.dict_id, DictRow(deleted_at=int(transaction.elapsed)), transaction.elapsed)
     elif known.row.deleted_at is None:
-        transaction.put(transaction.dicts.delete(request.dict_id, transaction.elapsed), b"")
+        transaction.write(transaction.dicts.delete(request.dict_id, transaction.elapsed), b"")
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
@@ -256,12 +256,11 @@ def _checked(transaction: Transaction, entries: Sequence[tuple[bytes, bytes | No
 
 
 def _size(value: Buffer) -> int:
-    """The bytes of a value, here or in its file."""
     return reference_of(value).size if is_reference(value) else len(value)
 
 
 def _lent(transaction: Transaction, value: Buffer) -> Buffer:
-    """The value, of which somebody is told."""
+    """The value, which a client gets: of a blob, the file stays for a while."""
     if is_reference(value):
         transaction.blobs.lend(reference_of(value).id, transaction.elapsed)
     return value
@@ -283,7 +282,7 @@ def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes |
     if is_reference(value):
         transaction.blobs.claim(reference_of(value))
     now = transaction.clock_ms
-    transaction.put_record(row, Record(now, version, key_object, value, now))
+    transaction.write_record(row, Record(now, version, key_object, value, now))
 
 
 def _replaced(transaction: Transaction, held: OpenDict, row: bytes, key_object: bytes | None) -> bytes | None:

@@ -13,11 +13,11 @@ from holdall.protocol import Buffer
 
 BATCH_REQUESTS_MAX = 1_000
 """Requests in one BATCH message."""
-BATCH = bytes([protocol.BATCH])
+BATCH_OPCODE = bytes([protocol.BATCH])
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What came in: from where, by which way back, and the frames of a request."""
+    """What came in: the source that gave it, the route back to its client there, and the frames of a request."""
 
     origin: Any
     route: bytes
@@ -36,7 +36,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 def heads_of(message: Message) -> list[bytes]:
     """The heads of the requests in a message; none if it is a batch that is malformed."""
-    if message.head[1:2] != BATCH:
+    if message.head[1:2] != BATCH_OPCODE:
         return [message.head]
     try:
         return batched_heads(message)

@@ -10,7 +10,7 @@ wait here; reads go on). So, if A was acknowledged before B was sent, and B is i
 
 A hold ends by itself after HOLD_SECONDS_MAX, for a client may be gone, or when too much waits. Then RELEASE is answered with
 MISSING, nothing of the above holds, and the backup begins anew. A client that is gone leaves a snapshot, which is given up
-when nobody has asked for its rows for SNAPSHOT_SECONDS. A restarted worker has none: MISSING again.
+when its rows were not asked for during SNAPSHOT_SECONDS. A restarted worker has none: MISSING again.
 
 The hold is kept by `Worker.tick` and `Worker.sweep`, which ask here only while there is a snapshot.
 """

@@ -96,12 +96,10 @@ class Dicts:
         self._leases: dict[bytes, float] = {}
 
     def load(self, stored: Iterable[tuple[bytes, bytes]], elapsed: float) -> None:
-        """Take over all Dicts as the store holds them."""
         for dict_id, data in stored:
             self._hold(dict_id, _decode(data), elapsed, 0)
 
     def add(self, dict_id: bytes, row: DictRow, elapsed: float, clock_ms: int = 0) -> None:
-        """Hold another Dict."""
         self._hold(dict_id, row, elapsed, clock_ms)
         self.changed_ids.add(dict_id)
 
@@ -134,13 +132,11 @@ class Dicts:
         return left
 
     def renew(self, dict_id: bytes, elapsed: float) -> None:
-        """The owner of an ephemeral Dict is alive."""
         lease = self._held[dict_id].row.lease_seconds
         if lease is not None:
             self._leases[dict_id] = elapsed + lease
 
     def unrenewed(self, elapsed: float) -> list[bytes]:
-        """Ephemeral Dicts whose lease has ended."""
         return [dict_id for dict_id, until in self._leases.items() if until < elapsed]
 
     def forget(self, elapsed: float, most: int) -> None:
@@ -157,12 +153,10 @@ class Dicts:
 
     @property
     def count(self) -> int:
-        """How many Dicts are held here that have not been deleted."""
         return sum(held.row.deleted_at is None for held in self._held.values())
 
     @property
     def entries(self) -> int:
-        """How many entries all of them have."""
         return sum(held.row.length for held in self._held.values())
 
     def add_changes(self, changes: dict[bytes, bytes | None]) -> None:

@@ -6,8 +6,8 @@ more than a hundredth of the `ttl` after the last one is noted in a touch row, n
 record's own time is that old. So a fresh entry costs one lookup, and an entry at most one touch in a hundredth of its
 `ttl`; for the uses that are not noted it lives by that hundredth longer.
 
-An entry past its deadline is missing from that moment on, whoever asks; the sweeper removes it later. Until then it is counted
-in the Dict's length.
+An entry past its deadline is missing from that moment on for every client; the sweeper removes it later. Until then it is
+counted in the Dict's length.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Once: the outcome of every write is remembered under (session, sequence), so that a retry gets the first outcome.
 
-A plain put is remembered too: a late retry of it must not undo a newer value of somebody else. One row per session, written
+A plain put is remembered too: a late retry of it must not undo a newer value of another client. One row per session, written
 in the batch that holds the writes themselves; trimmed by the client's lowest waiting number; forgotten an hour after the
 session's last write. A payload above OUTCOME_INLINE_BYTES_MAX has a row of its own, so that it is written once only.
 """
@@ -62,7 +62,6 @@ class Sessions:
         self._unwritten: dict[bytes, bytes] = {}
 
     def load(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take over all sessions and their rows as the store holds them."""
         found = [(session, _decode(data)) for session, data in stored]
         self._rows = dict(sorted(found, key=lambda each: each[1].active))
 
@@ -89,7 +88,6 @@ class Sessions:
         return None
 
     def remember(self, session: bytes, lowest: int, reply: Reply, elapsed: int) -> None:
-        """Keep the outcome of a write that has just been decided."""
         row = self._rows.get(session)
         if row is None:
             row = self._rows[session] = SessionRow(elapsed, 0, {})

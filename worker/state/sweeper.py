@@ -7,7 +7,7 @@ Expired entries are found by a pass over a Dict. It begins when an entry may be 
 Dict in which nothing can be due is not looked at. It is paced to take a hundredth of the `ttl`, so an entry is removed at the
 latest about a fiftieth of the `ttl` after its deadline, and a million entries kept for a week cost some 170 rows a second.
 
-What is removed is written without a sync: nobody waits for it, and after a power cut it is removed again.
+What is removed is written without a sync: no request waits for it, and after a power cut it is removed again.
 
 Deleted rows take space until LevelDB compacts their range, which it is told to do for each COMPACT_BYTES of them, and for
 what is left when there is nothing else to do. It compacts in a thread of its own; the worker goes on meanwhile.
@@ -77,7 +77,6 @@ class _Pass:
 
     @property
     def next_ms(self) -> float:
-        """When its next step is due."""
         share = self.rows / max(self._length, self.rows)
         return self.begun_ms + share * (self.end_ms - self.begun_ms)
 
@@ -86,15 +85,8 @@ class Sweeper:
     """The background work of one worker."""
 
     def __init__(self, store: Store, transaction: Transaction) -> None:
-        self.swept_rows = 0
-        """Rows deleted of cleared and deleted Dicts."""
-        self.expired_entries = 0
-        """Entries removed because nobody had used them."""
-        self.looked_rows = 0
-        """Rows looked at for that."""
-        self.compactions = 0
-        self.steps = 0
-        """Steps in which something was to do."""
+        self.counts = dict.fromkeys(("expired_entries", "looked_rows", "swept_rows", "compactions", "sweep_steps"), 0)
+        """What was done so far, as STATISTICS tells it: see docs/protocol.md."""
         self._store = store
         self._transaction = transaction
         self._left = [(row[1:17], int.from_bytes(row[17:], "big")) for row, _ in transaction.scan(SWEEP_PREFIX, SWEEP_PREFIX)]
@@ -118,7 +110,7 @@ class Sweeper:
                 self._compact_a_little()
                 return False
             self._look(self._passes[heappop(self._next)[1]])
-        self.steps += 1
+        self.counts["sweep_steps"] += 1
         self._compact()
         return bool(self._left) or self._pass_is_due
 
@@ -141,7 +133,7 @@ class Sweeper:
         transaction.dicts.forget(transaction.elapsed, FORGET_MAX)
         ended = transaction.dicts.unrenewed(transaction.elapsed)
         for dict_id in ended:
-            transaction.put(transaction.dicts.delete(dict_id, transaction.elapsed), b"")
+            transaction.write(transaction.dicts.delete(dict_id, transaction.elapsed), b"")
         if ended:
             transaction.commit()
         if transaction.dicts.left:
@@ -168,7 +160,7 @@ class Sweeper:
             else:
                 transaction.delete(row)
         self._note_freed(found)
-        self.swept_rows += len(found)
+        self.counts["swept_rows"] += len(found)
         if not is_end:
             self._left_start = found[-1][0] + b"\x00"
         elif prefix[:1] == ENTRY_PREFIX:
@@ -235,9 +227,9 @@ class Sweeper:
             except StorageError as error:
                 log.error("%s", error)
         self._note_freed(expired)
-        self.expired_entries += len(expired)
+        self.counts["expired_entries"] += len(expired)
         at.rows += len(found)
-        self.looked_rows += len(found)
+        self.counts["looked_rows"] += len(found)
         if is_end:
             self._end_pass(at)
         else:
@@ -250,7 +242,7 @@ class Sweeper:
         self._expect(at.held, at.end_ms)
 
     def _let_go(self, row: bytes, data: bytes) -> None:
-        """The record in this row is deleted: nobody needs its value any more. One that is damaged leaves a file for `check`."""
+        """The record in this row is deleted, and so its value goes. One that is damaged leaves a file for `check`."""
         with contextlib.suppress(StorageError):
             self._transaction.let_go(parse_record(row, data).value)
 
@@ -266,7 +258,6 @@ class Sweeper:
         return found, True
 
     def _note_freed(self, found: list[tuple[bytes, bytes]]) -> None:
-        """These rows of one Dict, in order, were deleted."""
         if not found:
             return
         first, last = found[0][0], found[-1][0]
@@ -302,7 +293,7 @@ class Sweeper:
         self._transaction.commit()
         if not self._store.compact(freed.first, freed.last):
             return  # it is still busy with the one before
-        self.compactions += 1
+        self.counts["compactions"] += 1
         self._compacted_ms = self._transaction.clock_ms
         inside = [prefix for prefix, each in self._freed.items() if freed.first <= each.first and each.last <= freed.last]
         for prefix in inside:

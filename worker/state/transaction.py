@@ -6,7 +6,7 @@ entries they describe, in the same batch.
 
 There are two clocks of the store's own. Neither runs backwards, nor jumps when the wall clock does: while the store is in use
 both go on with the wall clock, by STEP_SECONDS_MAX a look at most. `elapsed`, by which horizons and leases are counted, stands
-still while the store is closed. `clock_ms`, by which entries age, is put forward by that time when it is opened, by
+still while the store is closed. `clock_ms`, by which entries age, is set forward by that time when it is opened, by
 DOWNTIME_SECONDS_MAX at most: a wall clock that is wrong at a start makes no month pass. Whatever clocks do, entries live
 longer than promised and not shorter, but for that one day.
 """
@@ -76,7 +76,6 @@ class Unwritten(Exception):
 
 
 def format_store(store: Store) -> None:
-    """Write the rows that every store has."""
     store.write({rows.FIRST_ROW: rows.SENTINEL, rows.LAST_ROW: rows.SENTINEL}, sync=True)
 
 
@@ -143,12 +142,10 @@ class Transaction:
             raise Unwritten
         return self._store.get(row)
 
-    def put(self, row: bytes, value: bytes) -> None:
-        """Write a row."""
+    def write(self, row: bytes, value: bytes) -> None:
         self._changes[row] = value
 
     def delete(self, row: bytes) -> None:
-        """Delete a row."""
         self._changes[row] = None
 
     def record(self, row: bytes) -> Record | None:
@@ -161,13 +158,11 @@ class Transaction:
             raise Unwritten
         return self._cache.get(row)
 
-    def put_record(self, row: bytes, record: Record) -> None:
-        """Write an entry."""
+    def write_record(self, row: bytes, record: Record) -> None:
         self._records[row] = record
         self._changes[row] = pack_record(row, record)
 
     def delete_record(self, row: bytes) -> None:
-        """Delete an entry."""
         self._records[row] = self._changes[row] = None
 
     def remove_entry(self, held: OpenDict, row: bytes, record: Record) -> None:
@@ -179,13 +174,13 @@ class Transaction:
         self.dicts.changed(held.dict_id)
 
     def let_go(self, value: Buffer) -> None:
-        """Nobody needs this value any more."""
+        """This value is not needed any more."""
         if is_reference(value):
             self.blobs.let_go(reference_of(value).id)
 
     def touch(self, row: bytes) -> bool:
-        """Note in this touch row that its entry is used now. Nobody waits for that to be on disk: see `begin_commit`. Returns
-        whether there was room to note it.
+        """Note in this touch row that its entry is used now. Returns whether there was room to note it. No answer waits for
+        that to be on disk: see `begin_commit`.
         """
         if self.only_reads and not self.no_room:
             raise Unwritten
@@ -211,7 +206,7 @@ class Transaction:
             del self._touches[row]
 
     def expired(self, deadline_ms: int) -> None:
-        """Somebody is told that an entry with this deadline is missing. With this tick the clock is written if need be, lest a
+        """A client is told that an entry with this deadline is missing. With this tick the clock is written if need be, lest a
         power cut set it back and the entry be there again.
         """
         if self.only_reads and deadline_ms > self.durable_clock_ms:
@@ -225,7 +220,6 @@ class Transaction:
 
     @property
     def version(self) -> int:
-        """The last version given out."""
         return self._counter
 
     def scan(self, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -116,7 +116,6 @@ def touch_row(row: bytes) -> bytes:
 
 
 def outcome_row(session: bytes, sequence: int) -> bytes:
-    """The row of a large outcome's payload."""
     return OUTCOME_PREFIX + session + _SEQUENCE.pack(sequence)
 
 
@@ -143,7 +142,6 @@ def unpack_blob(row: bytes, data: bytes) -> Reference:
 
 
 def pack_record(row: bytes, record: Record) -> bytes:
-    """The bytes of a record that is to stand in this row."""
     key_object = record.key_object
     if key_object is None:
         body = _HEAD.pack(0, _ENCODING, record.time, record.version) + record.value
@@ -171,7 +169,6 @@ def parse_record(row: bytes, data: bytes) -> Record:
 
 
 def pack_touch(time: int) -> bytes:
-    """The bytes of a touch."""
     return _TIME.pack(time)
 
 
