@@ -302,7 +302,7 @@ def test_a_lock_waits_no_longer_than_it_was_told(directory: DataDirectory, monke
 
 HOLD = """
 import sys
-from holdall.worker.directory import DataDirectory
+from holdall.worker.directory.opening import DataDirectory
 lock = DataDirectory(sys.argv[1]).lock()
 print("held", flush=True)
 sys.stdin.read()
