@@ -3,23 +3,30 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --editable
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 CONTRACT := $(addprefix tests/service/test_,dict.py mapping_protocol.py objects.py batches.py awaiting.py large_values.py parallel.py \
 	values_between_processes.py ttl.py size.py)
 
-.PHONY: help demo test contract check bench profile soak fuzz clean
+.PHONY: help demo test slow test-all contract check bench profile soak fuzz clean
 
 help: ## Show the targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/has-holdall ## A parallel job on one Dict, on the source files of Python's standard library
 	$(BIN)/holdall demo
 
-test: $(VENV)/has-test ## All tests, on real processes
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+test: $(VENV)/has-test ## All tests but those that take long by their nature, on real processes
+	$(PYTEST) -m "not slow"
+
+slow: $(VENV)/has-test ## Those that take long by their nature
+	$(PYTEST) -m slow
+
+test-all: $(VENV)/has-test ## All tests
+	$(PYTEST)
 
 contract: $(VENV)/has-test ## What a Dict promises, in every other setting: without lanes
-	HOLDALL_LANES=off $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(CONTRACT)
+	HOLDALL_LANES=off $(PYTEST) $(CONTRACT)
 
 check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict
 	$(BIN)/ruff check .

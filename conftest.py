@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 import holdall
+from holdall import processors
 from tests.processes import end_service
 
 settings.register_profile("busy machine", deadline=None)
@@ -19,6 +20,12 @@ settings.load_profile("busy machine")
 
 collect_ignore = ["tests/types", "tests/fuzz/guided.py"]
 """For type checkers, which read it and run nothing; and for atheris, which is not among what the tests need."""
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist there is no such hook
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are processors: tests on real processes wait as much as they compute."""
+    return processors.usable() + 1
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
+from unittest import mock
 
 from holdall.errors import StorageError
 from holdall.process import child
@@ -44,6 +45,23 @@ def stopped(pid: int) -> Iterator[None]:
     finally:
         with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile, and its parent has seen that
             os.kill(pid, signal.SIGCONT)
+
+
+RESTARTING_AT_ONCE = """
+import sys
+if "holdall.service" in sys.orig_argv:
+    import holdall.service.keeper
+    holdall.service.keeper.BACKOFF_SECONDS = (0.1, 0.1)
+"""
+"""A `sitecustomize.py` with which a service starts what is killed again at once, however often that happens."""
+
+
+@contextlib.contextmanager
+def restarting_at_once(folder: Path) -> Iterator[None]:
+    """Services that are started in this block start what is killed again at once. The folder is for this alone."""
+    (folder / "sitecustomize.py").write_text(RESTARTING_AT_ONCE)
+    with mock.patch.dict(os.environ, PYTHONPATH=str(folder)):
+        yield
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -44,7 +44,7 @@ def sealed(files: Folder, size: int = len(VALUE), name: bytes = ID) -> Sealed:
 def test_chunks_in_any_order_make_the_file(
     files: Folder, order: tuple[int, ...], waiting: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "WAITING_BYTES_MAX", waiting)
+    monkeypatch.setattr(folder, "THREAD_BYTES_MAX", waiting)
     for offset in order:
         files.write(ID, offset, CHUNKS[offset])
     assert sealed(files) == Sealed(ID)
@@ -93,7 +93,7 @@ def test_a_chunk_that_cannot_be_written_is_told_before_anything_is_sealed(files:
 
 def test_a_chunk_that_cannot_be_written_ends_the_upload(files: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(files.path(ID)).mkdir()
-    monkeypatch.setattr(folder, "WAITING_BYTES_MAX", -1)
+    monkeypatch.setattr(folder, "THREAD_BYTES_MAX", -1)
     with pytest.raises(StorageError, match="cannot be written"):
         files.write(ID, 0, VALUE)
 

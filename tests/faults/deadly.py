@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.processes import RESTARTING_AT_ONCE
+
 _PROGRAM = """
 import os, pathlib, signal, time
 from holdall.worker.core import Worker
@@ -67,7 +69,7 @@ class Deadly:
         self.path = folder / "deadly"
         self.path.mkdir()
         self._armed = folder / "armed"
-        (self.path / "sitecustomize.py").write_text(_PROGRAM.format(armed=str(self._armed)))
+        (self.path / "sitecustomize.py").write_text(RESTARTING_AT_ONCE + _PROGRAM.format(armed=str(self._armed)))
 
     def arm(self, step: str) -> None:
         """Have the next worker that comes to this step die there; let go one that is waiting for the disk."""

@@ -57,6 +57,25 @@ def client(data: Path) -> Iterator[Client]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared") / "data"
+
+
+@pytest.fixture(scope="module")
+def shared_service(shared_data: Path) -> Iterator[LocalService]:
+    with LocalService(shared_data, workers=WORKERS, sync="off") as service:
+        yield service
+
+
+@pytest.fixture
+def shared(shared_service: LocalService) -> Iterator[Client]:
+    """Of a service that those tests share who kill none of its processes; it has no Dicts."""
+    with Client(shared_service.url) as client:
+        yield client
+        Dict.objects.delete("kv", allow_missing=True, client=client)
+
+
 def dict_of(client: Client) -> Dict[Any, Any]:
     return Dict[Any, Any].from_name("kv", create_if_missing=True, client=client).hydrate()
 
@@ -203,11 +222,11 @@ def test_a_backup_that_is_disturbed_too_often_ends_in_an_error_and_leaves_nothin
     assert list(tmp_path.glob("*backup*")) == []
 
 
-def test_a_backup_that_cannot_be_written_is_a_storage_error_and_leaves_nothing(client: Client, tmp_path: Path) -> None:
+def test_a_backup_that_cannot_be_written_is_a_storage_error_and_leaves_nothing(shared: Client, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written: No such file"):
-        back_up(client, tmp_path / "missing" / "kv.backup", quietly)
+        back_up(shared, tmp_path / "missing" / "kv.backup", quietly)
     with pytest.raises(StorageError, match="cannot be written: File too large"):
-        back_up(client, tmp_path / "kv.backup", _no_file_may_grow)
+        back_up(shared, tmp_path / "kv.backup", _no_file_may_grow)
     assert list(tmp_path.glob("*backup*")) == []
 
 
@@ -215,20 +234,20 @@ def _no_file_may_grow(_made: Backup) -> None:
     raise OSError(27, "File too large")
 
 
-def test_writes_go_on_when_a_backup_stops_between_snapshot_and_release(client: Client) -> None:
-    d = dict_of(client)
+def test_writes_go_on_when_a_backup_stops_between_snapshot_and_release(shared: Client) -> None:
+    d = dict_of(shared)
     snapshot_id = os.urandom(16)
-    client.run(_answers(_to_all(client, protocol.SNAPSHOT, "take a snapshot of", snapshot_id)))
+    shared.run(_answers(_to_all(shared, protocol.SNAPSHOT, "take a snapshot of", snapshot_id)))
     d.update(dict.fromkeys(range(100), 1))
     assert len(d) == 100
     with pytest.raises(SnapshotLost):
-        client.run(_answers(_to_all(client, protocol.RELEASE, "release", snapshot_id)))
-    client.run(_discard(client, snapshot_id))
+        shared.run(_answers(_to_all(shared, protocol.RELEASE, "release", snapshot_id)))
+    shared.run(_discard(shared, snapshot_id))
 
 
-def test_a_write_behind_a_snapshot_that_nobody_releases_is_answered_though_nothing_more_comes(client: Client) -> None:
-    dict_of(client)
-    worker = client.roster.workers[0]
+def test_a_write_behind_a_snapshot_that_nobody_releases_is_answered_though_nothing_more_comes(shared: Client) -> None:
+    dict_of(shared)
+    worker = shared.roster.workers[0]
     with StreamClient(worker.addresses[0], timeout=WAIT_SECONDS) as alone:
         for sequence, opcode, status in ((1, protocol.SNAPSHOT, protocol.OK), (2, protocol.PUT, protocol.UNKNOWN_DICT)):
             key = b"a snapshot's id."
@@ -244,13 +263,13 @@ def back_up_forever(url: str, folder: str) -> None:
             back_up(client, Path(folder) / str(number), quietly)
 
 
-def test_killing_those_who_make_backups_stops_no_writer_and_leaves_no_file_that_is_half(client: Client, tmp_path: Path) -> None:
-    d = dict_of(client)
+def test_killing_those_who_make_backups_stops_no_writer_and_leaves_no_file_that_is_half(shared: Client, tmp_path: Path) -> None:
+    d = dict_of(shared)
     d.update(dict.fromkeys(range(2_000), 1))
     folder = tmp_path / "backups"
     folder.mkdir()
     for _ in range(3):
-        process = multiprocessing.get_context("spawn").Process(target=back_up_forever, args=(client.address, str(folder)))
+        process = multiprocessing.get_context("spawn").Process(target=back_up_forever, args=(shared.address, str(folder)))
         process.start()
         until(lambda: any(folder.iterdir()))
         d["during"] = 1
@@ -265,11 +284,11 @@ def test_killing_those_who_make_backups_stops_no_writer_and_leaves_no_file_that_
 
 
 def test_a_restore_that_was_interrupted_is_refused_by_a_service_and_begun_anew_by_the_next(
-    client: Client, tmp_path: Path
+    shared: Client, tmp_path: Path
 ) -> None:
-    dict_of(client).update(dict.fromkeys(range(5_000), b"v" * 1_000))
+    dict_of(shared).update(dict.fromkeys(range(5_000), b"v" * 1_000))
     file, directory = tmp_path / "kv.backup", DataDirectory(tmp_path / "restored")
-    back_up(client, file, quietly)
+    back_up(shared, file, quietly)
 
     def interrupt(done: Restored) -> None:
         if done.rows > 2_000:
@@ -355,10 +374,12 @@ REFUSED: dict[str, tuple[Arguments, str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_cannot_be_done_is_one_line_and_exit_status_1(client: Client, data: Path, tmp_path: Path, what: str) -> None:
+def test_what_cannot_be_done_is_one_line_and_exit_status_1(
+    shared: Client, shared_data: Path, tmp_path: Path, what: str
+) -> None:
     arguments, sentence = REFUSED[what]
     (tmp_path / "kv.backup").write_text("")
-    result = call(*arguments(client, data, tmp_path / "kv.backup"))
+    result = call(*arguments(shared, shared_data, tmp_path / "kv.backup"))
     lines = [line for line in result.stderr.splitlines() if line.strip()]
     assert (result.exit_code, result.stdout, len(lines)) == (1, "", 1)
     assert lines[0].startswith("holdall: ")

@@ -157,6 +157,7 @@ client = holdall.Client("ipc://{tmp_path}/nobody", timeout=600)
 d = holdall.Dict.from_name("kv", create_if_missing=True, client=client)
 threading.Thread(target=lambda: d.put("key", bytes(1_000_000)), daemon=True).start()
 async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60.0  # -X dev tells of a machine that is busy
     task = asyncio.create_task(d.put.aio("key", bytes(1_000_000)))
     await asyncio.sleep(0.2)
 asyncio.run(main())

@@ -12,9 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import pytest
 
 from holdall.process.child import environment
 from holdall.sockets import HEARTBEAT_MILLISECONDS
@@ -25,6 +24,7 @@ from tests.processes import WAIT_SECONDS
 MESSAGES = 20_000
 """More than any socket reads ahead, and than the system keeps for it; from a peer that waits for room no longer than this."""
 ROOM_SECONDS = 0.5
+SOCKETS = {"front_router": "bind", "back_router": "bind", "client_dealer": "connect", "worker_dealer": "connect"}
 PROGRAM = """
 import sys
 from holdall import sockets
@@ -60,12 +60,9 @@ def peer(method: str, path: Path) -> Iterator[socket.socket]:
             yield raw
 
 
-@pytest.mark.parametrize(
-    ("kind", "method"),
-    [("front_router", "bind"), ("back_router", "bind"), ("client_dealer", "connect"), ("worker_dealer", "connect")],
-)
-def test_a_peer_that_goes_with_much_unread_ends_no_process(tmp_path: Path, kind: str, method: str) -> None:
-    path, pipe = tmp_path / "socket", subprocess.PIPE
+def outcome(folder: Path, kind: str, method: str) -> tuple[int, str]:
+    """What a process with such a socket says, and how it ends, when a peer has gone with much unread."""
+    path, pipe = folder / kind, subprocess.PIPE
     argv = [sys.executable, "-c", PROGRAM, kind, method, f"ipc://{path}"]
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, env=environment()) as running:
         assert running.stdout is not None
@@ -76,5 +73,11 @@ def test_a_peer_that_goes_with_much_unread_ends_no_process(tmp_path: Path, kind:
                 for _ in range(MESSAGES):
                     raw.sendall(b"\0\5hello")
         time.sleep(2 * HEARTBEAT_MILLISECONDS / 1000)  # the time in which a peer would be asked
-        assert running.communicate("\n", WAIT_SECONDS)[0] == "alive\n"
-    assert running.returncode == 0
+        said = running.communicate("\n", WAIT_SECONDS)[0]
+    return running.returncode, said
+
+
+def test_a_peer_that_goes_with_much_unread_ends_no_process(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(len(SOCKETS)) as threads:
+        ends = {kind: threads.submit(outcome, tmp_path, kind, method) for kind, method in SOCKETS.items()}
+    assert {kind: end.result() for kind, end in ends.items()} == dict.fromkeys(SOCKETS, (0, "alive\n"))

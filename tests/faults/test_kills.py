@@ -28,7 +28,7 @@ from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
 from tests import processes
 from tests.faults.hostile import asked, dealer, request
-from tests.processes import WAIT_SECONDS, children, until
+from tests.processes import WAIT_SECONDS, children, restarting_at_once, until
 
 
 def kill(service_pid: int, *names: str) -> None:
@@ -51,9 +51,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(data: Path) -> Iterator[holdall.LocalService]:
+def service(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[holdall.LocalService]:
     """In the weakest mode: what is lost here when a process is killed would be lost in any."""
-    with holdall.LocalService(data, workers=2, sync="off") as running:
+    with restarting_at_once(tmp_path_factory.mktemp("path")), holdall.LocalService(data, workers=2, sync="off") as running:
         yield running
 
 

@@ -84,18 +84,17 @@ def asked(request: pytest.FixtureRequest, service: LocalService, reader: Any, da
         yield d
 
 
-def test_a_slow_reader_of_large_answers_holds_nobody_up(asked: Dict[Any, Any], reader: Any, data: Path) -> None:
+def test_a_slow_reader_of_large_answers_holds_nobody_up_and_costs_bounded_memory(
+    asked: Dict[Any, Any], reader: Any, data: Path
+) -> None:
     before = process_ids(data)
     for number in range(200):
         asked[number] = number
         assert asked.pop(number) == number
     assert len(asked["large"]) == VALUE_BYTES
     assert reader.poll(WAIT_SECONDS * 1000)  # there are answers, and they are not taken
-    assert process_ids(data) == before
-
-
-def test_a_slow_reader_of_large_answers_costs_bounded_memory(asked: Dict[Any, Any], data: Path) -> None:
     for _ in range(CALLS):
         assert "large" in asked  # in the end all chunks have been read: a tick reads 8 of them
+    assert process_ids(data) == before
     pids = children(service_pid(data)).values()
     assert max(map(most_resident_bytes, pids)) < RESIDENT_BYTES_MAX

@@ -27,23 +27,35 @@ CALLS: dict[str, tuple[Callable[[Dict[Any, Any]], object], object, dict[str, int
 """A call, its answer, and what there is afterwards."""
 
 
-@pytest.fixture
-def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deadly:
-    made = Deadly(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(made.path))
-    return made
+@pytest.fixture(scope="module")
+def deadly(tmp_path_factory: pytest.TempPathFactory) -> Deadly:
+    return Deadly(tmp_path_factory.mktemp("deadly"))
 
 
-@pytest.fixture
-def service(deadly: Deadly, tmp_path: Path) -> Iterator[int]:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def service(deadly: Deadly, data: Path) -> Iterator[int]:
     """The process id of a service with one worker."""
-    settings = ServiceSettings(str(tmp_path / "data"), workers=1, stuck_seconds=STUCK_SECONDS)
-    with service_process(settings) as pid:
-        yield pid
+    settings = ServiceSettings(str(data), workers=1, stuck_seconds=STUCK_SECONDS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(deadly.path))
+        with service_process(settings) as pid:
+            yield pid
 
 
 @pytest.fixture
-def beside_a_reader(request: pytest.FixtureRequest, service: int, tmp_path: Path) -> Iterator[None]:
+def d(service: int, data: Path) -> Iterator[Dict[Any, Any]]:
+    """A Dict of this test's own."""
+    with Client(service_url(data)) as client, Dict[Any, Any].ephemeral(client=client) as own:
+        yield own
+
+
+@pytest.fixture
+def beside_a_reader(request: pytest.FixtureRequest, service: int, data: Path) -> Iterator[None]:
     """Whether another client reads without pause: then a thread of the worker writes its batches."""
     if not request.param:
         yield
@@ -51,7 +63,7 @@ def beside_a_reader(request: pytest.FixtureRequest, service: int, tmp_path: Path
     over = threading.Event()
 
     def read() -> None:
-        with Client(service_url(tmp_path / "data")) as client:
+        with Client(service_url(data)) as client:
             d: Dict[Any, Any] = Dict.from_name("read", create_if_missing=True, client=client)
             while not over.is_set():
                 assert d.get("nothing") is None
@@ -66,29 +78,26 @@ def beside_a_reader(request: pytest.FixtureRequest, service: int, tmp_path: Path
 @pytest.mark.usefixtures("beside_a_reader")
 @pytest.mark.parametrize("beside_a_reader", [False, True], indirect=True, ids=["alone", "beside a reader"])
 @pytest.mark.parametrize("step", STEPS)
-def test_a_write_happens_once_though_its_worker_is(service: int, deadly: Deadly, tmp_path: Path, step: str) -> None:
-    with Client(service_url(tmp_path / "data")) as client:
-        for name, (call, answer, left) in CALLS.items():
-            d: Dict[Any, Any] = Dict.from_name(name.replace(" ", "-"), create_if_missing=True, client=client)
-            d["key"] = 7
-            before = children(service)
-            deadly.arm(step)
-            assert call(d) == answer
-            assert deadly.has_struck
-            after = children(service)
-            assert after["worker 0"] != before["worker 0"]
-            assert after["broker"] == before["broker"]
-            assert dict(d) == left
-            assert len(d) == len(left)
-            if step in STUCK:  # to be noticed takes a while, whatever the call
-                return
+def test_a_write_happens_once_though_its_worker_is(service: int, deadly: Deadly, d: Dict[Any, Any], step: str) -> None:
+    for call, answer, left in CALLS.values():
+        d.clear()
+        d["key"] = 7
+        before = children(service)
+        deadly.arm(step)
+        assert call(d) == answer
+        assert deadly.has_struck
+        after = children(service)
+        assert after["worker 0"] != before["worker 0"]
+        assert after["broker"] == before["broker"]
+        assert dict(d) == left
+        assert len(d) == len(left)
+        if step in STUCK:  # to be noticed takes a while, whatever the call
+            return
 
 
-def test_readers_are_answered_while_a_writer_waits_for_the_disk(service: int, deadly: Deadly, tmp_path: Path) -> None:
-    url = service_url(tmp_path / "data")
-    with Client(url) as writing, Client(url) as reading, ThreadPoolExecutor() as threads:
-        d: Dict[str, int] = Dict.from_name("kv", create_if_missing=True, client=writing)
-        seen: Dict[str, int] = Dict.from_name("kv", client=reading)
+def test_readers_are_answered_while_a_writer_waits_for_the_disk(d: Dict[Any, Any], deadly: Deadly, data: Path) -> None:
+    with Client(service_url(data)) as reading, ThreadPoolExecutor() as threads:
+        seen = Dict[Any, Any].from_id(d.object_id, reading)
         d.update(written=1, other=1)
         assert seen["other"] == 1
         deadly.arm("waiting for the disk")

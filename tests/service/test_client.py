@@ -178,7 +178,10 @@ import asyncio, holdall, threading
 d = holdall.Dict.from_name({d.name!r})
 d["a"] = 1
 thread = threading.Thread(target=lambda: d.put("b", 2)); thread.start(); thread.join()
-asyncio.run(d.put.aio("c", 3))
+async def main():
+    asyncio.get_running_loop().slow_callback_duration = 60.0  # -X dev tells of a machine that is busy
+    await d.put.aio("c", 3)
+asyncio.run(main())
 client = holdall.Client(); holdall.Dict.from_name({d.name!r}, client=client)["d"] = 4
 """
     strict = [sys.executable, "-X", "dev", "-W", "error", "-c", program]

@@ -19,7 +19,7 @@ from holdall import Client, Dict, LocalService
 from holdall.framing import path_of
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url, socket_url
-from tests.processes import process_ids, service_process, stopped, until
+from tests.processes import process_ids, restarting_at_once, service_process, stopped, until
 
 WORKERS = 2
 KEYS = range(100)
@@ -31,8 +31,8 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def service(data: Path) -> Iterator[LocalService]:
-    with LocalService(data, workers=WORKERS, sync="off") as running:
+def service(data: Path, tmp_path: Path) -> Iterator[LocalService]:
+    with restarting_at_once(tmp_path), LocalService(data, workers=WORKERS, sync="off") as running:
         yield running
 
 

@@ -17,6 +17,7 @@ PATIENT = ["--late-seconds", "30"]
 """Other tests run at the same time: here a call that takes long does not fail."""
 
 
+@pytest.mark.slow  # every kind of fault has its outage
 @pytest.mark.parametrize("lanes", ["--lanes", "--no-lanes"])
 def test_real_processes_keep_every_promise_under_faults_of_every_kind(lanes: str) -> None:
     argv = [sys.executable, "-m", "tests.soak.run", "--seed", "1", "--json", lanes, *SHORT, *PATIENT]

@@ -27,7 +27,7 @@ SYNC_BYTES = 8 * 1024 * 1024
 """After so much of a file has been written it begins to go to the disk: then sealing it is short, and does not hold up others'
 writes, which wait for the same disk.
 """
-WAITING_BYTES_MAX = 32 * 1024 * 1024
+THREAD_BYTES_MAX = 32 * 1024 * 1024
 """Chunks that wait for the thread, in bytes; beyond, the loop's own thread writes, and takes no more meanwhile."""
 
 
@@ -73,7 +73,7 @@ class Folder:
             raise StorageError(f"the blob file {self.path(name)} cannot be read: {error.strerror}") from None
 
     def write(self, name: bytes, offset: int, data: Buffer) -> None:
-        if self._given_bytes - self._written_bytes > WAITING_BYTES_MAX:
+        if self._given_bytes - self._written_bytes > THREAD_BYTES_MAX:
             self._write(name, offset, data)
         else:
             self._given_bytes += len(data)
