@@ -30,7 +30,7 @@ STEPS = (
     ("client", "the system call that sends it, and wakes the worker"),
     ("system", "until the worker runs, beyond that call"),
     ("worker", "receive and split"),
-    ("worker", "decide; for a put, write to the journal"),
+    ("worker", "decide; for a put, write the batch"),
     ("worker", "the system call that sends the answer, and wakes the client"),
     ("system", "until the client runs, beyond that call"),
     ("client", "match the answer, read the value"),

@@ -22,7 +22,6 @@ from holdall.client.connection.blocking import BlockingDriver
 from holdall.client.connection.connector import ServiceConnector
 from holdall.client.connection.query import Operation, Query, R
 from holdall.client.connection.session import Session
-from holdall.client.operations.large import Near
 from holdall.errors import ConnectionError, InvalidError
 
 if TYPE_CHECKING:
@@ -74,8 +73,8 @@ class Client:
         self.is_closed = False
         """Whether it was closed."""
         has_lanes = settings.lanes(lanes) and (self._url is None or self._url.startswith("ipc://"))
-        self.near = Near(is_possible=has_lanes)
-        """The files of workers on this machine."""
+        self.passes_files = has_lanes
+        """Whether workers may pass open files to it: those of a service on this machine."""
         data = None if self._url else settings.data_directory()
         self._connector = ServiceConnector(self._url, data, has_lanes=has_lanes)
         self._roster: Roster | None = None
@@ -121,7 +120,10 @@ class Client:
         return self._roster
 
     def run(self, operation: Operation[R]) -> R:
-        driver = self._acquire()
+        try:
+            driver = self._idle.pop()
+        except IndexError:
+            driver = self._new_driver()
         deadline = monotonic() + self.timeout
         try:
             if self._roster is None:
@@ -130,7 +132,10 @@ class Client:
                 driver.meet(self._roster)
             return driver.run(operation, self.timeout, deadline)
         finally:
-            self._release(driver)
+            if self.is_closed or len(self._idle) >= DRIVERS_IDLE_MAX:
+                self._give_up(driver)
+            else:
+                self._idle.append(driver)
 
     def run_awaiting(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
         from asyncio import get_running_loop  # programs that block never load it
@@ -183,20 +188,10 @@ class Client:
         self._idle: deque[BlockingDriver] = deque()
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingDriver] = {}
 
-    def _acquire(self) -> BlockingDriver:
-        """A driver for one call at a time, until it is released."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            if self._roster is None:
-                self._connector.revive()
-            return BlockingDriver(self._connector, self._new_session(), self.timeout)
-
-    def _release(self, driver: BlockingDriver) -> None:
-        if self.is_closed or len(self._idle) >= DRIVERS_IDLE_MAX:
-            self._give_up(driver)
-        else:
-            self._idle.append(driver)
+    def _new_driver(self) -> BlockingDriver:
+        if self._roster is None:
+            self._connector.revive()
+        return BlockingDriver(self._connector, self._new_session(), self.timeout)
 
     async def _run_first(self, operation: Operation[R]) -> R:
         """Carry out an operation on a loop that has no driver yet, or one that does not know the workers."""

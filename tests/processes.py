@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from holdall.errors import StorageError
 from holdall.process import child
@@ -96,3 +96,14 @@ def children(pid: int) -> dict[str, int]:
                 index = json.loads(argv[3]).get("index")
                 found[argv[2].removeprefix("holdall.") + ("" if index is None else f" {index}")] = int(each)
     return found
+
+
+def wait_for_lanes(d: Any) -> None:
+    """Have the driver of this thread's next blocking call reach every worker by a lane."""
+
+    def has_lanes() -> bool:
+        len(d)  # which asks all workers
+        links = d.connected()._idle[-1]._session.links
+        return bool(links) and all(link.is_direct for link in links)
+
+    until(has_lanes)

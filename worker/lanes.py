@@ -8,19 +8,22 @@ dropped: a client that still wants one asks again. A client that keeps to its wi
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections.abc import Callable
+from errno import EAGAIN, ETOOMANYREFS
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, Sender, pack
+from holdall.framing import Reader, Received, Writer, pack, pack_with_file
 from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
 from holdall.worker.handlers.message import Message
 
 if TYPE_CHECKING:
-    from socket import socket
-
+    from holdall.disk import DiskFile
     from holdall.process.poller import SystemPoller
     from holdall.protocol import Buffer
 
@@ -29,6 +32,7 @@ TURN_BYTES = CHUNK_BYTES
 ARRIVALS_PER_TURN = 16
 UNSENT_MAX = 10_000
 """Pieces of messages that one client has not taken: small ones cost more than their bytes."""
+_CREDENTIALS = Struct("3i")
 
 
 class Backlog:
@@ -41,7 +45,7 @@ class Backlog:
 class Lanes:
     """Accepts the clients that connect to this listening socket, while admission is open."""
 
-    def __init__(self, listening: socket, poller: SystemPoller) -> None:
+    def __init__(self, listening: socket.socket, poller: SystemPoller) -> None:
         self._listening = listening
         self._poller = poller
         self._backlog = Backlog()
@@ -64,7 +68,9 @@ class Lanes:
 class Lane:
     """A client's lane to this worker. `closed` is called when it has ended."""
 
-    def __init__(self, connected: socket, poller: SystemPoller, backlog: Backlog, closed: Callable[[Lane], None]) -> None:
+    def __init__(
+        self, connected: socket.socket, poller: SystemPoller, backlog: Backlog, closed: Callable[[Lane], None]
+    ) -> None:
         connected.setblocking(False)
         self._backlog = backlog
         self._closed = closed
@@ -73,15 +79,16 @@ class Lane:
         self._poller = poller
         self._reader = Reader(connected)
         self._received: list[Received] = []
-        self._sender = Sender(connected)
+        self._writer = Writer(connected)
         self._counted = 0
         self.is_open = True
         """Whether the client is still there, as far as is known."""
+        self._is_same_user = _is_same_user(connected)
         poller.add(self._descriptor, self)
 
     def take(self) -> tuple[list[Message], int]:
         """What the client says, as far as it is its turn, and how much work in bytes that is."""
-        if self._sender.unsent:
+        if self._writer.unsent:
             self._flush()
         try:
             received = self._received or self._reader.receive()
@@ -106,45 +113,64 @@ class Lane:
         """Send a message, or what goes of it, and the rest when there is room. Returns False if it is dropped."""
         if not self.is_open:
             return False
-        buffers, was_waiting = pack(frames), bool(self._sender.unsent)
+        buffers, was_waiting = pack(frames), bool(self._writer.unsent)
         try:
-            if not self._sender.send(buffers):
+            if not self._writer.send(buffers):
                 if not self._may_keep(sum(map(len, buffers))):
                     return False
-                self._sender.keep(buffers)
+                self._writer.keep(buffers)
         except OSError:
             self._close()
             return False
-        if self._sender.unsent:
+        if self._writer.unsent:
             self._count()
             if not was_waiting:
                 self._poller.expect(self._descriptor, room=True)
         return True
 
     def _may_keep(self, size: int) -> bool:
-        fits = self._sender.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX
-        return fits and len(self._sender.unsent) < UNSENT_MAX
+        fits = self._writer.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX
+        return fits and len(self._writer.unsent) < UNSENT_MAX
+
+    @property
+    def passes_files(self) -> bool:
+        """Whether an open file can be sent: to a process of the same user, and never to wait here."""
+        return self.is_open and self._is_same_user and not self._writer.unsent
+
+    def send_file(self, _route: bytes, frames: list[Buffer], file: DiskFile) -> None:
+        """Send a message with an open file, if that goes now: a client that still wants it asks again."""
+        if not self.passes_files:
+            return
+        message = pack_with_file(frames)
+        try:
+            sent = socket.send_fds(self._socket, [message], [file.descriptor])
+        except OSError as error:
+            if error.errno not in (EAGAIN, ETOOMANYREFS):
+                self._close()
+            return
+        if sent < len(message):  # where in the stream the next message begins would be unknown
+            self._close()
 
     def _flush(self) -> None:
         try:
-            self._sender.flush()
+            self._writer.flush()
         except OSError:
             self._close()
             return
         self._count()
-        if not self._sender.unsent:
+        if not self._writer.unsent:
             self._poller.expect(self._descriptor, room=False)
 
     def _count(self) -> None:
-        self._backlog.bytes += self._sender.bytes - self._counted
-        self._counted = self._sender.bytes
+        self._backlog.bytes += self._writer.bytes - self._counted
+        self._counted = self._writer.bytes
 
     def _close(self) -> None:
         """The client is gone, or breaks the protocol."""
         if not self.is_open:
             return
         self.is_open = False
-        self._sender.clear()
+        self._writer.clear()
         self._count()
         self._received = []
         self._poller.remove(self._descriptor)
@@ -153,8 +179,15 @@ class Lane:
         self._closed(self)
 
 
+def _is_same_user(connected: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return False
+    _pid, uid, _gid = _CREDENTIALS.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return bool(uid == os.getuid())
+
+
 def work_bytes(head: bytes, payload: Buffer | None) -> int:
     """How much work a request brings: its bytes, and those of the chunk that it asks for."""
     if payload is not None:
         return len(head) + len(payload)
-    return len(head) + (CHUNK_BYTES if protocol.reads_chunk(head) else 0)
+    return len(head) + (CHUNK_BYTES if head[1:2] == protocol.CHUNK_READ else 0)

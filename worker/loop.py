@@ -27,11 +27,11 @@ from holdall.worker.directory.space import Space
 from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.state.transaction import Commit, CommitFailed
 
+from .commit import CommitThread
 from .lanes import Lanes
 from .opening import close_worker, open_worker
 from .schedule import Schedule
 from .uplink import Uplink
-from .writer import Writer
 
 if TYPE_CHECKING:
     from .core import Worker
@@ -44,7 +44,7 @@ LOCK_SECONDS = 5.0
 log = logging.getLogger("holdall.worker")
 
 
-class CommitThread(Protocol):
+class Committer(Protocol):
     """What writes a batch while the loop goes on."""
 
     is_busy: bool
@@ -63,14 +63,14 @@ class Loop:
     def __init__(
         self,
         poller: Poller,
-        writer: CommitThread,
+        committer: Committer,
         schedule: Schedule,
         *,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._poller = poller
-        self._writer = writer
+        self._committer = committer
         self._schedule = schedule
         self._now = now
         self._wall = wall
@@ -83,22 +83,22 @@ class Loop:
             if self._poller.is_over:
                 break
             messages, size = self._take(sources)
-            if self._writer.has_ended:
+            if self._committer.has_ended:
                 self._finish()
             turn = schedule.turn(messages, size, self._now(), self._wall())
             self._send(turn.answers)
             if turn.commit is not None:
-                self._writer.begin(turn.commit)
+                self._committer.begin(turn.commit)
             if schedule.is_full:
                 self._finish()
             now = self._now()
-        if self._writer.is_busy:
+        if self._committer.is_busy:
             self._finish()
         self._send(schedule.end(self._wall()))
 
     def _finish(self) -> None:
         """Wait until the batch is written, and send the answers that waited for that."""
-        self._send(self._schedule.written(self._writer.end(), self._wall()))
+        self._send(self._schedule.written(self._committer.end(), self._wall()))
 
     def _take(self, sources: list[Any]) -> tuple[list[Message], int]:
         messages: list[Message] = []
@@ -114,7 +114,10 @@ class Loop:
 
     def _send(self, answers: list[Answer]) -> None:
         for answer in answers:
-            answer.origin.send(answer.route, answer.frames)
+            if answer.file is None:
+                answer.origin.send(answer.route, answer.frames)
+            else:
+                answer.origin.send_file(answer.route, answer.frames, answer.file)
 
 
 def serve(settings: WorkerSettings, child: Child) -> None:
@@ -138,7 +141,7 @@ def serve(settings: WorkerSettings, child: Child) -> None:
                 space.why_no_room,
             )
             child.ready()
-            Loop(poller, Writer(wake), schedule).run()
+            Loop(poller, CommitThread(wake), schedule).run()
         try:
             close_worker(directory, schedule.worker)
         except (CommitFailed, OSError) as error:

@@ -28,6 +28,8 @@ UPLINK_LINGER_MILLISECONDS = 100
 class Uplink:
     """To the broker at this URL."""
 
+    passes_files = False
+
     def __init__(self, url: str, poller: SystemPoller) -> None:
         self._context = sockets.new_context()
         self._dealer = sockets.worker_dealer(self._context)

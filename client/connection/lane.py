@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, Sender, pack
+from holdall.framing import DONT_WAIT, FileReader, Received, Writer, pack
 from holdall.spin import AnswerSpin
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class BlockingLane:
     def __init__(self, connected: socket.socket, wait_seconds: float = 0.0) -> None:
         self.is_broken = False
         self._socket: Any = connected
-        self._reader = Reader(connected)
-        self._sender = Sender(connected)
+        self._reader = FileReader(connected)
+        self._writer = Writer(connected)
         self._wait_milliseconds = wait_seconds * 1000
         self._spin = AnswerSpin()
         if wait_seconds:  # in the system itself: Python's own timeouts cost a system call more for each message
@@ -43,8 +43,8 @@ class BlockingLane:
         if not self.is_broken:
             try:
                 buffers = pack(message)
-                if not self._sender.send(buffers):
-                    self._sender.keep(buffers)
+                if not self._writer.send(buffers):
+                    self._writer.keep(buffers)
             except OSError:
                 self.close()
             except BaseException:
@@ -53,7 +53,7 @@ class BlockingLane:
         return not self.is_broken
 
     def receive(self, *, wait: bool) -> list[Received]:
-        if self._sender.unsent and not self.is_broken:
+        if self._writer.unsent and not self.is_broken:
             if wait:
                 self._wait_for_either()
                 wait = False
@@ -61,7 +61,7 @@ class BlockingLane:
         if self.is_broken:
             return []
         try:
-            return self._spin.wait(self._look, self._reader.receive) if wait else self._reader.receive(socket.MSG_DONTWAIT)
+            return self._spin.wait(self._look, self._reader.receive) if wait else self._reader.receive(DONT_WAIT)
         except BlockingIOError:
             return []
         except (OSError, EOFError, ProtocolError):
@@ -76,13 +76,13 @@ class BlockingLane:
 
     def close(self) -> None:
         self.is_broken = True
-        self._sender.clear()
+        self._writer.clear()
         with suppress(OSError):
             self._socket.close()
 
     def _look(self) -> list[Received] | None:
         try:
-            return self._reader.receive(socket.MSG_DONTWAIT)
+            return self._reader.receive(DONT_WAIT)
         except BlockingIOError:
             return None
 
@@ -94,7 +94,7 @@ class BlockingLane:
 
     def _flush(self) -> None:
         try:
-            self._sender.flush()
+            self._writer.flush()
         except OSError:
             self.close()
         except BaseException:
@@ -113,7 +113,7 @@ class AwaitingLane(BlockingLane):
 
     def send(self, message: list[Buffer]) -> bool:
         done = super().send(message)
-        if self._sender.unsent and not self._is_writing:
+        if self._writer.unsent and not self._is_writing:
             self._is_writing = True
             self._loop.add_writer(self.fileno(), self._go_on)
         return done
@@ -126,6 +126,6 @@ class AwaitingLane(BlockingLane):
 
     def _go_on(self) -> None:
         self._flush()
-        if not self._sender.unsent and not self.is_broken:
+        if not self._writer.unsent and not self.is_broken:
             self._is_writing = False
             self._loop.remove_writer(self.fileno())

@@ -177,7 +177,7 @@ def _read(client: ServiceClient, snapshot_id: bytes, positions: dict[int, Cursor
 def _read_blob(client: ServiceClient, index: int, reference: Reference) -> Operation[bytearray]:
     """A blob that the snapshot's rows own. Raises SnapshotLost: a worker keeps such files while it has a snapshot."""
     hash_, of = client.roster.workers[index].hash, f"worker {index} for a backup"
-    place = Place(hash_, protocol.NO_DICT, "read a blob of", of, None, client.near)
+    place = Place(hash_, protocol.NO_DICT, "read a blob of", of, None, client.passes_files)
     data = yield from download(place, reference, None)
     if data is None:
         raise SnapshotLost(f"worker {index} was restarted")

@@ -175,8 +175,8 @@ def _store(
     if handle.id is None:
         yield from handle.hydration()
     place = place_of(handle, verb, key, encoded.data)
-    for tries in range(large.TRIES_MAX):
-        reference = yield from large.upload(place, field, progress, by_file=not tries)
+    for _ in range(large.TRIES_MAX):
+        reference = yield from large.upload(place, field, progress)
         if shown_as is not None:
             reference = join_key_object(shown_as, reference)
         reply = yield from about_key(handle, opcode, verb, key, encoded.data, reference, flags)

@@ -10,7 +10,7 @@ from holdall.client.connection.query import Operation, Queries, Query
 from holdall.protocol import Buffer, Reply
 from holdall.slots import key_hash
 
-from .large import Near, Place
+from .large import Place
 from .refusals import error_of
 
 
@@ -23,8 +23,8 @@ class ServiceClient(Protocol):
     @property
     def roster(self) -> Roster: ...
 
-    near: Near
-    """Their files."""
+    passes_files: bool
+    """Whether they may pass open files to this client."""
 
 
 class DictHandle(Protocol):
@@ -43,7 +43,7 @@ class DictHandle(Protocol):
 
 def place_of(handle: DictHandle, verb: str, key: object, data: bytes) -> Place:
     """What a transfer of the value of this key needs to know."""
-    return Place(key_hash(handle.crc, data), handle.id or b"", verb, handle.label, key, handle.connected().near)
+    return Place(key_hash(handle.crc, data), handle.id or b"", verb, handle.label, key, handle.connected().passes_files)
 
 
 def to_each(roster: Roster, opcode: int, verb: str, of: str, **more: Any) -> list[Query]:

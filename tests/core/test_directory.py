@@ -25,6 +25,7 @@ from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.leveldb import LevelDBStore
 from holdall.worker.store.store import Store
+from tests.memory_files import MemoryFiles
 
 
 @pytest.fixture
@@ -330,7 +331,7 @@ def opened(directory: DataDirectory) -> Store:
 
 def test_a_store_is_made_whole_on_the_first_opening_and_kept_on_the_next(directory: DataDirectory) -> None:
     with closing(opened(directory)) as store:
-        Transaction(store, sync=True)
+        Transaction(store, sync=True, files=MemoryFiles())
         store.write({b"Na": b"1"}, True)
     with closing(opened(directory)) as store:
         assert store.get(b"Na") == b"1"
@@ -348,7 +349,7 @@ def test_a_first_start_that_was_interrupted_is_begun_anew(directory: DataDirecto
     if left == "a store without its rows":
         LevelDBStore(path, create=True).close()
     with closing(opened(directory)) as store:
-        assert Transaction(store, sync=True).dicts.get(b"d" * 16) is None
+        assert Transaction(store, sync=True, files=MemoryFiles()).dicts.get(b"d" * 16) is None
     opened(directory).close()
 
 

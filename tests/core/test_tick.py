@@ -20,6 +20,7 @@ from holdall.worker.handlers.message import Message
 from holdall.worker.state.sessions import SESSION_SECONDS
 from holdall.worker.state.transaction import format_store
 from holdall.worker.store.memory import MemoryStore
+from tests.memory_files import MemoryFiles
 
 DICT = b"d" * 16
 SESSION = b"s" * 16
@@ -33,7 +34,7 @@ class Driver:
         self.store = store or MemoryStore()
         if store is None:
             format_store(self.store)
-        self.worker = Worker(self.store, 0, 1, sync=True)
+        self.worker = Worker(self.store, 0, 1, sync=True, files=MemoryFiles())
         self.sequence = 0
 
     def request(self, opcode: int, key: bytes = b"", value: bytes = b"", flags: int = 0, **numbers: Any) -> Request:
@@ -105,11 +106,18 @@ def test_ticks_of_requests_answer_as_a_plain_dict_does(ticks: list[list[Any]], r
     assert {key: value for key, _key_object, value in page.entries} == model
 
 
+class Source:
+    """Where messages come from by the broker."""
+
+    passes_files = False
+
+
 @given(st.lists(st.binary(max_size=100), max_size=5), st.none() | st.binary(max_size=50), st.integers(0, 255))
 def test_arbitrary_messages_are_answered_and_never_raise(heads: list[bytes], payload: bytes | None, opcode: int) -> None:
     driver = Driver().registered()
     valid = protocol.REQUEST.pack(protocol.VERSION, opcode, 0, 0, SESSION, 7, 7, DICT, 0)
-    messages = [Message("socket", b"route", head, payload) for head in [*heads, *(valid + head for head in heads)]]
+    source = Source()
+    messages = [Message(source, b"route", head, payload) for head in [*heads, *(valid + head for head in heads)]]
     answers = driver.worker.tick(messages, NOW)
     assert len(answers) >= len([each for each in messages if each.head[1:2] != bytes([protocol.BATCH])])
     for answer in answers:
@@ -217,7 +225,7 @@ def test_pages_give_each_key_once_while_others_come_and_go() -> None:
 def test_a_request_for_another_workers_slot_is_sent_back() -> None:
     store = MemoryStore()
     format_store(store)
-    worker = Worker(store, 0, 2, sync=True)
+    worker = Worker(store, 0, 2, sync=True, files=MemoryFiles())
     request = Request(protocol.GET, 0, part_hash(1023, SLOTS), SESSION, 1, 1, DICT, b"sk", b"")
     answers = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
     assert protocol.parse_reply(*answers[0].frames).status == protocol.WRONG_WORKER  # type: ignore[arg-type]

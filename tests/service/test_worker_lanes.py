@@ -83,7 +83,7 @@ def test_answers_that_are_not_taken_are_dropped_whole_beyond_the_bound(
     assert lane._backlog.bytes <= 3 * len(ANSWER)
     heard: list[bytes] = []
     client.socket.settimeout(10)
-    while lane._sender.unsent or client.poll(0):
+    while lane._writer.unsent or client.poll(0):
         heard += [each.head for each in client.reader.receive()]
         lane.take()
     assert heard == [b"head %d" % number for number in range(len(heard))]

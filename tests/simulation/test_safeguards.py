@@ -101,7 +101,7 @@ class TellsOfWhatIsBeingWritten(Worker):
 class TakesAnyAnswer(Session):
     """A reply goes to whoever waits."""
 
-    def _matched(self, replies: list[Reply]) -> Any:
+    def _matched(self, replies: Any) -> Any:
         waits = next(iter(self.pending), 0)
         return super()._matched([each if each.sequence in self.pending else replace(each, sequence=waits) for each in replies])
 

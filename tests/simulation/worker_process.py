@@ -114,15 +114,17 @@ class WorkerProcess:
         simulation, machine = self.simulation, self.machine
         instance = simulation.random.randbytes(16)
         self.poller = Poller(self)
-        self.uplink = Source(self, lambda frames: self.socket.send(frames))
-        lanes = Source(self, machine.lanes.send)
+        self.uplink = Source(self, lambda frames: self.socket.send(frames), passes_files=False)
+        lanes = Source(self, machine.lanes.send, passes_files=True)
         self.schedule = Schedule(
             self._opened,
             simulation.scenario.sync,
             lambda worker: Answer(self.uplink, b"", [hello(worker, LAYOUT, instance, f"ipc:///worker-{machine.index}")]),
             lambda: "no room" if machine.disk.is_full else "",
         )
-        loop = Loop(self.poller, Writer(self), self.schedule, now=lambda: simulation.clock.now, wall=self._wall_clock)
+        loop = Loop(
+            self.poller, SimulatedCommitThread(self), self.schedule, now=lambda: simulation.clock.now, wall=self._wall_clock
+        )
         self.main = self.begin(loop.run)
         self.socket = Socket(simulation.network, machine.name, simulation.broker.back, self.uplink.deliver)
         machine.lanes.open(lanes.deliver)
@@ -230,7 +232,8 @@ class Poller:
 class Source:
     """Where messages come from and answers go: the uplink, or all lanes."""
 
-    def __init__(self, process: WorkerProcess, send: Callable[[Frames], object]) -> None:
+    def __init__(self, process: WorkerProcess, send: Callable[[Frames], object], *, passes_files: bool) -> None:
+        self.passes_files = passes_files
         self._process = process
         self._give = send
         self._messages: deque[Message] = deque()
@@ -255,8 +258,11 @@ class Source:
             self._give([route, *frames])
         return True
 
+    def send_file(self, route: bytes, frames: list[Buffer], file: Any) -> None:
+        self.send(route, [*frames, b"", file])
 
-class Writer:
+
+class SimulatedCommitThread:
     """The thread that writes batches."""
 
     def __init__(self, process: WorkerProcess) -> None:

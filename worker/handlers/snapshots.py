@@ -169,7 +169,7 @@ def _page(snapshot: Snapshot, wanted: RowsRequest) -> RowsPage:
             break
         found.append((row, value))
         if row.startswith(BLOB_PREFIX):
-            reference = unpack_blob(row, value).reference
+            reference = unpack_blob(row, value)
             blobs.append(reference.pack())
             size += reference.size  # so that a client asks again before its snapshot is given up
     last = found[-1][0] if found else b""
