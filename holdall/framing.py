@@ -69,14 +69,6 @@ def connected(url: str) -> socket.socket:
     return stream
 
 
-def pack(frames: list[Buffer]) -> list[Buffer]:
-    """The bytes of a message, given as one or two frames; a payload is not copied."""
-    head = frames[0]
-    if len(frames) == 1:
-        return [_PREFIX.pack(len(head), 0) + head]
-    return [_PREFIX.pack(len(head), len(frames[1])) + head, frames[1]]
-
-
 def pack_with_file(frames: list[Buffer]) -> bytes:
     """The bytes of a message of one frame with which a descriptor is sent."""
     return _PREFIX.pack(len(frames[0]), FILE_LENGTH) + frames[0]
@@ -175,7 +167,7 @@ class FileReader(Reader):
 
 
 class Writer:
-    """Sends messages through a socket, and waits for nothing: what there is no room for can be kept, in order, until `flush`.
+    """Sends messages through a socket, and waits for nothing: what has no room is kept, in order, until `flush`.
 
     Whatever is raised, an OSError too, leaves the stream at an unknown place.
     """
@@ -187,21 +179,19 @@ class Writer:
         self.bytes = 0
         """Of what is kept."""
 
-    def send(self, buffers: list[Buffer]) -> bool:
-        """Send a message; the rest of one of which a part has gone is kept. Returns False if none of it went."""
+    def send(self, frames: list[Buffer], *, keeps: bool = True) -> bool:
+        """Send a message of one or two frames. Returns False if none of it went, and `keeps` is false."""
+        head, *payload = frames
+        buffers = [_PREFIX.pack(len(head), len(payload[0]) if payload else 0) + head, *payload]
         sent = 0 if self.unsent else self._give(buffers)
         if sent == len(buffers[0]) and len(buffers) == 1:
             return True
-        if not sent:
+        if not sent and not keeps:
             return False
-        self.keep(buffers)
-        self._sent(sent)
-        return True
-
-    def keep(self, buffers: list[Buffer]) -> None:
-        """Keep a message of which nothing went."""
         self.unsent.extend(buffers)
         self.bytes += sum(map(len, buffers))
+        self._sent(sent)
+        return True
 
     def flush(self) -> None:
         """Send as much of what is kept as there is room for."""

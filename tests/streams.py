@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from select import select
 from typing import Any
 
-from holdall.framing import Reader, Received, connected, pack
+from holdall.framing import Reader, Received, connected
 from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX
 
 
@@ -50,3 +51,8 @@ OVERSIZED = (FRAME_BYTES_MAX + 1).to_bytes(4, "little")
 """A length that no head and no payload may have."""
 OVERSIZED_HEAD = (HEAD_BYTES_MAX + 1).to_bytes(4, "little")
 """One that a payload may have."""
+
+
+def pack(frames: list[Any]) -> list[Any]:
+    """The bytes of a message on a lane, given as one or two frames."""
+    return [struct.pack("<II", len(frames[0]), len(frames[1]) if len(frames) > 1 else 0) + frames[0], *frames[1:]]

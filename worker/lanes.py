@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, Writer, pack, pack_with_file
+from holdall.framing import Reader, Received, Writer, pack_with_file
 from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
 from holdall.worker.handlers.message import Message
 
@@ -113,24 +113,20 @@ class Lane:
         """Send a message, or what goes of it, and the rest when there is room. Returns False if it is dropped."""
         if not self.is_open:
             return False
-        buffers, was_waiting = pack(frames), bool(self._writer.unsent)
+        size, kept = sum(map(len, frames)), len(self._writer.unsent)
+        fits = self._writer.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX and kept < UNSENT_MAX
+        if kept and not fits:
+            return False
         try:
-            if not self._writer.send(buffers):
-                if not self._may_keep(sum(map(len, buffers))):
-                    return False
-                self._writer.keep(buffers)
+            is_taken = self._writer.send(frames, keeps=fits)
         except OSError:
             self._close()
             return False
         if self._writer.unsent:
             self._count()
-            if not was_waiting:
+            if not kept:
                 self._poller.expect(self._descriptor, room=True)
-        return True
-
-    def _may_keep(self, size: int) -> bool:
-        fits = self._writer.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX
-        return fits and len(self._writer.unsent) < UNSENT_MAX
+        return is_taken
 
     @property
     def passes_files(self) -> bool:

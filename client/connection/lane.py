@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from holdall.errors import ProtocolError
-from holdall.framing import DONT_WAIT, FileReader, Received, Writer, pack
+from holdall.framing import DONT_WAIT, FileReader, Received, Writer
 from holdall.spin import AnswerSpin
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ class BlockingLane:
     def send(self, message: list[Buffer]) -> bool:
         if not self.is_broken:
             try:
-                buffers = pack(message)
-                if not self._writer.send(buffers):
-                    self._writer.keep(buffers)
+                self._writer.send(message)
             except OSError:
                 self.close()
             except BaseException:

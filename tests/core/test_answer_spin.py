@@ -11,8 +11,8 @@ import pytest
 
 from holdall import processors, spin
 from holdall.client.connection.lane import BlockingLane
-from holdall.framing import pack
 from holdall.spin import ANSWER_SPIN_SECONDS
+from tests.streams import pack
 
 MESSAGE = pack([b"an answer"])[0]
 STEP_SECONDS = ANSWER_SPIN_SECONDS / 10

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from holdall.client.connection.lane import BlockingLane
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, Writer, pack
+from holdall.framing import Reader, Received, Writer
 from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX
+from tests.streams import pack
 
 
 @pytest.fixture

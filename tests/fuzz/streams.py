@@ -6,8 +6,9 @@ import contextlib
 import socket
 from select import select
 
-from holdall.framing import READ_BYTES, pack
+from holdall.framing import READ_BYTES
 from tests.fuzz.strangers import connected
+from tests.streams import pack
 
 
 class StreamDealer:

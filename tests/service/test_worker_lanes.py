@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from holdall import protocol
-from holdall.framing import pack
 from holdall.process.admission import Admission
 from holdall.process.listen import listening_socket
 from holdall.process.poller import SystemPoller
 from holdall.worker import lanes
 from holdall.worker.lanes import Lanes
-from tests.streams import StreamClient
+from tests.streams import StreamClient, pack
 
 ANSWER = bytes(1_000_000)
 Connect = Callable[[], tuple[StreamClient, Any]]

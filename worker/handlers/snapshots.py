@@ -26,7 +26,7 @@ from holdall.disk import crc32
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Reply, Request
 from holdall.worker.state.refused import Refused
-from holdall.worker.state.transaction import Transaction, attempted
+from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.rows import BLOB_PREFIX, LAST_ROW, unpack_blob
 from holdall.worker.store.store import Snapshot, Store
 
@@ -94,7 +94,7 @@ class Snapshots:
         """Take the snapshots that were asked for, before anything else is written; end what is due. Raises CommitFailed."""
         for snapshot_id, held in list(self.held.items()):
             if held.rows is None:
-                held.rows = attempted(self._store.snapshot)
+                held.rows = self._store.snapshot()
             if held.hold_until is not None and held.hold_until < elapsed:
                 held.hold_until = None
             if held.used_at + SNAPSHOT_SECONDS < elapsed and not self._waiting:

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from struct import Struct
-from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -48,20 +47,9 @@ TOUCHES_KEPT_MAX = 100_000
 
 log = logging.getLogger("holdall.worker")
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 
 class CommitFailed(Exception):
     """A batch could not be written. Memory and store may differ now: only a new Transaction may go on."""
-
-
-def attempted(call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """What this call, which has the store write, returns. Raises CommitFailed."""
-    try:
-        return call(*args, **kwargs)
-    except StorageError as error:
-        raise CommitFailed(str(error)) from error
 
 
 class Commit(msgspec.Struct):
@@ -248,14 +236,11 @@ class Transaction:
         self._carry_out(self.begin_commit())
 
     def begin_commit(self) -> Commit | None:
-        """What is left to do for that, if there is something to do; nothing is to be decided before `end_commit`. Raises
-        CommitFailed.
+        """What is left to do for that, if there is something to do; nothing is to be decided before `end_commit`.
 
         Touches alone are written without a sync, and flushed soon: a power cut may forget the reads of about the last second.
         """
-        changes = self._take_changes()
-        decided = bool(changes) or self._expired_ms > self.durable_clock_ms
-        return self._prepared(changes, sync=(self._sync or self.blobs.needs_sync) and decided, needed=decided)
+        return self._prepared(sync=self._sync or self.blobs.needs_sync, is_needed=self._expired_ms > self.durable_clock_ms)
 
     def end_commit(self) -> None:
         """It has been called, and has raised nothing; or there was none."""
@@ -271,14 +256,14 @@ class Transaction:
 
     def write_behind(self) -> None:
         """Write what was decided, but no power cut need leave it: no client was told of it. Raises CommitFailed."""
-        changes = self._take_changes()
-        self._carry_out(self._prepared(changes, sync=False, needed=bool(changes)))
+        self._carry_out(self._prepared(sync=False, is_needed=False))
 
     def flush(self) -> None:
         """Make everything survive a power cut. Raises CommitFailed."""
-        self._carry_out(self._prepared(self._take_changes(), sync=True, needed=True))
+        self._carry_out(self._prepared(sync=True, is_needed=True))
 
-    def _take_changes(self) -> dict[bytes, bytes | None]:
+    def _prepared(self, *, sync: bool, is_needed: bool) -> Commit | None:
+        """The batch of all that was decided; there is one without anything if it is needed."""
         changes, self._changes = self._changes, {}
         self.sessions.add_changes(changes)
         if self.dicts.changed_ids or self.dicts.gone_ids:
@@ -286,13 +271,11 @@ class Transaction:
         if self.blobs.changes:
             changes.update(self.blobs.changes)
             self.blobs.changes.clear()
-        return changes
-
-    def _prepared(self, changes: dict[bytes, bytes | None], *, sync: bool, needed: bool) -> Commit | None:
+        sync = sync and (is_needed or bool(changes))
         if self._touches and not self.no_room:
             changes.update(self._touches)
             self._touches = {}
-        if not changes and not needed:
+        if not changes and not is_needed:
             return None
         changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.now or self._wall_at_commit)
         self._in_flight, self._in_flight_synced, self._in_flight_clock_ms = changes, sync, self.clock_ms
