@@ -241,6 +241,7 @@ class Worker:
         return self._transaction.blobs.needs_flush
 
     def close(self) -> None:
+        self._snapshots.close()
         self._transaction.blobs.close()
         self._store.close()
 

@@ -106,11 +106,18 @@ def test_ticks_of_requests_answer_as_a_plain_dict_does(ticks: list[list[Any]], r
     assert {key: value for key, _key_object, value in page.entries} == model
 
 
+class Source:
+    """Where messages come from by the broker."""
+
+    passes_files = False
+
+
 @given(st.lists(st.binary(max_size=100), max_size=5), st.none() | st.binary(max_size=50), st.integers(0, 255))
 def test_arbitrary_messages_are_answered_and_never_raise(heads: list[bytes], payload: bytes | None, opcode: int) -> None:
     driver = Driver().registered()
     valid = protocol.REQUEST.pack(protocol.VERSION, opcode, 0, 0, SESSION, 7, 7, DICT, 0)
-    messages = [Message("socket", b"route", head, payload) for head in [*heads, *(valid + head for head in heads)]]
+    source = Source()
+    messages = [Message(source, b"route", head, payload) for head in [*heads, *(valid + head for head in heads)]]
     answers = driver.worker.tick(messages, NOW)
     assert len(answers) >= len([each for each in messages if each.head[1:2] != bytes([protocol.BATCH])])
     for answer in answers:

@@ -123,6 +123,11 @@ class Snapshots:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         return waiting
 
+    def close(self) -> None:
+        """Give all of them up: a store is closed after its snapshots."""
+        for snapshot_id in list(self.held):
+            self._give_up(snapshot_id)
+
     def _give_up(self, snapshot_id: bytes) -> None:
         held = self.held.pop(snapshot_id)
         if held.rows is not None:

@@ -130,7 +130,6 @@ def handed_row(blob_id: bytes) -> bytes:
 
 
 def pack_blob(reference: Reference) -> bytes:
-    """What the row of a blob holds."""
     return _BLOB.pack(reference.size, reference.crc)
 
 
