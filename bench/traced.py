@@ -12,10 +12,11 @@ from typing import Any
 
 from holdall.process.child import Child, run_supervised
 from holdall.process.config import WorkerSettings
-from holdall.worker import loop
+from holdall.worker import serve as untraced
+from holdall.worker.loop import Loop
 
 
-class TracedLoop(loop.Loop):
+class TracedLoop(Loop):
     """Notes only turns that had something to answer."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
@@ -48,9 +49,9 @@ class TracedLoop(loop.Loop):
 
 def serve(settings: WorkerSettings, child: Child) -> None:
     """As a worker does."""
-    module: Any = loop
+    module: Any = untraced
     module.Loop = TracedLoop
-    loop.serve(settings, child)
+    untraced.serve(settings, child)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def worker(data: Path, index: int, broker: str, address: str, sync: str) -> None
     """Run one worker alone, on a data directory that a service has made."""
     from holdall.process.child import run
     from holdall.process.config import WorkerSettings
-    from holdall.worker.loop import serve
+    from holdall.worker.serve import serve
 
     wanted = WorkerSettings(str(data), index, settings.ipc_url(broker), settings.ipc_url(address), cast(Sync, sync))
     sys.exit(run(wanted, serve, supervised=False))

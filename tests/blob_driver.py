@@ -16,7 +16,7 @@ from holdall.worker.large.files import Files
 from holdall.worker.large.folder import Folder
 from holdall.worker.state.transaction import STEP_SECONDS_MAX, format_store
 from holdall.worker.store import rows
-from holdall.worker.store.memory import MemoryStore
+from tests.memory_store import MemoryStore
 from tests.processes import until
 
 DICT = b"d" * 16

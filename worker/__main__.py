@@ -3,6 +3,6 @@
 from holdall.process.child import run_supervised
 from holdall.process.config import WorkerSettings
 
-from .loop import serve
+from .serve import serve
 
 run_supervised(WorkerSettings, serve)

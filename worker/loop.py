@@ -5,43 +5,18 @@ Lanes and the uplink to the broker are alike to it: sources that give messages, 
 
 from __future__ import annotations
 
-import logging
-import secrets
 import time
 from collections.abc import Callable
-from contextlib import closing
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from holdall import protocol
-from holdall.bodies import Hello, RosterWorker, encode
-from holdall.errors import InvalidError, StorageError
-from holdall.process.admission import Admission
-from holdall.process.child import Child
-from holdall.process.config import WorkerSettings
-from holdall.process.listen import listening_socket
-from holdall.process.poller import Poller, SystemPoller
-from holdall.protocol import Request
-from holdall.worker.directory.layout import Layout
-from holdall.worker.directory.opening import DataDirectory
-from holdall.worker.directory.space import Space
+from holdall.process.poller import Poller
 from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.state.transaction import Commit, CommitFailed
 
-from .commit import CommitThread
-from .lanes import Lanes
-from .opening import close_worker, open_worker
 from .schedule import Schedule
-from .uplink import Uplink
-
-if TYPE_CHECKING:
-    from .core import Worker
 
 BYTES_PER_TURN = 8 * 1024 * 1024
 """Bounds a turn's time and memory, its answers with chunks of blobs included; what is left waits for the next one."""
-LOCK_SECONDS = 5.0
-"""How long a worker waits for its predecessor, whose service was killed, to write what it has and end."""
-
-log = logging.getLogger("holdall.worker")
 
 
 class Committer(Protocol):
@@ -118,51 +93,3 @@ class Loop:
                 answer.origin.send(answer.route, answer.frames)
             else:
                 answer.origin.send_file(answer.route, answer.frames, answer.file)
-
-
-def serve(settings: WorkerSettings, child: Child) -> None:
-    """Answer requests until the process is to end."""
-    directory = DataDirectory(settings.data)
-    layout = directory.layout()
-    if not 0 <= settings.index < layout.workers:
-        raise InvalidError(f"{directory.path} has the workers 0 to {layout.workers - 1}, not {settings.index}")
-    lock = directory.lock_worker(settings.index, LOCK_SECONDS)
-    with listening_socket(settings.address) as listening:
-        poller = SystemPoller(child, Admission(settings.address))
-        wake = poller.waker()
-        with closing(Uplink(settings.broker, poller)) as uplink:
-            Lanes(listening, poller)
-            space = Space(directory.part(settings.index))
-            instance = secrets.token_bytes(16)
-            schedule = Schedule(
-                lambda: _opened(directory, layout, settings, space, wake),
-                settings.sync,
-                lambda worker: Answer(uplink, b"", [hello(worker, bytes.fromhex(layout.id), instance, settings.address)]),
-                space.why_no_room,
-            )
-            child.ready()
-            Loop(poller, CommitThread(wake), schedule).run()
-        try:
-            close_worker(directory, schedule.worker)
-        except (CommitFailed, OSError) as error:
-            log.error("%s; what was answered survives the end of this process, but perhaps no power cut", error)
-    lock.release()
-
-
-def hello(worker: Worker, layout_id: bytes, instance: bytes, address: str) -> bytes:
-    """What a worker tells its broker: its index and slots, and where it has lanes."""
-    entry = RosterWorker(worker.index, worker.first_slot, worker.end_slot, [address])
-    body = Hello(layout_id, instance, worker.workers, entry, worker.handled)
-    request = Request(protocol.HELLO, 0, 0, protocol.NO_SESSION, 0, 0, protocol.NO_DICT, b"", encode(body))
-    return bytes(protocol.pack_request(request)[0])
-
-
-def _opened(
-    directory: DataDirectory, layout: Layout, settings: WorkerSettings, space: Space, wake: Callable[[], None]
-) -> Worker:
-    while True:
-        try:
-            return open_worker(directory, settings.index, layout, sync=settings.sync, wake=wake)
-        except StorageError:
-            if not space.give_up_reserve():
-                raise

@@ -17,9 +17,9 @@ from holdall.worker.handlers import entries
 from holdall.worker.state import sweeper, transaction
 from holdall.worker.state.dicts import TOUCHES_PER_TTL
 from holdall.worker.state.transaction import DOWNTIME_SECONDS_MAX, STEP_SECONDS_MAX, format_store
-from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.rows import ENTRY_PREFIX
 from tests.core.test_tick import DICT, NOW, Driver
+from tests.memory_store import MemoryStore
 
 TTL = 100.0
 DAY = 86_400.0

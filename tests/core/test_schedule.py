@@ -14,11 +14,11 @@ from holdall.worker.core import Worker
 from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.schedule import FLUSH_SECONDS, HELLO_SECONDS, SHARED_SECONDS, WAITING_MAX, Schedule
 from holdall.worker.state.transaction import Commit, CommitFailed, format_store
-from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.store import Changes
 from tests.core.test_read import message
 from tests.core.test_tick import Driver
 from tests.memory_files import MemoryFiles
+from tests.memory_store import MemoryStore
 
 A, B, C = b"client a", b"client b", b"client c"
 OLD, NEW = b"\x80old", b"\x80new"

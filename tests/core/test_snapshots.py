@@ -15,9 +15,9 @@ from holdall.worker.handlers import snapshots
 from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.handlers.snapshots import HOLD_SECONDS_MAX, PAGE_BYTES_MAX, SNAPSHOT_SECONDS, SNAPSHOTS_MAX
 from holdall.worker.state.transaction import format_store
-from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.rows import LAST_ROW, entry_prefix
 from tests.memory_files import MemoryFiles
+from tests.memory_store import MemoryStore
 
 DICT = b"d" * 16
 SNAPSHOT_ID = b"snapshot's id..."

@@ -27,10 +27,10 @@ from holdall.worker.state.transaction import CommitFailed, Transaction, format_s
 from holdall.worker.store import rows
 from holdall.worker.store.cache import RECORD_BYTES, RecordCache
 from holdall.worker.store.leveldb import LevelDBStore
-from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.rows import Record, pack_record, parse_record
 from holdall.worker.store.store import Changes, Store
 from tests.memory_files import MemoryFiles
+from tests.memory_store import MemoryStore
 
 Rows = dict[bytes, bytes]
 

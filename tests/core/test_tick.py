@@ -19,8 +19,8 @@ from holdall.worker.handlers.entries import PAGE_BYTES_MAX
 from holdall.worker.handlers.message import Message
 from holdall.worker.state.sessions import SESSION_SECONDS
 from holdall.worker.state.transaction import format_store
-from holdall.worker.store.memory import MemoryStore
 from tests.memory_files import MemoryFiles
+from tests.memory_store import MemoryStore
 
 DICT = b"d" * 16
 SESSION = b"s" * 16

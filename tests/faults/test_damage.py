@@ -16,7 +16,7 @@ from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.handlers.message import Message
-from holdall.worker.opening import close_worker, open_worker
+from holdall.worker.serve import close_worker, open_worker
 
 DICT = b"d" * 16
 VALUES = {b"skey-%d" % number: b"value %d " % number * 200 for number in range(100)}

@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["holdall", "msgspec"]):
     from holdall.worker.core import Worker
     from holdall.worker.handlers.message import Message
     from holdall.worker.state.transaction import format_store
-    from holdall.worker.store.memory import MemoryStore
+    from tests.memory_store import MemoryStore
 
 DICT = b"d" * 16
 INSTANCE = b"instance"

@@ -16,10 +16,10 @@ from holdall.slots import SLOTS
 from holdall.worker.core import Worker
 from holdall.worker.handlers.message import Message
 from holdall.worker.state.transaction import format_store
-from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.rows import COUNTER_ROW, SESSION_PREFIX
 from tests.fuzz.messages import DICT_IDS, Messages
 from tests.memory_files import MemoryFiles
+from tests.memory_store import MemoryStore
 
 LAYOUT = b"the real layout!"
 INSTANCE = b"this one"

@@ -8,9 +8,9 @@ from random import Random
 from holdall.errors import StorageError
 from holdall.worker.large.files import Sealed
 from holdall.worker.state.transaction import format_store
-from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.store import Changes, Store
 from tests.memory_files import Content, MemoryFiles
+from tests.memory_store import MemoryStore
 
 NEW_LOG_SHARE = 0.1
 """Of the writes of a store: how many begin another log."""

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 from holdall.protocol import Buffer
 from holdall.worker.core import Worker
 from holdall.worker.handlers.message import Answer, Message
-from holdall.worker.loop import Loop, hello
+from holdall.worker.loop import Loop
 from holdall.worker.schedule import Schedule
+from holdall.worker.serve import hello
 from holdall.worker.state import sessions
 from holdall.worker.state.transaction import Commit, CommitFailed
 from holdall.worker.store.store import Store

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from .store import Changes, Snapshot
+from holdall.worker.store.store import Changes, Snapshot
 
 
 class _Batch(msgspec.Struct):
