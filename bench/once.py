@@ -21,6 +21,7 @@ from holdall.protocol import Reply, Request
 from holdall.slots import dict_crc, key_hash
 from holdall.worker.core import Worker
 from holdall.worker.handlers.message import Message
+from holdall.worker.large.folder import Folder
 from holdall.worker.state.transaction import format_store
 from holdall.worker.store.leveldb import LevelDBStore
 
@@ -46,7 +47,7 @@ class Writer:
     def __init__(self, kind: type[Worker], folder: Path, *, sync: bool) -> None:
         store = LevelDBStore(folder, create=True)
         format_store(store)
-        self.worker = kind(store, 0, 1, sync=sync)
+        self.worker = kind(store, 0, 1, sync=sync, files=Folder(folder.with_suffix(".blobs"), sync=sync))
         self._sequence = 0
         self._write([(protocol.REGISTER, b"", encode(Registration()))])
 

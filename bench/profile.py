@@ -19,10 +19,9 @@ from typing import Any
 import holdall
 from holdall.bench.peers.server import folder
 from holdall.client.connection.lane import BlockingLane
-from holdall.process.child import READY
+from holdall.process.child import READY, command, environment
 from holdall.process.config import BrokerSettings, Sync, WorkerSettings
 from holdall.process.listen import make_private
-from holdall.service.process import command, environment
 from holdall.settings import runtime_directory, service_url, socket_url
 from holdall.worker.directory.opening import DataDirectory
 
@@ -31,7 +30,7 @@ STEPS = (
     ("client", "the system call that sends it, and wakes the worker"),
     ("system", "until the worker runs, beyond that call"),
     ("worker", "receive and split"),
-    ("worker", "decide; for a put, write to the journal"),
+    ("worker", "decide; for a put, write the batch"),
     ("worker", "the system call that sends the answer, and wakes the client"),
     ("system", "until the client runs, beyond that call"),
     ("client", "match the answer, read the value"),

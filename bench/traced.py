@@ -18,9 +18,10 @@ from holdall.worker import loop
 class TracedLoop(loop.Loop):
     """Notes only turns that had something to answer."""
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, **more: Any) -> None:
         self.times = array("q")
-        super().__init__(*args)
+        self._is_asked = False
+        super().__init__(*args, **more)
 
     def run(self) -> None:
         """As a worker's loop does; then write the notes."""
@@ -30,16 +31,18 @@ class TracedLoop(loop.Loop):
 
     def _take(self, sources: list[Any]) -> Any:
         woken = perf_counter_ns()
-        taken = super()._take(sources)
-        if taken:
+        messages, size = super()._take(sources)
+        if messages:
             self.times.extend((woken, perf_counter_ns()))
-        return taken
+            self._is_asked = True
+        return messages, size
 
     def _send(self, answers: Any) -> None:
-        if answers:
+        notes, self._is_asked = bool(answers) and self._is_asked, self._is_asked and not answers  # a HELLO alone is no answer
+        if notes:
             self.times.append(perf_counter_ns())
         super()._send(answers)
-        if answers:
+        if notes:
             self.times.append(perf_counter_ns())
 
 

@@ -10,28 +10,15 @@ from contextlib import closing
 from typing import Any, Protocol
 
 from holdall import sockets
-from holdall.process.admission import Door
+from holdall.process.admission import Admission
 from holdall.process.child import EXIT_IDLE, STUCK, Child
 from holdall.process.config import BrokerSettings
-from holdall.process.poller import Watch
+from holdall.process.poller import Poller, SystemPoller
 
 from .core import Broker, Decide, Send
-from .router import Outcome, Router
+from .router import Delivery, Router
 
 log = logging.getLogger("holdall.broker")
-
-
-class Poller(Protocol):
-    """What the loop waits for."""
-
-    is_over: bool
-
-    def wait(self, now: float, until: float) -> list[Any]:
-        """The routers that can be read: see `Watch.wait`."""
-        ...
-
-    def touch(self, source: object) -> None:
-        """There may be more to read here."""
 
 
 class Side(Protocol):
@@ -41,7 +28,7 @@ class Side(Protocol):
         """What has come, one message after another."""
         ...
 
-    def send(self, frames: list[Any]) -> Outcome:
+    def send(self, frames: list[Any]) -> Delivery:
         """Send a message."""
         ...
 
@@ -102,26 +89,26 @@ class Loop:
         """Send these. What has no room is held; what is for a worker that is gone is decided upon again."""
         for to_worker, frames in sends:
             if not to_worker:
-                if self._front.send(frames) is not Outcome.SENT:
+                if self._front.send(frames) is not Delivery.SENT:
                     self._broker.counts["answers to clients that are gone or do not read"] += 1
                 continue
-            outcome = Outcome.FULL if self._broker.holds(frames[0]) else self._back.send(frames)
-            if outcome is Outcome.FULL:
+            delivery = Delivery.FULL if self._broker.holds(frames[0]) else self._back.send(frames)
+            if delivery is Delivery.FULL:
                 self._broker.hold(frames, now)
-            elif outcome is Outcome.GONE:
+            elif delivery is Delivery.GONE:
                 self._send(self._broker.unreachable(frames, now), now)
 
 
 def serve(settings: BrokerSettings, child: Child) -> int:
     """Relay until the process is to end. Returns its exit status."""
     broker = Broker(os.urandom(8), settings.stuck_seconds, settings.idle_seconds, time.monotonic())
-    watch = Watch(child, Door(*settings.listen))
+    poller = SystemPoller(child, Admission(*settings.listen))
     context = sockets.new_context()
-    back = Router(sockets.back_router(context), [settings.workers_listen], watch, small=3)
-    front = Router(sockets.front_router(context), settings.listen, watch, small=2)
+    back = Router(sockets.back_router(context), [settings.workers_listen], poller, small=3)
+    front = Router(sockets.front_router(context), settings.listen, poller, small=2)
     child.ready()
     try:
         with closing(back), closing(front):
-            return Loop(broker, watch, front, back, child.say).run()
+            return Loop(broker, poller, front, back, child.say).run()
     finally:
         context.term()

@@ -14,14 +14,14 @@ from holdall.process.unsent import Unsent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from holdall.process.poller import Watch
+    from holdall.process.poller import SystemPoller
 
 MESSAGES_PER_TURN = 200
 """Messages taken before the other socket has its turn."""
-LINGER_MILLISECONDS = 500
+ROUTER_LINGER_MILLISECONDS = 500
 
 
-class Outcome(Enum):
+class Delivery(Enum):
     """What became of a message: sent, or its peer has no room for it now, or there is no such peer."""
 
     SENT = 0
@@ -32,15 +32,15 @@ class Outcome(Enum):
 class Router:
     """A ROUTER that is bound to these URLs. The first `small` frames of a message are received as bytes."""
 
-    def __init__(self, router: Any, urls: list[str], watch: Watch, small: int) -> None:
+    def __init__(self, router: Any, urls: list[str], poller: SystemPoller, small: int) -> None:
         for url in urls:
             listen(router, url)
         self._router = router
         self._unsent = Unsent()
         self._small = small
-        self._watch = watch
-        watch.add(int(router.fd), self)
-        watch.touch(self)
+        self._poller = poller
+        poller.add(int(router.fd), self)
+        poller.touch(self)
 
     def take(self) -> Iterator[list[Any]]:
         """What has come, each message with the route of its sender first; one after another, for they may be large. Whoever
@@ -50,18 +50,18 @@ class Router:
             if not sockets.has_message(self._router):
                 return
             yield sockets.receive(self._router, self._small)
-        self._watch.touch(self)
+        self._poller.touch(self)
 
-    def send(self, frames: list[Any]) -> Outcome:
+    def send(self, frames: list[Any]) -> Delivery:
         """Send a message to the peer whose route comes first."""
-        self._watch.touch(self)
+        self._poller.touch(self)
         try:
-            return Outcome.SENT if self._unsent.send(self._router, frames[0], frames) else Outcome.FULL
+            return Delivery.SENT if self._unsent.send(self._router, frames[0], frames) else Delivery.FULL
         except zmq.Again:
-            return Outcome.FULL
+            return Delivery.FULL
         except zmq.ZMQError:
-            return Outcome.GONE
+            return Delivery.GONE
 
     def close(self) -> None:
         """Say what is left to say, and end."""
-        self._router.close(LINGER_MILLISECONDS)
+        self._router.close(ROUTER_LINGER_MILLISECONDS)

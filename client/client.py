@@ -22,13 +22,11 @@ from holdall.client.connection.blocking import BlockingDriver
 from holdall.client.connection.connector import ServiceConnector
 from holdall.client.connection.query import Operation, Query, R
 from holdall.client.connection.session import Session
-from holdall.client.operations.large import Near
 from holdall.errors import ConnectionError, InvalidError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
-    from types import TracebackType
 
     from holdall.client.connection.awaiting import AwaitingDriver
 
@@ -75,8 +73,8 @@ class Client:
         self.is_closed = False
         """Whether it was closed."""
         has_lanes = settings.lanes(lanes) and (self._url is None or self._url.startswith("ipc://"))
-        self.near = Near(is_possible=has_lanes)
-        """The files of workers on this machine."""
+        self.passes_files = has_lanes
+        """Whether workers may pass open files to it: those of a service on this machine."""
         data = None if self._url else settings.data_directory()
         self._connector = ServiceConnector(self._url, data, has_lanes=has_lanes)
         self._roster: Roster | None = None
@@ -123,7 +121,10 @@ class Client:
 
     def run(self, operation: Operation[R]) -> R:
         """Carry out an operation on this thread."""
-        driver = self._take()
+        try:
+            driver = self._idle.pop()
+        except IndexError:
+            driver = self._new_driver()
         deadline = monotonic() + self.timeout
         try:
             if self._roster is None:
@@ -132,7 +133,10 @@ class Client:
                 driver.meet(self._roster)
             return driver.run(operation, self.timeout, deadline)
         finally:
-            self._put_back(driver)
+            if self.is_closed or len(self._idle) >= DRIVERS_IDLE_MAX:
+                self._give_up(driver)
+            else:
+                self._idle.append(driver)
 
     def run_awaiting(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
         """Carry out an operation on this task's event loop."""
@@ -159,15 +163,13 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     async def __aenter__(self) -> Client:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -188,20 +190,10 @@ class Client:
         self._idle: deque[BlockingDriver] = deque()
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingDriver] = {}
 
-    def _take(self) -> BlockingDriver:
-        """A driver for one call at a time, until it is put back."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            if self._roster is None:
-                self._connector.revive()
-            return BlockingDriver(self._connector, self._new_session(), self.timeout)
-
-    def _put_back(self, driver: BlockingDriver) -> None:
-        if self.is_closed or len(self._idle) >= DRIVERS_IDLE_MAX:
-            self._give_up(driver)
-        else:
-            self._idle.append(driver)
+    def _new_driver(self) -> BlockingDriver:
+        if self._roster is None:
+            self._connector.revive()
+        return BlockingDriver(self._connector, self._new_session(), self.timeout)
 
     async def _run_first(self, operation: Operation[R]) -> R:
         """Carry out an operation on a loop whose driver does not know the workers yet."""

@@ -16,7 +16,7 @@ from .encoding import key_data
 from .ephemeral import Ephemeral
 from .handle import Handle, default_client
 from .objects import DictObjects
-from .twin import GetTwin, HasKeys, PopTwin, twin
+from .twin import GetTwin, HasKeys, PopTwin, Twin
 from .views import Items, Keys, Values, ViewTwin, stream, stream_awaiting
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return Ephemeral(client or default_client(), settings.environment(environment_name), cls)
 
-    @twin
+    @Twin
     def hydrate(self, *, client: Client | None = None) -> Operation[Dict[K, V]]:
         """Look the Dict up now (and make it, with `create_if_missing`) instead of at its first use. Returns the handle.
 
@@ -95,7 +95,7 @@ class Dict(Handle, MutableMapping[K, V]):
         yield from self._hydrated()
         return self
 
-    @twin
+    @Twin
     def info(self) -> Operation[DictInfo]:
         """Name, time and maker of the Dict, and how long its entries live.
 
@@ -105,7 +105,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return entries.info(self)
 
-    @twin
+    @Twin
     def set_ttl(self, ttl: float | None) -> Operation[None]:
         """Have entries live for another time after their last use, those that are there too. What has expired stays so.
 
@@ -148,7 +148,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return entries.get(self, key, key_data(self.label, key), default, progress)
 
-    @twin
+    @Twin
     def put(self, key: K, value: V, *, skip_if_exists: bool = False, progress: Progress | None = None) -> Operation[bool]:
         """Store a value. Returns whether it was stored.
 
@@ -190,7 +190,7 @@ class Dict(Handle, MutableMapping[K, V]):
             raise KeyError(key)
         return value
 
-    @twin
+    @Twin
     def popitem(self) -> Operation[tuple[K, V]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Remove some entry and return it, as `dict.popitem`, but in no order; of any number of callers exactly one gets it.
 
@@ -205,7 +205,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return entries.pop_any(self)
 
-    @twin
+    @Twin
     def setdefault(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, key: K, default: V = _NONE
     ) -> Operation[V]:
@@ -222,7 +222,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return entries.set_default(self, key, default)
 
-    @twin
+    @Twin
     def get_many(self, keys: Iterable[K]) -> Operation[dict[K, V]]:
         """The values of many keys: those that are there, in the order of `keys`. While workers read some, others are decoded.
 
@@ -236,7 +236,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return batches.get_many(self, keys)
 
-    @twin
+    @Twin
     def pop_many(self, keys: Iterable[K]) -> Operation[dict[K, V]]:
         """Remove many keys and return the values of those that were there, in the order of `keys`. Each value goes to exactly
         one caller.
@@ -253,7 +253,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return batches.pop_many(self, keys)
 
-    @twin
+    @Twin
     def put_many(
         self, items: Mapping[K, V] | HasKeys[K, V] | Iterable[tuple[K, V]], *, skip_if_exists: bool = False
     ) -> Operation[int]:
@@ -267,7 +267,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return batches.put_many(self, batches.pairs_of(items, {}), skip_if_exists)
 
-    @twin
+    @Twin
     def copy(self) -> Operation[dict[K, V]]:
         """All items in a plain dict, as `dict.copy`.
 
@@ -278,7 +278,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return copy(self)
 
-    @twin
+    @Twin
     def contains(self, key: K) -> Operation[bool]:
         """Whether the key is there, as `key in d`.
 
@@ -288,7 +288,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return entries.contains(self, key)
 
-    @twin
+    @Twin
     def len(self) -> Operation[int]:
         """The number of entries, as `len(d)`: exact, and cheap at any size. What has expired counts until it is swept: soon.
 
@@ -298,7 +298,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return entries.length(self)
 
-    @twin
+    @Twin
     def clear(self) -> Operation[None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Remove all entries, in constant time.
 
@@ -307,7 +307,7 @@ class Dict(Handle, MutableMapping[K, V]):
         """
         return entries.clear(self)
 
-    @twin
+    @Twin
     def update(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, other: Mapping[K, V] | HasKeys[K, V] | Iterable[tuple[K, V]] = (), /, **kwargs: V
     ) -> Operation[None]:

@@ -18,8 +18,6 @@ from holdall.errors import Error
 from .handle import Handle
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .client import Client
 
 H = TypeVar("H", bound=Handle)
@@ -48,7 +46,7 @@ class Ephemeral(Generic[H]):
         self._start_renewing()
         return self._dict
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._pid != os.getpid():
             return
         self._stop_renewing()
@@ -60,9 +58,7 @@ class Ephemeral(Generic[H]):
         self._start_renewing()
         return self._dict
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._pid != os.getpid():
             return
         import asyncio  # not at the top: programs that block never load it

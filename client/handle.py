@@ -91,19 +91,18 @@ class Handle:
         matched = re.fullmatch(_OBJECT_ID, dict_id) if isinstance(dict_id, str) else None
         if matched is None:
             raise InvalidError(f"Invalid Dict id {dict_id!r}: an id is 'di-' and 32 hexadecimal digits")
-        return cls._make(None, "", False, client=client, dict_id=bytes.fromhex(matched[1]))
+        return cls._make(None, "", client=client, dict_id=bytes.fromhex(matched[1]))
 
     @classmethod
     def _make(
         cls,
         name: str | None,
         environment: str,
-        create_if_missing: bool,
+        create_if_missing: bool = False,
         ttl: float | None = protocol.TTL_SECONDS,
-        *,
-        client: Client | None = None,
         url: str | None = None,
         dict_id: bytes | None = None,
+        client: Client | None = None,
     ) -> Self:
         handle = object.__new__(cls)
         handle._name = name
@@ -121,20 +120,7 @@ class Handle:
     @classmethod
     def of_entry(cls, entry: CatalogEntry, client: Client | None) -> Self:
         """The Dict that a catalog entry names."""
-        return cls._make(entry.name, entry.environment, False, client=client, dict_id=entry.dict_id)
-
-    @classmethod
-    def travelled(
-        cls,
-        name: str | None,
-        environment: str,
-        create_if_missing: bool,
-        ttl: float | None,
-        url: str | None,
-        dict_id: bytes | None,
-    ) -> Self:
-        """A handle that was pickled."""
-        return cls._make(name, environment, create_if_missing, ttl, url=url, dict_id=dict_id)
+        return cls._make(entry.name, entry.environment, client=client, dict_id=entry.dict_id)
 
     @property
     def name(self) -> str | None:
@@ -254,7 +240,7 @@ class Handle:
 
     def __reduce__(self) -> tuple[Any, ...]:
         url = self._url if self._client is None or self._client.is_local else self._client.address
-        return type(self).travelled, (self._name, self._environment, self._create_if_missing, self._ttl, url, self.id)
+        return type(self)._make, (self._name, self._environment, self._create_if_missing, self._ttl, url, self.id)
 
 
 def default_client(fallback_url: str | None = None) -> Client:

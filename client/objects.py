@@ -10,7 +10,7 @@ from holdall.client.operations import catalog
 from holdall.errors import InvalidError, NotFoundError
 
 from .handle import Handle, default_client
-from .twin import twin
+from .twin import Twin
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,7 +30,7 @@ class DictObjects(Generic[H]):
         """The client to use."""
         return given or default_client()
 
-    @twin
+    @Twin
     def create(
         self,
         name: str,
@@ -60,7 +60,7 @@ class DictObjects(Generic[H]):
         environment = settings.environment(environment_name)
         yield from catalog.create(self.connected(client), environment, name, ttl, allow_existing=allow_existing)
 
-    @twin
+    @Twin
     def list(
         self,
         *,
@@ -95,7 +95,7 @@ class DictObjects(Generic[H]):
         entries.sort(key=lambda entry: entry.created_at, reverse=True)
         return [self._kind.of_entry(entry, client) for entry in entries[:max_objects]]
 
-    @twin
+    @Twin
     def delete(
         self,
         name: str,

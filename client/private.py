@@ -7,12 +7,11 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 
 from holdall import settings
+from holdall.process import child
 from holdall.process.child import READY, refusal_error
 from holdall.process.config import ServiceSettings, Sync
-from holdall.service import process
 from holdall.service.supervisor import require_plyvel
 
 from .client import close_default
@@ -63,11 +62,11 @@ class LocalService:
         data = Path(os.path.realpath(self._directory or self._make_temporary()))
         wanted = ServiceSettings(str(data), workers=self._workers, sync=self._sync)
         self._process = subprocess.Popen(
-            process.command("holdall.service", wanted),
+            child.command("holdall.service", wanted),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=process.WORKING_DIRECTORY,
-            env=process.environment(),
+            cwd=child.WORKING_DIRECTORY,
+            env=child.environment(),
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline().decode().strip()
@@ -99,7 +98,7 @@ class LocalService:
         os.environ["HOLDALL_URL"] = self.url
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         close_default(self.url)
         if self._outer_url is None:
             os.environ.pop("HOLDALL_URL", None)

@@ -82,11 +82,6 @@ class Twin(Generic[P, R]):
         return self if owner is None else BoundTwin(owner, self._operation)
 
 
-def twin(operation: Callable[Concatenate[Any, P], Operation[R]]) -> Twin[P, R]:
-    """Make this operation a method that can be called in both ways."""
-    return Twin(operation)
-
-
 class HasKeys(Protocol[K, V_co]):
     """What `dict.update` takes for a mapping."""
 

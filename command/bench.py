@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import wraps
 from importlib.util import find_spec
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
 from msgspec import structs
@@ -22,11 +23,25 @@ SCALINGS = ("clients", "workers", "storm", "entries")
 SCALING_PEERS = "holdall interval,Redis everysec"
 LIBRARIES = ("hdrh", "psutil")
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+class Measuring(NamedTuple):
+    """How long to measure, and where the results go."""
+
+    rounds: int
+    seconds: float
+    json: IO[bytes] | None
+    html: IO[str] | None
 
 
-def _measured(command: _Command) -> _Command:
-    """The options of all that measures."""
+def _measured(command: Callable[..., None]) -> Callable[..., None]:
+    """Let this command have the options of all that measures, as a `Measuring`, its first argument."""
+
+    @wraps(command)
+    def measured(
+        rounds: int, seconds: float, quick: bool, json: IO[bytes] | None, html: IO[str] | None, **options: Any
+    ) -> None:
+        command(Measuring(*((1, QUICK_SECONDS) if quick else (rounds, seconds)), json, html), **options)
+
     for option in (
         click.option("--html", type=click.File("w", lazy=True), metavar="FILE", help="Write a page that needs nothing else."),
         click.option("--json", type=click.File("wb", lazy=True), metavar="FILE", help="Write JSON; - is standard output."),
@@ -34,8 +49,8 @@ def _measured(command: _Command) -> _Command:
         click.option("--seconds", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Of a turn."),
         click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns of each side."),
     ):
-        command = option(command)
-    return command
+        measured = option(measured)
+    return measured
 
 
 @click.group("bench", invoke_without_command=True)
@@ -57,9 +72,7 @@ def bench_group(context: click.Context, lists: bool) -> None:
 @_measured
 @click.option("--only", metavar="PATTERN", default="", help="Only rows whose name contains this.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when a goal is missed or left out.")
-def goals(
-    rounds: int, seconds: float, quick: bool, only: str, strict: bool, json: IO[bytes] | None, html: IO[str] | None
-) -> None:
+def goals(measuring: Measuring, only: str, strict: bool) -> None:
     """Every goal as a ratio, the median of rounds in which both sides take turns, and whether it is met."""
     from holdall.bench import machine
     from holdall.bench.goals import GOALS, measure
@@ -71,16 +84,15 @@ def goals(
         raise click.BadParameter(f"no goal has {only!r} in its name", param_hint="--only")
     results: list[GoalResult] = []
     left_out: dict[str, str] = {}
-    rounds, seconds = (1, QUICK_SECONDS) if quick else (rounds, seconds)
-    turns = sum(rounds * len(goal.sides) for goal in wanted)
+    turns = sum(measuring.rounds * len(goal.sides) for goal in wanted)
     with _Bar("turns", turns) as bar:
         for goal in wanted:
             bar.describe(goal.name)
             try:
-                results.append(measure(goal, rounds, seconds, bar.advance))
+                results.append(measure(goal, measuring.rounds, measuring.seconds, bar.advance))
             except Missing as missing:
                 left_out[goal.name] = str(missing)
-    _give(structs.replace(machine.report(), goals=results, left_out=left_out), json, html)
+    _give(structs.replace(machine.report(), goals=results, left_out=left_out), measuring)
     if strict and (left_out or not all(result.met for result in results)):
         sys.exit(MISSED)
 
@@ -90,16 +102,7 @@ def goals(
 @_measured
 @click.option("--peers", metavar="NAMES", default="", help="Only these, by parts of their names: redis,holdall")
 @click.option("--open", "rate", type=click.FloatRange(0, min_open=True), help="An open loop of so many calls a second in all.")
-def compare(
-    workload: str,
-    peers: str,
-    rate: float | None,
-    rounds: int,
-    seconds: float,
-    quick: bool,
-    json: IO[bytes] | None,
-    html: IO[str] | None,
-) -> None:
+def compare(measuring: Measuring, workload: str, peers: str, rate: float | None) -> None:
     """One named workload at all peers."""
     from holdall.bench import machine
     from holdall.bench.compare import compare as compare_peers
@@ -110,12 +113,11 @@ def compare(
         raise click.BadParameter(f"there is no workload {workload!r}: see holdall bench --list", param_hint="WORKLOAD")
     if rate is not None and NAMED[workload].operation == "gather":
         raise click.BadParameter("a gather has no open loop", param_hint="--open")
-    rounds, seconds = (1, QUICK_SECONDS) if quick else (rounds, seconds)
     chosen = _chosen(peers)
     taking_part = [peer for peer in chosen if peer.refusal(NAMED[workload]) is None]
-    with _Bar("turns", rounds * len(taking_part)) as bar:
-        comparison = compare_peers(NAMED[workload], chosen, rounds, Length(seconds, rate), bar.advance)
-    _give(structs.replace(machine.report(), comparisons=[comparison]), json, html)
+    with _Bar("turns", measuring.rounds * len(taking_part)) as bar:
+        comparison = compare_peers(NAMED[workload], chosen, measuring.rounds, Length(measuring.seconds, rate), bar.advance)
+    _give(structs.replace(machine.report(), comparisons=[comparison]), measuring)
 
 
 @bench_group.command()
@@ -124,23 +126,13 @@ def compare(
 @click.option("--peers", metavar="NAMES", default=SCALING_PEERS, show_default=True, help="Of clients and storm.")
 @click.option("--clients", type=click.IntRange(1), default=1_000, show_default=True, help="Of a storm.")
 @click.option("--entries", type=click.IntRange(1), default=10_000_000, show_default=True, help="How many are loaded.")
-def scaling(
-    what: tuple[str, ...],
-    peers: str,
-    clients: int,
-    entries: int,
-    rounds: int,
-    seconds: float,
-    quick: bool,
-    json: IO[bytes] | None,
-    html: IO[str] | None,
-) -> None:
+def scaling(measuring: Measuring, what: tuple[str, ...], peers: str, clients: int, entries: int) -> None:
     """How throughput grows with clients and workers, a storm of new clients, and many entries. All, or what is named."""
     from holdall.bench import machine, scaling
     from holdall.bench.many_entries import many_entries
     from holdall.bench.storm import storm
 
-    rounds, seconds = (1, QUICK_SECONDS) if quick else (rounds, seconds)
+    rounds, seconds = measuring.rounds, measuring.seconds
     chosen = _chosen(peers)
     report = machine.report()
     for each in what or SCALINGS:
@@ -158,7 +150,7 @@ def scaling(
             with _Bar("storms", rounds * len(chosen)) as bar:
                 curve = storm(chosen, clients, rounds, bar.advance)
         report = structs.replace(report, scalings=[*report.scalings, curve])
-    _give(report, json, html)
+    _give(report, measuring)
 
 
 @bench_group.command()
@@ -205,17 +197,17 @@ class _Bar:
         self._progress.stop()
 
 
-def _give(report: Report, json: IO[bytes] | None, html: IO[str] | None) -> None:
+def _give(report: Report, to: Measuring) -> None:
     """Print the tables, on standard error if the JSON goes to standard output; write what is asked for."""
     from holdall.bench import results
     from holdall.bench.page import page as page_of
     from holdall.bench.report import print_report
 
-    if json is not None:
-        json.write(results.encode(report) + b"\n")
-    if html is not None:
-        html.write(page_of(report))
-    print_report(Console(stderr=json is not None and json.name == "-"), report)
+    if to.json is not None:
+        to.json.write(results.encode(report) + b"\n")
+    if to.html is not None:
+        to.html.write(page_of(report))
+    print_report(Console(stderr=to.json is not None and to.json.name == "-"), report)
 
 
 @bench_group.command()

@@ -60,11 +60,8 @@ def cli() -> None:
     """A dict that every process of a parallel job can reach."""
 
 
-cli.add_command(dict_group)
-cli.add_command(bench_group)
-cli.add_command(check)
-cli.add_command(backup)
-cli.add_command(restore)
+for each in (dict_group, bench_group, check, backup, restore):
+    cli.add_command(each)
 
 
 @cli.command()
@@ -77,8 +74,7 @@ cli.add_command(restore)
 def serve(data: Path, listen: str | None, workers: int | None, sync: str, log: str | None, log_level: str | None) -> None:
     """Run broker and workers until Ctrl-C or SIGTERM."""
     from holdall.process.config import ServiceSettings
-    from holdall.service.supervisor import refused
-    from holdall.service.systemd import notify_systemd
+    from holdall.service.supervisor import notify_systemd, run
 
     os.environ.update({name: value for name, value in (("HOLDALL_LOG", log), ("HOLDALL_LOG_LEVEL", log_level)) if value})
     console = Console(stderr=True)
@@ -89,9 +85,7 @@ def serve(data: Path, listen: str | None, workers: int | None, sync: str, log: s
         console.print(f"serving {data.resolve()} at {url}{also}", soft_wrap=True, highlight=False)
         notify_systemd("READY=1")
 
-    error = refused(wanted, announce, supervised=False)
-    if error is not None:
-        raise error
+    run(wanted, announce, supervised=False)
     console.print("stopped")
 
 
@@ -154,7 +148,7 @@ def worker(data: Path, index: int, broker: str, address: str, sync: str) -> None
 @click.option("--files", type=click.IntRange(1), help="Only so many files; all by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def demo(processes: int, files: int | None, as_json: bool) -> None:
-    """A parallel job on one Dict: who uses what in Python's standard library."""
+    """A parallel job on one Dict: what is used where in Python's standard library."""
     from .demo import run_demo
 
     sys.exit(run_demo(processes, files, as_json))

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from math import ceil
 from multiprocessing import resource_tracker
@@ -28,8 +28,8 @@ from holdall.worker.directory.opening import DataDirectory
 
 from .survey import Facts, Fared, source_files, survey
 
-LOOK_SECONDS = 0.1
-"""How often the progress bar looks at the Dict."""
+PROGRESS_SECONDS = 0.1
+"""How often the progress bar counts the entries of the Dict."""
 TOP = 8
 
 
@@ -160,7 +160,7 @@ def _work(console: Console, processes: int, files: list[str]) -> None:
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(f"{processes} processes, {len(files)} files, one Dict: entries", total=entries)
             while any(process.is_alive() for process in pool):
-                time.sleep(LOOK_SECONDS)
+                time.sleep(PROGRESS_SECONDS)
                 progress.update(task, completed=dict_.len())
             progress.update(task, completed=dict_.len())
     finally:
@@ -181,8 +181,12 @@ def _summary(files: list[str]) -> Summary:
     for (kind, what), value in Dict[Any, Any].from_name("survey").items():
         of[kind][what] = value
     digest = hashlib.sha256()
+    imports: Counter[str] = Counter()
+    names: Counter[str] = Counter()
     for file in sorted(facts):
         digest.update(f"{file} {facts[file]}\n".encode())
+        imports.update(facts[file].imports)
+        names.update(facts[file].names)
     by_process = Counter(claims.values())
     by_operation: dict[str, list[float]] = {}
     for operation, seconds in (each for of_process in latencies.values() for each in of_process.items()):
@@ -197,17 +201,10 @@ def _summary(files: list[str]) -> Summary:
         entries_by_worker=[counted["entries"] for counted in client.run(statistics(client))],
         functions=sum(each.functions for each in facts.values()),
         classes=sum(each.classes for each in facts.values()),
-        imports=_total(each.imports for each in facts.values()),
-        names=_total(each.names for each in facts.values()),
+        imports=imports,
+        names=names,
         digest=digest.hexdigest(),
     )
-
-
-def _total(counters: Iterable[Counter[str]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for counter in counters:
-        total.update(counter)
-    return total
 
 
 def _show(console: Console, summary: Summary) -> None:

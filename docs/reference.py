@@ -63,7 +63,6 @@ def _is_public(base: type, name: str) -> bool:
 INTERNAL = {
     *(
         "of_entry",
-        "travelled",
         "connected",
         "hydration",
         "register",

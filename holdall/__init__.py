@@ -14,50 +14,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from holdall import errors as _errors
+
 if TYPE_CHECKING:
     from holdall.client.client import Client as Client
     from holdall.client.dict import Dict as Dict
     from holdall.client.operations.catalog import DictInfo as DictInfo
     from holdall.client.private import LocalService as LocalService
-    from holdall.errors import AlreadyExistsError as AlreadyExistsError
-    from holdall.errors import AuthError as AuthError
-    from holdall.errors import ConnectionError as ConnectionError
-    from holdall.errors import DeserializationError as DeserializationError
-    from holdall.errors import Error as Error
-    from holdall.errors import InvalidError as InvalidError
-    from holdall.errors import LargeValueWarning as LargeValueWarning
-    from holdall.errors import NotFoundError as NotFoundError
-    from holdall.errors import OutcomeUnknown as OutcomeUnknown
-    from holdall.errors import ProtocolError as ProtocolError
-    from holdall.errors import RequestSizeError as RequestSizeError
-    from holdall.errors import SerializationError as SerializationError
-    from holdall.errors import StorageError as StorageError
-    from holdall.errors import TimeoutError as TimeoutError
+    from holdall.errors import *  # noqa: F403 - all of it is public
 
 __version__ = "0.2.0"
 
-_ERRORS = (
-    "AlreadyExistsError",
-    "AuthError",
-    "ConnectionError",
-    "DeserializationError",
-    "Error",
-    "InvalidError",
-    "LargeValueWarning",
-    "NotFoundError",
-    "OutcomeUnknown",
-    "ProtocolError",
-    "RequestSizeError",
-    "SerializationError",
-    "StorageError",
-    "TimeoutError",
-)
 _HOMES = {
     "Client": "holdall.client.client",
     "Dict": "holdall.client.dict",
     "DictInfo": "holdall.client.operations.catalog",
     "LocalService": "holdall.client.private",
-    **dict.fromkeys(_ERRORS, "holdall.errors"),
+    **dict.fromkeys(sorted(name for name, kind in vars(_errors).items() if isinstance(kind, type)), "holdall.errors"),
 }
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 

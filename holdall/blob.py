@@ -5,8 +5,8 @@ travels in chunks to and from all others; and what messages say of it.
     chunk     = blob_id:16 offset:u64 size:u64        the key of a request about a chunk
 
 The size in a chunk's key is that of the whole blob where it is written, and of the chunk where it is read. A blob's id is
-random, chosen by the client that sends it, or by the worker that names a file for it; the crc is the CRC-32 of the whole. A
-value that is not a blob never begins with 0x02: the formats of `holdall.values` begin otherwise.
+random, chosen by the client that sends it; the crc is the CRC-32 of the whole. A value that is not a blob never begins with
+0x02: the formats of `holdall.values` begin otherwise.
 """
 
 from __future__ import annotations
@@ -22,13 +22,6 @@ BLOB_BYTES_MIN = 256 * 1024
 """A value of more bytes is a blob: LevelDB was measured with 100 MiB values, at +500 MiB of memory and up to 3.6 s."""
 CHUNK_BYTES = 1024 * 1024
 """How much of a blob travels in one message; the last chunk may be shorter."""
-REUSED_BYTES_MAX = 4 * 1024 * 1024
-"""The file of a blob of at most so many bytes may become another blob's when it is not needed any more: what was read of it
-is compared with the blob's CRC. That of a larger one is removed, and who has it open may go on.
-"""
-NO_BLOB = bytes(16)
-"""The id in a request for a file for a blob that has none yet."""
-
 MARK = b"\x02"
 _REFERENCE = Struct("<c16sQI")
 _CHUNK = Struct("<16sQQ")

@@ -31,14 +31,6 @@ class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
     ttl_version: int = 0
 
 
-class FileToFill(NamedTuple):
-    """Where a client may write a blob, whose id that gives it, and whether that is to survive a power cut before it goes on."""
-
-    id: bytes
-    path: bytes
-    syncs: bool
-
-
 class Registration(msgspec.Struct, array_like=True, frozen=True):
     """What a worker is told of a Dict that it holds entries of; of an ephemeral one, with a lease, it is told all."""
 

@@ -51,6 +51,33 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+class DiskFile:
+    """A file that is open as long as something refers to this: when a call is given up, a thread may still write to it.
+
+    It is opened by its path, or is an open descriptor that came from another process. Raises OSError.
+    """
+
+    def __init__(self, of: str | int, flags: int = 0) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(of, flags | os.O_CLOEXEC, 0o600) if isinstance(of, str) else of
+
+    def write(self, data: Any) -> int:
+        """Write some of this; how many bytes."""
+        return os.write(self.descriptor, data)
+
+    def read(self, into: memoryview) -> int:
+        """Read some bytes; how many, 0 at the end."""
+        return os.readv(self.descriptor, [into])
+
+    def sync(self) -> None:
+        """Have what was written survive a power cut."""
+        sync(self.descriptor)
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+
+
 def refusal(what: str, found: int) -> str:
     """Why this, which has another format, is refused."""
     if found > FORMAT:

@@ -3,27 +3,40 @@
     stream  = message*
     message = head_length:u32 payload_length:u32 head [payload]
 
-Head and payload are those of `holdall.protocol`; a payload of no bytes is none. What one process sends with a system call the
-other receives with one; through a ZeroMQ socket each message passes a thread more on either side. Nothing here opens a socket.
+Head and payload are those of `holdall.protocol`; a payload of no bytes is none, and one of FILE_LENGTH is an open descriptor
+that comes along with the message (SCM_RIGHTS): from a worker only. What one process sends with a system call the other receives
+with one; through a ZeroMQ socket each message passes a thread more on either side.
 """
 
 from __future__ import annotations
 
+import socket
+from array import array
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, Union
 
 import msgspec
 
+from holdall.disk import DiskFile
 from holdall.errors import ProtocolError
 from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX, Buffer
 
-if TYPE_CHECKING:
-    from socket import socket
-
+SCHEME = "ipc://"
+CONNECT_SECONDS = 0.25
+"""A process that does not accept a connection within this time is taken for dead: an event loop may be waiting."""
+FILE_LENGTH = 0xFFFFFFFF
 READ_BYTES = 64 * 1024
 """Received at once; more of a payload, whose size is known."""
+BUFFERS_MAX = 64
+"""Given to the system at once."""
 _PREFIX = Struct("<II")
 _PREFIX_BYTES = _PREFIX.size
+_FILES_BYTES = socket.CMSG_SPACE(4)
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+DONT_WAIT = int(socket.MSG_DONTWAIT)
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -31,6 +44,29 @@ class Received(msgspec.Struct, frozen=True, gc=False):
 
     head: bytes
     payload: Union[Buffer, None] = None
+    file: Union[DiskFile, None] = None
+
+
+def path_of(url: str) -> str:
+    """The path of the Unix socket at an ipc URL.
+
+    >>> path_of("ipc:///run/worker-0")
+    '/run/worker-0'
+    """
+    return url.removeprefix(SCHEME)
+
+
+def connected(url: str) -> socket.socket:
+    """A stream to the process that listens at this ipc URL. Raises OSError if none does, or it takes no more: a stopped one."""
+    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        stream.settimeout(CONNECT_SECONDS)
+        stream.connect(path_of(url))
+        stream.settimeout(None)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
 
 
 def pack(frames: list[Buffer]) -> list[Buffer]:
@@ -41,11 +77,18 @@ def pack(frames: list[Buffer]) -> list[Buffer]:
     return [_PREFIX.pack(len(head), len(frames[1])) + head, frames[1]]
 
 
-class Reader:
-    """Takes the messages out of what comes through a socket."""
+def pack_with_file(frames: list[Buffer]) -> bytes:
+    """The bytes of a message of one frame with which a descriptor is sent."""
+    return _PREFIX.pack(len(frames[0]), FILE_LENGTH) + frames[0]
 
-    def __init__(self, of: socket) -> None:
+
+class Reader:
+    """Takes the messages out of what comes through a socket; descriptors that come along are dropped."""
+
+    def __init__(self, of: socket.socket) -> None:
         self._socket: Any = of
+        self._next: Callable[[int, int], bytes] = of.recv
+        self._files: deque[DiskFile] = deque()
         self._rest = b""  # the beginning of a message whose head is not here yet
         self._head = b""
         self._payload = bytearray()  # of this head, while it is on its way
@@ -62,7 +105,7 @@ class Reader:
             if not count:
                 raise EOFError
             return self._fill(count)
-        data = self._socket.recv(READ_BYTES, flags)
+        data = self._next(READ_BYTES, flags)
         if not data:
             raise EOFError
         if self._rest:
@@ -80,6 +123,11 @@ class Reader:
         start = 0
         while start + _PREFIX_BYTES <= end:
             head_length, payload_length = _PREFIX.unpack_from(data, start)
+            file = None
+            if payload_length == FILE_LENGTH:
+                if not self._files:
+                    raise ProtocolError("a message says that a descriptor comes along, and none has come")
+                file, payload_length = self._files[0], 0
             if head_length > HEAD_BYTES_MAX or payload_length > FRAME_BYTES_MAX:
                 raise ProtocolError(f"a message with {head_length:,} and {payload_length:,} bytes is larger than any may be")
             head_end = start + _PREFIX_BYTES + head_length
@@ -88,7 +136,9 @@ class Reader:
             head = data[start + _PREFIX_BYTES : head_end]
             start = head_end
             if not payload_length:
-                messages.append(Received(head))
+                messages.append(Received(head, None, file))
+                if file is not None:
+                    self._files.popleft()
             elif start + payload_length <= end:
                 messages.append(Received(head, data[start : start + payload_length]))
                 start += payload_length
@@ -106,3 +156,74 @@ class Reader:
         message = Received(self._head, memoryview(self._payload))
         self._payload = bytearray()
         return [message]
+
+
+class FileReader(Reader):
+    """Keeps the descriptors that come along: each belongs to the message that says so."""
+
+    def __init__(self, of: socket.socket) -> None:
+        super().__init__(of)
+        self._next = self._next_with_files
+
+    def _next_with_files(self, most: int, flags: int) -> bytes:
+        data: bytes
+        data, along, _flags, _address = self._socket.recvmsg(most, _FILES_BYTES, flags | _CLOSE_ON_EXEC)
+        for _level, _kind, descriptors in along:
+            whole = len(descriptors) - len(descriptors) % array("i").itemsize
+            self._files.extend(map(DiskFile, array("i", descriptors[:whole])))
+        return data
+
+
+class Writer:
+    """Sends messages through a socket, and waits for nothing: what has no room is kept, in order, until `flush`.
+
+    Whatever is raised, an OSError too, leaves the stream at an unknown place.
+    """
+
+    def __init__(self, of: socket.socket) -> None:
+        self._socket: Any = of
+        self.unsent: deque[Buffer] = deque()
+        """What is kept."""
+        self.bytes = 0
+        """Of what is kept."""
+
+    def send(self, buffers: list[Buffer], *, keeps: bool = True) -> bool:
+        """Send a message. Returns False if none of it went, and `keeps` is false."""
+        sent = 0 if self.unsent else self._give(buffers)
+        if sent == len(buffers[0]) and len(buffers) == 1:
+            return True
+        if not sent and not keeps:
+            return False
+        self.unsent.extend(buffers)
+        self.bytes += sum(map(len, buffers))
+        self._sent(sent)
+        return True
+
+    def flush(self) -> None:
+        """Send as much of what is kept as there is room for."""
+        while self.unsent:
+            sent = self._give([*islice(self.unsent, BUFFERS_MAX)])
+            if not sent:
+                return
+            self._sent(sent)
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self.unsent.clear()
+        self.bytes = 0
+
+    def _give(self, buffers: list[Buffer]) -> int:
+        """Give these to the system. Returns how many bytes it took."""
+        try:
+            if len(buffers) == 1:  # which costs less
+                return int(self._socket.send(buffers[0], DONT_WAIT))
+            return int(self._socket.sendmsg(buffers, (), DONT_WAIT))
+        except BlockingIOError:
+            return 0
+
+    def _sent(self, count: int) -> None:
+        self.bytes -= count
+        while self.unsent and count >= len(self.unsent[0]):
+            count -= len(self.unsent.popleft())
+        if count:
+            self.unsent[0] = memoryview(self.unsent[0])[count:]

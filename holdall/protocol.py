@@ -15,7 +15,7 @@ Everything that arrives is hostile until parsed here: the parsers raise Protocol
 from __future__ import annotations
 
 from struct import Struct
-from typing import Union
+from typing import Any, Union
 
 import msgspec
 
@@ -56,7 +56,7 @@ GET, PUT, POP, CONTAINS = 1, 2, 3, 4
 PUT_MANY, GET_MANY, POP_MANY, POP_ANY, SET_DEFAULT = 5, 6, 7, 8, 9
 # Blobs, in chunks; or in files that the client itself writes and reads:
 WRITE_CHUNK, SEAL, READ_CHUNK, DROP_BLOB = 10, 11, 12, 13
-MAKE_FILE, FIND_FILE = 14, 15
+MAKE_FILE, OPEN_FILE = 14, 15
 # One worker's part of a Dict:
 LENGTH, CLEAR, PAGE, REGISTER, DROP, RENEW, SET_TTL, STATISTICS = range(16, 24)
 # The catalog; the key is "environment/name":
@@ -79,6 +79,8 @@ PARTS = frozenset((*_PARTS_OF_ENTRIES, STATISTICS, LIST, FIND, SNAPSHOT, RELEASE
 """Opcodes that concern all of one worker's part, or many keys in it: their hash is that of the part (`slots.part_hash`). A
 client that still has the roster of another layout would otherwise count entries twice, or store them where nobody looks.
 """
+FILES = frozenset((MAKE_FILE, OPEN_FILE))
+"""Opcodes whose reply brings an open file: by a lane, and not in a batch; otherwise it is MISSING."""
 
 # Flags, of requests and (PAYLOAD, BATCHED) of replies.
 RETRY, SKIP_IF_EXISTS, KEY_OBJECT, PAYLOAD, WITH_VALUES, BATCHED, WITHOUT_VALUE = 1, 2, 4, 8, 16, 32, 64
@@ -98,7 +100,8 @@ NO_SESSION = NO_DICT = bytes(16)
 
 REQUEST = Struct("<BBHI16sQQ16sI")
 REPLY = Struct("<BBHQQ")
-_READ_CHUNK_OPCODE = bytes([READ_CHUNK])
+CHUNK_READ = bytes([READ_CHUNK])
+"""The opcode, as it stands in a head, of requests whose answers are large, as they are not."""
 _U32 = Struct("<I")
 _HASH = Struct("<I")
 _HASH_OFFSET = 4
@@ -106,10 +109,7 @@ _SEQUENCE_OFFSET = 24
 _LOWEST = Struct("<Q")
 _LOWEST_OFFSET = 32
 _FLAGS = Struct("<H")
-_PLAIN_GET = bytes((VERSION, GET, 0, 0))
-_PLAIN_GET_FIELDS = Struct("<4xI16xQ8x16sI")
-_FOUND = Struct("<BBHQ")
-_FLAGS_OFFSET = 2
+FLAGS_OFFSET = 2
 
 
 def is_ttl(seconds: float | None) -> bool:
@@ -132,27 +132,18 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """A parsed reply."""
+    """A parsed reply. `file` is an open file that comes along with it: by a lane only."""
 
     status: int
     sequence: int
     version: int
     payload: Buffer
+    file: Any = None
 
 
 def pack_request(request: Request) -> list[Buffer]:
     """The frames of a request: one, or two when the value is large."""
-    return pack_fields(
-        request.opcode,
-        request.flags,
-        request.hash,
-        request.session,
-        request.sequence,
-        request.lowest,
-        request.dict_id,
-        request.key,
-        request.value,
-    )
+    return pack_fields(*msgspec.structs.astuple(request))
 
 
 def pack_fields(
@@ -186,19 +177,6 @@ def parse_request(head: bytes, payload: Buffer | None = None) -> Request:
     return Request(opcode, flags, hash_, session, sequence, lowest, dict_id, head[REQUEST.size : end], payload)
 
 
-def plain_get(head: bytes) -> tuple[int, int, bytes, bytes] | None:
-    """Hash, sequence, dict id and key of a GET without flags or value; None for any other request, and what is none."""
-    if head[:4] != _PLAIN_GET or len(head) < REQUEST.size:
-        return None
-    hash_, sequence, dict_id, key_length = _PLAIN_GET_FIELDS.unpack_from(head)
-    return (hash_, sequence, dict_id, head[REQUEST.size :]) if key_length == len(head) - REQUEST.size else None
-
-
-def pack_found(sequence: int, rest: bytes) -> list[Buffer]:
-    """The frames of the reply OK: `rest` is the entry's version, and a value that needs no frame of its own."""
-    return [_FOUND.pack(VERSION, OK, 0, sequence) + rest]
-
-
 def pack_reply(reply: Reply) -> list[Buffer]:
     """The frames of a reply: one, or two when the payload is large."""
     payload = reply.payload
@@ -207,8 +185,8 @@ def pack_reply(reply: Reply) -> list[Buffer]:
     return [REPLY.pack(VERSION, reply.status, 0, reply.sequence, reply.version) + payload]
 
 
-def parse_reply(head: bytes, payload: Buffer | None = None) -> Reply:
-    """The reply in these frames. Raises ProtocolError for anything else."""
+def parse_reply(head: bytes, payload: Buffer | None = None, file: Any = None) -> Reply:
+    """The reply in these frames, and the file that came along. Raises ProtocolError for anything else."""
     if len(head) < REPLY.size:
         raise ProtocolError(f"a reply has at least {REPLY.size} bytes, this one {len(head)}")
     version, status, flags, sequence, entry_version = REPLY.unpack_from(head)
@@ -220,7 +198,7 @@ def parse_reply(head: bytes, payload: Buffer | None = None) -> Reply:
         payload = head[REPLY.size :]
     elif len(head) != REPLY.size:
         raise ProtocolError("a reply with a payload frame has a payload in its head too")
-    return Reply(status, sequence, entry_version, payload)
+    return Reply(status, sequence, entry_version, payload, file)
 
 
 def pack_batch_reply(replies: bytes) -> list[Buffer]:
@@ -232,12 +210,7 @@ def pack_batch_reply(replies: bytes) -> list[Buffer]:
 
 def is_batch_reply(head: bytes) -> bool:
     """Whether this is the head of an answer to a BATCH."""
-    return len(head) >= REPLY.size and bool(head[_FLAGS_OFFSET] & BATCHED)
-
-
-def reads_chunk(head: Buffer) -> bool:
-    """Whether this request asks for a chunk: its answer is large, as the request is not."""
-    return head[1:2] == _READ_CHUNK_OPCODE
+    return len(head) >= REPLY.size and bool(head[FLAGS_OFFSET] & BATCHED)
 
 
 def routing_hash(head: bytes) -> int:
@@ -256,7 +229,7 @@ def mark_retry(frames: list[Buffer], lowest: int) -> list[Buffer]:
     """The same request, marked as sent before, and with the lowest sequence number that waits now."""
     head = bytearray(frames[0])
     _LOWEST.pack_into(head, _LOWEST_OFFSET, lowest)
-    _FLAGS.pack_into(head, _FLAGS_OFFSET, _FLAGS.unpack_from(head, _FLAGS_OFFSET)[0] | RETRY)
+    _FLAGS.pack_into(head, FLAGS_OFFSET, _FLAGS.unpack_from(head, FLAGS_OFFSET)[0] | RETRY)
     return [bytes(head), *frames[1:]]
 
 

@@ -75,7 +75,7 @@ def parts(value: object) -> Sequence[Buffer]:
     try:
         _PlainPickler(written, PROTOCOL).dump(value)
     except _NotPlain:
-        import cloudpickle  # type: ignore[import-untyped]  # 15 ms that a client of plain values never pays
+        import cloudpickle  # type: ignore[import-untyped]  # slow to load, and plain values need none of it
 
         dump_into = cast(Callable[..., None], cloudpickle.dump)  # pyright: ignore[reportUnknownMemberType]
         buffers: list[memoryview] = []

@@ -1,12 +1,12 @@
-"""Lets no more clients in than there are file descriptors for.
+"""Admits no more clients than there are file descriptors for.
 
-Each connection takes one. When there is none left, LevelDB, which opens files now and then, can write no more, nor would a loop
-hear of anything but of those it cannot let in. So a process that serves takes as many descriptors as it may have, and keeps
-some: when only those are left it takes in nobody (see `Watch`), and renames its unix socket. Whoever is connected stays,
-whoever comes finds nobody and tries again until the name is back.
+Each connection takes one. When there is none left, LevelDB, which opens files now and then, can write no more, and a loop is
+woken by nothing but the connections that it cannot accept. So a process that serves takes as many descriptors as it may have,
+and keeps some: when only those are left it accepts nothing (see `SystemPoller`), and renames its Unix socket. Clients that are
+connected stay connected, others find no socket and try again until the name is back.
 
-The broker's socket for workers keeps its name and stays watched, so that a worker that was started again gets in. The one for
-clients of other machines is ZeroMQ's, and not ours to close: see the known limits in docs/reliability.md.
+The broker's socket for workers keeps its name, and is polled all the while, so that a worker that was started again can
+connect. The one for clients of other machines is ZeroMQ's, and not ours to close: see the known limits in docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import resource
 DESCRIPTORS_MAX = 1 << 20
 """Taken where the system sets no limit."""
 LATE_MAX = 100
-"""Connections that ZeroMQ lets in between two looks, though there is no room for them any more; we count those we let in."""
+"""Connections that ZeroMQ accepts between two checks, though there is no room for them any more; our own are counted."""
 LEVELDB_SHARE = 4
-"""LevelDB keeps up to a fifth of all descriptors for its tables; we keep a fourth."""
+"""LevelDB keeps up to a fifth of all descriptors for its tables: a fourth is kept for it."""
 ARRIVALS_PER_SECOND_MAX = 20_000
-"""Faster than clients can come: the room is looked at again before it can have been taken."""
-LOOK_SECONDS = (0.01, 0.5)
-"""The shortest and the longest time between two looks."""
+"""Faster than clients can arrive: the room is checked again before it can have been taken."""
+ADMISSION_CHECK_SECONDS = (0.01, 0.5)
+"""The shortest and the longest time between two checks."""
 COMPLAINT_SECONDS = 60.0
 
 log = logging.getLogger("holdall.service")
@@ -42,12 +42,12 @@ def raise_descriptor_limit() -> None:
 
 
 def closed_url(url: str) -> str:
-    """Where the unix socket of this URL is while no more clients are let in."""
+    """Where the Unix socket of this URL is while admission is closed."""
     return f"{url}.closed"
 
 
-class Door:
-    """The unix sockets at these URLs; others are left alone."""
+class Admission:
+    """Of clients, at the Unix sockets at these URLs; URLs of other kinds are left alone."""
 
     def __init__(self, *urls: str) -> None:
         self._paths = {url[len("ipc://") :]: closed_url(url)[len("ipc://") :] for url in urls if url.startswith("ipc://")}
@@ -60,24 +60,24 @@ class Door:
         self.is_open = True
         """Whether there is room for more."""
         self.room = LATE_MAX
-        """For how many there is still, as far as is known since it was looked last."""
+        """For how many there is still, as far as is known since the last check."""
         self._complaint_due = 0.0
 
-    def look(self, now: float) -> float:
-        """Close or open it as there is room. Returns when to look again, by the same clock."""
+    def check(self, now: float) -> float:
+        """Close or open it as there is room. Returns when to check again, by the same clock."""
         room = self.room = self._limit - self._kept - self._taken()
         if self.is_open and room <= 0:
             self._close(now)
         elif not self.is_open and room > self._kept // 4:
             self._move({closed: path for path, closed in self._paths.items()})
             self.is_open = True
-        shortest, longest = LOOK_SECONDS
+        shortest, longest = ADMISSION_CHECK_SECONDS
         return now + (min(max(room / ARRIVALS_PER_SECOND_MAX, shortest), longest) if self.is_open else longest / 5)
 
     def _taken(self) -> int:
         try:
             return len(os.listdir("/dev/fd"))
-        except OSError:  # there is none left to look with
+        except OSError:  # there is none left to list them with
             return self._limit
 
     def _close(self, now: float) -> None:
@@ -86,7 +86,7 @@ class Door:
         if now >= self._complaint_due:
             self._complaint_due = now + COMPLAINT_SECONDS
             log.warning(
-                "of %d file descriptors only %d are left: no more clients are let in until some leave; raise the limit "
+                "of %d file descriptors only %d are left: no more clients are accepted until some leave; raise the limit "
                 "(ulimit -Hn, or LimitNOFILE= of systemd)",
                 self._limit,
                 self._kept,
@@ -94,5 +94,5 @@ class Door:
 
     def _move(self, names: dict[str, str]) -> None:
         for old, new in names.items():
-            with contextlib.suppress(OSError):  # somebody has removed it
+            with contextlib.suppress(OSError):  # it was removed
                 os.rename(old, new)

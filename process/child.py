@@ -1,8 +1,8 @@
 """What a broker's and a worker's process have in common: how it is started, how it says that it is ready, how it ends.
 
-A child of the service ends when its standard input does: the kernel closes it when the parent dies, however it dies. It
-leaves SIGINT to its parent (a terminal sends it to both). It writes one line to its standard output: READY, or
-why it cannot start. Started by hand (`lifeline=False`), SIGINT ends it too.
+A child is a new interpreter, never a fork, that finds this very package. It ends when its standard input does: the kernel
+closes that when the parent dies, however it dies. It leaves SIGINT to its parent (a terminal sends it to both). It writes one
+line to its standard output: READY, or why it cannot start. One that was started by hand is not `supervised`: SIGINT ends it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+import holdall
 from holdall import errors
 from holdall.errors import Error
 
@@ -23,6 +25,8 @@ from .admission import raise_descriptor_limit
 from .config import BrokerSettings, WorkerSettings
 from .slices import ask_for_short_slices
 
+WORKING_DIRECTORY = "/"
+"""Of every child, so that no file of the directory a user happens to be in is imported."""
 READY = "ready"
 STUCK = "stuck: "
 """What a broker says of a worker, by its name, that does not answer: its parent replaces it."""
@@ -30,6 +34,18 @@ EXIT_REFUSED = 3
 """Exit status of a process that cannot start as things are; starting it again would not help."""
 EXIT_IDLE = 4
 """Exit status of a broker that nobody has used for its idle time."""
+
+
+def command(module: str, settings: object, *options: str) -> list[str]:
+    """The command line that runs `module` with these settings."""
+    return [sys.executable, "-m", module, msgspec.json.encode(settings).decode(), *options]
+
+
+def environment() -> dict[str, str]:
+    """The environment for it."""
+    home = str(Path(holdall.__file__).resolve().parent.parent)
+    inherited = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (home, inherited)))}
 
 
 def _noted(_number: int, _frame: object) -> None:

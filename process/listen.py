@@ -9,8 +9,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from holdall.address import SCHEME, connected, path_of
 from holdall.errors import AuthError, ConnectionError
+from holdall.framing import SCHEME, connected, path_of
 
 BACKLOG = 1_000
 """Clients that may come to a worker in one moment; the system bounds it further."""

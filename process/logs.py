@@ -21,7 +21,8 @@ LEVELS = ("info", "warning", "error")
 def begin(process: str) -> None:
     """Log as the environment says, naming this process ("service", "broker", "worker 0"). Raises InvalidError."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Json(process) if _setting("HOLDALL_LOG", FORMATS, "text") == "json" else _text(process))
+    text = logging.Formatter(f"%(asctime)s {process} %(levelname)s %(message)s")
+    handler.setFormatter(_Json(process) if _setting("HOLDALL_LOG", FORMATS, "text") == "json" else text)
     log = logging.getLogger("holdall")
     log.handlers = [handler]
     log.setLevel(_setting("HOLDALL_LOG_LEVEL", LEVELS, "warning").upper())
@@ -32,10 +33,6 @@ def _setting(name: str, known: tuple[str, ...], default: str) -> str:
     if value not in known:
         raise InvalidError(f"{name} must be one of {', '.join(known)}, not {value!r}")
     return value
-
-
-def _text(process: str) -> logging.Formatter:
-    return logging.Formatter(f"%(asctime)s {process} %(levelname)s %(message)s")
 
 
 class _Json(logging.Formatter):

@@ -2,9 +2,8 @@
 
 One system call looks at everything; `zmq.Poller` makes six for two sockets. ZeroMQ's descriptor is edge-triggered: it tells of
 what came since the socket was last read or written to, so a socket that was is looked at once more before its descriptor is
-believed again. It looks after the door too, when that is due.
-
-Who was asked something a moment ago looks again and again before it sleeps: see `patience.py`.
+believed again. The poller has the admission of clients checked too, when that is due, and spins before it sleeps: see
+`holdall.spin`.
 """
 
 from __future__ import annotations
@@ -16,33 +15,52 @@ import time
 from collections.abc import Callable
 from functools import partial
 from math import ceil
-from typing import Any
+from typing import Any, Protocol
 
 from holdall import processors
+from holdall.spin import LoopSpin, spin
 
-from .admission import Door
+from .admission import Admission
 from .child import Child
-from .patience import Patience
 
 _HAS_EPOLL = hasattr(select, "epoll")
 READY_MAX = 64
 """Sources that are read in one turn, where the system takes turns between them (epoll does)."""
 
 
-class Watch:
-    """The descriptors of one loop, and whose they are."""
+class Poller(Protocol):
+    """What a loop waits for: its sources, each of which can be read at some time."""
 
-    def __init__(self, child: Child, door: Door) -> None:
+    is_over: bool
+    """Whether this process is to end."""
+
+    def wait(self, now: float, until: float, *, spins: bool = True) -> list[Any]:
+        """The sources to read, the ones of `touch` and `defer` first: they are here at once, others when something comes, or
+        none until this time of the monotonic clock. Without `spins` it sleeps at once: for as long as other threads of this
+        process have work, since a thread that gives way keeps the interpreter's lock.
+        """
+        ...
+
+    def touch(self, source: object) -> None:
+        """There may be more to read here, whatever its descriptor says."""
+
+    def defer(self, sources: list[Any]) -> None:
+        """These were not read for lack of time: they come first in the next turn."""
+
+
+class SystemPoller:
+    """The poller of a real process, over the descriptors of its sources."""
+
+    def __init__(self, child: Child, admission: Admission) -> None:
         self.is_over = False
-        """Whether this process is to end."""
-        self._door = door
-        self._door_due = 0.0
+        self._admission = admission
+        self._admission_due = 0.0
         self._entrances: list[int] = []
         self._is_entered = True
         self._poll: Any = select.epoll() if _HAS_EPOLL else select.poll()
         self._poll_now: Callable[[], Any] = partial(self._poll.poll, *((0, READY_MAX) if _HAS_EPOLL else (0,)))
         self._woken = -1
-        self._patience = Patience() if processors.can_give_way() else None
+        self._spin = LoopSpin()
         self._sources: dict[int, Any] = {}
         self._touched: dict[Any, None] = {}
         for descriptor in child.watched:
@@ -52,8 +70,8 @@ class Watch:
                 self.is_over = True
 
     def add(self, descriptor: int, source: object, *, entrance: bool = False) -> None:
-        """Tell when this source can be read. One that is ZeroMQ's must be touched, now and whenever it has been used. Nobody
-        comes to an entrance while the door is closed.
+        """Tell when this source can be read. One that is ZeroMQ's must be touched, now and whenever it has been used. An
+        entrance, at which clients arrive, is not read while admission is closed.
         """
         self._sources[descriptor] = source
         if entrance:
@@ -83,35 +101,29 @@ class Watch:
 
         return call
 
-    def lets_in(self) -> bool:
-        """Whether one more may come to an entrance, who then does."""
-        self._door.room -= 1
-        if self._door.room < 0:
-            self._door_due = 0.0  # it is looked again, and closed, before the next wait
-        return self._door.room >= 0
+    def admits(self) -> bool:
+        """Whether one more client may be accepted at an entrance: it counts as connected from now on."""
+        self._admission.room -= 1
+        if self._admission.room < 0:
+            self._admission_due = 0.0  # it is checked, and closed, before the next wait
+        return self._admission.room >= 0
 
     def touch(self, source: object) -> None:
-        """There may be more to read here, whatever its descriptor says."""
         self._touched[source] = None
 
-    def put_back(self, sources: list[Any]) -> None:
-        """These were not read for lack of time: they come first in the next turn."""
+    def defer(self, sources: list[Any]) -> None:
         self._touched = {**dict.fromkeys(sources), **self._touched}
 
-    def wait(self, now: float, until: float, *, looks: bool = True) -> list[Any]:
-        """The sources to read, those first that were touched: they are here at once, others when something comes, or none
-        until this time of the monotonic clock. It does not look, but sleeps at once, while other threads of this process have
-        work: who gives way keeps the interpreter's lock meanwhile.
-        """
-        if now >= self._door_due:
-            self._look_at_door(now)
+    def wait(self, now: float, until: float, *, spins: bool = True) -> list[Any]:
+        if now >= self._admission_due:
+            self._check_admission(now)
         events = self._poll_now()
         if not self._touched:
-            if events and self._patience is not None:
-                self._patience.looks = True
-            elif not events:
-                events = self._awaited(min(until, self._door_due) - now, looks=looks)
-            if len(events) == 1 and events[0][0] in self._sources:  # as mostly, while one client calls
+            if events:
+                self._spin.is_on = True
+            else:
+                events = self._awaited(min(until, self._admission_due) - now, spins=spins)
+            if len(events) == 1 and events[0][0] in self._sources:  # the usual case while one client calls
                 return [self._sources[events[0][0]]]
         return self._ready(events)
 
@@ -127,35 +139,31 @@ class Watch:
                 self.is_over = True
         return list(ready)
 
-    def _look_at_door(self, now: float) -> None:
-        self._door_due = self._door.look(now)
-        if self._door.is_open == self._is_entered:
+    def _check_admission(self, now: float) -> None:
+        self._admission_due = self._admission.check(now)
+        if self._admission.is_open == self._is_entered:
             return
-        self._is_entered = self._door.is_open
+        self._is_entered = self._admission.is_open
         for descriptor in self._entrances:
             if self._is_entered:
                 self._poll.register(descriptor, select.POLLIN)
             else:
                 self._poll.unregister(descriptor)
 
-    def _awaited(self, seconds: float, *, looks: bool) -> Any:
+    def _awaited(self, seconds: float, *, spins: bool) -> Any:
         """The events that come within so long; there are none yet."""
-        patience = self._patience
-        if patience is None:
-            return self._polled(max(0.0, seconds))
-        began = now = time.monotonic()
-        look_seconds = patience.begins(now)
-        ends = began + min(seconds, look_seconds) if looks else began
-        while now < ends:
-            os.sched_yield()
-            events = self._poll_now()
-            now = time.monotonic()
-            if events:
-                patience.ends(now, slept=False)
-                return events
-        events = self._polled(max(0.0, began + seconds - now))
-        patience.ends(time.monotonic(), slept=True)
+        began = time.monotonic()
+        spin_seconds = self._spin.begins(began)
+        can_spin = spins and processors.can_give_way()
+        events = spin(self._look, began + min(seconds, spin_seconds)) if can_spin else None
+        slept = events is None
+        if slept:
+            events = self._polled(max(0.0, began + seconds - time.monotonic()))
+        self._spin.ends(time.monotonic(), slept=slept)
         return events
+
+    def _look(self) -> Any:
+        return self._poll_now() or None
 
     def _polled(self, seconds: float) -> Any:
         return self._poll.poll(seconds, READY_MAX) if _HAS_EPOLL else self._poll.poll(ceil(seconds * 1000))

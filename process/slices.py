@@ -1,9 +1,7 @@
-"""Asks the scheduler for short turns, so that a small request does not wait for the end of somebody else's.
+"""Asks the scheduler for short slices, so that a small request does not wait for the end of another process' slice.
 
-A worker that is woken for a request of 100 µs waits, on a machine whose cores are all busy, until whoever computes there has
-had a slice of time, 2.8 ms on two cores. Since Linux 6.12 a thread may say that its own slices are to be shorter: it gets no
-more time in all, but gets it sooner. Beside a process that only burned CPU, the p99 of small gets was 4.7 ms, and with this
-0.24 ms. Source: sched_setattr(2); "sched/eevdf: Use sched_attr::sched_runtime to set request/slice suggestion", Linux 6.12.
+The invariant of this speed device: the thread gets no more time in all, only sooner. Source: sched_setattr(2); "sched/eevdf:
+Use sched_attr::sched_runtime to set request/slice suggestion", Linux 6.12.
 """
 
 from __future__ import annotations
@@ -22,11 +20,11 @@ _ATTRIBUTES = struct.Struct("<IIQiIQQQ")
 
 
 def ask_for_short_slices() -> bool:
-    """Have this thread get short turns, and soon. Returns whether the system knows of that."""
+    """Have this thread get short slices, and soon. Returns whether the system knows of that."""
     number = _SCHED_SETATTR.get(platform.machine())
     if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return False
-    import ctypes  # 10 ms that nobody waits for
+    import ctypes  # slow to load: the process has said before that it is ready
 
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, SLICE_NANOSECONDS, 0, 0)

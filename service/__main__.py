@@ -25,7 +25,7 @@ def _detach() -> None:
 
 
 def _log_to(data: Path) -> None:
-    """Let this process and its children write to a file: the standard error they were born with is somebody else's."""
+    """Let this process and its children write to a file: the standard error that they inherited is their starter's."""
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         log = os.open(data / "service.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -42,10 +42,11 @@ def _main() -> int:
 
     import msgspec
 
+    from holdall.errors import Error
     from holdall.process.child import EXIT_REFUSED, READY, refusal
     from holdall.process.config import ServiceSettings
 
-    from .supervisor import refused
+    from .supervisor import run
 
     settings = msgspec.json.decode(sys.argv[1], type=ServiceSettings)
     if detached:
@@ -53,11 +54,12 @@ def _main() -> int:
 
     def announce(url: str) -> None:
         print(READY, flush=True)
-        if detached:  # whoever waits for the end of our output has waited long enough
+        if detached:  # the process that waits for the end of this output has waited long enough
             os.dup2(2, 1)
 
-    error = refused(settings, announce, supervised=not detached)
-    if error is not None:
+    try:
+        run(settings, announce, supervised=not detached)
+    except Error as error:
         print(refusal(error), flush=True)
         return EXIT_REFUSED
     return 0

@@ -9,9 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from holdall.process.child import EXIT_IDLE, READY, refusal_error
-
-from . import process
+from holdall.process.child import EXIT_IDLE, READY, WORKING_DIRECTORY, environment, refusal_error
 
 STOP_SECONDS = 10.0
 """How long a child may take to end before it is killed."""
@@ -72,7 +70,7 @@ class Keeper:
 
     async def _run_once(self) -> int:
         child = self._child = await asyncio.create_subprocess_exec(
-            *self._argv, stdin=PIPE, stdout=PIPE, cwd=process.WORKING_DIRECTORY, env=process.environment()
+            *self._argv, stdin=PIPE, stdout=PIPE, cwd=WORKING_DIRECTORY, env=environment()
         )
         assert child.stdin is not None
         assert child.stdout is not None

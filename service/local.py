@@ -10,6 +10,7 @@ from time import monotonic, sleep
 
 from holdall import __version__, settings
 from holdall.errors import StorageError
+from holdall.process import child
 from holdall.process.admission import closed_url
 from holdall.process.child import READY, refusal_error
 from holdall.process.config import ServiceSettings
@@ -18,7 +19,6 @@ from holdall.protocol import VERSION
 from holdall.worker.directory.locks import Holder
 from holdall.worker.directory.opening import DataDirectory
 
-from . import process
 from .supervisor import require_plyvel
 
 LEAVING_SECONDS = 10.0
@@ -91,13 +91,13 @@ def _is_held(data: Path) -> bool:
 def _start_detached(data: Path) -> None:
     require_plyvel()
     wanted = ServiceSettings(str(data), idle_seconds=settings.IDLE_SECONDS, lock_seconds=LEAVING_SECONDS)
-    argv = process.command("holdall.service", wanted, "--detach")
+    argv = child.command("holdall.service", wanted, "--detach")
     done = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        cwd=process.WORKING_DIRECTORY,
-        env=process.environment(),
+        cwd=child.WORKING_DIRECTORY,
+        env=child.environment(),
         check=False,
     )
     line = done.stdout.decode().strip()

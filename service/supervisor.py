@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from holdall import settings as defaults
-from holdall.errors import Error, StorageError
-from holdall.process import logs
-from holdall.process.child import STUCK
+from holdall.errors import StorageError
+from holdall.process import child, logs
 from holdall.process.config import BrokerSettings, ServiceSettings, WorkerSettings
 from holdall.process.listen import make_private
 from holdall.worker.directory.opening import DataDirectory
 
-from . import process
 from .keeper import Keeper
 
 log = logging.getLogger("holdall.service")
@@ -78,17 +78,17 @@ class Service:
         extra = [defaults.listen_url(self._settings.listen)] if self._settings.listen else []
         listen = [url, *(each for each in extra if each != url)]
         broker = BrokerSettings(listen, backend, self._settings.idle_seconds, self._settings.stuck_seconds)
-        children = {"broker": process.command("holdall.broker", broker)}
+        children = {"broker": child.command("holdall.broker", broker)}
         for index in range(workers):
             lanes = defaults.socket_url(data, f"worker-{index}")
             worker = WorkerSettings(str(data), index, backend, lanes, self._settings.sync)
-            children[f"worker {index}"] = process.command("holdall.worker", worker)
+            children[f"worker {index}"] = child.command("holdall.worker", worker)
         return children
 
     def _heard(self, line: str) -> None:
         """A child said something: of the broker, that a worker is stuck."""
-        keeper = self._keepers.get(line.removeprefix(STUCK))
-        if line.startswith(STUCK) and keeper is not None:
+        keeper = self._keepers.get(line.removeprefix(child.STUCK))
+        if line.startswith(child.STUCK) and keeper is not None:
             keeper.replace()
 
 
@@ -101,9 +101,13 @@ def require_plyvel() -> None:
         raise StorageError(text)
 
 
-async def run(settings: ServiceSettings, announce: Callable[[str], None], *, supervised: bool) -> None:
+def run(settings: ServiceSettings, announce: Callable[[str], None], *, supervised: bool) -> None:
     """Run a service as this process; `supervised`: until its standard input ends. Raises what `Service.run` raises."""
-    service = Service(settings)
+    logs.begin("service")
+    asyncio.run(_run(Service(settings), announce, supervised))
+
+
+async def _run(service: Service, announce: Callable[[str], None], supervised: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP) if supervised else (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, service.stop)
@@ -113,11 +117,10 @@ async def run(settings: ServiceSettings, announce: Callable[[str], None], *, sup
     await service.run(announce)
 
 
-def refused(settings: ServiceSettings, announce: Callable[[str], None], *, supervised: bool) -> Error | None:
-    """Run a service as this process to its end; returns why it could not start, if it could not."""
-    try:
-        logs.begin("service")
-        asyncio.run(run(settings, announce, supervised=supervised))
-    except Error as error:
-        return error
-    return None
+def notify_systemd(state: str) -> None:
+    """Send a state such as "READY=1" to the socket that NOTIFY_SOCKET names, if systemd started this: sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+            out.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+            out.send(state.encode())

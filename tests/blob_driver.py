@@ -26,6 +26,12 @@ VALUE = bytes(range(256)) * 5_000
 """Two chunks."""
 
 
+class Lane:
+    """Where requests come from; open files can be passed there, or not."""
+
+    passes_files = True
+
+
 class Driver:
     """One worker over a store in memory and these files, its clock, and the numbering of its client."""
 
@@ -39,6 +45,7 @@ class Driver:
         self.worker.collect_orphans()
         self.sequence = self.lowest = 0
         self.now = 1_000_000.0
+        self.origin = Lane()
         if store is None:
             assert self.ask(protocol.REGISTER, value=encode(Registration())).status == protocol.OK
 
@@ -47,8 +54,11 @@ class Driver:
         numbers = {"session": SESSION, "sequence": self.sequence, "lowest": self.lowest or self.sequence, **fields}
         hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
         request = Request(opcode, flags, hash_, dict_id=DICT, key=key, value=value, **numbers)
-        answers = self.worker.tick([Message("socket", b"route", *protocol.pack_request(request))], self.now)  # type: ignore[arg-type]
-        return [protocol.parse_reply(*each.frames) for each in answers]  # type: ignore[arg-type]
+        answers = self.worker.tick([Message(self.origin, b"route", *protocol.pack_request(request))], self.now)  # type: ignore[arg-type]
+        return [
+            protocol.parse_reply(bytes(each.frames[0]), each.frames[1] if len(each.frames) > 1 else None, each.file)
+            for each in answers
+        ]
 
     def ask(self, opcode: int, key: bytes = b"", value: protocol.Buffer = b"", flags: int = 0, **fields: Any) -> Reply:
         replies = self.send(opcode, key, value, flags, **fields)

@@ -10,13 +10,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from unittest import mock
 
 from holdall.errors import StorageError
+from holdall.process import child
 from holdall.process.child import READY
 from holdall.process.config import ServiceSettings
-from holdall.service import process
 from holdall.worker.directory.opening import DataDirectory
 
 WAIT_SECONDS = 20.0
@@ -26,8 +26,8 @@ WAIT_SECONDS = 20.0
 @contextlib.contextmanager
 def service_process(settings: ServiceSettings, *prefix: str, log: IO[str] | None = None) -> Iterator[int]:
     """A service as a child of this process, started through the command `prefix`; its process id."""
-    argv, pipe = process.command("holdall.service", settings), subprocess.PIPE
-    with subprocess.Popen([*prefix, *argv], stdin=pipe, stdout=pipe, stderr=log, env=process.environment()) as running:
+    argv, pipe = child.command("holdall.service", settings), subprocess.PIPE
+    with subprocess.Popen([*prefix, *argv], stdin=pipe, stdout=pipe, stderr=log, env=child.environment()) as running:
         assert running.stdin is not None
         assert running.stdout is not None
         assert running.stdout.readline().decode().strip() == READY
@@ -107,10 +107,21 @@ def process_ids(data: Path) -> list[str]:
 def children(pid: int) -> dict[str, int]:
     """The processes of ours that this one started and that are there now: "service", "broker", "worker 0", and so on."""
     found: dict[str, int] = {}
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+    for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         with contextlib.suppress(OSError):  # it has just ended
-            argv = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+            argv = Path(f"/proc/{each}/cmdline").read_text().split("\0")
             if argv[1:2] == ["-m"] and argv[2].startswith("holdall."):
                 index = json.loads(argv[3]).get("index")
-                found[argv[2].removeprefix("holdall.") + ("" if index is None else f" {index}")] = int(child)
+                found[argv[2].removeprefix("holdall.") + ("" if index is None else f" {index}")] = int(each)
     return found
+
+
+def wait_for_lanes(d: Any) -> None:
+    """Have the driver of this thread's next blocking call reach every worker by a lane."""
+
+    def has_lanes() -> bool:
+        len(d)  # which asks all workers
+        links = d.connected()._idle[-1]._session.links
+        return bool(links) and all(link.is_direct for link in links)
+
+    until(has_lanes)

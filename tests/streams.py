@@ -6,8 +6,7 @@ from collections import deque
 from select import select
 from typing import Any
 
-from holdall.address import connected
-from holdall.framing import Reader, Received, pack
+from holdall.framing import Reader, Received, connected, pack
 from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX
 
 

@@ -48,7 +48,7 @@ HANDLERS: dict[int, Handler] = {
     protocol.READ_CHUNK: transfers.read_chunk,
     protocol.DROP_BLOB: transfers.drop_blob,
     protocol.MAKE_FILE: transfers.make_file,
-    protocol.FIND_FILE: transfers.find_file,
+    protocol.OPEN_FILE: transfers.open_file,
     protocol.LENGTH: entries.length,
     protocol.CLEAR: entries.clear,
     protocol.PAGE: entries.page,
@@ -80,12 +80,10 @@ numbers, and a second copy of the old request that is still on its way must not 
 class Worker:
     """Worker `index` of `workers` in a layout, over a store and files it alone uses.
 
-    With `sync` each tick survives a power cut. Blobs are in `files`, or else in memory.
+    With `sync` each tick survives a power cut.
     """
 
-    def __init__(
-        self, store: Store, index: int, workers: int, *, sync: bool, layout_id: bytes = b"", files: Files | None = None
-    ) -> None:
+    def __init__(self, store: Store, index: int, workers: int, *, sync: bool, files: Files, layout_id: bytes = b"") -> None:
         self.index, self.workers = index, workers
         self.first_slot, self.end_slot = slot_range(index, workers)
         self._hashes = range(first_hash(self.first_slot), first_hash(self.end_slot))
@@ -123,7 +121,10 @@ class Worker:
             if not waiting_clients or (message.origin, message.route) not in waiting_clients:
                 try:
                     if message.head[1:2] in _READS:
-                        answers += self._answer(message)
+                        reply = self._reply(message, message.head, message.payload)
+                        if reply is not None:
+                            answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
+                        self.handled += 1
                         continue
                     if message.head[1:2] == BATCH and {head[1:2] for head in heads_of(message)} <= _READS:
                         answers += self._answer_batch(message)
@@ -153,10 +154,7 @@ class Worker:
 
     def end(self) -> list[Answer]:
         """What `begin` has decided is written. Returns the answers."""
-        transaction = self._transaction
-        transaction.end_commit()
-        if transaction.blobs.has_doomed and not self._snapshots.held:
-            transaction.blobs.remove_doomed()
+        self._transaction.end_commit()
         answers, self._decided = self._decided, []
         return answers
 
@@ -261,7 +259,9 @@ class Worker:
         """The answer to a request; none if `told` gives it out."""
         reply = self._reply(message, message.head, message.payload)
         self.handled += 1
-        return [] if reply is None else [Answer(message.origin, message.route, protocol.pack_reply(reply))]
+        if reply is None:
+            return []
+        return [Answer(message.origin, message.route, protocol.pack_reply(reply), reply.file)]
 
     def _answer_batch(self, message: Message) -> list[Answer]:
         """The answers to the requests in a BATCH: in messages of bounded size, large payloads in messages of their own."""
@@ -301,6 +301,8 @@ class Worker:
                 return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
             if request.opcode in protocol.WRITES:
                 return self._once(request)
+            if request.opcode in protocol.FILES and (head is not asked.head or not asked.origin.passes_files):
+                return Reply(protocol.MISSING, request.sequence, 0, b"")
             return self._handlers.get(request.opcode, _no_handler)(self._transaction, request)
         except Refused as refused:
             return Reply(refused.status, protocol.sequence_of(head), 0, refused.text.encode())

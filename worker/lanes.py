@@ -8,21 +8,23 @@ dropped: a client that still wants one asks again. A client that keeps to its wi
 from __future__ import annotations
 
 import contextlib
-from collections import deque
+import os
+import socket
 from collections.abc import Callable
+from errno import EAGAIN, ETOOMANYREFS
+from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, pack
+from holdall.framing import Reader, Received, Writer, pack, pack_with_file
 from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
 from holdall.worker.handlers.message import Message
 
 if TYPE_CHECKING:
-    from socket import socket
-
-    from holdall.process.poller import Watch
+    from holdall.disk import DiskFile
+    from holdall.process.poller import SystemPoller
     from holdall.protocol import Buffer
 
 TURN_BYTES = CHUNK_BYTES
@@ -30,6 +32,7 @@ TURN_BYTES = CHUNK_BYTES
 ARRIVALS_PER_TURN = 16
 UNSENT_MAX = 10_000
 """Pieces of messages that one client has not taken: small ones cost more than their bytes."""
+_CREDENTIALS = Struct("3i")
 
 
 class Backlog:
@@ -40,49 +43,52 @@ class Backlog:
 
 
 class Lanes:
-    """Takes in the clients that come to this listening socket, while the door is open."""
+    """Accepts the clients that connect to this listening socket, while admission is open."""
 
-    def __init__(self, listening: socket, watch: Watch) -> None:
+    def __init__(self, listening: socket.socket, poller: SystemPoller) -> None:
         self._listening = listening
-        self._watch = watch
+        self._poller = poller
         self._backlog = Backlog()
         self._open: set[Lane] = set()
-        watch.add(listening.fileno(), self, entrance=True)
+        poller.add(listening.fileno(), self, entrance=True)
 
     def take(self) -> tuple[list[Message], int]:
-        """Take in whoever comes; nobody has said anything yet."""
+        """Accept what connects; no lane has a message yet."""
         for _ in range(ARRIVALS_PER_TURN):
-            if not self._watch.lets_in():
+            if not self._poller.admits():
                 break
             try:
                 accepted, _address = self._listening.accept()
-            except OSError:  # nobody is left, or gone again, or there is no descriptor: then the door is closed soon
+            except OSError:  # none is left, or it has gone again, or there is no descriptor: then admission is closed soon
                 break
-            self._open.add(Lane(accepted, self._watch, self._backlog, self._open.discard))
+            self._open.add(Lane(accepted, self._poller, self._backlog, self._open.discard))
         return [], 0
 
 
 class Lane:
     """A client's lane to this worker. `closed` is called when it has ended."""
 
-    def __init__(self, connected: socket, watch: Watch, backlog: Backlog, closed: Callable[[Lane], None]) -> None:
+    def __init__(
+        self, connected: socket.socket, poller: SystemPoller, backlog: Backlog, closed: Callable[[Lane], None]
+    ) -> None:
         connected.setblocking(False)
         self._backlog = backlog
         self._closed = closed
         self._socket: Any = connected
         self._descriptor = connected.fileno()
-        self._watch = watch
+        self._poller = poller
         self._reader = Reader(connected)
         self._received: list[Received] = []
-        self._unsent: deque[Buffer] = deque()
-        self._unsent_bytes = 0
+        self._writer = Writer(connected)
+        self._counted = 0
         self.is_open = True
         """Whether the client is still there, as far as is known."""
-        watch.add(self._descriptor, self)
+        self._is_same_user = _is_same_user(connected)
+        poller.add(self._descriptor, self)
 
     def take(self) -> tuple[list[Message], int]:
         """What the client says, as far as it is its turn, and how much work in bytes that is."""
-        if self._unsent:
+        if self._writer.unsent:
             self._flush()
         try:
             received = self._received or self._reader.receive()
@@ -100,7 +106,7 @@ class Lane:
                 break
         self._received = received[len(messages) :] if self.is_open else []
         if self._received:
-            self._watch.touch(self)
+            self._poller.touch(self)
         return messages, size
 
     def send(self, _route: bytes, frames: list[Buffer]) -> bool:
@@ -108,72 +114,77 @@ class Lane:
         if not self.is_open:
             return False
         buffers = pack(frames)
-        if self._unsent:
-            return self._keep(buffers, whole=True)
+        size, kept = sum(map(len, buffers)), len(self._writer.unsent)
+        fits = self._writer.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX and kept < UNSENT_MAX
+        if kept and not fits:
+            return False
         try:
-            sent = self._socket.send(buffers[0]) if len(buffers) == 1 else self._socket.sendmsg(buffers)
-        except BlockingIOError:
-            sent = 0
+            is_taken = self._writer.send(buffers, keeps=fits)
         except OSError:
             self._close()
             return False
-        if sent == len(buffers[0]) and len(buffers) == 1:
-            return True
-        if not sent:
-            return self._keep(buffers, whole=True)
-        for buffer in buffers:
-            if sent < len(buffer):
-                self._keep([memoryview(buffer)[sent:]], whole=False)
-            sent = max(0, sent - len(buffer))
-        return True
+        if self._writer.unsent:
+            self._count()
+            if not kept:
+                self._poller.expect(self._descriptor, room=True)
+        return is_taken
 
-    def _keep(self, buffers: list[Buffer], *, whole: bool) -> bool:
-        """Send this later. A whole message may be dropped instead: then returns False."""
-        size = sum(map(len, buffers))
-        over = self._unsent_bytes + size > PEER_BYTES_MAX or self._backlog.bytes + size > BYTES_MAX
-        if whole and (over or len(self._unsent) >= UNSENT_MAX):
-            return False
-        if not self._unsent:
-            self._watch.expect(self._descriptor, room=True)
-        self._unsent.extend(buffers)
-        self._count(size)
-        return True
+    @property
+    def passes_files(self) -> bool:
+        """Whether an open file can be sent: to a process of the same user, and never to wait here."""
+        return self.is_open and self._is_same_user and not self._writer.unsent
+
+    def send_file(self, _route: bytes, frames: list[Buffer], file: DiskFile) -> None:
+        """Send a message with an open file, if that goes now: a client that still wants it asks again."""
+        if not self.passes_files:
+            return
+        message = pack_with_file(frames)
+        try:
+            sent = socket.send_fds(self._socket, [message], [file.descriptor])
+        except OSError as error:
+            if error.errno not in (EAGAIN, ETOOMANYREFS):
+                self._close()
+            return
+        if sent < len(message):  # where in the stream the next message begins would be unknown
+            self._close()
 
     def _flush(self) -> None:
         try:
-            while self._unsent:
-                sent = self._socket.send(self._unsent[0])
-                self._count(-sent)
-                if sent < len(self._unsent[0]):
-                    self._unsent[0] = memoryview(self._unsent[0])[sent:]
-                else:
-                    self._unsent.popleft()
-            self._watch.expect(self._descriptor, room=False)
-        except BlockingIOError:
-            pass
+            self._writer.flush()
         except OSError:
             self._close()
+            return
+        self._count()
+        if not self._writer.unsent:
+            self._poller.expect(self._descriptor, room=False)
 
-    def _count(self, size: int) -> None:
-        self._unsent_bytes += size
-        self._backlog.bytes += size
+    def _count(self) -> None:
+        self._backlog.bytes += self._writer.bytes - self._counted
+        self._counted = self._writer.bytes
 
     def _close(self) -> None:
-        """The client is gone, or speaks another language."""
+        """The client is gone, or breaks the protocol."""
         if not self.is_open:
             return
         self.is_open = False
-        self._count(-self._unsent_bytes)
-        self._unsent.clear()
+        self._writer.clear()
+        self._count()
         self._received = []
-        self._watch.remove(self._descriptor)
+        self._poller.remove(self._descriptor)
         with contextlib.suppress(OSError):
             self._socket.close()
         self._closed(self)
+
+
+def _is_same_user(connected: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return False
+    _pid, uid, _gid = _CREDENTIALS.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return bool(uid == os.getuid())
 
 
 def work_bytes(head: bytes, payload: Buffer | None) -> int:
     """How much work a request brings: its bytes, and those of the chunk that it asks for."""
     if payload is not None:
         return len(head) + len(payload)
-    return len(head) + (CHUNK_BYTES if protocol.reads_chunk(head) else 0)
+    return len(head) + (CHUNK_BYTES if head[1:2] == protocol.CHUNK_READ else 0)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from holdall import protocol
 from holdall.bodies import Hello, RosterWorker, encode
 from holdall.errors import InvalidError, StorageError
-from holdall.process.admission import Door
+from holdall.process.admission import Admission
 from holdall.process.child import Child
 from holdall.process.config import WorkerSettings
 from holdall.process.listen import listening_socket
-from holdall.process.poller import Watch
+from holdall.process.poller import Poller, SystemPoller
 from holdall.protocol import Request
 from holdall.worker.directory.layout import Layout
 from holdall.worker.directory.opening import DataDirectory
@@ -27,11 +27,11 @@ from holdall.worker.directory.space import Space
 from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.state.transaction import Commit, CommitFailed
 
+from .commit import CommitThread
 from .lanes import Lanes
 from .opening import close_worker, open_worker
 from .schedule import Schedule
 from .uplink import Uplink
-from .writer import Writer
 
 if TYPE_CHECKING:
     from .core import Worker
@@ -44,20 +44,7 @@ LOCK_SECONDS = 5.0
 log = logging.getLogger("holdall.worker")
 
 
-class Poller(Protocol):
-    """What a loop waits for."""
-
-    is_over: bool
-
-    def wait(self, now: float, until: float, *, looks: bool) -> list[Any]:
-        """The sources that can be read: see `Watch.wait`."""
-        ...
-
-    def put_back(self, sources: list[Any]) -> None:
-        """These come first in the next turn."""
-
-
-class CommitThread(Protocol):
+class Committer(Protocol):
     """What writes a batch while the loop goes on."""
 
     is_busy: bool
@@ -77,14 +64,14 @@ class Loop:
     def __init__(
         self,
         poller: Poller,
-        writer: CommitThread,
+        committer: Committer,
         schedule: Schedule,
         *,
         now: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._poller = poller
-        self._writer = writer
+        self._committer = committer
         self._schedule = schedule
         self._now = now
         self._wall = wall
@@ -94,26 +81,26 @@ class Loop:
         schedule = self._schedule
         now = self._now()
         while True:
-            sources = self._poller.wait(now, schedule.due, looks=not schedule.waits_for_thread)
+            sources = self._poller.wait(now, schedule.due, spins=not schedule.waits_for_thread)
             if self._poller.is_over:
                 break
             messages, size = self._take(sources)
-            if self._writer.has_ended:
+            if self._committer.has_ended:
                 self._finish()
             turn = schedule.turn(messages, size, self._now(), self._wall())
             self._send(turn.answers)
             if turn.commit is not None:
-                self._writer.begin(turn.commit)
+                self._committer.begin(turn.commit)
             if schedule.is_full:
                 self._finish()
             now = self._now()
-        if self._writer.is_busy:
+        if self._committer.is_busy:
             self._finish()
         self._send(schedule.end(self._wall()))
 
     def _finish(self) -> None:
         """Wait until the batch is written, and answer who waited for that."""
-        self._send(self._schedule.written(self._writer.end(), self._wall()))
+        self._send(self._schedule.written(self._committer.end(), self._wall()))
 
     def _take(self, sources: list[Any]) -> tuple[list[Message], int]:
         """What has come, and its bytes."""
@@ -124,13 +111,16 @@ class Loop:
             messages += taken
             size += taken_bytes
             if size >= BYTES_PER_TURN:
-                self._poller.put_back(sources[number:])
+                self._poller.defer(sources[number:])
                 break
         return messages, size
 
     def _send(self, answers: list[Answer]) -> None:
         for answer in answers:
-            answer.origin.send(answer.route, answer.frames)
+            if answer.file is None:
+                answer.origin.send(answer.route, answer.frames)
+            else:
+                answer.origin.send_file(answer.route, answer.frames, answer.file)
 
 
 def serve(settings: WorkerSettings, child: Child) -> None:
@@ -141,10 +131,10 @@ def serve(settings: WorkerSettings, child: Child) -> None:
         raise InvalidError(f"{directory.path} has the workers 0 to {layout.workers - 1}, not {settings.index}")
     lock = directory.lock_worker(settings.index, LOCK_SECONDS)
     with listening_socket(settings.address) as listening:
-        watch = Watch(child, Door(settings.address))
-        wake = watch.waker()
-        with closing(Uplink(settings.broker, watch)) as uplink:
-            Lanes(listening, watch)
+        poller = SystemPoller(child, Admission(settings.address))
+        wake = poller.waker()
+        with closing(Uplink(settings.broker, poller)) as uplink:
+            Lanes(listening, poller)
             space = Space(directory.part(settings.index))
             instance = secrets.token_bytes(16)
             schedule = Schedule(
@@ -154,7 +144,7 @@ def serve(settings: WorkerSettings, child: Child) -> None:
                 space.why_no_room,
             )
             child.ready()
-            Loop(watch, Writer(wake), schedule).run()
+            Loop(poller, CommitThread(wake), schedule).run()
         try:
             close_worker(directory, schedule.worker)
         except (CommitFailed, OSError) as error:

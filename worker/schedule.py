@@ -89,21 +89,30 @@ class Schedule:
 
     def turn(self, messages: list[Message], size: int, now: float, wall: float) -> Turn:
         """These messages, of so many bytes, have come; or none, and it is time."""
-        turn = Turn([])
+        answers: list[Answer] = []
+        commit: Commit | None = None
         if messages:
             self._is_busy = True
             self._unlooked_bytes += size
             if self._unlooked_bytes >= LOOK_BYTES:
                 self._look_for_room()
+            for message in messages:
+                if self._client != (message.origin, message.route):
+                    if self._client is not None:
+                        self._shared_until = now + SHARED_SECONDS
+                    self._client = message.origin, message.route
         if self._waiting and self._writing is None:
             messages = self._no_longer_waiting() + messages
         if messages:
-            turn = self._answer(messages, now, wall)
+            answers, left = self.worker.read(messages, wall, self._waiting_clients)
+            if left:
+                decided, commit = self._decide(left, now, wall)
+                answers += decided
         if self.worker.waiting:
-            turn.answers.extend(self.worker.told())
+            answers += self.worker.told()
         if now >= self.due:
-            turn.answers.extend(self._between_ticks(now, wall))
-        return turn
+            answers += self._between_ticks(now, wall)
+        return Turn(answers, commit)
 
     def written(self, failed: CommitFailed | None, wall: float) -> list[Answer]:
         """The batch of the last turn is written, or could not be. Returns the answers to those who waited for it."""
@@ -117,31 +126,25 @@ class Schedule:
         """The process is to end, and no batch is being written: the answers to all who still wait."""
         return self._tick(self._no_longer_waiting(), wall) if self._waiting else []
 
-    def _answer(self, messages: list[Message], now: float, wall: float) -> Turn:
-        """Answer those who only read, and the others by a tick, when the one before is written."""
-        for message in messages:
-            if self._client != (message.origin, message.route):
-                if self._client is not None:
-                    self._shared_until = now + SHARED_SECONDS
-                self._client = message.origin, message.route
-        answers, left = self.worker.read(messages, wall, self._waiting_clients)
-        if not left:
-            return Turn(answers)
+    def _decide(self, left: list[Message], now: float, wall: float) -> tuple[list[Answer], Commit | None]:
+        """Carry these out by a tick, when the one before is written. Returns the answers, or the batch that is to be written by
+        a thread before there are any.
+        """
         if self._writing is not None:
             self._waiting += left
             self._waiting_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
-            return Turn(answers)
+            return [], None
         self._waiting_clients.clear()
         if self._sync != "always" or now >= self._shared_until or not self.worker.may_read_meanwhile(left):
-            return Turn(answers + self._tick(left, wall))
+            return self._tick(left, wall), None
         try:
             commit = self.worker.begin(left, wall)
         except CommitFailed as error:
-            return Turn(answers + self._again(left, error, wall))
+            return self._again(left, error, wall), None
         if commit is None:
-            return Turn(answers + self.worker.end())
+            return self.worker.end(), None
         self._writing = left
-        return Turn(answers, commit)
+        return [], commit
 
     def _no_longer_waiting(self) -> list[Message]:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0

@@ -18,25 +18,27 @@ from holdall.worker.handlers.message import Message
 from .lanes import TURN_BYTES, work_bytes
 
 if TYPE_CHECKING:
-    from holdall.process.poller import Watch
+    from holdall.process.poller import SystemPoller
     from holdall.protocol import Buffer
 
-LINGER_MILLISECONDS = 100
+UPLINK_LINGER_MILLISECONDS = 100
 """A worker that ends waits so long for a broker that takes its last answers."""
 
 
 class Uplink:
     """To the broker at this URL."""
 
-    def __init__(self, url: str, watch: Watch) -> None:
+    passes_files = False
+
+    def __init__(self, url: str, poller: SystemPoller) -> None:
         self._context = sockets.new_context()
         self._dealer = sockets.worker_dealer(self._context)
         self._dealer.connect(url)
         self._unsent = Unsent()
         self._held: deque[tuple[bytes, list[Buffer]]] = deque()
-        self._watch = watch
-        watch.add(int(self._dealer.fd), self)
-        watch.touch(self)
+        self._poller = poller
+        poller.add(int(self._dealer.fd), self)
+        poller.touch(self)
 
     def take(self) -> tuple[list[Message], int]:
         """What the broker relays, about TURN_BYTES of work at most, and how much that is; nothing while answers are held."""
@@ -48,7 +50,7 @@ class Uplink:
             return [], 0
         while sockets.has_message(self._dealer):
             if size >= TURN_BYTES:
-                self._watch.touch(self)
+                self._poller.touch(self)
                 break
             address, *frames = sockets.receive(self._dealer, 2)
             if address and 1 <= len(frames) <= 2:  # an empty one: the broker looks whether this worker is connected
@@ -61,7 +63,7 @@ class Uplink:
         """Send a message to the client at this address, which is held while there is no room for it, or to the broker itself,
         whose address is empty. Returns False if that is dropped.
         """
-        self._watch.touch(self)
+        self._poller.touch(self)
         if not self._held and self._goes(address, frames):
             return True
         if address:
@@ -76,5 +78,5 @@ class Uplink:
 
     def close(self) -> None:
         """Say what is left to say, and end."""
-        self._dealer.close(LINGER_MILLISECONDS)
+        self._dealer.close(UPLINK_LINGER_MILLISECONDS)
         self._context.term()

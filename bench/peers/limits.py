@@ -22,8 +22,8 @@ from holdall.broker.router import Router
 from holdall.client.connection.broker import Dealer
 from holdall.client.connection.driver import CHECK_SECONDS
 from holdall.keys import encode
-from holdall.process.admission import Door
-from holdall.process.poller import Watch
+from holdall.process.admission import Admission
+from holdall.process.poller import SystemPoller
 from holdall.process.slices import ask_for_short_slices
 from holdall.protocol import Reply, Request
 
@@ -151,21 +151,21 @@ def _start_relay() -> Generator[Instance, None, None]:
                 process.join()
 
 
-def _watch() -> Watch:
+def _watch() -> SystemPoller:
     """The poller of a real broker and worker, with its looks, in a process that is ended from outside."""
     child: Any = SimpleNamespace(watched=[])
     ask_for_short_slices()
-    return Watch(child, Door())
+    return SystemPoller(child, Admission())
 
 
 def _relay(front_url: str, back_url: str, ready: threading.Event) -> None:
-    watch, context = _watch(), sockets.new_context()
-    back = Router(sockets.back_router(context), [back_url], watch, small=3)
-    front = Router(sockets.front_router(context), [front_url], watch, small=2)
+    poller, context = _watch(), sockets.new_context()
+    back = Router(sockets.back_router(context), [back_url], poller, small=3)
+    front = Router(sockets.front_router(context), [front_url], poller, small=2)
     ready.set()
     worker, now = b"", monotonic()
     while True:
-        for router in watch.wait(now, now + IDLE_SECONDS):
+        for router in poller.wait(now, now + IDLE_SECONDS):
             for frames in router.take():
                 if router is front:
                     back.send([worker, *frames])
@@ -177,19 +177,19 @@ def _relay(front_url: str, back_url: str, ready: threading.Event) -> None:
 
 
 def _answer_relayed(url: str, reply_bytes: int, ready: threading.Event) -> None:
-    watch, context = _watch(), sockets.new_context()
+    poller, context = _watch(), sockets.new_context()
     dealer, reply = sockets.worker_dealer(context), bytes(reply_bytes)
     dealer.connect(url)
-    watch.add(int(dealer.fd), dealer)
+    poller.add(int(dealer.fd), dealer)
     sockets.send(dealer, [b"", b"it is there"])
-    watch.touch(dealer)
+    poller.touch(dealer)
     ready.set()
     now = monotonic()
     while True:
-        for _ in watch.wait(now, now + IDLE_SECONDS):
+        for _ in poller.wait(now, now + IDLE_SECONDS):
             while sockets.has_message(dealer):
                 sockets.send(dealer, [sockets.receive(dealer, 2)[0], reply])
-                watch.touch(dealer)
+                poller.touch(dealer)
         now = monotonic()
 
 

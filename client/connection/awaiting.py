@@ -157,7 +157,7 @@ class AwaitingDriver(Driver):
             for pending in answered:
                 if not pending.waiter.done():
                     pending.waiter.set_result(pending.reply)
-        if self._session.has_outgoing:  # a lane was proved, or lost
+        if self._session.outbox:  # a lane was proved, or lost
             self._flush_soon()
 
     def _look_at_broker(self) -> None:

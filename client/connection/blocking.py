@@ -44,7 +44,6 @@ class BlockingDriver(Driver):
             raise
 
     def close(self) -> None:
-        """Close the transports."""
         for transport in self.transports:
             transport.close()
 
@@ -55,11 +54,10 @@ class BlockingDriver(Driver):
         return self._connector.open_lane(address, self._wait_seconds)
 
     def _send(self, query: Query, deadline: float) -> Pending:
-        link = self._session.link_of(query.hash)
-        if not link.is_direct:
-            self._drain(link)  # the answer to a probe may be there
         now = monotonic()
         pending = self._session.send(query, now, deadline)
+        if not pending.link.is_direct:
+            self._drain(pending.link)  # the answer to a probe may be there
         self._send_outgoing(now)
         return pending
 
@@ -71,7 +69,7 @@ class BlockingDriver(Driver):
                 answered, _ = self._receive(link.lane, link, wait=True)
             else:
                 answered, _ = self._receive(self._broker, None, wait=True)
-            if not answered or self._session.has_outgoing:  # late answers, of calls given up, keep no call from its deadline
+            if not answered or self._session.outbox:  # late answers, of calls given up, keep no call from its deadline
                 self._check()
         return pending.reply
 

@@ -52,7 +52,6 @@ class Dealer:
             raise
 
     def send(self, message: list[Buffer]) -> bool:
-        """Send a message."""
         try:
             sockets.send(self._dealer, message)
         except zmq.ZMQError:  # there is no connection, its queue is full, or it was closed meanwhile
@@ -84,7 +83,6 @@ class Dealer:
         return received
 
     def has_come_back(self) -> bool:
-        """Whether there is another connection than before, or the first one after something was refused."""
         before = self._connections
         with suppress(zmq.ZMQError):  # it was closed meanwhile
             while sockets.has_message(self._monitor):
@@ -96,20 +94,16 @@ class Dealer:
         return is_wanted
 
     def fileno(self) -> int:
-        """The descriptor that tells of messages; it is edge-triggered."""
         return int(self._dealer.fd)
 
     def monitor_fileno(self) -> int:
-        """The descriptor that tells of connections; it is edge-triggered."""
         return int(self._monitor.fd)
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed."""
         return self._dealer is None or bool(self._dealer.closed)
 
     def close(self) -> None:
-        """Give it up."""
         if self._dealer is not None and not self._dealer.closed:
             self._dealer.disable_monitor()  # or else ZeroMQ's thread may wait for ever to tell a monitor that is closed
         for socket in (self._monitor, self._dealer):

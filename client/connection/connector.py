@@ -8,8 +8,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from holdall import settings
-from holdall.address import SCHEME, connected, path_of
 from holdall.errors import ConnectionError
+from holdall.framing import SCHEME, connected, path_of
 
 from .lane import AwaitingLane, BlockingLane
 
@@ -45,16 +45,13 @@ class ServiceConnector:
 
     @property
     def is_local(self) -> bool:
-        """Whether `revive` starts the service."""
         return self._data is not None
 
     @property
     def url(self) -> str:
-        """Where the service is, or will be."""
         return self._url or "" if self._data is None else settings.service_url(self._data)
 
     def open_broker(self, wait_seconds: float = 0.0) -> Dealer:
-        """A transport to the broker, which is connected or will be. Raises ConnectionError."""
         from holdall import sockets  # ZeroMQ takes longer to load than all the rest: an import need not wait for it
 
         from .broker import Dealer
@@ -76,23 +73,19 @@ class ServiceConnector:
         return dealer
 
     def lane_address(self, worker: RosterWorker) -> str | None:
-        """Where this worker may have a lane, if anywhere."""
         if not self._has_lanes or len(self._streams) >= LANES_MAX:
             return None
         return next((each for each in worker.addresses if each.startswith(SCHEME) and os.path.exists(path_of(each))), None)
 
     def open_lane(self, address: str, wait_seconds: float) -> BlockingLane | None:
-        """A lane for a thread, if anybody listens there: the broker can be reached in any case."""
         stream = self._stream(address)
         return None if stream is None else BlockingLane(stream, wait_seconds)
 
     def open_awaiting_lane(self, address: str, loop: asyncio.AbstractEventLoop) -> AwaitingLane | None:
-        """A lane for a loop, if anybody listens there."""
         stream = self._stream(address)
         return None if stream is None else AwaitingLane(stream, loop)
 
     def revive(self) -> None:
-        """Start the service if it is this user's own and does not run."""
         if self._data is not None:
             from holdall.service.local import ensure_running
 

@@ -48,7 +48,7 @@ class Driver:
         when it is overdue.
         """
         is_relayed = False
-        while self._session.has_outgoing:
+        while self._session.outbox:
             for link, messages in self._session.outgoing():
                 if not link.is_direct:
                     self._probe(link, now)
@@ -78,7 +78,7 @@ class Driver:
         received = transport.receive(wait=wait)
         answered: list[Pending] = []
         for each in received:
-            answered += self._session.receive(link, each.head, each.payload, monotonic())
+            answered += self._session.receive(link, each, monotonic())
         if link is not None and link.is_direct and link.lane is transport and transport.is_broken:
             self._session.lose(link, monotonic())
         return answered, bool(received)

@@ -17,7 +17,7 @@ A session belongs to one driver rather than to the process: then the lowest pend
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -26,6 +26,7 @@ import msgspec
 from holdall import protocol
 from holdall.bodies import Identity, Roster, RosterWorker, decode, encode
 from holdall.errors import ConnectionError, Error, OutcomeUnknown, ProtocolError, TimeoutError
+from holdall.framing import Received
 from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import SLOT_SHIFT, SLOTS
 
@@ -42,25 +43,12 @@ STEADY_LINK_SECONDS = 10.0
 """A link that was direct for so long is probed again as soon as at first when it is lost."""
 BATCH_BYTES_MAX = 512 * 1024
 BATCH_REQUESTS_MAX = 1_000
-_ALONE = frozenset((protocol.ROSTER, protocol.READ_CHUNK))
-"""Never in a batch: the broker answers the one itself, and a batch of the others would fill a worker's memory with answers."""
+_ALONE = frozenset((protocol.ROSTER, protocol.READ_CHUNK, protocol.MAKE_FILE, protocol.OPEN_FILE))
+"""Never in a batch: the broker answers the first itself, many chunks would fill a worker's memory, and a file comes alone."""
 
 
 class Link:
     """How one worker is reached: through the broker always, by `lane` while it is direct."""
-
-    __slots__ = (
-        "_direct_at",
-        "_identity",
-        "_interval",
-        "_nonce",
-        "_random",
-        "address",
-        "hash",
-        "is_direct",
-        "lane",
-        "probe_at",
-    )
 
     def __init__(self, worker: RosterWorker, layout_id: bytes, address: str | None, random: Random) -> None:
         self.address = address
@@ -135,7 +123,8 @@ class Session:
         """Whether the service has ever answered here."""
         self.links: list[Link] = []
         """To each worker, once they are known."""
-        self._outbox: dict[int, Pending] = {}  # what is to be sent, by number, in order
+        self.outbox: dict[int, Pending] = {}
+        """What is to be sent, by number, in order."""
         self._other_version: int | None = None  # of the service, while nothing has come from one of ours
         self._id = session_id
         self._random = random
@@ -166,41 +155,39 @@ class Session:
         interval = RESEND_SECONDS[0] + query.patience + len(value) / RESEND_BYTES_PER_SECOND
         link = self._link_of_slot[query.hash >> SLOT_SHIFT]
         pending = Pending(sequence, query, link, frames, now, deadline, interval, now + interval)
-        self.pending[sequence] = self._outbox[sequence] = pending
+        self.pending[sequence] = self.outbox[sequence] = pending
         return pending
-
-    @property
-    def has_outgoing(self) -> bool:
-        """Whether anything is to be sent."""
-        return bool(self._outbox)
 
     def outgoing(self) -> list[tuple[Link, list[list[Buffer]]]]:
         """The messages to be sent now, for each worker in order; they count as sent."""
+        outbox, self.outbox = self.outbox, {}
         groups: dict[Link, list[Pending]] = {}
-        for pending in self._outbox.values():
+        for pending in outbox.values():
             if pending.is_sent:
                 pending.frames = protocol.mark_retry(pending.frames, next(iter(self.pending)))
             pending.is_sent = True
             groups.setdefault(pending.link, []).append(pending)
-        for pending in self._outbox.values():
             if not pending.query.wants_reply:
                 del self.pending[pending.sequence]
-        self._outbox = {}
-        return [(link, self._messages(group)) for link, group in groups.items()]
+        messages: list[tuple[Link, list[list[Buffer]]]] = []
+        for link, group in groups.items():
+            messages.append((link, [group[0].frames] if len(group) == 1 else self._messages(group)))
+        return messages
 
-    def receive(self, link: Link | None, head: bytes, payload: Buffer | None, now: float) -> list[Pending]:
+    def receive(self, link: Link | None, received: Received, now: float) -> list[Pending]:
         """The requests that a message answers, each with its reply; `link` is that of the lane by which it came, None: it came
         from the broker.
         """
+        head = received.head
         if link is not None and not link.is_direct and link.is_proved_by(head, now):
             self._send_again(pending for pending in self.pending.values() if pending.link is link)
             return []
         self.heard = True
         try:
-            reply = protocol.parse_reply(head, payload)
+            reply = protocol.parse_reply(head, received.payload, received.file)
             self._other_version = None
-            if not protocol.is_batch_reply(head):
-                return self._matched([reply])
+            if not head[protocol.FLAGS_OFFSET] & protocol.BATCHED:
+                return self._matched((reply,))
             heads = decode(list[bytes], reply.payload)
             return self._matched([protocol.parse_reply(each) for each in heads])  # all, before the first is given out
         except ProtocolError:  # the request that it may be for is sent again, then times out
@@ -241,12 +228,12 @@ class Session:
     def abandon(self, pending: Pending) -> None:
         """Nobody waits for this reply any more."""
         self.pending.pop(pending.sequence, None)
-        self._outbox.pop(pending.sequence, None)
+        self.outbox.pop(pending.sequence, None)
 
     def abandon_all(self) -> None:
         """Nobody waits for any reply any more."""
         self.pending.clear()
-        self._outbox.clear()
+        self.outbox.clear()
 
     def failure(self, pending: Pending, url: str, now: float) -> Error:
         """The error for a request whose time is over."""
@@ -270,25 +257,23 @@ class Session:
         return TimeoutError(f"cannot {query}: no answer from {url} within {seconds:.1f} s; {outcome}")
 
     def _send_again(self, chosen: Iterable[Pending]) -> None:
-        self._outbox.update((pending.sequence, pending) for pending in chosen)
-        self._outbox = dict(sorted(self._outbox.items()))
+        self.outbox.update((pending.sequence, pending) for pending in chosen)
+        self.outbox = dict(sorted(self.outbox.items()))
 
-    def _matched(self, replies: list[Reply]) -> list[Pending]:
+    def _matched(self, replies: Sequence[Reply]) -> list[Pending]:
         answered: list[Pending] = []
         for reply in replies:
             if reply.status == protocol.UNAVAILABLE:  # its request is sent again when its time has come
                 continue
-            pending = self.pending.get(reply.sequence)
+            pending = self.pending.pop(reply.sequence, None)
             if pending is not None:
-                self.abandon(pending)
+                self.outbox.pop(reply.sequence, None)
                 pending.reply = reply
                 answered.append(pending)
         return answered
 
     def _messages(self, group: list[Pending]) -> list[list[Buffer]]:
         """The messages that carry these requests, all for one worker: together as far as the bounds allow."""
-        if len(group) == 1:
-            return [group[0].frames]
         messages: list[list[Buffer]] = []
         together: list[Buffer] = []
         size = 0

@@ -17,7 +17,7 @@ class Transport(Protocol):
 
     @property
     def is_broken(self) -> bool:
-        """Whether nothing goes this way any more."""
+        """Whether nothing can be sent or received any more."""
         ...
 
     def send(self, message: list[Buffer]) -> bool:
@@ -38,7 +38,7 @@ class Transport(Protocol):
 
 
 class BrokerTransport(Transport, Protocol):
-    """The one that is always there: it connects again by itself, and its descriptors are edge-triggered."""
+    """The transport that is always there: it connects again by itself, and its descriptors are edge-triggered."""
 
     def has_come_back(self) -> bool:
         """Whether what was sent before may be lost: there is another connection, or the first one after a refusal."""
@@ -71,11 +71,11 @@ class Connector(Protocol):
         ...
 
     def open_lane(self, address: str, wait_seconds: float) -> Transport | None:
-        """A lane for a thread that waits for so long at most, if anybody listens there."""
+        """A lane for a thread that waits for so long at most, if a process listens there."""
         ...
 
     def open_awaiting_lane(self, address: str, loop: asyncio.AbstractEventLoop) -> Transport | None:
-        """A lane for a loop, if anybody listens there."""
+        """A lane for a loop, if a process listens there."""
         ...
 
     def revive(self) -> None:

@@ -19,7 +19,7 @@ from holdall.backup import End, Head, Tally
 from holdall.blob import Reference, reference_of
 from holdall.bodies import RowsPage, RowsRequest, decode, encode
 from holdall.client.connection.query import Operation, Queries, Query
-from holdall.disk import FORMAT, crc32
+from holdall.disk import FORMAT, crc32, sync_folder
 from holdall.errors import Error, InvalidError, ProtocolError, StorageError, TimeoutError
 from holdall.protocol import Reply
 
@@ -81,7 +81,7 @@ def back_up(client: Client, file: Path, progressed: Callable[[Backup], None]) ->
             out.flush()
             os.fsync(out.fileno())
         os.rename(scratch, file)
-        _sync_folder(file.parent)
+        sync_folder(file.parent)
     except OSError as error:
         if isinstance(error, Error):
             raise
@@ -150,14 +150,6 @@ def _check(page: RowsPage, index: int, before: Tally) -> None:
         raise ProtocolError(f"the rows that worker {index} sent for a backup are not those that it counted")
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _take(client: Service, snapshot_id: bytes) -> Operation[int]:
     """Take a snapshot of all workers. Returns about how many rows it has. Raises SnapshotLost."""
     replies = yield from _answers(_to_all(client, protocol.SNAPSHOT, "take a snapshot of", snapshot_id))
@@ -186,7 +178,7 @@ def _read(client: Service, snapshot_id: bytes, positions: dict[int, Cursor]) -> 
 def _read_blob(client: Service, index: int, reference: Reference) -> Operation[bytearray]:
     """A blob that the snapshot's rows own. Raises SnapshotLost: a worker keeps such files while it has a snapshot."""
     hash_, of = client.roster.workers[index].hash, f"worker {index} for a backup"
-    place = Place(hash_, protocol.NO_DICT, "read a blob of", of, None, client.near)
+    place = Place(hash_, protocol.NO_DICT, "read a blob of", of, None, client.passes_files)
     data = yield from download(place, reference, None)
     if data is None:
         raise SnapshotLost(f"worker {index} was restarted")

@@ -258,7 +258,7 @@ def _put_groups(
 ) -> Operation[int]:
     """Store groups of entries, each of them in one message; those again whose blobs a worker has lost."""
     stored = 0
-    for tries in range(large.TRIES_MAX):
+    for _ in range(large.TRIES_MAX):
         queries: list[Query] = []
         for group in groups:
             body = group
@@ -267,7 +267,7 @@ def _put_groups(
                 for data, field in zip(group.keys, group.values, strict=True):
                     if isinstance(field, Pieces):
                         place = place_of(handle, "update", large_keys[data], data)
-                        field = yield from large.upload(place, field, None, by_file=not tries)
+                        field = yield from large.upload(place, field, None)
                     values.append(field)
                 body = group._replace(values=values)
             part = handle.connected().roster.part_of_slot()[slot_of(key_hash(handle.crc, group.keys[0]))]

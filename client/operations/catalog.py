@@ -85,9 +85,7 @@ def list_entries(client: Service, environment: str) -> Operation[list[CatalogEnt
         while more:
             body = encode(CatalogPageRequest(environment, after, _LIST_PAGE_ENTRIES))
             query = Query(protocol.LIST, worker.hash, "list the Dicts of", f"environment {environment!r}", value=body)
-            reply = yield query
-            if reply.status != protocol.OK:
-                raise error_of(query, reply)
+            [reply] = yield from _done([query])
             page = decode(CatalogPage, reply.payload)
             entries += [entry for entry in page.entries if not entry.deleting]
             more = page.more
@@ -146,13 +144,8 @@ def drop(client: Service, dict_id: bytes, of: str) -> Operation[None]:
 
 def statistics(client: Service) -> Operation[list[dict[str, int]]]:
     """The counters of each worker, in the order of the roster; docs/protocol.md says what they count."""
-    queries = to_each(client.roster, protocol.STATISTICS, "count", "what the workers did")
-    counted: list[dict[str, int]] = []
-    for query, reply in zip(queries, (yield Queries(queries)), strict=True):
-        if reply.status != protocol.OK:
-            raise error_of(query, reply)
-        counted.append(decode(dict[str, int], reply.payload))
-    return counted
+    replies = yield from _done(to_each(client.roster, protocol.STATISTICS, "count", "what the workers did"))
+    return [decode(dict[str, int], reply.payload) for reply in replies]
 
 
 def _finish_deleting(client: Service, entry: CatalogEntry) -> Operation[None]:
@@ -160,10 +153,13 @@ def _finish_deleting(client: Service, entry: CatalogEntry) -> Operation[None]:
     yield from _done([_query(protocol.REMOVE, "delete", entry.environment, entry.name, dict_id=entry.dict_id)])
 
 
-def _done(queries: list[Query]) -> Operation[None]:
-    for query, reply in zip(queries, (yield Queries(queries)), strict=True):
+def _done(queries: list[Query]) -> Operation[list[Reply]]:
+    """The replies to these requests, all of them OK; any other is raised as the error it is."""
+    replies: list[Reply] = yield Queries(queries)
+    for query, reply in zip(queries, replies, strict=True):
         if reply.status != protocol.OK:
             raise error_of(query, reply)
+    return replies
 
 
 def _query(opcode: int, verb: str, environment: str, name: str, **more: Any) -> Query:

@@ -12,21 +12,13 @@ from holdall import processors, protocol
 from holdall.blob import is_reference, reference_of
 from holdall.bodies import PageEntry, decode, encode
 from holdall.client.connection.query import Operation, Query
-from holdall.client.encoding import (
-    check_size,
-    decode_key,
-    decode_value,
-    encode_key,
-    encode_value,
-    key_data,
-    key_object,
-)
+from holdall.client.encoding import check_size, decode_key, decode_value, encode_key, encode_value, key_data, key_object
 from holdall.errors import NotFoundError, StorageError
 from holdall.protocol import Buffer, Reply, join_key_object
 from holdall.slots import key_hash
 
 from . import catalog, large
-from .exchange import DictHandle, about_key, all_of, count, of_all, place_of, settled, to_each
+from .exchange import DictHandle, about_key, all_of, of_all, place_of, settled, to_each
 from .large import Pieces, Place, Progress
 
 
@@ -115,7 +107,8 @@ def set_ttl(handle: DictHandle, ttl: float | None) -> Operation[None]:
 
 
 def length(handle: DictHandle) -> Operation[int]:
-    return (yield from count(handle, protocol.LENGTH, "count"))
+    replies = yield from of_all(handle, protocol.LENGTH, "count")
+    return sum(decode(int, reply.payload) for reply in replies)
 
 
 def clear(handle: DictHandle) -> Operation[None]:
@@ -182,8 +175,8 @@ def _store(
     if handle.id is None:
         yield from handle.hydration()
     place = place_of(handle, verb, key, encoded.data)
-    for tries in range(large.TRIES_MAX):
-        reference = yield from large.upload(place, field, progress, by_file=not tries)
+    for _ in range(large.TRIES_MAX):
+        reference = yield from large.upload(place, field, progress)
         if shown_as is not None:
             reference = join_key_object(shown_as, reference)
         reply = yield from about_key(handle, opcode, verb, key, encoded.data, reference, flags)

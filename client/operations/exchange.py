@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from holdall import protocol
-from holdall.bodies import Roster, decode
+from holdall.bodies import Roster
 from holdall.client.connection.query import Operation, Queries, Query
 from holdall.protocol import Buffer, Reply
 from holdall.slots import key_hash
 
-from .large import Near, Place
+from .large import Place
 from .refusals import error_of
 
 
@@ -27,8 +27,8 @@ class Service(Protocol):
         """Its workers."""
         ...
 
-    near: Near
-    """Their files."""
+    passes_files: bool
+    """Whether they may pass open files to this client."""
 
 
 class DictHandle(Protocol):
@@ -53,7 +53,7 @@ class DictHandle(Protocol):
 
 def place_of(handle: DictHandle, verb: str, key: object, data: bytes) -> Place:
     """What a transfer of the value of this key needs to know."""
-    return Place(key_hash(handle.crc, data), handle.id or b"", verb, handle.label, key, handle.connected().near)
+    return Place(key_hash(handle.crc, data), handle.id or b"", verb, handle.label, key, handle.connected().passes_files)
 
 
 def to_each(roster: Roster, opcode: int, verb: str, of: str, **more: Any) -> list[Query]:
@@ -96,8 +96,3 @@ def of_all(handle: DictHandle, opcode: int, verb: str, value: bytes = b"") -> Op
     dict_id = handle.id or (yield from handle.hydration())
     queries = to_each(handle.connected().roster, opcode, verb, handle.label, dict_id=dict_id, value=value)
     return (yield from all_of(handle, queries))
-
-
-def count(handle: DictHandle, opcode: int, verb: str) -> Operation[int]:
-    """The sum of the numbers that all workers answer."""
-    return sum(decode(int, reply.payload) for reply in (yield from of_all(handle, opcode, verb)))

@@ -1,28 +1,26 @@
-"""Large values to and from a worker: in the worker's own file where this client reaches it, else in chunks.
+"""Large values to and from a worker: in the worker's own file where a lane brings its descriptor, else in chunks.
 
-A worker names the file, and the client writes or reads it, and takes its checksum: then no worker carries the bytes, nor is
-kept from small requests by them. Whether a client reaches files is found out by trying: a worker may run as another user, or
-in a container of its own. Of chunks, at most WINDOW_CHUNKS of one value are on their way. Either way these are requests like
-any other: numbered, sent again, by whatever way is open. A worker that was started anew has forgotten what was uploaded and
-not yet stored; then all of it goes again, under another id.
+A client fills or reads the open file that a worker passes to it: then no worker carries the bytes, nor is kept from small
+requests by them. No path is ever named. Of chunks, at most WINDOW_CHUNKS of one value are on their way. Either way these are
+requests like any other: numbered, sent again, by whatever way is open; one that should bring a file and comes by the broker is
+answered MISSING, and chunks do. A worker that was started anew has forgotten what was uploaded and not yet stored; then all of
+it goes again, under another id.
 """
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
-from os import fsdecode, urandom
-from typing import TYPE_CHECKING, Protocol
+from os import urandom
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from holdall import blob, processors, protocol
+from holdall import blob, protocol
 from holdall.blob import Chunk, Reference
-from holdall.bodies import FileToFill, decode
 from holdall.client.connection.query import Operation, Queries, Query
-from holdall.disk import crc32, sync
+from holdall.disk import crc32
 from holdall.errors import StorageError, TimeoutError
 
 from .refusals import error_of
@@ -36,10 +34,8 @@ WINDOW_CHUNKS = 4
 """A worker is kept busy, and a client that stalls has so many chunks in the queues between."""
 FILE_STEP_BYTES = 8 * 1024 * 1024
 """How much of a file is written, and made durable, or read in one go: so it goes to the disk in small parts, and does not hold
-up others' writes, which wait for the same journal.
+up others' writes, which wait for the same disk.
 """
-GIVE_WAY_BYTES = 64 * 1024
-"""What is checked and copied before the processor is given away."""
 TRIES_MAX = 10
 """How often a value is transferred again that its worker lost, or that was replaced meanwhile."""
 CHUNK_PATIENCE_SECONDS = 2.0
@@ -49,8 +45,6 @@ SEAL_BYTES_PER_SECOND = 20 * 1024 * 1024
 
 Progress: TypeAlias = "Callable[[int, int], object]"
 """What is called with the bytes that have been transferred, and with all there are."""
-Open: TypeAlias = "Callable[[str, bool], File]"
-"""Opens the file at a path, to read, or (True) to write into what is there. Raises OSError."""
 
 
 class Pieces:
@@ -85,88 +79,15 @@ class Pieces:
         return found
 
 
-class File(Protocol):
-    """A file that is open, at its beginning."""
-
-    def write(self, data: Buffer) -> int:
-        """Write some of this; how many bytes. Raises OSError."""
-        ...
-
-    def read(self, into: memoryview) -> int:
-        """Read some bytes; how many, 0 at the end. Raises OSError."""
-        ...
-
-    def end_at(self, size: int) -> None:
-        """Cut off what is behind so many bytes: it may have been a larger blob's. Raises OSError."""
-
-    def sync(self) -> None:
-        """Make what was written survive a power cut. Raises OSError."""
-
-
-class _Descriptor:
-    """Open as long as somebody holds it: when a call is given up, a thread may still be in the middle of a write."""
-
-    def __init__(self, path: str, flags: int) -> None:
-        self._number = -1
-        self._number = os.open(path, flags | os.O_CLOEXEC)
-
-    def write(self, data: Buffer) -> int:
-        return os.write(self._number, data)
-
-    def read(self, into: memoryview) -> int:
-        return os.readv(self._number, [into])
-
-    def end_at(self, size: int) -> None:
-        if os.fstat(self._number).st_size > size:
-            os.ftruncate(self._number, size)
-
-    def sync(self) -> None:
-        sync(self._number)
-
-    def __del__(self) -> None:
-        if self._number >= 0:
-            os.close(self._number)
-
-
-def _opened(path: str, writes: bool) -> File:
-    return _Descriptor(path, os.O_WRONLY if writes else os.O_RDONLY)
-
-
-class Near:
-    """What one client knows of its workers' files. `is_possible` as long as it may reach them."""
-
-    def __init__(self, *, is_possible: bool, opened: Open = _opened) -> None:
-        self.is_possible = is_possible
-        self._opened = opened
-        self._is_proved = False
-
-    def open(self, path: str, *, writes: bool) -> File | None:
-        """The file that a worker named; None if this client does not reach it.
-
-        Names are random: what is found there is what the worker means, or is in a copy of its folder; then the worker finds
-        that nobody has written to its own file, and what is read has another checksum, or is the same. Once one was found,
-        one that is missing has been removed since it was named, as when the worker was started anew, and says nothing about
-        the next one.
-        """
-        try:
-            file = self._opened(path, writes)
-        except OSError as error:
-            if path and isinstance(error, (FileNotFoundError, PermissionError)):
-                self.is_possible = self._is_proved
-            return None
-        self._is_proved = True
-        return file
-
-
 class Place(msgspec.Struct, frozen=True):
-    """Whose value it is: where requests about it go, how errors call it, and whether its file may be near."""
+    """Whose value it is: where requests about it go, how errors call it, and whether its file may come by a lane."""
 
     hash: int
     dict_id: bytes
     verb: str
     of: str
     key: object
-    near: Near
+    passes_files: bool
 
     def query(
         self, opcode: int, data: bytes, value: protocol.Buffer = b"", patience: float = 0.0, *, wants_reply: bool = True
@@ -177,75 +98,68 @@ class Place(msgspec.Struct, frozen=True):
         )
 
 
-def upload(place: Place, pieces: Pieces, progress: Progress | None, *, by_file: bool = True) -> Operation[bytes]:
-    """Bring a value to its worker, in a file if it may and can be. Returns the reference to store in its place."""
-    if by_file and place.near.is_possible:
-        reference = yield from _write_file(place, pieces, progress)
-        if reference is not None:
-            return reference.pack()
+def upload(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[bytes]:
+    """Bring a value to its worker. Returns the reference to store in its place."""
+    passes_files = place.passes_files
     for _ in range(TRIES_MAX):
-        reference = yield from _send_chunks(place, pieces, progress)
-        if reference is not None:
-            return reference.pack()
+        blob_id = urandom(16)
+        transfer = _fill_file if passes_files else _send_chunks
+        crc = yield from transfer(place, blob_id, pieces, progress)
+        if crc is None:  # if that cannot be done by a file, the worker knows what to say when it is sent chunks
+            passes_files = False
+        else:
+            reference = Reference(blob_id, len(pieces), crc)
+            patience = CHUNK_PATIENCE_SECONDS + len(pieces) / SEAL_BYTES_PER_SECOND
+            if (yield from _taken([place.query(protocol.SEAL, blob_id, reference.pack(), patience)])) is not None:
+                return reference.pack()
     raise lost(place)
 
 
 def download(place: Place, reference: Reference, progress: Progress | None) -> Operation[bytearray | None]:
     """The value that a reference stands for, None if it was removed meanwhile. Raises StorageError if it is damaged."""
     data = bytearray(reference.size)
-    crc = (yield from _read_file(place, reference, data, progress)) if place.near.is_possible else None
-    if crc != reference.crc:  # or it became another blob's meanwhile, or is a copy of what the worker has
+    crc = (yield from _read_file(place, reference, data, progress)) if place.passes_files else None
+    if crc is None:  # if it should be there, the worker knows what to say when it is asked for chunks
         crc = yield from _fetch_chunks(place, reference, data, progress)
     if crc is None:
         return None
     if crc != reference.crc:
-        reply = yield from _ask(place, protocol.FIND_FILE, Chunk(reference.id, 0, 0))
-        file = fsdecode(bytes(reply.payload)) if reply else f"blob {reference.id.hex()}"
-        raise _damaged(place, f"{file} is damaged: its checksum does not match")
+        raise _damaged(place, f"the file blobs/{reference.id.hex()} of its worker is damaged: its checksum does not match")
     return data
 
 
-def _write_file(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[Reference | None]:
-    """Write a value into a file of its worker. Returns the blob that it is then, None if that cannot be done."""
+def _fill_file(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress | None) -> Operation[int | None]:
+    """Write a value into the file of its blob. Returns the CRC, None if that cannot be done."""
     size = len(pieces)
-    reply = yield from _ask(place, protocol.MAKE_FILE, Chunk(blob.NO_BLOB, 0, size))
-    if reply is None:
+    reply = yield from _ask(place, protocol.MAKE_FILE, Chunk(blob_id, 0, size))
+    if reply is None or reply.file is None:
+        yield release(place, blob_id)  # a copy of the request may have come by a lane meanwhile
         return None
-    blob_id, path, syncs = decode(FileToFill, reply.payload)
-    file = place.near.open(fsdecode(path), writes=True)
-    if file is None:
-        yield release(place, blob_id)
-        return None
+    syncs = bytes(reply.payload) == b"\x01"
     crc = 0
     for start in range(0, size, FILE_STEP_BYTES):
-        end = min(start + FILE_STEP_BYTES, size)
-        parts = pieces.parts(start, end - start)
-        fill = partial(_fill, file, parts, crc, syncs=syncs, ends_at=size if end == size else None)
-        written: int | None = yield Queries(transfers=True, work=fill)
-        if written is None:  # the disk is full, for example: the worker knows what to say about that
+        parts = pieces.parts(start, min(FILE_STEP_BYTES, size - start))
+        written: int | None = yield Queries(transfers=True, work=partial(_write, reply.file, parts, crc, syncs=syncs))
+        if written is None:  # the disk is full, for example
             yield release(place, blob_id)
             return None
         crc = written
-        _tell(progress, end, size)
-        if end < size and (yield from _ask(place, protocol.MAKE_FILE, Chunk(blob_id, end, size))) is None:
-            return None
-    return Reference(blob_id, size, crc)
+        _tell(progress, start + FILE_STEP_BYTES, size)
+    return crc
 
 
-def _fill(file: File, parts: list[memoryview], crc: int, *, syncs: bool, ends_at: int | None) -> int | None:
-    """Write these, the last ones if it is said where the file ends. Returns the CRC, None if they cannot be written."""
+def _write(file: Any, parts: list[memoryview], crc: int, *, syncs: bool) -> int | None:
+    """Write these to an open file. Returns the CRC, None if they cannot be written."""
     try:
         for part in parts:
-            for at in range(0, len(part), GIVE_WAY_BYTES):
-                piece: Buffer = part[at : at + GIVE_WAY_BYTES]
+            step = len(part) if type(part.obj) is bytes else blob.CHUNK_BYTES
+            for at in range(0, len(part), step):
+                piece: Buffer = part[at : at + step]
                 if type(part.obj) is not bytes:  # then it may change between its being checked and its being written
                     piece = bytes(piece)
                 crc = crc32(piece, crc)
                 while piece:
                     piece = memoryview(piece)[file.write(piece) :]
-                processors.give_way()
-        if ends_at is not None:
-            file.end_at(ends_at)
         if syncs:
             file.sync()
     except OSError:
@@ -253,9 +167,9 @@ def _fill(file: File, parts: list[memoryview], crc: int, *, syncs: bool, ends_at
     return crc
 
 
-def _send_chunks(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[Reference | None]:
-    """Send a value. Returns the blob that it is then, None if its worker has lost it."""
-    blob_id, crc = urandom(16), 0
+def _send_chunks(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress | None) -> Operation[int | None]:
+    """Send a value in chunks. Returns the CRC, None if its worker has lost it."""
+    crc = 0
     for offsets in _windows(len(pieces)):
         chunks: list[Query] = []
         for offset in offsets:
@@ -266,21 +180,19 @@ def _send_chunks(place: Place, pieces: Pieces, progress: Progress | None) -> Ope
         if (yield from _taken(chunks)) is None:
             return None
         _tell(progress, offsets[-1] + blob.CHUNK_BYTES, len(pieces))
-    reference = Reference(blob_id, len(pieces), crc)
-    patience = CHUNK_PATIENCE_SECONDS + len(pieces) / SEAL_BYTES_PER_SECOND
-    sealed = yield from _taken([place.query(protocol.SEAL, blob_id, reference.pack(), patience)])
-    return None if sealed is None else reference
+    return crc
 
 
 def _read_file(place: Place, reference: Reference, data: bytearray, progress: Progress | None) -> Operation[int | None]:
     """Read the file of a blob. Returns the CRC of what was read, None if that cannot be done."""
-    reply = yield from _ask(place, protocol.FIND_FILE, Chunk(reference.id, 0, 0))
-    file = reply and place.near.open(fsdecode(bytes(reply.payload)), writes=False)
-    if not file:
+    reply = yield from _ask(place, protocol.OPEN_FILE, Chunk(reference.id, 0, 0))
+    if reply is None or reply.file is None:
         return None
     view, crc = memoryview(data), 0
     for start in range(0, reference.size, FILE_STEP_BYTES):
-        read: int | None = yield Queries(transfers=True, work=partial(_read, file, view[start : start + FILE_STEP_BYTES], crc))
+        read: int | None = yield Queries(
+            transfers=True, work=partial(_read, reply.file, view[start : start + FILE_STEP_BYTES], crc)
+        )
         if read is None:
             return None
         crc = read
@@ -288,23 +200,22 @@ def _read_file(place: Place, reference: Reference, data: bytearray, progress: Pr
     return crc
 
 
-def _read(file: File, into: memoryview, crc: int) -> int | None:
-    """Read as much. Returns the CRC, None if that cannot be read: its worker says why."""
+def _read(file: Any, into: memoryview, crc: int) -> int | None:
+    """Fill this from an open file. Returns the CRC, None if there is too little to read."""
     left = into
     try:
         while left:
-            read = file.read(left[:GIVE_WAY_BYTES])
-            if not read:
+            count = file.read(left)
+            if not count:
                 return None
-            crc = crc32(left[:read], crc)
-            left = left[read:]
+            left = left[count:]
     except OSError:
         return None
-    return crc
+    return int(crc32(into, crc))
 
 
 def _fetch_chunks(place: Place, reference: Reference, data: bytearray, progress: Progress | None) -> Operation[int | None]:
-    """Fetch a blob. Returns the CRC of what has come, None if it was removed meanwhile."""
+    """Fetch a blob in chunks. Returns the CRC of what has come, None if it was removed meanwhile."""
     view, crc = memoryview(data), 0
     for offsets in _windows(reference.size):
         chunks: list[Query] = []
@@ -350,9 +261,9 @@ def _taken(queries: list[Query]) -> Operation[list[Reply] | None]:
     """The replies to requests about a blob; None if its worker does not know it."""
     replies: list[Reply] = yield Queries(queries, transfers=True)
     for query, reply in zip(queries, replies, strict=True):
-        if reply.status not in (protocol.OK, protocol.UNKNOWN_BLOB):
+        if reply.status not in (protocol.OK, protocol.MISSING, protocol.UNKNOWN_BLOB):
             raise error_of(query, reply)
-    return replies if all(reply.status == protocol.OK for reply in replies) else None
+    return None if any(reply.status == protocol.UNKNOWN_BLOB for reply in replies) else replies
 
 
 def _damaged(place: Place, what: str) -> StorageError:

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from holdall import protocol
+from holdall import errors, protocol
 from holdall.client.connection.query import Query
-from holdall.errors import (
-    AlreadyExistsError,
-    ConnectionError,
-    Error,
-    InvalidError,
-    NotFoundError,
-    OutcomeUnknown,
-    ProtocolError,
-    RequestSizeError,
-    StorageError,
-    TimeoutError,
-)
+from holdall.errors import Error
 from holdall.protocol import Reply
 
 _ERRORS: dict[int, type[Error]] = {
-    protocol.DICT_NOT_FOUND: NotFoundError,
-    protocol.ALREADY_EXISTS: AlreadyExistsError,
-    protocol.INVALID: InvalidError,
-    protocol.TOO_LARGE: RequestSizeError,
-    protocol.MALFORMED: ProtocolError,
-    protocol.STORAGE: StorageError,
-    protocol.NO_ROOM: StorageError,
-    protocol.FORGOTTEN: OutcomeUnknown,
-    protocol.UNAVAILABLE: TimeoutError,
-    protocol.WRONG_WORKER: ConnectionError,
+    protocol.DICT_NOT_FOUND: errors.NotFoundError,
+    protocol.ALREADY_EXISTS: errors.AlreadyExistsError,
+    protocol.INVALID: errors.InvalidError,
+    protocol.TOO_LARGE: errors.RequestSizeError,
+    protocol.MALFORMED: errors.ProtocolError,
+    protocol.STORAGE: errors.StorageError,
+    protocol.NO_ROOM: errors.StorageError,
+    protocol.FORGOTTEN: errors.OutcomeUnknown,
+    protocol.UNAVAILABLE: errors.TimeoutError,
+    protocol.WRONG_WORKER: errors.ConnectionError,
 }
 
 
@@ -37,4 +26,4 @@ def error_of(query: Query, reply: Reply) -> Error:
     text = bytes(reply.payload).decode("utf-8", "replace")
     if reply.status == protocol.WRONG_WORKER:
         text = "the service at this address is another one than before: make a new Client"
-    return _ERRORS.get(reply.status, ProtocolError)(f"cannot {query}: {text or f'status {reply.status}'}")
+    return _ERRORS.get(reply.status, errors.ProtocolError)(f"cannot {query}: {text or f'status {reply.status}'}")

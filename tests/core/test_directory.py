@@ -17,14 +17,15 @@ import pytest
 from holdall import __version__
 from holdall.disk import FORMAT, crc32
 from holdall.errors import InvalidError, StorageError
+from holdall.process import child
 from holdall.protocol import VERSION
-from holdall.service import process
 from holdall.worker.directory.layout import ENGINE, WORKERS_MAX
 from holdall.worker.directory.locks import LOCK_RETRY_SECONDS, Holder
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.leveldb import LevelDBStore
 from holdall.worker.store.store import Store
+from tests.memory_files import MemoryFiles
 
 
 @pytest.fixture
@@ -312,7 +313,7 @@ sys.stdin.read()
 def test_the_lock_of_another_process_names_it_and_goes_when_it_is_killed(tmp_path: Path) -> None:
     pipe = subprocess.PIPE
     argv = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=process.environment()) as holder:
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=child.environment()) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(StorageError, match=f"in use by process {holder.pid} of holdall"):
@@ -330,7 +331,7 @@ def opened(directory: DataDirectory) -> Store:
 
 def test_a_store_is_made_whole_on_the_first_opening_and_kept_on_the_next(directory: DataDirectory) -> None:
     with closing(opened(directory)) as store:
-        Transaction(store, sync=True)
+        Transaction(store, sync=True, files=MemoryFiles())
         store.write({b"Na": b"1"}, True)
     with closing(opened(directory)) as store:
         assert store.get(b"Na") == b"1"
@@ -348,7 +349,7 @@ def test_a_first_start_that_was_interrupted_is_begun_anew(directory: DataDirecto
     if left == "a store without its rows":
         LevelDBStore(path, create=True).close()
     with closing(opened(directory)) as store:
-        assert Transaction(store, sync=True).dicts.get(b"d" * 16) is None
+        assert Transaction(store, sync=True, files=MemoryFiles()).dicts.get(b"d" * 16) is None
     opened(directory).close()
 
 

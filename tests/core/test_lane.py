@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from holdall.client.connection.lane import BlockingLane
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, pack
+from holdall.framing import Reader, Received, Writer, pack
 from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX
 
 
@@ -93,13 +93,13 @@ def test_the_end_of_a_stream_is_an_end_wherever_it_comes(pair: tuple[socket.sock
 
 @pytest.mark.parametrize("step", ["_give", "_sent"])
 def test_a_lane_that_is_interrupted_in_the_middle_of_a_message_is_given_up(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(_self: BlockingLane, *_arguments: object) -> int:
+    def interrupted(_self: Writer, *_arguments: object) -> int:
         raise KeyboardInterrupt
 
     near, far = socket.socketpair()
     with near, far:
         lane = BlockingLane(near)
-        monkeypatch.setattr(BlockingLane, step, interrupted)
+        monkeypatch.setattr(Writer, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
             lane.send([b"head", bytes(10_000_000)])
         assert lane.is_broken

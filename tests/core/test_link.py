@@ -12,6 +12,7 @@ from holdall import protocol
 from holdall.bodies import Identity, Roster, RosterWorker, decode, encode
 from holdall.client.connection.query import Query
 from holdall.client.connection.session import PROBE_SECONDS, RESEND_SECONDS, STEADY_LINK_SECONDS, Link, Pending, Session
+from holdall.framing import Received
 from holdall.protocol import Reply
 from holdall.slots import first_hash, slot_range
 
@@ -56,7 +57,7 @@ def identity(link: Link, layout_id: bytes = LAYOUT, index: int = 0, now: float =
 def direct(session: Session, now: float = 0.0) -> Link:
     """The link to the first worker, which has answered on its lane."""
     link = session.links[0]
-    assert session.receive(link, identity(link, now=now), None, now) == []
+    assert session.receive(link, Received(identity(link, now=now)), now) == []
     assert link.is_direct
     return link
 
@@ -93,9 +94,9 @@ def test_nothing_else_makes_it_direct(wrong: Callable[[Link], bytes]) -> None:
     session = new_session()
     link = session.links[0]
     send(session, 0)
-    assert session.receive(link, wrong(link), None, 0.0) == []
+    assert session.receive(link, Received(wrong(link)), 0.0) == []
     assert not link.is_direct
-    assert not session.has_outgoing
+    assert not session.outbox
 
 
 def test_a_worker_that_does_not_answer_is_probed_ever_less_often() -> None:

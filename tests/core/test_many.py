@@ -15,10 +15,10 @@ from holdall.client.encoding import decode_values
 from holdall.errors import DeserializationError
 from holdall.protocol import join_key_object
 from holdall.worker.handlers.entries import PAGE_BYTES_MAX
-from holdall.worker.large.files import MemoryFiles
 from holdall.worker.state.transaction import STEP_SECONDS_MAX
 from holdall.worker.store.rows import ENTRY_PREFIX, TOUCH_PREFIX, parse_record
 from tests.blob_driver import Driver
+from tests.memory_files import MemoryFiles
 
 TTL = 100.0
 Entry = tuple[bytes, "bytes | None", bytes]

@@ -18,6 +18,7 @@ from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.store import Changes
 from tests.core.test_read import message
 from tests.core.test_tick import Driver
+from tests.memory_files import MemoryFiles
 
 A, B, C = b"client a", b"client b", b"client c"
 OLD, NEW = b"\x80old", b"\x80new"
@@ -53,7 +54,7 @@ class Scheduled:
 
     def _open(self, sync: Any) -> Worker:
         self.opened += 1
-        return Worker(self.store, 0, 1, sync=sync == "always")
+        return Worker(self.store, 0, 1, sync=sync == "always", files=MemoryFiles())
 
     def turn(self, *messages: Message) -> tuple[list[Answer], Commit | None]:
         size = sum(len(each.head) for each in messages)

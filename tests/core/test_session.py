@@ -24,6 +24,7 @@ from holdall.client.connection.session import (
     Session,
 )
 from holdall.errors import ConnectionError, OutcomeUnknown, TimeoutError
+from holdall.framing import Received
 from holdall.protocol import PAYLOAD_INLINE_BYTES_MAX, Buffer, Reply, Request
 
 ID = b"s" * 16
@@ -57,7 +58,7 @@ def outgoing(session: Session) -> list[list[Buffer]]:
 
 def receive(session: Session, head: bytes, payload: Any = None) -> list[tuple[Pending, Reply]]:
     """The requests that a message from the broker answers, and their replies."""
-    answered = session.receive(None, head, payload, 0.0)
+    answered = session.receive(None, Received(head, payload), 0.0)
     return [(pending, pending.reply) for pending in answered if pending.reply is not None]
 
 
@@ -143,7 +144,7 @@ def test_an_abandoned_request_that_has_not_been_sent_never_is() -> None:
     assert outgoing(session) == [second.frames]
     session.send(query(), 0.0, DEADLINE)
     session.abandon_all()
-    assert not session.has_outgoing
+    assert not session.outbox
 
 
 def test_a_request_that_wants_no_reply_is_sent_once_and_waits_for_none() -> None:

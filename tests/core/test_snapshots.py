@@ -17,6 +17,7 @@ from holdall.worker.handlers.snapshots import HOLD_SECONDS_MAX, PAGE_BYTES_MAX, 
 from holdall.worker.state.transaction import format_store
 from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.rows import LAST_ROW, entry_prefix
+from tests.memory_files import MemoryFiles
 
 DICT = b"d" * 16
 SNAPSHOT_ID = b"snapshot's id..."
@@ -29,7 +30,7 @@ class Driver:
     def __init__(self) -> None:
         self.store = MemoryStore()
         format_store(self.store)
-        self.worker = Worker(self.store, 0, 1, sync=True)
+        self.worker = Worker(self.store, 0, 1, sync=True, files=MemoryFiles())
         self.now = 1_000_000.0
         self.sequence = 0
         self.ask(protocol.REGISTER, value=encode(Registration()))

@@ -30,6 +30,7 @@ from holdall.worker.store.leveldb import LevelDBStore
 from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.rows import Record, pack_record, parse_record
 from holdall.worker.store.store import Changes, Store
+from tests.memory_files import MemoryFiles
 
 Rows = dict[bytes, bytes]
 
@@ -75,8 +76,8 @@ def test_a_store_holds_what_a_plain_dict_holds_and_scans_it_in_order(opened: Ope
             store.write(changes, False)
             model = changed(model, changes)
             assert {row: store.get(row) for row in changes} == {row: model.get(row) for row in changes}
-            names = [*model, *changes, b"nobody"]
-            assert store.get_all(names) == [model.get(row) for row in names]
+            names = [*model, *changes, b"missing"]
+            assert [store.get(row) for row in names] == [model.get(row) for row in names]
         assert list(store.scan(start)) == sorted((row, value) for row, value in model.items() if row >= start)
 
 
@@ -205,12 +206,12 @@ def test_a_tick_that_the_disk_refuses_answers_nothing_and_changes_nothing(tmp_pa
     path = tmp_path / "store"
     with closing(LevelDBStore(path, create=True)) as store:
         format_store(store)
-        worker = Worker(store, 0, 1, sync=True)
+        worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
         assert ask(worker, 1, protocol.REGISTER, value=encode(Registration())).status == protocol.OK
         with full_disk(), pytest.raises(CommitFailed, match="cannot be written"):
             ask(worker, 2, protocol.PUT, b"sk", b"v")
     with closing(LevelDBStore(path)) as store:
-        assert ask(Worker(store, 0, 1, sync=True), 3, protocol.GET, b"sk").status == protocol.MISSING
+        assert ask(Worker(store, 0, 1, sync=True, files=MemoryFiles()), 3, protocol.GET, b"sk").status == protocol.MISSING
 
 
 DICT = b"d" * 16
@@ -291,7 +292,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 def scanned(store: Store) -> Rows:
-    Transaction(store, sync=True)
+    Transaction(store, sync=True, files=MemoryFiles())
     return dict(store.scan(b""))
 
 
@@ -495,14 +496,14 @@ def test_a_record_that_was_read_or_written_is_found_without_a_look_into_the_stor
 @pytest.mark.parametrize("opcode", [protocol.GET, protocol.POP, protocol.PAGE])
 def test_a_damaged_record_is_refused_and_the_others_are_not(store: Store, opcode: int) -> None:
     format_store(store)
-    worker = Worker(store, 0, 1, sync=True)
+    worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
     ask(worker, 1, protocol.REGISTER, value=encode(Registration()))
     for number, key in enumerate((b"sgood", b"sbad"), 2):
         ask(worker, number, protocol.PUT, key, b"value")
     row = rows.entry_prefix(DICT, 0) + b"sbad"
     data = store.get(row) or b""
     store.write({row: data[:-1] + b"E"}, True)
-    worker = Worker(store, 0, 1, sync=True)
+    worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
     reply = ask(worker, 4, opcode, b"sbad", encode(PageRequest(b"", 9)))
     assert (reply.status, b"damaged" in bytes(reply.payload)) == (protocol.STORAGE, True)
     assert bytes(ask(worker, 5, protocol.GET, b"sgood").payload) == b"value"
@@ -514,29 +515,29 @@ def test_a_store_of_another_format_is_refused_and_told_so(store: Store, other: i
     format_store(store)
     store.write({rows.FIRST_ROW: bytes([other]), rows.LAST_ROW: bytes([other])}, True)
     with pytest.raises(StorageError, match=f"the store has format {other}.* reads format {FORMAT}.*{advice}"):
-        Worker(store, 0, 1, sync=True)
+        Worker(store, 0, 1, sync=True, files=MemoryFiles())
 
 
 @pytest.mark.parametrize("sentinel", [rows.FIRST_ROW, rows.LAST_ROW])
 @pytest.mark.parametrize("value", [None, b"", b"no format"])
 def test_a_store_without_a_sentinel_is_refused(store: Store, sentinel: bytes, value: bytes | None) -> None:
     format_store(store)
-    Worker(store, 0, 1, sync=True)
+    Worker(store, 0, 1, sync=True, files=MemoryFiles())
     store.write({sentinel: value}, False)
     with pytest.raises(StorageError, match="is damaged"):
-        Transaction(store, sync=True)
+        Transaction(store, sync=True, files=MemoryFiles())
     with pytest.raises(StorageError, match="is damaged"):
-        Worker(store, 0, 1, sync=True)
+        Worker(store, 0, 1, sync=True, files=MemoryFiles())
 
 
 def test_an_empty_store_is_refused(store: Store) -> None:
     with pytest.raises(StorageError, match="is damaged"):
-        Transaction(store, sync=True)
+        Transaction(store, sync=True, files=MemoryFiles())
 
 
 def test_a_scan_that_ends_before_the_last_row_is_refused(store: Store) -> None:
     format_store(store)
-    transaction = Transaction(store, sync=True)
+    transaction = Transaction(store, sync=True, files=MemoryFiles())
     store.write({b"Na": b"1", b"Nb": b"2"}, True)
     assert list(transaction.scan(b"N", b"N")) == [(b"Na", b"1"), (b"Nb", b"2")]
     store.write({rows.LAST_ROW: None}, True)
@@ -549,4 +550,4 @@ def test_a_row_that_every_start_reads_and_cannot_be_read_is_a_storage_error(stor
     format_store(store)
     store.write({row: b"\xc1"}, True)
     with pytest.raises(StorageError):
-        Transaction(store, sync=True)
+        Transaction(store, sync=True, files=MemoryFiles())

@@ -20,6 +20,7 @@ from holdall.worker.handlers.message import Message
 from holdall.worker.state.sessions import SESSION_SECONDS
 from holdall.worker.state.transaction import format_store
 from holdall.worker.store.memory import MemoryStore
+from tests.memory_files import MemoryFiles
 
 DICT = b"d" * 16
 SESSION = b"s" * 16
@@ -33,7 +34,7 @@ class Driver:
         self.store = store or MemoryStore()
         if store is None:
             format_store(self.store)
-        self.worker = Worker(self.store, 0, 1, sync=True)
+        self.worker = Worker(self.store, 0, 1, sync=True, files=MemoryFiles())
         self.sequence = 0
 
     def request(self, opcode: int, key: bytes = b"", value: bytes = b"", flags: int = 0, **numbers: Any) -> Request:
@@ -217,7 +218,7 @@ def test_pages_give_each_key_once_while_others_come_and_go() -> None:
 def test_a_request_for_another_workers_slot_is_sent_back() -> None:
     store = MemoryStore()
     format_store(store)
-    worker = Worker(store, 0, 2, sync=True)
+    worker = Worker(store, 0, 2, sync=True, files=MemoryFiles())
     request = Request(protocol.GET, 0, part_hash(1023, SLOTS), SESSION, 1, 1, DICT, b"sk", b"")
     answers = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
     assert protocol.parse_reply(*answers[0].frames).status == protocol.WRONG_WORKER  # type: ignore[arg-type]

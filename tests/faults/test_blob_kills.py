@@ -14,7 +14,7 @@ import holdall
 from holdall import Dict
 from holdall.blob import CHUNK_BYTES
 from holdall.client.operations.large import FILE_STEP_BYTES, WINDOW_CHUNKS
-from tests.processes import children, service_pid, until
+from tests.processes import children, service_pid, until, wait_for_lanes
 
 STEPS = 3
 SIZES = {True: STEPS * FILE_STEP_BYTES, False: STEPS * WINDOW_CHUNKS * CHUNK_BYTES}
@@ -48,7 +48,9 @@ def kill(service: holdall.LocalService, data: Path) -> Callable[[], None]:
 
 @pytest.fixture(params=[True, False], ids=["in files", "in chunks"])
 def by_file(d: Dict[Any, Any], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr(d.connected().near, "is_possible", request.param)
+    monkeypatch.setattr(d.connected(), "passes_files", request.param)
+    if request.param:
+        wait_for_lanes(d)
     return bool(request.param)
 
 

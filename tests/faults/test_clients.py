@@ -19,9 +19,8 @@ import pytest
 
 import holdall
 from holdall import Client, Dict
-from holdall.process.child import READY
+from holdall.process.child import READY, command, environment
 from holdall.process.config import ServiceSettings
-from holdall.service.process import command, environment
 from holdall.settings import service_url
 from tests.processes import WAIT_SECONDS, until
 

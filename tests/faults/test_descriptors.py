@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from holdall import Client, Dict
-from holdall.address import connected as connected_at_once
-from holdall.address import path_of
+from holdall.framing import connected as connected_at_once
+from holdall.framing import path_of
 from holdall.process.admission import raise_descriptor_limit
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url, socket_url

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from holdall.service.process import environment
+from holdall.process.child import environment
 from holdall.sockets import HEARTBEAT_MILLISECONDS
 from tests.faults.hostile import shaken
 from tests.fuzz.strangers import handshake, shake_hands

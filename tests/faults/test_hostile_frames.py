@@ -16,10 +16,10 @@ import pytest
 import holdall
 from holdall import Dict, protocol
 from holdall.bodies import Hello, Registration, Roster, RosterWorker, decode, encode
+from holdall.process import child
 from holdall.process.child import READY
 from holdall.process.config import BrokerSettings, ServiceSettings
 from holdall.protocol import Reply
-from holdall.service import process
 from holdall.settings import service_url, socket_url
 from holdall.slots import SLOTS
 from tests.faults.hostile import SEQUENCE, asked, client, dealer, most_resident_bytes, received, request, shaken
@@ -304,8 +304,8 @@ class Alone(NamedTuple):
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alone]:
     folder = tmp_path_factory.mktemp("alone")
     front, back = f"ipc://{folder}/front", f"ipc://{folder}/back"
-    argv, pipe = process.command("holdall.broker", BrokerSettings([front], back)), subprocess.PIPE
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=process.environment()) as running:
+    argv, pipe = child.command("holdall.broker", BrokerSettings([front], back)), subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=child.environment()) as running:
         assert running.stdin is not None
         assert running.stdout is not None
         assert running.stdout.readline().decode().strip() == READY

@@ -23,9 +23,8 @@ import pytest
 import holdall
 from holdall import Dict, protocol
 from holdall.bodies import Registration, encode
-from holdall.process.child import READY
+from holdall.process.child import READY, command, environment
 from holdall.process.config import ServiceSettings
-from holdall.service.process import command, environment
 from holdall.settings import service_url
 from tests import processes
 from tests.faults.hostile import asked, dealer, request

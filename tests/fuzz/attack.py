@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import zmq
 
-from holdall.process.child import READY
+from holdall.process.child import READY, command, environment
 from holdall.process.config import ServiceSettings
-from holdall.service.process import command, environment
 from holdall.settings import service_url, socket_url
 from tests.fuzz.memory import Growth, Memory
 from tests.fuzz.messages import Messages

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from tests.memory_files import MemoryFiles
+
 try:
     import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # pyright: ignore[reportMissingImports]
 except ImportError:
@@ -44,7 +46,7 @@ class Target:
     def _begin(self) -> Worker:
         store = MemoryStore()
         format_store(store)
-        worker = Worker(store, 0, 1, sync=True)
+        worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
         body = encode(Registration())
         register = Request(protocol.REGISTER, 0, part_hash(0, SLOTS), b"s" * 16, 1, 1, DICT, b"", body)
         worker.tick([Message(None, b"route", bytes(protocol.pack_request(register)[0]))], NOW)

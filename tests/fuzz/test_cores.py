@@ -19,6 +19,7 @@ from holdall.worker.state.transaction import format_store
 from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.rows import COUNTER_ROW, SESSION_PREFIX
 from tests.fuzz.messages import DICT_IDS, Messages
+from tests.memory_files import MemoryFiles
 
 LAYOUT = b"the real layout!"
 INSTANCE = b"this one"
@@ -80,7 +81,7 @@ def test_a_broker_relays_refuses_or_drops_hostile_messages_and_keeps_its_worker(
 def worker_of(store: MemoryStore) -> Worker:
     """A worker that owns all slots and knows the Dicts of the messages, some with entries."""
     format_store(store)
-    worker = Worker(store, 0, 1, sync=True)
+    worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
     for number, dict_id in enumerate(DICT_IDS):
         for sequence, opcode, key, value in (
             (1, protocol.REGISTER, b"", encode(Registration())),
@@ -112,5 +113,5 @@ def test_a_worker_answers_hostile_messages_and_what_it_refuses_changes_nothing(a
                 assert lasting(store) == before
     while worker.sweep(NOW):
         pass
-    again = Worker(store, 0, 1, sync=True)  # whatever was stored can be read again
+    again = Worker(store, 0, 1, sync=True, files=MemoryFiles())  # whatever was stored can be read again
     assert again.version == worker.version

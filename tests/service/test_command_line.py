@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 import holdall
 from holdall import Dict
 from holdall.command.cli import cli
-from holdall.service.process import environment
+from holdall.process.child import environment
 from tests.processes import end_service
 
 

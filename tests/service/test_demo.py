@@ -17,7 +17,7 @@ import pytest
 import holdall
 from holdall import Dict
 from holdall.command.demo import Latency
-from holdall.service.process import environment
+from holdall.process.child import environment
 from tests.processes import WAIT_SECONDS, children, until
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 import threading
@@ -24,23 +22,15 @@ from holdall.blob import BLOB_BYTES_MIN, CHUNK_BYTES
 from holdall.client import encoding
 from holdall.client.connection.query import Queries, Query
 from holdall.client.operations.entries import put
-from holdall.client.operations.large import Near, _opened
 from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, WRITE_CHUNK
-from holdall.worker.large.folder import READY_MAX
 from holdall.worker.state.blobs import SESSION_UPLOADS_MAX
-from tests.processes import until
+from tests.processes import until, wait_for_lanes
 
 PICKLED_OVERHEAD = len(pickle.dumps(bytes(BLOB_BYTES_MIN), 5)) - BLOB_BYTES_MIN
 
 
 def blob_files(data: Path) -> list[Path]:
-    """Those with something in them: others are kept ready."""
-    found: list[Path] = []
-    for file in data.glob("worker-*/blobs/*"):
-        with contextlib.suppress(FileNotFoundError):  # it has just gone
-            if file.stat().st_size:
-                found.append(file)
-    return found
+    return [*data.glob("worker-*/blobs/*")]
 
 
 @pytest.fixture(params=["in files", "in chunks"])
@@ -51,7 +41,9 @@ def by_file(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def d(d: Dict[Any, Any], by_file: bool, monkeypatch: pytest.MonkeyPatch) -> Dict[Any, Any]:
-    monkeypatch.setattr(d.connected().near, "is_possible", by_file)
+    monkeypatch.setattr(d.connected(), "passes_files", by_file)
+    if by_file:
+        wait_for_lanes(d)
     return d
 
 
@@ -60,7 +52,9 @@ def own(tmp_path: Path, by_file: bool) -> Iterator[tuple[Dict[str, Any], Path]]:
     """A Dict in a service of its own, and that one's data directory."""
     with holdall.LocalService(tmp_path, workers=1, sync="off"):
         d = Dict[str, Any].from_name("own", create_if_missing=True).hydrate()
-        d.connected().near.is_possible = by_file
+        d.connected().passes_files = by_file
+        if by_file:
+            wait_for_lanes(d)
         yield d, tmp_path
 
 
@@ -72,40 +66,14 @@ def test_values_around_the_size_from_which_they_are_blobs_come_back(d: Dict[Any,
     assert d.pop("key") == value
 
 
-def test_only_values_above_that_size_have_files(own: tuple[Dict[str, Any], Path], by_file: bool) -> None:
+def test_only_values_above_that_size_have_files(own: tuple[Dict[str, Any], Path]) -> None:
     d, data = own
     d["inline"] = bytes(BLOB_BYTES_MIN - PICKLED_OVERHEAD)
     assert blob_files(data) == []
     d["blob"] = bytes(BLOB_BYTES_MIN - PICKLED_OVERHEAD + 1)
     assert len(blob_files(data)) == 1
     del d["blob"]
-    until(lambda: by_file or not blob_files(data))  # or else it is kept for another value
-
-
-@pytest.mark.parametrize("by_file", [True])
-def test_a_client_that_sees_a_copy_of_the_data_stores_and_reads_what_the_workers_have(
-    own: tuple[Dict[str, Any], Path], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    d, _data = own
-    copy = tmp_path_factory.mktemp("copy")
-    values = {name: os.urandom(BLOB_BYTES_MIN + 1) for name in ("put", "update", "more")}
-    seen: list[str] = []
-
-    def opened(path: str, writes: bool) -> Any:
-        seen.append(path)
-        copied = copy / Path(path).name
-        if not copied.exists():
-            shutil.copy(path, copied)
-        return _opened(str(copied), writes)
-
-    client = d.connected()
-    client.near = Near(is_possible=True, opened=opened)
-    d["put"] = values["put"]
-    d.update(update=values["update"], more=values["more"])
-    assert seen
-    for near in (client.near, Near(is_possible=True), Near(is_possible=False)):
-        client.near = near
-        assert {name: d[name] for name in values} == values
+    until(lambda: not blob_files(data))
 
 
 def test_a_value_that_is_written_over_again_and_again_has_few_files(own: tuple[Dict[str, Any], Path]) -> None:
@@ -113,7 +81,7 @@ def test_a_value_that_is_written_over_again_and_again_has_few_files(own: tuple[D
     for number in range(100):
         d["key"] = bytes([number]) * BLOB_BYTES_MIN
     assert d["key"] == bytes([99]) * BLOB_BYTES_MIN
-    until(lambda: len(blob_files(data)) <= READY_MAX + 1)
+    until(lambda: len(blob_files(data)) == 1)
 
 
 @pytest.mark.parametrize("made", [bytes, bytearray, lambda size: "x" * size, lambda size: ["y" * 1000] * (size // 1000)])

@@ -20,9 +20,10 @@ import pytest
 
 import holdall
 from holdall import Dict, LocalService, settings
+from holdall.process import child
 from holdall.process.child import READY, refusal_error
 from holdall.process.config import BrokerSettings, ServiceSettings, Sync
-from holdall.service import local, process
+from holdall.service import local
 from holdall.worker.directory.opening import DataDirectory
 from tests.processes import WAIT_SECONDS, end_service, service_pid, until
 
@@ -41,8 +42,8 @@ def processes(url: str) -> dict[int, str]:
 @contextlib.contextmanager
 def running(wanted: ServiceSettings) -> Iterator[subprocess.Popen[bytes]]:
     """A service as a child of this process. Raises the error with which it refuses to start."""
-    argv, pipe = process.command("holdall.service", wanted), subprocess.PIPE
-    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=process.environment()) as service:
+    argv, pipe = child.command("holdall.service", wanted), subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, env=child.environment()) as service:
         assert service.stdout is not None
         line = service.stdout.readline().decode().strip()
         if line != READY:
@@ -56,7 +57,7 @@ def holdall_command(*arguments: str) -> list[str]:
 
 def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = holdall_command(*arguments)
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=process.environment(), check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=child.environment(), check=False)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ with multiprocessing.get_context("fork").Pool(32) as pool:
 
 def test_of_32_processes_at_once_one_starts_the_service_and_one_wins(users_data: Path, tmp_path: Path) -> None:
     with open(tmp_path / "errors", "wb") as errors:
-        argv, env = [sys.executable, "-c", RACE], process.environment()
+        argv, env = [sys.executable, "-c", RACE], child.environment()
         race = subprocess.run(argv, stdout=subprocess.PIPE, stderr=errors, timeout=60, env=env, check=False)
     assert (race.stdout.decode(), (tmp_path / "errors").read_text()) == (f"{[False] * 31 + [True]}\n", "")
     workers = DataDirectory(users_data).layout().workers
@@ -106,7 +107,7 @@ def test_of_32_processes_at_once_one_starts_the_service_and_one_wins(users_data:
 
 def test_the_output_of_a_program_that_started_the_service_ends_with_the_program(users_data: Path) -> None:
     program = "import holdall; holdall.Dict.from_name('kv', create_if_missing=True)['key'] = 1"
-    argv, env = [sys.executable, "-c", program], process.environment()
+    argv, env = [sys.executable, "-c", program], child.environment()
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env) as starter:
         assert starter.wait(WAIT_SECONDS) == 0
         assert service_pid(users_data)
@@ -244,14 +245,14 @@ def test_a_service_that_ends_leaves_no_process_behind_and_loses_nothing(
 def test_a_process_whose_service_is_gone_ends_in_silence(tmp_path: Path) -> None:
     readable, writable = os.pipe()
     os.close(readable)  # nobody hears that it is ready
-    argv = process.command("holdall.broker", BrokerSettings([f"ipc://{tmp_path}/front"], f"ipc://{tmp_path}/back"))
+    argv = child.command("holdall.broker", BrokerSettings([f"ipc://{tmp_path}/front"], f"ipc://{tmp_path}/back"))
     with open(writable, "wb") as output:
         broker = subprocess.run(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
-            env=process.environment(),
+            env=child.environment(),
             timeout=WAIT_SECONDS,
             check=False,
         )
@@ -280,7 +281,7 @@ def test_without_plyvel_a_client_that_needs_its_own_service_says_what_to_install
 def test_serve_announces_itself_and_stops_when_told(tmp_path: Path, ended_by: signal.Signals) -> None:
     url, extra = settings.service_url(tmp_path), f"ipc://{os.environ['XDG_RUNTIME_DIR']}/extra"
     command = holdall_command("serve", "--data", str(tmp_path), "--workers", "1", "--listen", extra)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=process.environment()) as serve:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=child.environment()) as serve:
         try:
             assert serve.stderr is not None
             assert serve.stderr.readline() == f"serving {tmp_path} at {url} and {extra}\n"
@@ -297,7 +298,7 @@ def test_serve_announces_itself_and_stops_when_told(tmp_path: Path, ended_by: si
 
 def test_log_lines_are_json_objects_where_that_is_asked_for(tmp_path: Path) -> None:
     command = holdall_command("serve", "--data", str(tmp_path), "--workers", "1", "--log", "json")
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=process.environment()) as serve:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=child.environment()) as serve:
         try:
             assert serve.stderr is not None
             assert serve.stderr.readline().startswith("serving ")
@@ -347,7 +348,7 @@ def test_serve_tells_systemd_when_it_is_ready(tmp_path: Path, monkeypatch: pytes
         systemd.settimeout(WAIT_SECONDS)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         argv = [sys.executable, "-m", "holdall", "serve", "--data", str(tmp_path / "data"), "--workers", "1"]
-        with subprocess.Popen(argv, stderr=subprocess.PIPE, env=process.environment()) as serving:
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, env=child.environment()) as serving:
             try:
                 assert systemd.recv(100) == b"READY=1"
                 with holdall.Client(settings.service_url(tmp_path / "data")) as client:

@@ -12,9 +12,9 @@ import pytest
 
 from holdall import protocol
 from holdall.framing import pack
-from holdall.process.admission import Door
+from holdall.process.admission import Admission
 from holdall.process.listen import listening_socket
-from holdall.process.poller import Watch
+from holdall.process.poller import SystemPoller
 from holdall.worker import lanes
 from holdall.worker.lanes import Lanes
 from tests.streams import StreamClient
@@ -28,9 +28,9 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
     """Makes a client, and its lane as the worker sees it."""
     url = f"ipc://{tmp_path}/worker-0"
     child: Any = SimpleNamespace(watched=[])
-    watch = Watch(child, Door(url))
+    poller = SystemPoller(child, Admission(url))
     listening = listening_socket(url)
-    there = Lanes(listening, watch)
+    there = Lanes(listening, poller)
     clients: list[StreamClient] = []
     known: list[Any] = []
 
@@ -39,7 +39,7 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
         clients.append(client)
         client.send(b"hello")
         there.take()
-        [lane] = [each for each in watch.wait(0.0, 0.0) if each is not there and each.take()[0]]
+        [lane] = [each for each in poller.wait(0.0, 0.0) if each is not there and each.take()[0]]
         known.append(lane)
         return client, lane
 
@@ -83,7 +83,7 @@ def test_answers_that_are_not_taken_are_dropped_whole_beyond_the_bound(
     assert lane._backlog.bytes <= 3 * len(ANSWER)
     heard: list[bytes] = []
     client.socket.settimeout(10)
-    while lane._unsent or client.poll(0):
+    while lane._writer.unsent or client.poll(0):
         heard += [each.head for each in client.reader.receive()]
         lane.take()
     assert heard == [b"head %d" % number for number in range(len(heard))]

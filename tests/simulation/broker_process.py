@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from holdall.broker import core
 from holdall.broker.core import Broker
 from holdall.broker.loop import Loop
-from holdall.broker.router import Outcome
+from holdall.broker.router import Delivery
 from tests.simulation.network import Frames, Listener, Unreachable
 from tests.simulation.thread import Thread
 
@@ -83,7 +83,10 @@ class Poller:
         self._ready[source] = None
         self._process.main.wake()
 
-    def wait(self, now: float, until: float) -> list[Any]:
+    def defer(self, sources: list[Any]) -> None:
+        self._ready = {**dict.fromkeys(sources), **self._ready}
+
+    def wait(self, now: float, until: float, *, spins: bool = True) -> list[Any]:
         self._process.check()
         main = self._process.main
         while not self._ready and until > self._process.simulation.clock.now:
@@ -111,17 +114,17 @@ class Side:
         while self._messages:
             yield self._messages.popleft()
 
-    def send(self, frames: Frames) -> Outcome:
+    def send(self, frames: Frames) -> Delivery:
         process, faults = self._process, self._process.simulation.faults
         faults.strike_broker()
         process.main.checkpoint()
         if self._listener is process.back and faults.pipe_is_full():
-            return Outcome.FULL if process.simulation.random.random() < FULL_SHARE else Outcome.GONE
+            return Delivery.FULL if process.simulation.random.random() < FULL_SHARE else Delivery.GONE
         try:
             self._listener.send(frames)
         except Unreachable:
-            return Outcome.GONE
-        return Outcome.SENT
+            return Delivery.GONE
+        return Delivery.SENT
 
 
 def with_memoryview(frames: Frames, small: int) -> Frames:

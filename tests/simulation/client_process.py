@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from holdall.client.client import Client
 from holdall.client.connection.session import Session
 from holdall.client.dict import Dict
-from holdall.client.operations.large import Near
-from holdall.worker.large.files import MemoryFile
 from tests.simulation.connector import SimulatedConnector, Transport
 from tests.simulation.loop import Loop
 from tests.simulation.network import Socket
@@ -32,7 +29,7 @@ class SimulatedClient(Client):
         super().__init__(URL, timeout=life.plan.timeout, lanes=False)
         self._connector: Any = SimulatedConnector(life, self.address)
         self._life = life
-        self.near = Near(is_possible=life.plan.near != "no", opened=life.open_file)
+        self.passes_files = life.plan.passes_files
 
     def _new_session(self) -> Session:
         session = self._life.simulation.cores.session(self._life.simulation.random.randbytes(16), self._life.simulation.random)
@@ -111,14 +108,6 @@ class Life:
         elif self._waits_for is transport and transport.is_readable():
             assert self._thread is not None
             self._thread.wake()
-
-    def open_file(self, path: str, writes: bool) -> MemoryFile:
-        """A file of a machine, if this client is where it sees any."""
-        if self.plan.near == "yes" and self.is_alive:
-            for machine in self.simulation.machines:
-                with contextlib.suppress(FileNotFoundError):
-                    return machine.disk.files.open(path, writes)
-        raise FileNotFoundError(path)
 
 
 class ClientProcess:

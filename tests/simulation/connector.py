@@ -58,7 +58,7 @@ class Transport:
 
 
 class LaneTransport(Transport):
-    """A stream, which ends when there is nothing more to read."""
+    """A stream, which ends when there is nothing more to read, and on which an open file may come along."""
 
     def __init__(self, life: Life, socket: Socket, wait_seconds: float) -> None:
         super().__init__(life, socket, wait_seconds)
@@ -79,6 +79,13 @@ class LaneTransport(Transport):
     def is_readable(self) -> bool:
         """Whether `receive` does not wait."""
         return self._has_ended or super().is_readable()
+
+    def _deliver(self, frames: Frames) -> None:
+        if len(frames) < 3:
+            super()._deliver(frames)
+            return
+        self._inbox.append(Received(frames[0], None, frames[2]))
+        self._life.notify(self.fileno(), self)
 
     def _end(self) -> None:
         self._has_ended = True

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from random import Random
 
 from holdall.errors import StorageError
-from holdall.worker.large.files import Content, MemoryFiles, Sealed
+from holdall.worker.large.files import Sealed
 from holdall.worker.state.transaction import format_store
 from holdall.worker.store.memory import MemoryStore
 from holdall.worker.store.store import Changes, Store
+from tests.memory_files import Content, MemoryFiles
 
 NEW_LOG_SHARE = 0.1
 """Of the writes of a store: how many begin another log."""
@@ -26,10 +27,6 @@ class DiskFiles(MemoryFiles):
         super().__init__()
         self._random = random
         self._removed: dict[bytes, Content] = {}
-
-    def take(self) -> bytes | None:
-        """Perhaps: it may have to be made first."""
-        return None if self._random.random() < 0.3 else super().take()
 
     def sealed(self) -> list[Sealed]:
         """Perhaps: the disk may need longer."""
@@ -51,11 +48,6 @@ class DiskFiles(MemoryFiles):
 
     def power_cut(self) -> None:
         """What was not synced is not whole; any of the files removed may be there again."""
-        for name, scratch in list(self.scratch.items()):
-            if self._random.random() < 0.5:
-                del self.scratch[name]
-            else:
-                del scratch[self._random.randrange(len(scratch) + 1) :]
         for data in self.named.values():
             if not data.is_durable:
                 del data[self._random.randrange(len(data) + 1) :]

@@ -72,8 +72,8 @@ class ClientPlan(NamedTuple):
     """How long a task waits between two of its calls, on average."""
     has_lanes: bool = True
     """Whether it is where it can reach workers without the broker."""
-    near: Literal["yes", "no", "seems so"] = "yes"
-    """Whether it reaches the files of workers."""
+    passes_files: bool = True
+    """Whether workers may pass open files to it, by a lane."""
 
 
 class Scenario(NamedTuple):
@@ -118,7 +118,7 @@ def draw(random: Random) -> Scenario:
             calls=random.randint(15, 25),
             pause_seconds=random.choice((0.0, 0.1, 0.4)),
             has_lanes=random.random() < 0.7,
-            near=random.choices(("yes", "no", "seems so"), (50, 40, 10))[0],
+            passes_files=random.random() < 0.6,
         )
         for _ in range(3)
     )

@@ -152,8 +152,7 @@ class Simulation:
             with ExitStack() as stack:
                 chance = SimpleNamespace(urandom=self.random.randbytes)
                 stack.enter_context(mock.patch("holdall.client.operations.catalog.os", chance))
-                for module in ("client.operations.large", "worker.state.blobs"):
-                    stack.enter_context(mock.patch(f"holdall.{module}.urandom", self.random.randbytes))
+                stack.enter_context(mock.patch("holdall.client.operations.large.urandom", self.random.randbytes))
                 stack.enter_context(mock.patch("holdall.client.operations.entries.randrange", self.random.randrange))
                 for module in ("client", "connection.awaiting", "connection.blocking", "connection.driver"):
                     stack.enter_context(mock.patch(f"holdall.client.{module}.monotonic", self._now))

@@ -130,7 +130,7 @@ class TellsOfWhatIsBeingWritten(Worker):
 class TakesAnyAnswer(Session):
     """A reply goes to whoever waits."""
 
-    def _matched(self, replies: list[Reply]) -> Any:
+    def _matched(self, replies: Any) -> Any:
         waits = next(iter(self.pending), 0)
         return super()._matched([each if each.sequence in self.pending else replace(each, sequence=waits) for each in replies])
 
@@ -200,9 +200,9 @@ SAFEGUARDS: dict[str, tuple[Cores, Needs, int]] = {
     "the memory of puts": (Cores(worker=ForgetsPuts), any_scenario, 2),
     "the memory of pops": (Cores(worker=ForgetsPops), any_scenario, 17),
     "the fsync": (Cores(worker=NeverSyncs), power_cuts, 32),
-    "the touches": (Cores(worker=NeverTouches), expiry, 49),
-    "the last tenth of a ttl": (Cores(worker=ExpiresEarly), expiry, 198),
-    "the order of write and answer": (Cores(worker=AnswersFirst), any_scenario, 9),
+    "the touches": (Cores(worker=NeverTouches), expiry, 81),
+    "the last tenth of a ttl": (Cores(worker=ExpiresEarly), expiry, 203),
+    "the order of write and answer": (Cores(worker=AnswersFirst), any_scenario, 16),
     "the wait of reads for what is being written": (Cores(worker=TellsOfWhatIsBeingWritten), kills, 665),
     "the number check on replies": (Cores(session=TakesAnyAnswer), any_scenario, 0),
     "the transaction flag": (Cores(disk=TearsBatches), any_scenario, 50),

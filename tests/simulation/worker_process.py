@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from holdall.protocol import Buffer
 from holdall.worker.core import Worker
@@ -114,15 +114,17 @@ class WorkerProcess:
         simulation, machine = self.simulation, self.machine
         instance = simulation.random.randbytes(16)
         self.poller = Poller(self)
-        self.uplink = Source(self, lambda frames: self.socket.send(frames))
-        lanes = Source(self, machine.lanes.send)
+        self.uplink = Source(self, lambda frames: self.socket.send(frames), passes_files=False)
+        lanes = Source(self, machine.lanes.send, passes_files=True)
         self.schedule = Schedule(
             self._opened,
             simulation.scenario.sync,
             lambda worker: Answer(self.uplink, b"", [hello(worker, LAYOUT, instance, f"ipc:///worker-{machine.index}")]),
             lambda: "no room" if machine.disk.is_full else "",
         )
-        loop = Loop(self.poller, Writer(self), self.schedule, now=lambda: simulation.clock.now, wall=self._wall_clock)
+        loop = Loop(
+            self.poller, SimulatedCommitThread(self), self.schedule, now=lambda: simulation.clock.now, wall=self._wall_clock
+        )
         self.main = self.begin(loop.run)
         self.socket = Socket(simulation.network, machine.name, simulation.broker.back, self.uplink.deliver)
         machine.lanes.open(lanes.deliver)
@@ -207,7 +209,7 @@ class Poller:
         self._ready[source] = None
         self._process.main.wake()
 
-    def wait(self, now: float, until: float, *, looks: bool) -> list[Any]:
+    def wait(self, now: float, until: float, *, spins: bool = True) -> list[Any]:
         process, simulation = self._process, self._process.simulation
         process.check()
         process.step()
@@ -220,14 +222,18 @@ class Poller:
         ready, self._ready = self._ready, {}
         return list(ready)
 
-    def put_back(self, sources: list[Any]) -> None:
+    def touch(self, source: object) -> None:
+        self._ready[cast(Source, source)] = None
+
+    def defer(self, sources: list[Any]) -> None:
         self._ready = {**dict.fromkeys(sources), **self._ready}
 
 
 class Source:
     """Where messages come from and answers go: the uplink, or all lanes."""
 
-    def __init__(self, process: WorkerProcess, send: Callable[[Frames], object]) -> None:
+    def __init__(self, process: WorkerProcess, send: Callable[[Frames], object], *, passes_files: bool) -> None:
+        self.passes_files = passes_files
         self._process = process
         self._give = send
         self._messages: deque[Message] = deque()
@@ -252,8 +258,11 @@ class Source:
             self._give([route, *frames])
         return True
 
+    def send_file(self, route: bytes, frames: list[Buffer], file: Any) -> None:
+        self.send(route, [*frames, b"", file])
 
-class Writer:
+
+class SimulatedCommitThread:
     """The thread that writes batches."""
 
     def __init__(self, process: WorkerProcess) -> None:

@@ -9,9 +9,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from holdall.process import child
 from holdall.process.child import READY
 from holdall.process.config import ServiceSettings, Sync
-from holdall.service import process
 from holdall.settings import service_url
 from tests.processes import children
 from tests.simulation.simulation import Violation
@@ -54,12 +54,12 @@ class Service:
         while True:
             with open(self._log, "a") as log:
                 self._process = subprocess.Popen(
-                    process.command("holdall.service", self._settings),
+                    child.command("holdall.service", self._settings),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,
-                    env=process.environment(),
+                    env=child.environment(),
                 )
             assert self._process.stdout is not None
             line = self._process.stdout.readline().strip()

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from holdall import Client, Dict
 from holdall.errors import Error
+from holdall.process import child
 from holdall.process.config import Sync
-from holdall.service import process
 from tests.simulation.history import Call
 from tests.simulation.linearizability import ABSENT
 from tests.simulation.simulation import Violation
@@ -66,10 +66,10 @@ class SoakClient:
         self.settings = settings
         self.killed = False
         self._rest = b""
-        argv = process.command("tests.soak.client", settings)
+        argv = child.command("tests.soak.client", settings)
         with open(log, "a") as errors:
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=process.environment()
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=child.environment()
             )
         assert self.process.stdout is not None
         assert self.process.stdin is not None

@@ -25,7 +25,7 @@ from holdall.worker.state.sessions import SessionRow
 from holdall.worker.state.transaction import COUNTERS
 from holdall.worker.store import rows
 from holdall.worker.store.leveldb import LevelDBStore
-from holdall.worker.store.rows import DictRow, StoredBlob, parse_record
+from holdall.worker.store.rows import DictRow, parse_record
 from holdall.worker.store.store import Store
 
 from .opening import DataDirectory
@@ -143,7 +143,7 @@ class _Reader:
         self._keys: dict[bytes, bytes] = {}
         self._payloads: set[bytes] = set()
         self._outcomes: set[bytes] = set()
-        self._blobs: dict[bytes, StoredBlob] = {}
+        self._blobs: dict[bytes, Reference] = {}
         self._owners: Counter[bytes] = Counter()
         self._referred: dict[bytes, Reference] = {}
         self._kinds: dict[bytes, Callable[[bytes, bytes], None]] = {
@@ -179,8 +179,8 @@ class _Reader:
 
     def read_blobs(self, folder: Path) -> Iterator[None]:
         """Read every blob, and compare it with its row. A file that nothing owns is no damage: the next start removes it."""
-        for reference, name in self._blobs.values():
-            file = folder / name.hex()
+        for reference in self._blobs.values():
+            file = folder / reference.id.hex()
             try:
                 with open(file, "rb") as data:
                     crc = size = 0
@@ -271,7 +271,7 @@ class _Reader:
         for name in sorted(self._payloads - self._outcomes):
             part.find(name, "this payload belongs to no remembered outcome")
         for blob_id in self._owners.keys() | self._blobs.keys():
-            stored = self._blobs[blob_id].reference if blob_id in self._blobs else None
+            stored = self._blobs.get(blob_id)
             if self._owners[blob_id] != 1 or self._referred.get(blob_id, stored) != stored:
                 part.find(rows.blob_row(blob_id), f"{self._owners[blob_id]} own this blob, or say otherwise of it")
         for dict_id in self._keys.keys() | self._ids.keys():

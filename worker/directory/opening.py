@@ -1,15 +1,16 @@
 """A data directory: what is in it, and its parts opened and closed.
 
-DIR/layout.json          format, ids (random), secret, engine of the stores, number of workers: written once
-DIR/lock                 held by the service that runs on it
-DIR/restoring            there while a backup is being restored, until layout.json is: all else is half of it
-DIR/worker-N/lock        held by worker N
-DIR/worker-N/store/      its LevelDB
-DIR/worker-N/blobs/      its values that are files of their own; and files that are soon to be some, empty or of values that
-were removed, and those that clients are writing
-DIR/worker-N/reserve     room kept back for a full disk
-DIR/worker-N/complete    there once the store was made whole: only before that may it be created
-DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes
+    DIR/layout.json          format, ids (random), secret, engine of the stores, number of workers: written once
+    DIR/lock                 held by the service that runs on it
+    DIR/restoring            there while a backup is being restored, until layout.json is: all else is half of it
+    DIR/worker-N/lock        held by worker N
+    DIR/worker-N/store/      its LevelDB
+    DIR/worker-N/blobs/      its values that are files of their own, and files that are about to be some
+    DIR/worker-N/reserve     room kept back for a full disk
+    DIR/worker-N/complete    there once the store was made whole: only before that may it be created
+    DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes
+
+The real path of a directory is used, and its parts are locked by that: see `locks`.
 """
 
 from __future__ import annotations

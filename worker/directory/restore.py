@@ -19,8 +19,8 @@ from holdall.backup import Blob, Head
 from holdall.disk import sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
+from holdall.worker.large.folder import Folder
 from holdall.worker.state.transaction import Transaction
-from holdall.worker.store.rows import blob_row, unpack_blob
 from holdall.worker.store.store import Store
 
 from .layout import WORKERS_MAX, Layout
@@ -81,9 +81,7 @@ def _write(opened: BinaryIO, head: Head, directory: DataDirectory, progressed: C
             stores.append(store)
         for part in backup.read_parts(opened, head, opened.name):
             if isinstance(part, Blob):
-                row = blob_row(part.reference.id)
-                stored = unpack_blob(row, stores[part.worker].get(row) or b"")  # the row of a blob comes before it
-                _write_blob(directory.part(part.worker) / "blobs" / stored.file.hex(), part.data)
+                _write_blob(directory.part(part.worker) / "blobs" / part.reference.id.hex(), part.data)
                 progressed(0, part.bytes)
             else:
                 stores[part.worker].write(dict(part.rows), sync=True)
@@ -93,7 +91,7 @@ def _write(opened: BinaryIO, head: Head, directory: DataDirectory, progressed: C
             stack.callback(directory.lock_worker(index).release)
             store = directory.open_store(index)
             stack.callback(store.close)
-            transaction = Transaction(store, sync=True)
+            transaction = Transaction(store, sync=True, files=Folder(directory.part(index) / "blobs", sync=True))
             transaction.flush()
             directory.note_close(index, transaction.version)
 

@@ -5,7 +5,7 @@ Rule: a handler checks everything before its first write, so that a refusal leav
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from holdall import blob, protocol
 from holdall.blob import Reference, is_reference, reference_of
@@ -118,23 +118,19 @@ def set_default(transaction: Transaction, request: Request) -> Reply:
 
 
 def get_many(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
-    prefix = held.prefix
-    values: list[Buffer | None] = []
-    size = 0
-    for key in decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]:
-        record = expiry.use(transaction, held, prefix + key)
-        if record is None:
-            values.append(None)
-            continue
-        values.append(_lent(transaction, record.value))
-        size += _size(record.value)
-        if size > PAGE_BYTES_MAX:
-            break
-    return Reply(protocol.OK, request.sequence, 0, encode(values))
+    return _many(transaction, request, lambda _held, _row, record: _lent(transaction, record.value))
 
 
 def pop_many(transaction: Transaction, request: Request) -> Reply:
+    def popped(held: OpenDict, row: bytes, record: Record) -> Buffer:
+        transaction.remove_entry(held, row, record)
+        return _handed_over(transaction, record.value)
+
+    return _many(transaction, request, popped)
+
+
+def _many(transaction: Transaction, request: Request, value_of: Callable[[OpenDict, bytes, Record], Buffer]) -> Reply:
+    """The values of as many of these keys as the reply has room for, each as `value_of` gives it; None where one is missing."""
     held = _held(transaction, request)
     values: list[Buffer | None] = []
     size = 0
@@ -144,8 +140,7 @@ def pop_many(transaction: Transaction, request: Request) -> Reply:
         if record is None:
             values.append(None)
             continue
-        transaction.remove_entry(held, row, record)
-        values.append(_handed_over(transaction, record.value))
+        values.append(value_of(held, row, record))
         size += _size(record.value)
         if size > PAGE_BYTES_MAX:
             break

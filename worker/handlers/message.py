@@ -26,11 +26,12 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What goes out: where to, by which way, and the frames of a reply."""
+    """What goes out: where to, by which way, the frames of a reply, and an open file that goes along."""
 
     origin: Any
     route: bytes
     frames: list[Buffer]
+    file: Any = None
 
 
 def heads_of(message: Message) -> list[bytes]:
@@ -48,6 +49,6 @@ def batched_heads(message: Message) -> list[bytes]:
     heads = decode(list[bytes], protocol.parse_request(message.head, message.payload).value)
     if len(heads) > BATCH_REQUESTS_MAX:
         raise ProtocolError(f"a batch has at most {BATCH_REQUESTS_MAX} requests, this one {len(heads)}")
-    if any(protocol.reads_chunk(each) for each in heads):
+    if any(each[1:2] == protocol.CHUNK_READ for each in heads):
         raise ProtocolError("chunks are not read in a batch: their answers would be in memory all at once")
     return heads

@@ -110,11 +110,6 @@ class Snapshots:
         """Whether messages wait here that nothing holds back any more."""
         return bool(self._waiting) and not self.holds
 
-    def close(self) -> None:
-        """Give all of them up."""
-        for snapshot_id in list(self.held):
-            self._give_up(snapshot_id)
-
     def _wait(self, message: Message) -> None:
         self._waiting.append(message)
         self._waiting_bytes += len(message.head) + len(message.payload or b"")
@@ -174,7 +169,7 @@ def _page(snapshot: Snapshot, wanted: RowsRequest) -> RowsPage:
             break
         found.append((row, value))
         if row.startswith(BLOB_PREFIX):
-            reference = unpack_blob(row, value).reference
+            reference = unpack_blob(row, value)
             blobs.append(reference.pack())
             size += reference.size  # so that a client asks again before its snapshot is given up
     last = found[-1][0] if found else b""

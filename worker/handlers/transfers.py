@@ -1,16 +1,14 @@
 """What a worker does with blobs, in chunks or in files that its client writes and reads, one function per opcode. None of it
 needs to know the Dict.
 
-All may be repeated: a chunk lands where it landed before, a sealed blob stays sealed.
+All may be repeated: a chunk lands where it landed before, a sealed blob stays sealed. A file travels with the reply, as an open
+descriptor, by a lane; what comes by any other way `Worker` answers with MISSING.
 """
 
 from __future__ import annotations
 
-import os
-
 from holdall import protocol
-from holdall.blob import NO_BLOB, chunk_of, reference_of
-from holdall.bodies import encode
+from holdall.blob import Chunk, chunk_of, reference_of
 from holdall.protocol import Reply, Request
 from holdall.worker.state.refused import Refused
 from holdall.worker.state.transaction import Transaction
@@ -25,34 +23,18 @@ class Later(Exception):
 
 
 def write_chunk(transaction: Transaction, request: Request) -> Reply:
-    if transaction.no_room:
-        raise Refused(protocol.NO_ROOM, transaction.no_room)
-    transaction.blobs.write(request.session, chunk_of(request.key), request.value, transaction.elapsed)
+    transaction.blobs.write(request.session, _with_room(transaction, request), request.value, transaction.elapsed)
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
 def make_file(transaction: Transaction, request: Request) -> Reply:
-    """A file for a new blob; or how far it is filled."""
-    chunk = chunk_of(request.key)
-    if transaction.no_room:
-        raise Refused(protocol.NO_ROOM, transaction.no_room)
-    if chunk.id != NO_BLOB:
-        transaction.blobs.fill_file(chunk, transaction.elapsed)
-        return Reply(protocol.OK, request.sequence, 0, b"")
-    blob_id = transaction.blobs.begin_file(request.session, chunk, transaction.elapsed)
-    file = transaction.blobs.give_file(blob_id, transaction.elapsed)
-    if file is None:
-        raise Later(blob_id)
-    return Reply(protocol.OK, request.sequence, 0, encode(file))
-
-
-def find_file(transaction: Transaction, request: Request) -> Reply:
-    path = transaction.blobs.find_file(chunk_of(request.key).id, transaction.elapsed)
-    return Reply(protocol.OK, request.sequence, 0, os.fsencode(path))
+    file = transaction.blobs.make_file(request.session, _with_room(transaction, request), transaction.elapsed)
+    syncs = b"\x01" if transaction.blobs.syncs else b"\x00"
+    return Reply(protocol.OK, request.sequence, 0, syncs, file)
 
 
 def seal(transaction: Transaction, request: Request) -> Reply:
-    """All chunks have come. Answered when the blob is as durable as promised."""
+    """All of it has come. Answered when the blob is as durable as promised."""
     reference = reference_of(request.value)
     if not transaction.blobs.seal(reference):
         raise Later(reference.id)
@@ -64,6 +46,19 @@ def read_chunk(transaction: Transaction, request: Request) -> Reply:
     return Reply(protocol.OK, request.sequence, 0, data)
 
 
+def open_file(transaction: Transaction, request: Request) -> Reply:
+    file = transaction.blobs.open_file(chunk_of(request.key).id, transaction.elapsed)
+    return Reply(protocol.OK, request.sequence, 0, b"", file)
+
+
 def drop_blob(transaction: Transaction, request: Request) -> Reply:
     transaction.blobs.release(request.session, chunk_of(request.key).id)
     return Reply(protocol.OK, request.sequence, 0, b"")
+
+
+def _with_room(transaction: Transaction, request: Request) -> Chunk:
+    """The chunk that this request is about, if there is room for any."""
+    chunk = chunk_of(request.key)
+    if transaction.no_room:
+        raise Refused(protocol.NO_ROOM, transaction.no_room)
+    return chunk

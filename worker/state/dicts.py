@@ -89,8 +89,9 @@ class Dicts:
         """Those whose entries have come to expire, or expire at another time, since the sweeper looked here."""
         self.left: list[tuple[bytes, int]] = []
         """Ids and generations whose entries have been left behind since the sweeper looked here."""
-        self._changed: set[bytes] = set()
-        self._gone: set[bytes] = set()
+        self.changed_ids: set[bytes] = set()
+        self.gone_ids: set[bytes] = set()
+        """Of the Dicts whose rows are to be written, or deleted."""
         self._tombstones: dict[bytes, int] = {}
         self._leases: dict[bytes, float] = {}
 
@@ -102,7 +103,7 @@ class Dicts:
     def add(self, dict_id: bytes, row: DictRow, elapsed: float, clock_ms: int = 0) -> None:
         """Hold another Dict."""
         self._hold(dict_id, row, elapsed, clock_ms)
-        self._changed.add(dict_id)
+        self.changed_ids.add(dict_id)
 
     def set_ttl(self, dict_id: bytes, seconds: float | None, version: int, clock_ms: int) -> None:
         """Have its entries expire after so long without use, unless another change of that came later."""
@@ -110,18 +111,18 @@ class Dicts:
         if version > held.row.ttl_version:
             held.set_ttl(seconds, version, clock_ms)
             self.aging.append(held)
-            self._changed.add(dict_id)
+            self.changed_ids.add(dict_id)
 
     def clear(self, dict_id: bytes) -> bytes:
         """Leave its entries behind. Returns the row that has them swept."""
         held = self._held[dict_id]
         self.left.append((dict_id, held.row.generation))
-        self._changed.add(dict_id)
+        self.changed_ids.add(dict_id)
         return held.next_generation()
 
     def changed(self, dict_id: bytes) -> None:
         """Have the row of this Dict written."""
-        self._changed.add(dict_id)
+        self.changed_ids.add(dict_id)
 
     def delete(self, dict_id: bytes, elapsed: float) -> bytes:
         """Make it a tombstone. Returns the row that has its entries swept."""
@@ -151,8 +152,8 @@ class Dicts:
             due.append(dict_id)
         for dict_id in due:
             del self._tombstones[dict_id], self._held[dict_id]
-            self._changed.discard(dict_id)
-            self._gone.add(dict_id)
+            self.changed_ids.discard(dict_id)
+            self.gone_ids.add(dict_id)
 
     @property
     def count(self) -> int:
@@ -166,16 +167,12 @@ class Dicts:
 
     def add_changes(self, changes: dict[bytes, bytes | None]) -> None:
         """Add the rows to write for what changed since the last call."""
-        for dict_id in self._changed:
+        for dict_id in self.changed_ids:
             changes[rows.DICT_PREFIX + dict_id] = _encode(self._held[dict_id].row)
-        for dict_id in self._gone:
+        for dict_id in self.gone_ids:
             changes[rows.DICT_PREFIX + dict_id] = None
-        self._changed.clear()
-        self._gone.clear()
-
-    def __bool__(self) -> bool:
-        """Whether something is to be written."""
-        return bool(self._changed or self._gone)
+        self.changed_ids.clear()
+        self.gone_ids.clear()
 
     def _hold(self, dict_id: bytes, row: DictRow, elapsed: float, oldest_ms: int) -> None:
         held = self._held[dict_id] = OpenDict(dict_id, row, oldest_ms)

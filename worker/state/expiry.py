@@ -8,9 +8,6 @@ record's own time is that old. So a fresh entry costs one lookup, and an entry a
 
 An entry past its deadline is missing from that moment on, whoever asks; the sweeper removes it later. Until then it is counted
 in the Dict's length.
-
-Dropped: rewriting the record with a new time (a value of 100 MiB for each hundredth), and an index of deadlines (a row more
-to write for each put, and all of them to move when a Dict's `ttl` changes).
 """
 
 from __future__ import annotations
@@ -26,9 +23,8 @@ def use(transaction: Transaction, held: OpenDict, row: bytes) -> Record | None:
     record = transaction.record(row)
     if record is None or record.used >= max(transaction.clock_ms - held.fresh_ms, held.row.dead_before):
         return record  # it needs no touch
-    used = _last_use(transaction, held, row, record)
-    if used < held.dead_before(transaction.clock_ms):
-        _expired(transaction, held, used)
+    used = _live_use(transaction, held, row, record)
+    if used is None:
         return None
     if transaction.clock_ms - used > held.fresh_ms and transaction.touch(touch_row(row)):
         used = transaction.clock_ms
@@ -38,11 +34,7 @@ def use(transaction: Transaction, held: OpenDict, row: bytes) -> Record | None:
 
 def is_live(transaction: Transaction, held: OpenDict, row: bytes, record: Record) -> bool:
     """Whether the entry in this row has not expired: it is not used by that."""
-    used = _last_use(transaction, held, row, record)
-    if used < held.dead_before(transaction.clock_ms):
-        _expired(transaction, held, used)
-        return False
-    return True
+    return _live_use(transaction, held, row, record) is not None
 
 
 def last_use(transaction: Transaction, held: OpenDict, row: bytes, record: Record, dead_before: int) -> int:
@@ -56,7 +48,11 @@ def _last_use(transaction: Transaction, held: OpenDict, row: bytes, record: Reco
     return max(record.used, transaction.touched(touch_row(row)))
 
 
-def _expired(transaction: Transaction, held: OpenDict, used: int) -> None:
-    """An entry that was last used then is missing, and stays so."""
+def _live_use(transaction: Transaction, held: OpenDict, row: bytes, record: Record) -> int | None:
+    """When the entry in this row was last used; None: it has expired, is missing from now on, and stays so."""
+    used = _last_use(transaction, held, row, record)
+    if used >= held.dead_before(transaction.clock_ms):
+        return used
     if used >= held.row.dead_before:
         transaction.expired(int(used + held.life_ms))
+    return None

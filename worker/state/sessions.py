@@ -140,6 +140,6 @@ class Sessions:
 
     def _trim(self, session: bytes, row: SessionRow, lowest: int) -> None:
         row.lowest = lowest
-        for sequence in [sequence for sequence in row.outcomes if sequence < lowest]:
-            if row.outcomes.pop(sequence).payload is None:
+        for sequence in list(row.outcomes):
+            if sequence < lowest and row.outcomes.pop(sequence).payload is None:
                 self._changes[outcome_row(session, sequence)] = None

@@ -25,7 +25,7 @@ from holdall.blob import is_reference, reference_of
 from holdall.disk import FORMAT, refusal
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
-from holdall.worker.large.files import Files, MemoryFiles
+from holdall.worker.large.files import Files
 from holdall.worker.store import rows
 from holdall.worker.store.cache import RecordCache
 from holdall.worker.store.rows import Record, pack_record
@@ -75,9 +75,12 @@ class Commit(msgspec.Struct):
 
     def __call__(self) -> None:
         """Write it. Raises CommitFailed."""
-        if self.syncs_before:
-            attempted(self.store.sync)
-        attempted(self.store.write, self.changes, self.sync)
+        try:
+            if self.syncs_before:
+                self.store.sync()
+            self.store.write(self.changes, self.sync)
+        except StorageError as error:
+            raise CommitFailed(str(error)) from error
 
 
 class Unwritten(Exception):
@@ -92,7 +95,7 @@ def format_store(store: Store) -> None:
 class Transaction:
     """What has been decided and is not in the store yet, over what is. `now` is the tick's time in seconds since 1970."""
 
-    def __init__(self, store: Store, *, sync: bool, files: Files | None = None) -> None:
+    def __init__(self, store: Store, *, sync: bool, files: Files) -> None:
         self._store = store
         self._sync = sync
         self._cache = RecordCache(store)
@@ -125,7 +128,7 @@ class Transaction:
         """Seconds for which this store has been in use, whatever the clock did: what horizons and leases are counted in."""
         self.dicts = Dicts()
         self.sessions = Sessions(store)
-        self.blobs = Blobs(store, files or MemoryFiles())
+        self.blobs = Blobs(store, files)
         self._load()
 
     def advance(self, now: float) -> None:
@@ -239,7 +242,7 @@ class Transaction:
 
     def scan(self, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows from `start` on, in order, while they have this prefix. Raises StorageError if the store ends too early."""
-        if self._changes or self.dicts:
+        if self._changes or self.dicts.changed_ids or self.dicts.gone_ids:
             self.commit()
         for row, value in self._store.scan(start):
             if not row.startswith(prefix):
@@ -285,7 +288,7 @@ class Transaction:
     def _take_changes(self) -> dict[bytes, bytes | None]:
         changes, self._changes = self._changes, {}
         self.sessions.add_changes(changes)
-        if self.dicts:
+        if self.dicts.changed_ids or self.dicts.gone_ids:
             self.dicts.add_changes(changes)
         if self.blobs.changes:
             changes.update(self.blobs.changes)

@@ -58,13 +58,6 @@ class LevelDBStore:
             raise self._translated("be read", error) from None
         return found
 
-    def get_all(self, rows: list[bytes]) -> list[bytes | None]:
-        get = self._db.get
-        try:
-            return [get(row, verify_checksums=True) for row in rows]
-        except plyvel.Error as error:
-            raise self._translated("be read", error) from None
-
     def write(self, changes: Changes, sync: bool) -> None:
         batch = self._db.write_batch(sync=sync)
         for row, value in changes.items():

@@ -35,9 +35,6 @@ class MemoryStore:
     def get(self, row: bytes) -> bytes | None:
         return self._rows.get(row)
 
-    def get_all(self, rows: list[bytes]) -> list[bytes | None]:
-        return [self._rows.get(row) for row in rows]
-
     def write(self, changes: Changes, sync: bool) -> None:
         self._apply(changes)
         self._batches.append(_Batch(self._log, dict(changes)))

@@ -1,8 +1,7 @@
 """The rows of a worker's store; docs/architecture.md has the arithmetic.
 
     row      = "\\x00holdall"                          → format      the first row
-             | "B" blob_id                            → size:u64 crc:u32 [file:12]    a blob that something owns: its file must
-                                                        be there
+             | "B" blob_id                            → size:u64 crc:u32    a blob that something owns: its file must be there
              | "C"                                    → version:u64 elapsed:f64 clock:f64 wall:f64
              | "D" dict_id                            → DictRow
              | "E" dict_id generation:u32be key       → record
@@ -20,8 +19,8 @@
 which time of the wall clock. Times of records and touches are milliseconds of the store's own clock.
 
 A value that begins with 0x02 is a reference to a blob (`holdall.blob`); each row "B" is referred to by one record, or
-has a row "H". A file in `worker-N/blobs/` has the name that its row "B" says, or else the blob's id, in hexadecimal digits; one
-that no row "B" names is an orphan, and removed at a start.
+has a row "H". A file in `worker-N/blobs/` has the blob's id as its name, in hexadecimal digits; one that no row "B" names is an
+orphan, and removed at a start.
 
 The crc of a record covers its row, and what follows the crc: a record that is found in another row is damaged too. Of the
 flags, 1 says that there is a key object; 2 and 4 are reserved for a `ttl` of the entry's own (a u32 of seconds behind the
@@ -36,7 +35,7 @@ one before, in one batch, before anything else is read; 3. keep a directory in i
 from __future__ import annotations
 
 from struct import Struct
-from typing import NamedTuple, Union
+from typing import Union
 
 import msgspec
 
@@ -45,8 +44,6 @@ from holdall.disk import FORMAT, crc32
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
 
-FILE_NAME_BYTES = 12
-"""So a name is never a blob's id."""
 FIRST_ROW = b"\x00holdall"
 LAST_ROW = b"\xffholdall"
 SENTINEL = bytes([FORMAT])
@@ -91,13 +88,6 @@ class DictRow(msgspec.Struct, array_like=True):
     touch_after: Union[int, None] = None
 
 
-class StoredBlob(NamedTuple):
-    """A blob, and the name of its file."""
-
-    reference: Reference
-    file: bytes
-
-
 class Record(msgspec.Struct, gc=False):
     """A stored entry. `time` is that of its last write, `used` that of its last known use, which is not stored here; both in
     milliseconds of the store's own clock.
@@ -140,17 +130,16 @@ def handed_row(blob_id: bytes) -> bytes:
     return HANDED_PREFIX + blob_id
 
 
-def pack_blob(stored: StoredBlob) -> bytes:
+def pack_blob(reference: Reference) -> bytes:
     """What the row of a blob holds."""
-    reference, file = stored
-    return _BLOB.pack(reference.size, reference.crc) + (b"" if file == reference.id else file)
+    return _BLOB.pack(reference.size, reference.crc)
 
 
-def unpack_blob(row: bytes, data: bytes) -> StoredBlob:
+def unpack_blob(row: bytes, data: bytes) -> Reference:
     """The blob that a row says something owns. Raises StorageError, naming the row, if it says no such thing."""
-    if len(data) not in (_BLOB.size, _BLOB.size + FILE_NAME_BYTES):
+    if len(data) != _BLOB.size:
         raise StorageError(f"the row {row!r} of a blob is damaged: it has {len(data)} bytes")
-    return StoredBlob(Reference(row[1:], *_BLOB.unpack_from(data)), data[_BLOB.size :] or row[1:])
+    return Reference(row[1:], *_BLOB.unpack(data))
 
 
 def pack_record(row: bytes, record: Record) -> bytes:

@@ -19,10 +19,6 @@ class Store(Protocol):
     def get(self, row: bytes) -> bytes | None:
         """The value of a row, or None."""
 
-    def get_all(self, rows: list[bytes]) -> list[bytes | None]:
-        """The values of these rows."""
-        ...
-
     def write(self, changes: Changes, sync: bool) -> None:
         """Make all of these changes, or none; with `sync` they survive a power cut then, and so does what was written to the
         same log before. Rows that are read meanwhile may be as they were, or as they will be. Raises StorageError: the store

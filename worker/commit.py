@@ -9,7 +9,7 @@ from collections.abc import Callable
 from holdall.worker.state.transaction import Commit, CommitFailed
 
 
-class Writer:
+class CommitThread:
     """`wake` is called from the thread when a batch is written, or could not be."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -26,7 +26,7 @@ class Writer:
     def begin(self, commit: Commit) -> None:
         """Have this written. It is not busy."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="writer", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="commit", daemon=True)
             self._thread.start()
         self.is_busy = True
         self._commits.put(commit)

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from holdall import processors
-from holdall.client.connection import lane as lanes
-from holdall.client.connection.lane import LANE_LOOK_SECONDS, BlockingLane
+from holdall import processors, spin
+from holdall.client.connection.lane import BlockingLane
 from holdall.framing import pack
+from holdall.spin import ANSWER_SPIN_SECONDS
 
 MESSAGE = pack([b"an answer"])[0]
-STEP_SECONDS = LANE_LOOK_SECONDS / 10
+STEP_SECONDS = ANSWER_SPIN_SECONDS / 10
 
 
 class Given:
@@ -43,7 +43,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
     clock = SimpleNamespace(now=1000.0)
     given = Given(clock)
     monkeypatch.setattr(processors, "can_give_way", lambda: True)
-    monkeypatch.setattr(lanes, "monotonic", given.monotonic)
+    monkeypatch.setattr(spin, "monotonic", given.monotonic)
     monkeypatch.setattr(os, "sched_yield", given)
     return given
 
@@ -70,7 +70,7 @@ def late(given: Given, far: socket.socket) -> None:
     """What comes is there only when the time for looking is over."""
 
     def told() -> None:
-        if given.clock.now >= given.began + LANE_LOOK_SECONDS:
+        if given.clock.now >= given.began + ANSWER_SPIN_SECONDS:
             given.told = lambda: None
             far.sendall(MESSAGE)
 
