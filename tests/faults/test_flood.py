@@ -24,7 +24,7 @@ CALLS = 5
 REQUEST = request(protocol.GET, key=b"sk")
 REQUESTS = (bytes([0, len(REQUEST)]) + REQUEST) * 500
 ANSWERED_BYTES = 1_000_000
-"""Of answers to the flood, before anybody else calls: thrice what it takes to fill what there is to fill."""
+"""Of answers to the flood, before anybody else calls: by then it has filled what there is to fill."""
 
 PATIENT = "import holdall.broker.core; holdall.broker.core.SILENT_SECONDS = 60.0"
 """The broker does not take a worker for gone because the machine is busy."""
