@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
 from operator import itemgetter
 from pickle import dumps, loads
 from typing import Any, cast
@@ -23,7 +22,6 @@ _warned = False
 SMALL = 4096
 """Characters or bytes."""
 SMALL_INT = 1 << 64
-_SIZELESS = frozenset((float, bool, type(None)))
 _FIRST_PICKLED = {values.PICKLED[0]}
 _first = itemgetter(0)
 
@@ -96,20 +94,6 @@ def small_value(value: object) -> bytes | None:
         return None
     data = dumps(value, PROTOCOL)
     return data if len(data) <= blob.BLOB_BYTES_MIN else None
-
-
-def small_values(values: Sequence[Any]) -> list[bytes]:
-    """The bytes of each of these values, without a call of ours for each; none if they are not all small and of one type that
-    `small_value` knows.
-    """
-    kinds = set(map(type, values))
-    if kinds == {str} or kinds == {bytes}:
-        are_small = max(map(len, values)) <= SMALL
-    elif kinds == {int}:
-        are_small = min(values) > -SMALL_INT and max(values) < SMALL_INT
-    else:
-        are_small = bool(kinds) and kinds <= _SIZELESS
-    return [dumps(value, PROTOCOL) for value in values] if are_small else []
 
 
 def decode_value(of: str, key: object, data: Buffer) -> Any:

@@ -15,12 +15,12 @@ from rich.table import Table
 
 import holdall
 from holdall import Dict, settings
+from holdall.bench.cli import bench_group
 from holdall.client.operations.catalog import statistics
 from holdall.errors import Error
 from holdall.process import logs
 from holdall.process.config import Sync
 
-from .bench import bench_group
 from .dicts import dict_group
 from .storage import backup, check, data_option, restore, running_client
 

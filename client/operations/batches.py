@@ -26,10 +26,9 @@ from holdall.client.encoding import (
     key_object,
     keys_data,
     small_value,
-    small_values,
 )
 from holdall.errors import Error, RequestSizeError
-from holdall.keys import SHORT, data_of_strings
+from holdall.keys import SHORT
 from holdall.slots import key_hash, owners, slot_of
 
 from . import large
@@ -47,7 +46,6 @@ MESSAGES_WINDOW = 8
 UPDATE_ROUND_BYTES = 4 * protocol.UPDATE_BYTES_MAX
 """The messages of an update that are on their way at once."""
 _ABSENT: Any = object()
-_DICT_ITEMS: Any = type(dict[str, str]().items())
 
 
 class _KeyGroup(msgspec.Struct, frozen=True):
@@ -182,12 +180,9 @@ class Entries(NamedTuple):
 def put_many(handle: DictHandle, items: Iterable[tuple[object, object]], skip_if_exists: bool) -> Operation[int]:
     """Store these items, those that came before the iterator raised too. Returns how many were stored."""
     large_keys: dict[bytes, object] = {}
-    failure: Exception | None = None
-    entries = _plain(items) if isinstance(items, Together) else None
-    if entries is None:
-        encoded: dict[bytes, Entry] = {}
-        failure = _encode_each(handle.label, items, skip_if_exists, encoded, large_keys)
-        entries = Entries.of(encoded.values())
+    encoded: dict[bytes, Entry] = {}
+    failure = _encode_each(handle.label, items, skip_if_exists, encoded, large_keys)
+    entries = Entries.of(encoded.values())
     dict_id = handle.id or (yield from handle.hydration())
     flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
     stored = 0
@@ -230,15 +225,6 @@ def _encode_each(
     except Exception as error:
         return error
     return None
-
-
-def _plain(pairs: Together) -> Entries | None:
-    """The entries, if the keys of these pairs, which are a dict's, are short strings, and the values small and of one type."""
-    if not 0 < len(pairs.keys) <= protocol.UPDATE_ENTRIES_MAX:
-        return None
-    keys = data_of_strings(pairs.keys)
-    values: list[Any] = small_values(pairs.values) if keys else []
-    return Entries(keys, values, []) if values else None
 
 
 def _encoded(of: str, key: object, value: object) -> Entry:
@@ -333,29 +319,11 @@ def _size(entry: Entry) -> int:
     return len(data) + len(field) + (0 if shown_as is None else len(shown_as))
 
 
-class Together:
-    """Pairs that are all here: none of the caller's code runs between two of them."""
-
-    def __init__(self, keys: list[Any], values: list[Any]) -> None:
-        self.keys = keys
-        self.values = values
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return zip(self.keys, self.values, strict=True)
-
-
 def pairs_of(other: Any, more: dict[str, Any]) -> Iterable[tuple[Any, Any]]:
-    """The pairs of a mapping, an object with `keys()`, or an iterable of pairs; then those of `more`. Those of a plain dict
-    alone are together.
-    """
-    if more:
-        return _one_by_one(other, more)
-    if type(other) is dict:
-        copy: Any = cast(Any, other).copy()  # at once, whatever other threads do with it
-        return Together(list(copy), list(copy.values()))
-    if type(other) is _DICT_ITEMS:
-        pairs: list[tuple[Any, Any]] = list(other)
-        return Together([key for key, _value in pairs], [value for _key, value in pairs])
+    """The pairs of a mapping, an object with `keys()`, or an iterable of pairs; then those of `more`."""
+    if type(other) is dict and not more:
+        pairs: list[tuple[Any, Any]] = list(cast(Any, other).items())  # at once, whatever other threads do with it
+        return pairs
     return _one_by_one(other, more)
 
 

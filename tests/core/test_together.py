@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,18 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdall import keys, values
-from holdall.client.encoding import SMALL, SMALL_INT, decode_values, encode_value, keys_data, small_values
-from holdall.client.operations.batches import Entries, Together, _encode_each, _Many, _plain, pairs_of
+from holdall.client.encoding import decode_values, keys_data
+from holdall.client.operations.batches import _encode_each, _Many, pairs_of
 from holdall.errors import SerializationError
 
 some_keys = st.text(max_size=300) | st.binary(max_size=3) | st.integers(-3, 3) | st.sampled_from([1.0, True, None, "\udc80"])
-some_values = st.one_of(
-    st.lists(st.text(max_size=5)),
-    st.lists(st.binary(max_size=5)),
-    st.lists(st.integers()),
-    st.lists(st.floats(allow_nan=False) | st.booleans() | st.none()),
-    st.lists(st.integers(0, 3) | st.text(max_size=2) | st.just(["list"])),
-)
 
 
 @given(st.lists(some_keys))
@@ -30,43 +22,6 @@ some_values = st.one_of(
 @example(["a", "\udc80"])
 def test_keys_encoded_together_are_as_if_one_by_one(some: list[Any]) -> None:
     assert keys_data("Dict", some) == [keys.encode(key).data for key in some]
-
-
-@given(some_values)
-@example([SMALL_INT])
-@example([-SMALL_INT, 1])
-@example(["a" * (SMALL + 1)])
-@example([b"a" * SMALL])
-def test_values_encoded_together_are_as_if_one_by_one(some: list[Any]) -> None:
-    assert small_values(some) in ([], [encode_value("Dict", "key", value) for value in some])
-
-
-def test_large_values_are_not_encoded_together() -> None:
-    for large in ("a" * (SMALL + 1), b"a" * (SMALL + 1), SMALL_INT, -SMALL_INT):
-        assert small_values([type(large)(1), large]) == []
-
-
-@given(st.dictionaries(some_keys, st.integers(0, 3) | st.text(max_size=2)), st.booleans())
-@example({"a": 1, "b": 2}, False)
-@example({"a": 1, 2: 2}, False)
-def test_the_entries_of_a_dict_are_those_of_its_pairs(some: dict[Any, Any], skips: bool) -> None:
-    for given_as in (some, some.items()):
-        together = pairs_of(given_as, {})
-        assert isinstance(together, Together)
-        assert list(together) == list(some.items())
-        one_by_one: dict[bytes, Any] = {}
-        assert _encode_each("Dict", iter(together), skips, one_by_one, {}) is None
-        assert _plain(together) in (None, Entries.of(one_by_one.values()))
-
-
-@pytest.mark.parametrize("more", [{}, {"b": 2}])
-@pytest.mark.parametrize("made", [iter, list, lambda pairs: type("Mine", (dict,), {})(pairs)])
-def test_what_runs_code_of_the_caller_between_two_pairs_is_taken_one_by_one(
-    made: Callable[[Any], Any], more: dict[str, int]
-) -> None:
-    pairs = pairs_of(made([("a", 1)]), more)
-    assert not isinstance(pairs, Together)
-    assert dict(pairs) == {"a": 1, **more}
 
 
 def test_a_value_that_changes_while_it_is_iterated_over_is_stored_as_it_was() -> None:

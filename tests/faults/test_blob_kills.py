@@ -14,7 +14,7 @@ import holdall
 from holdall import Dict
 from holdall.blob import CHUNK_BYTES
 from holdall.client.operations.large import FILE_STEP_BYTES, WINDOW_CHUNKS
-from tests.processes import children, service_pid, until, wait_for_lanes
+from tests.processes import children, restarting_at_once, service_pid, until, wait_for_lanes
 
 STEPS = 3
 SIZES = {True: STEPS * FILE_STEP_BYTES, False: STEPS * WINDOW_CHUNKS * CHUNK_BYTES}
@@ -28,9 +28,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(data: Path) -> Iterator[holdall.LocalService]:
+def service(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[holdall.LocalService]:
     """In the weakest mode: what is lost here when a process is killed would be lost in any."""
-    with holdall.LocalService(data, workers=1, sync="off") as running:
+    with restarting_at_once(tmp_path_factory.mktemp("path")), holdall.LocalService(data, workers=1, sync="off") as running:
         yield running
 
 
