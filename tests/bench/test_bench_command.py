@@ -39,6 +39,7 @@ def test_a_goal_is_printed_with_its_figures_and_kept_as_json_and_as_a_page(tmp_p
     assert "import zmq" in (tmp_path / "h").read_text()
 
 
+@pytest.mark.slow
 def test_a_goal_that_is_missed_fails_only_when_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     without_programs(monkeypatch)
     arguments = ("goals", "--quick", "--only", "put_many")
@@ -47,6 +48,7 @@ def test_a_goal_that_is_missed_fails_only_when_that_is_asked_for(monkeypatch: py
     assert "apt-get install redis-server" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_workload_at_some_peers(tmp_path: Path) -> None:
     done = bench("compare", "get", "--quick", "--peers", "holdall always,echo", "--json", "-", "--html", str(tmp_path / "h"))
     assert done.exit_code == 0
@@ -67,6 +69,7 @@ def test_peers_that_cannot_take_part_are_left_out_with_the_reason(monkeypatch: p
     assert "Manager.dict is left out: it has no get_many" in shown
 
 
+@pytest.mark.slow
 def test_many_entries_are_loaded_and_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(many_entries, "BATCH", 100)
     done = bench("scaling", "entries", "--quick", "--entries", "250", "--json", str(tmp_path / "j"))
@@ -76,12 +79,14 @@ def test_many_entries_are_loaded_and_read(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert [each.peer for each in kept.comparisons[0].peers] == ["holdall interval, cold", "holdall interval, warm"]
 
 
+@pytest.mark.slow
 def test_a_storm_has_an_answer_for_each_client() -> None:
     done = bench("scaling", "storm", "--quick", "--clients", "5", "--peers", "holdall interval", "--json", "-")
     row = json.loads(done.stdout)["scalings"][0]["rows"][0]
     assert row[:3] == ["holdall interval", "5", "5"]
 
 
+@pytest.mark.slow
 def test_throughput_is_measured_against_the_clients_of_those_who_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scaling, "CLIENTS", (1, 2))
     without_programs(monkeypatch)

@@ -306,6 +306,7 @@ def test_a_restore_that_was_interrupted_is_refused_by_a_service_and_begun_anew_b
         restore(file, directory, quietly)
 
 
+@pytest.mark.slow
 def test_a_directory_whose_processes_were_all_killed_under_load_has_no_finding(data: Path) -> None:
     service = LocalService(data, workers=WORKERS, sync="off")
     service.start()

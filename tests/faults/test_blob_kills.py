@@ -90,6 +90,7 @@ def test_a_get_outlives_a_kill_at_any_step(d: Dict[Any, Any], value: bytes, kill
     d.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["replaced", "deleted"])
 def test_a_value_that_goes_while_it_is_read_is_read_on_or_anew_although_the_worker_is_killed(
     d: Dict[Any, Any], value: bytes, by_file: bool, kill: Callable[[], None], data: Path, end: str

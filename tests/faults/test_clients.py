@@ -55,6 +55,7 @@ def running(data: Path) -> Iterator[subprocess.Popen[bytes]]:
         service.wait(WAIT_SECONDS)
 
 
+@pytest.mark.slow
 def test_100_clients_reconnecting_at_once_cause_no_storm_of_retries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text(COUNTING.format(file=str(tmp_path / "counted")))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -145,7 +146,7 @@ def test_a_loop_closed_with_calls_under_way_leaves_nothing_open_and_the_next_one
             asyncio.run(begin())  # which cancels what is left, and closes its loop
             assert asyncio.run(ask(number)) == number
             open_at.append(descriptors())
-        assert max(open_at[5:]) <= max(open_at[:5])  # a loop may end before all of its ways are open
+        until(lambda: descriptors() <= max(open_at[:5]))  # at some moments some are on their way to be closed
         assert d[7] == 7
 
 

@@ -81,6 +81,7 @@ class Crowd:
         self.leave()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["broker", "worker 0"])
 def test_no_file_descriptors_left(tmp_path: Path, at: str) -> None:
     url = service_url(tmp_path)
@@ -124,6 +125,7 @@ def test_a_worker_that_was_started_again_gets_in_though_more_clients_wait_than_t
         assert children(service)["broker"] == broker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["service", "worker-0", "workers"])
 def test_1000_half_handshakes(tmp_path: Path, at: str) -> None:
     url = service_url(tmp_path)
@@ -141,6 +143,7 @@ def test_1000_half_handshakes(tmp_path: Path, at: str) -> None:
         assert children(service) == processes
 
 
+@pytest.mark.slow
 def test_1000_clients(tmp_path: Path) -> None:
     """Each with a socket of its own to the broker, all there at once, and each gets what it has put."""
     raise_descriptor_limit()  # they are all in this process

@@ -61,6 +61,7 @@ def call(url: str) -> None:
             assert reply.status == protocol.UNKNOWN_DICT  # and not UNAVAILABLE
 
 
+@pytest.mark.slow
 def test_a_flood_of_requests_to_a_worker_has_no_other_clients_request_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,6 +219,7 @@ def test_a_second_client_with_the_same_routing_id_gets_none_of_the_firsts_answer
             assert not second.poll(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["broker", "far broker"])
 def test_a_routing_id_longer_than_any_may_be_costs_nobody_much(urls: dict[str, str], data: Path, at: str) -> None:
     """ZMTP allows 255 bytes, and ZeroMQ takes more; each request and each answer would take them along."""

@@ -209,6 +209,7 @@ def test_a_worker_that_never_goes_on_is_replaced(tmp_path: Path) -> None:
     assert "worker 0 does not answer" in output[1]
 
 
+@pytest.mark.slow
 def test_the_demo_gives_the_right_answer_though_a_worker_and_the_broker_are_killed() -> None:
     argv, pipe = [sys.executable, "-m", "holdall", "demo", "--json", "--files", "150", "--processes", "2"], subprocess.PIPE
     with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=environment()) as demo:

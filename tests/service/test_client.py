@@ -214,6 +214,7 @@ def test_importing_holdall_loads_neither_leveldb_nor_the_command_line() -> None:
     assert {"plyvel", "click", "rich", "cloudpickle", "asyncio", "numpy", "zmq"}.isdisjoint(loaded)
 
 
+@pytest.mark.slow
 def test_many_sockets_that_are_closed_while_they_connect_leave_their_context_as_it_was(service: holdall.LocalService) -> None:
     with holdall.Client(lanes=False, timeout=5) as client:
         d = holdall.Dict[str, int].from_name("kv", create_if_missing=True, client=client)

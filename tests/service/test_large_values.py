@@ -163,6 +163,7 @@ def test_awaitable_twins_carry_large_values_too(d: Dict[Any, Any]) -> None:
     assert len(d) == 0
 
 
+@pytest.mark.slow
 def test_more_large_values_are_put_at_once_than_a_worker_takes_uploads_of_one_line(own: tuple[Dict[str, Any], Path]) -> None:
     d, data = own
     value = bytes(BLOB_BYTES_MIN)

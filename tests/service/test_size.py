@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from holdall import Client, Dict, LocalService
 from holdall.client.operations import catalog
 from tests.processes import until
@@ -55,6 +57,7 @@ def test_each_entry_comes_once_in_flat_memory_while_others_are_written_and_remov
     assert grown < GROWTH_MIB_MAX
 
 
+@pytest.mark.slow
 def test_the_space_of_a_cleared_dict_is_given_back(tmp_path: Path) -> None:
     def disk_bytes() -> int:
         found = 0
@@ -76,6 +79,7 @@ def test_the_space_of_a_cleared_dict_is_given_back(tmp_path: Path) -> None:
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_cleared_dict_is_swept_though_somebody_always_writes(tmp_path: Path) -> None:
     stop = threading.Event()
 

@@ -60,6 +60,7 @@ def test_a_ttl_survives_a_restart_and_entries_age_meanwhile(tmp_path: Path) -> N
         assert d.get("stays") == 2
 
 
+@pytest.mark.slow
 def test_an_update_of_a_million_expires_while_another_dict_is_served(tmp_path: Path) -> None:
     with LocalService(tmp_path / "data", workers=2, sync="off") as service, Client(service.url) as client:
         d: Dict[int, str] = Dict.from_name("many", create_if_missing=True, ttl=None, client=client)
