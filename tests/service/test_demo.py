@@ -72,6 +72,7 @@ def test_percentiles_are_those_of_the_nearest_rank() -> None:
     assert Latency.of([0.5]) == Latency(1, 500_000, 500_000, 500_000)
 
 
+@pytest.mark.slow
 def test_the_processes_that_it_invites_to_kill_are_its_broker_and_its_workers() -> None:
     with running_demo("--files", "100", "--processes", "2") as demo:
         url, invited = announced(demo.stderr)
@@ -99,6 +100,7 @@ def group(leader: int) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("presses", [1, 2])
 @pytest.mark.parametrize("entries", [0, 20], ids=["in the beginning", "in the middle"])
 def test_control_c_ends_all_of_it_without_a_traceback(tmp_path: Path, entries: int, presses: int) -> None:

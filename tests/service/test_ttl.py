@@ -41,7 +41,7 @@ def test_an_entry_that_is_read_stays_and_one_that_is_not_goes(name: str) -> None
     until(lambda: (d["read"], "contained" in d) == (1, True) and time.monotonic() > began + 3 * TTL)
     assert d.get("unused") is None
     assert sorted(d) == ["contained", "read"]
-    until(lambda: len(d) == 2)
+    until(lambda: len(d) <= 2)  # where the machine stands still for a while, the others have gone too
     until(lambda: len(d) == 0)
     assert d.put("unused", 4, skip_if_exists=True)
 
