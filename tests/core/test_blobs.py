@@ -180,6 +180,19 @@ def test_an_upload_of_an_earlier_life_is_removed(driver: Driver, sealed: bool) -
     assert reply.status == protocol.UNKNOWN_BLOB
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_an_upload_that_goes_on_behind_what_an_earlier_life_took_is_refused(driver: Driver, after: int) -> None:
+    """Its first chunk may be sent again, to the worker that was started again, when the old one has answered others."""
+    value = bytes(range(250)) * (3 * blob.CHUNK_BYTES // 250)
+    driver.write(value)
+    again = driver.reopened()
+    for at in (0, after + 1):
+        start = at * blob.CHUNK_BYTES
+        key = Chunk(ID, start, len(value) + blob.CHUNK_BYTES).pack()
+        reply = again.ask(protocol.WRITE_CHUNK, key, value[:250])
+    assert reply.status == protocol.UNKNOWN_BLOB
+
+
 def test_a_file_is_removed_only_when_its_removal_survives_a_power_cut() -> None:
     driver = Driver(MemoryFiles(), sync=False)
     driver.put()

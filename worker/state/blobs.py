@@ -121,7 +121,7 @@ class Blobs:
         self._files.remove([each for each in self._files.names() if each not in owned])
 
     def write(self, session: bytes, chunk: Chunk, data: Buffer, elapsed: float) -> None:
-        """A chunk has come. One that is late, of a blob that is sealed, changes nothing."""
+        """A chunk has come, as they follow each other. One that is late, of a blob that is sealed, changes nothing."""
         if len(data) > blob.CHUNK_BYTES or chunk.offset + len(data) > chunk.size:
             raise ProtocolError("a chunk that is too long, or beyond the end of its blob")
         if chunk.id not in self._uploads and self._stored(chunk.id) is not None:
@@ -129,6 +129,8 @@ class Blobs:
         upload = self._upload(session, chunk, elapsed)
         if upload.reference is not None:
             return
+        if chunk.offset > upload.received:
+            raise Refused(protocol.UNKNOWN_BLOB, "a chunk before this one came to a worker that has ended, and is gone")
         upload.received = max(upload.received, chunk.offset + len(data))
         try:
             self._files.write(chunk.id, chunk.offset, data)
