@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
-from holdall.bench.peers.limits import zmq_echo, zmq_relay
+from holdall.bench.peers.limits import RELAYED_WORKERS, zmq_echo, zmq_relay
 from holdall.bench.peers.ours import holdall_dict
 from holdall.bench.peers.redis import redis
 from holdall.bench.results import GoalResult
@@ -61,7 +61,7 @@ def verdict(goal: Goal, rounds: list[dict[str, float]]) -> GoalResult:
 
 
 ALWAYS, INTERVAL = holdall_dict("always"), holdall_dict("interval")
-RELAYED = holdall_dict("always", relayed=True)
+RELAYED = holdall_dict("always", relayed=True, workers=RELAYED_WORKERS)
 EVERYSEC, REDIS_ALWAYS = redis("everysec"), redis("always")
 GET, PUT, MIXED = NAMED["get"], NAMED["put"], NAMED["mixed"]
 GATHER_100, GATHER_1000 = NAMED["gather-100"], NAMED["gather-1000"]

@@ -139,9 +139,9 @@ class Client:
                 self._idle.append(driver)
 
     def run_awaiting(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
-        from asyncio import get_running_loop  # programs that block never load it
+        import asyncio  # programs that block never load it
 
-        driver = self._loops.get(get_running_loop())
+        driver = self._loops.get(asyncio.get_running_loop())
         if driver is None or not driver.knows_workers:
             return self._run_first(operation)
         return driver.run(operation, self.timeout, monotonic() + self.timeout)

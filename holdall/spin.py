@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from . import processors
 
-LOOP_SPIN_SECONDS = 0.0001
+LOOP_SPIN_SECONDS = 0.0002
 """Longer than a client takes from an answer to its next request. It is lost when none comes."""
 LOOP_SPIN_SECONDS_MAX = 0.0005
 ANSWER_SPIN_SECONDS = 0.000075

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import get_context
+from random import choice
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,8 @@ from holdall.protocol import Reply, Request
 VALUE = bytes(100)
 READY_SECONDS_MAX = 30
 IDLE_SECONDS = 0.5
+RELAYED_WORKERS = 2
+"""As many as a service has by default where CPUs are few: one that is asked every other time falls asleep in between."""
 
 
 def get_bytes() -> tuple[int, int]:
@@ -135,10 +138,10 @@ def _start_relay() -> Generator[Instance, None, None]:
     context = get_context("spawn")
     with server.folder() as place:
         front, back = f"ipc://{place}/front", f"ipc://{place}/back"
-        ready = [context.Event(), context.Event()]
+        ready = [context.Event() for _ in range(RELAYED_WORKERS + 1)]
         processes = [
             context.Process(target=_relay, args=(front, back, ready[0]), daemon=True),
-            context.Process(target=_answer_relayed, args=(back, reply_bytes, ready[1]), daemon=True),
+            *(context.Process(target=_answer_relayed, args=(back, reply_bytes, each), daemon=True) for each in ready[1:]),
         ]
         for process, event in zip(processes, ready, strict=True):
             process.start()
@@ -163,16 +166,17 @@ def _relay(front_url: str, back_url: str, ready: threading.Event) -> None:
     back = Router(sockets.back_router(context), [back_url], poller, small=3)
     front = Router(sockets.front_router(context), [front_url], poller, small=2)
     ready.set()
-    worker, now = b"", monotonic()
+    workers: list[bytes] = []
+    now = monotonic()
     while True:
         for router in poller.wait(now, now + IDLE_SECONDS):
             for frames in router.take():
                 if router is front:
-                    back.send([worker, *frames])
+                    back.send([choice(workers), *frames])
                 elif frames[1]:
                     front.send(frames[1:])
                 else:
-                    worker = frames[0]
+                    workers.append(frames[0])
         now = monotonic()
 
 

@@ -46,7 +46,12 @@ class AwaitingDriver(Driver):
             while True:
                 if isinstance(asked, Query):
                     pending = self._send(asked, deadline)
-                    asked = operation.send(await self._reply(pending) if asked.wants_reply else None)
+                    try:
+                        reply: Reply | None = await pending.waiter if asked.wants_reply else None
+                    except BaseException:  # it was cancelled, or failed
+                        self._session.abandon(pending)
+                        raise
+                    asked = operation.send(reply)
                 elif not asked.transfers:
                     asked = operation.send(await self._replies(asked, deadline))
                 else:
@@ -102,14 +107,6 @@ class AwaitingDriver(Driver):
         if self._checking is None:
             self._checking = self.loop.call_later(CHECK_SECONDS, self._check)
         return pending
-
-    async def _reply(self, pending: Pending) -> Reply:
-        try:
-            reply: Reply = await pending.waiter
-        except BaseException:  # it was cancelled, or failed
-            self._session.abandon(pending)
-            raise
-        return reply
 
     async def _replies(self, asked: Queries, deadline: float) -> list[Reply]:
         replies: list[Reply] = []

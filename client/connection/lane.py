@@ -42,7 +42,9 @@ class BlockingLane:
     def send(self, message: list[Buffer]) -> bool:
         if not self.is_broken:
             try:
-                self._sender.keep(self._sender.send(message))
+                left = self._sender.send(message)
+                if left:
+                    self._sender.keep(left)
             except OSError:
                 self.close()
             except BaseException:

@@ -186,14 +186,23 @@ class Session:
         try:
             reply = protocol.parse_reply(head, received.payload, received.file)
             self._other_version = None
-            if not head[protocol.FLAGS_OFFSET] & protocol.BATCHED:
-                return self._matched((reply,))
-            heads = decode(list[bytes], reply.payload)
-            return self._matched([protocol.parse_reply(each) for each in heads])  # all, before the first is given out
+            replies = [reply]
+            if head[protocol.FLAGS_OFFSET] & protocol.BATCHED:
+                replies = [protocol.parse_reply(each) for each in decode(list[bytes], reply.payload)]
         except ProtocolError:  # the request that it may be for is sent again, then times out
             if len(head) >= protocol.REPLY.size and head[0] != protocol.VERSION:
                 self._other_version = head[0]
             return []
+        answered: list[Pending] = []
+        for reply in replies:
+            if reply.status == protocol.UNAVAILABLE:  # its request is sent again when its time has come
+                continue
+            pending = self.pending.pop(reply.sequence, None)
+            if pending is not None:
+                self.outbox.pop(reply.sequence, None)
+                pending.reply = reply
+                answered.append(pending)
+        return answered
 
     def lose(self, link: Link, now: float) -> None:
         """The lane is gone: all that is pending at its worker goes through the broker."""
@@ -256,18 +265,6 @@ class Session:
     def _send_again(self, chosen: Iterable[Pending]) -> None:
         self.outbox.update((pending.sequence, pending) for pending in chosen)
         self.outbox = dict(sorted(self.outbox.items()))
-
-    def _matched(self, replies: Sequence[Reply]) -> list[Pending]:
-        answered: list[Pending] = []
-        for reply in replies:
-            if reply.status == protocol.UNAVAILABLE:  # its request is sent again when its time has come
-                continue
-            pending = self.pending.pop(reply.sequence, None)
-            if pending is not None:
-                self.outbox.pop(reply.sequence, None)
-                pending.reply = reply
-                answered.append(pending)
-        return answered
 
     def _messages(self, group: list[Pending]) -> list[list[Buffer]]:
         """The messages that carry these requests, all for one worker: together as far as the bounds allow."""

@@ -116,7 +116,9 @@ def test_a_get_enters_what_the_page_says_in_this_order_and_little_else(d: Any, t
     after = [step for step in steps if step[0].startswith("client")][-2:]
     assert is_in_order([*before, *after], in_client)
     assert is_in_order([step for step in steps if step[0].startswith("worker")], in_worker)
-    assert len({*in_client, *in_worker}) <= 43
+    entered = {*in_client, *in_worker}
+    assert len({step for step in entered if step[0].startswith(("client", "worker"))}) <= 30
+    assert len(entered) <= 41  # with packing, framing and hashing, which both ends share
 
 
 def test_a_put_enters_what_the_page_says_in_this_order_and_little_else(d: Any, traced: Any) -> None:
@@ -128,4 +130,4 @@ def test_a_put_enters_what_the_page_says_in_this_order_and_little_else(d: Any, t
     until(lambda: "worker/commit.py" not in {file for file, _name in traced(put)[1]})  # once one client alone is heard
     _in_client, in_worker = traced(put)
     assert is_in_order(steps, in_worker)
-    assert len({*in_worker}) <= 46
+    assert len({*in_worker}) <= 45
