@@ -18,7 +18,7 @@ A session belongs to one driver rather than to the process: then the lowest pend
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
 
