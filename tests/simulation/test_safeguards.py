@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from holdall import protocol
 from holdall.client.connection.query import Operation, R
-from holdall.client.connection.session import Session
+from holdall.client.connection.session import Link, Pending, Session
+from holdall.framing import Received
 from holdall.protocol import Reply, Request
 from holdall.worker.core import Worker
 from holdall.worker.store.rows import Record
@@ -130,9 +131,13 @@ class TellsOfWhatIsBeingWritten(Worker):
 class TakesAnyAnswer(Session):
     """A reply goes to whoever waits."""
 
-    def _matched(self, replies: Any) -> Any:
-        waits = next(iter(self.pending), 0)
-        return super()._matched([each if each.sequence in self.pending else replace(each, sequence=waits) for each in replies])
+    def receive(self, link: Link | None, received: Received, now: float) -> list[Pending]:
+        if self.pending and not protocol.is_batch_reply(received.head) and (link is None or link.is_direct):
+            head = received.head
+            if protocol.parse_reply(head, received.payload).sequence not in self.pending:
+                first = next(iter(self.pending)).to_bytes(8, "little")
+                received = replace(received, head=head[:4] + first + head[12:])
+        return super().receive(link, received, now)
 
 
 class NeverSendsAgain(Session):
