@@ -14,8 +14,9 @@ from multiprocessing.connection import Connection
 from time import perf_counter_ns, process_time_ns
 from typing import Any, NamedTuple, cast
 
-from holdall.bench import latencies, steps
-from holdall.bench.closed import awaited_loop, closed_loop
+from holdall.bench import latencies
+from holdall.bench.calls import awaited_calls, blocking_calls
+from holdall.bench.closed_loop import awaited_loop, closed_loop
 from holdall.bench.open_loop import open_loop
 from holdall.bench.peers.peer import AwaitingConnector, Connector
 from holdall.bench.turn import Length, Part
@@ -99,8 +100,8 @@ def _called(caller: Caller, length: Length, barrier: threading.Barrier) -> _Done
 def _blocking_caller(connector: Connector, workload: Workload, seed: int, fill: bool) -> Generator[Caller, None, None]:
     with connector.client() as client:
         if fill:
-            steps.fill(client, workload)
-        planned = steps.steps(client, workload, seed)
+            put_all(client, workload)
+        planned = blocking_calls(client, workload, seed)
 
         def call(length: Length, barrier: threading.Barrier) -> _Done:
             closed_loop(planned, WARM_UP_SECONDS_MAX, workload.warm_up_calls)
@@ -120,10 +121,10 @@ def _blocking_caller(connector: Connector, workload: Workload, seed: int, fill: 
 def _awaiting_caller(connector: Connector, workload: Workload, seed: int, fill: bool) -> Generator[Caller, None, None]:
     if fill:
         with connector.client() as client:
-            steps.fill(client, workload)
+            put_all(client, workload)
     loop = asyncio.new_event_loop()
     opened = cast(AwaitingConnector, connector).awaited_get()
-    planned = steps.awaited_steps(loop.run_until_complete(opened.__aenter__()), workload, seed)
+    planned = awaited_calls(loop.run_until_complete(opened.__aenter__()), workload, seed)
 
     async def awaited(length: Length, barrier: threading.Barrier) -> _Done:
         await awaited_loop(planned, WARM_UP_SECONDS_MAX, workload.warm_up_calls)

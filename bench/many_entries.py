@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import holdall
-from holdall.bench import draws, latencies
+from holdall.bench import latencies, sampling
 from holdall.bench.fleet import fleet
 from holdall.bench.peers import server
 from holdall.bench.peers.ours import DictConnector, service_pid
@@ -59,7 +59,7 @@ def many_entries(count: int, seconds: float, advance: Callable[[int], None]) -> 
 
 def _load(connector: DictConnector, count: int, advance: Callable[[int], None]) -> Loaded:
     workload = replace(NAMED["get"], entries=count)
-    value = draws.value_of(workload)
+    value = sampling.value_of(workload)
     step = max(BATCH, count // POINTS)
     rates: Points = []
     with connector.client() as client:

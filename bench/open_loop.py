@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable
 from itertools import count, cycle
 from time import perf_counter_ns, sleep
 
-from holdall.bench.closed import Clock, Step
+from holdall.bench.closed_loop import Call, Clock
 
 
 def open_loop(
-    steps: Iterable[Step],
+    planned: Iterable[Call],
     seconds: float,
     rate: float,
     phase: float = 0.0,
@@ -31,7 +31,7 @@ def open_loop(
     record = taken.append
     interval = 10**9 / rate
     started = now()
-    for number, (function, arguments) in zip(count(), cycle(steps), strict=False):
+    for number, (function, arguments) in zip(count(), cycle(planned), strict=False):
         since_start = int((number + phase) * interval)
         if since_start >= seconds * 10**9:
             break

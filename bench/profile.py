@@ -131,7 +131,7 @@ def _service(place: Path, turns: Path, sync: Sync) -> Generator[str, None, None]
     broker = BrokerSettings([url], backend)
     worker = WorkerSettings(str(data.path), 0, backend, socket_url(data.path, "worker-0"), sync)
     with ExitStack() as stack:
-        for argv in (command("holdall.broker", broker), command("holdall.bench.traced", worker)):
+        for argv in (command("holdall.broker", broker), command("holdall.bench.traced_worker", worker)):
             stack.enter_context(_child(argv, {**environment(), "HOLDALL_TRACE": str(turns)}))
         yield url
     lock.release()

@@ -9,10 +9,10 @@ from statistics import median
 from time import monotonic
 
 from holdall.bench import latencies
-from holdall.bench.beginnings import client_install, import_milliseconds, start_milliseconds
 from holdall.bench.client_process import Failed
 from holdall.bench.fleet import fleet
 from holdall.bench.peers.peer import Peer
+from holdall.bench.startup import client_install, import_milliseconds, start_milliseconds
 from holdall.bench.turn import Length, Turn
 from holdall.bench.workload import NAMED, Workload
 

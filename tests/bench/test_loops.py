@@ -8,7 +8,7 @@ import pytest
 from hdrh.histogram import HdrHistogram
 
 from holdall.bench import latencies
-from holdall.bench.closed import awaited_loop, closed_loop
+from holdall.bench.closed_loop import awaited_loop, closed_loop
 from holdall.bench.open_loop import open_loop
 
 MS = 1_000_000
@@ -73,15 +73,15 @@ def test_an_open_loop_makes_no_call_early_and_begins_at_its_phase() -> None:
 
 def test_a_closed_loop_ends_with_its_calls_or_its_time() -> None:
     clock = Clock(slow_ms=1)
-    assert len(closed_loop([(clock.call, ())], seconds=10.0, calls=7, now=clock)) == 7
+    assert len(closed_loop([(clock.call, ())], seconds=10.0, most=7, now=clock)) == 7
     assert len(closed_loop([(clock.call, ())], seconds=0.02, now=clock)) == 20
-    assert len(asyncio.run(awaited_loop([(clock.awaited_call, ())], seconds=10.0, calls=7, now=clock))) == 7
+    assert len(asyncio.run(awaited_loop([(clock.awaited_call, ())], seconds=10.0, most=7, now=clock))) == 7
     assert len(asyncio.run(awaited_loop([(clock.awaited_call, ())], seconds=0.02, now=clock))) == 20
 
 
 def test_a_loop_goes_through_its_steps_again_and_again() -> None:
     heard: list[str] = []
-    closed_loop([(heard.append, ("a",)), (heard.append, ("b",))], seconds=10.0, calls=5)
+    closed_loop([(heard.append, ("a",)), (heard.append, ("b",))], seconds=10.0, most=5)
     assert heard == ["a", "b", "a", "b", "a"]
 
 

@@ -1,6 +1,6 @@
 """What it costs that every write is remembered with its outcome: one worker over its LevelDB, with and without, in turns.
 
-python -m holdall.bench.once
+python -m holdall.bench.exactly_once
 """
 
 from __future__ import annotations

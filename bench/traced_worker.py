@@ -1,4 +1,4 @@
-"""A worker that notes when each of its turns began, was decided, and was answered: `python -m holdall.bench.traced SETTINGS`.
+"""A worker that notes when each turn began, was decided, was answered: `python -m holdall.bench.traced_worker SETTINGS`.
 
 The notes go to the file that HOLDALL_TRACE names, when the worker ends: four 64-bit times of the monotonic clock for each turn.
 """

@@ -11,21 +11,21 @@ from itertools import cycle, islice
 from time import perf_counter_ns
 from typing import Any
 
-Step = tuple[Callable[..., Any], tuple[Any, ...]]
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
 """A call and its arguments."""
-AwaitedStep = tuple[Callable[..., Awaitable[Any]], tuple[Any, ...]]
+AwaitedCall = tuple[Callable[..., Awaitable[Any]], tuple[Any, ...]]
 Clock = Callable[[], int]
 
 CALLS_MAX = 10_000_000
 """Of one client in one turn: what its memory holds."""
 
 
-def closed_loop(steps: Iterable[Step], seconds: float, calls: int = CALLS_MAX, now: Clock = perf_counter_ns) -> array[int]:
+def closed_loop(planned: Iterable[Call], seconds: float, most: int = CALLS_MAX, now: Clock = perf_counter_ns) -> array[int]:
     """Call for so many seconds, or so often, whichever ends sooner. How many nanoseconds each call took."""
     taken = array("q")
     record = taken.append
     ends = now() + int(seconds * 10**9)
-    for function, arguments in islice(cycle(steps), calls):
+    for function, arguments in islice(cycle(planned), most):
         started = now()
         function(*arguments)
         ended = now()
@@ -36,13 +36,13 @@ def closed_loop(steps: Iterable[Step], seconds: float, calls: int = CALLS_MAX, n
 
 
 async def awaited_loop(
-    steps: Iterable[AwaitedStep], seconds: float, calls: int = CALLS_MAX, now: Clock = perf_counter_ns
+    planned: Iterable[AwaitedCall], seconds: float, most: int = CALLS_MAX, now: Clock = perf_counter_ns
 ) -> array[int]:
     """The same on an event loop."""
     taken = array("q")
     record = taken.append
     ends = now() + int(seconds * 10**9)
-    for function, arguments in islice(cycle(steps), calls):
+    for function, arguments in islice(cycle(planned), most):
         started = now()
         await function(*arguments)
         ended = now()
