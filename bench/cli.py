@@ -75,9 +75,9 @@ def bench_group(context: click.Context, lists: bool) -> None:
 def goals(measuring: Measuring, only: str, strict: bool) -> None:
     """Every goal as a ratio, the median of rounds in which both sides take turns, and whether it is met."""
     from holdall.bench import machine
-    from holdall.bench.goals import GOALS, measure
+    from holdall.bench.goals import GOALS, measure, redis_get
     from holdall.bench.peers.peer import Missing
-    from holdall.bench.results import GoalResult
+    from holdall.bench.results import SLOW_MICROSECONDS, GoalResult
 
     wanted = [goal for goal in GOALS if only.lower() in goal.name.lower()]
     if not wanted:
@@ -85,14 +85,16 @@ def goals(measuring: Measuring, only: str, strict: bool) -> None:
     results: list[GoalResult] = []
     left_out: dict[str, str] = {}
     turns = sum(measuring.rounds * len(goal.sides) for goal in wanted)
+    phase = redis_get(measuring.seconds)
+    slow = phase is not None and phase > SLOW_MICROSECONDS
     with _Bar("turns", turns) as bar:
         for goal in wanted:
             bar.update(bar.task, description=goal.name)
             try:
-                results.append(measure(goal, measuring.rounds, measuring.seconds, bar.step))
+                results.append(measure(goal, measuring.rounds, measuring.seconds, bar.step, slow=slow))
             except Missing as missing:
                 left_out[goal.name] = str(missing)
-    _give(structs.replace(machine.report(), goals=results, left_out=left_out), measuring)
+    _give(structs.replace(machine.report(), goals=results, left_out=left_out, redis_get=phase), measuring)
     if strict and (left_out or not all(result.met for result in results)):
         sys.exit(MISSED)
 

@@ -15,7 +15,7 @@ from time import perf_counter_ns, process_time_ns
 from typing import Any, NamedTuple, cast
 
 from holdall.bench import latencies
-from holdall.bench.calls import awaited_calls, blocking_calls
+from holdall.bench.calls import awaited_calls, blocking_calls, put_all
 from holdall.bench.closed_loop import awaited_loop, closed_loop
 from holdall.bench.open_loop import open_loop
 from holdall.bench.peers.peer import AwaitingConnector, Connector

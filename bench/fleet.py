@@ -22,7 +22,9 @@ TURN_SECONDS_MAX = 600.0
 class Fleet:
     """Clients that wait for their turn."""
 
-    def __init__(self, instance: Instance, workload: Workload, pipes: list[Connection[Any, Any]]) -> None:
+    def __init__(self, instance: Instance, workload: Workload, pipes: list[Connection[Any, Any]], pids: list[int]) -> None:
+        self.pids = pids
+        """Of the client processes."""
         self._instance = instance
         self._workload = workload
         self._pipes = pipes
@@ -68,7 +70,7 @@ def fleet(instance: Instance, workload: Workload, *, fill: bool = True) -> Gener
                 _received(ours)
         for pipe in pipes[1 if fill else 0 :]:
             _received(pipe)
-        yield Fleet(instance, workload, pipes)
+        yield Fleet(instance, workload, pipes, [process.pid for process in processes])
     finally:
         for pipe in pipes:
             pipe.close()

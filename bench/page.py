@@ -40,7 +40,8 @@ def _machine(machine: Machine) -> str:
 def _goals(measured: Report) -> str:
     if not measured.goals:
         return ""
-    return f"<h2>Goals</h2>{_table(report.GOAL_COLUMNS, map(report.goal_cells, measured.goals))}{_left_out(measured.left_out)}"
+    rows = _table(report.GOAL_COLUMNS, map(report.goal_cells, measured.goals))
+    return f"<h2>{escape(report.phase(measured))}</h2>{rows}{_left_out(measured.left_out)}"
 
 
 def _left_out(left_out: dict[str, str]) -> str:

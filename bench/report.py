@@ -10,7 +10,7 @@ from rich.table import Table
 
 from holdall.bench.compare import AGAINST
 from holdall.bench.profile import STEPS
-from holdall.bench.results import Comparison, GoalResult, Report
+from holdall.bench.results import SLOW_MICROSECONDS, Comparison, GoalResult, Report
 from holdall.bench.workload import NAMED
 
 FIGURES = {
@@ -49,6 +49,14 @@ def goal_cells(goal: GoalResult) -> list[str]:
     return [goal.name, *sides, peer, ratio, f"{goal.relation} {goal.bound:g}", "✓" if goal.met else "✗"]
 
 
+def phase(report: Report) -> str:
+    """In which phase the goals were measured, and how that is known."""
+    if report.redis_get is None:
+        return "Goals"
+    kind = "slow" if report.redis_get > SLOW_MICROSECONDS else "fast"
+    return f"Goals, in a {kind} phase of the machine: a get of Redis takes {number(report.redis_get)} µs"
+
+
 def comparison_columns() -> list[str]:
     """The heads of a comparison."""
     return ["peer", *FIGURES.values(), f"p50 : {AGAINST}", f"ops/s : {AGAINST}"]
@@ -73,7 +81,7 @@ def print_report(console: Console, report: Report) -> None:
     """All tables."""
     if report.goals:
         goals = [_narrow(goal_cells(goal)) for goal in report.goals]
-        _print_table(console, "Goals", [name for name in GOAL_COLUMNS if name != "figure"], goals)
+        _print_table(console, phase(report), [name for name in GOAL_COLUMNS if name != "figure"], goals)
     _print_left_out(console, report.left_out)
     for comparison in report.comparisons:
         _print_table(console, comparison_title(comparison), comparison_columns(), comparison_rows(comparison))

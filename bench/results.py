@@ -6,6 +6,11 @@ from typing import Union
 
 import msgspec
 
+SLOW_MICROSECONDS = 50.0
+"""When a get of Redis takes longer, the machine is in a slow phase: it wakes a process later, and interpreted code loses more
+by that than a server in C.
+"""
+
 Points = list[tuple[float, float]]
 
 
@@ -79,6 +84,8 @@ class Report(msgspec.Struct, frozen=True):
     scalings: list[Scaling] = []
     left_out: dict[str, str] = {}
     """Goals that could not be measured here, and what to install."""
+    redis_get: Union[float, None] = None
+    """Microseconds of a get of Redis when the goals were measured: it tells whether the machine was in a slow phase."""
 
 
 def encode(report: Report) -> bytes:
@@ -100,4 +107,5 @@ def joined(reports: list[Report]) -> Report:
         [comparison for report in reports for comparison in report.comparisons],
         [scaling for report in reports for scaling in report.scalings],
         {goal: reason for report in reports for goal, reason in report.left_out.items()},
+        next((report.redis_get for report in reports if report.redis_get is not None), None),
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import accumulate
 from random import Random
+from typing import Any
 
 from holdall.bench.workload import Distribution, Workload
 
@@ -18,9 +20,10 @@ FILL_BYTES = 4 * 1024 * 1024
 FILL_ENTRIES_MAX = 1_000
 
 
-def value_of(workload: Workload) -> bytes:
-    """The value of all entries: random bytes, which nothing can compress."""
-    return Random(0).randbytes(workload.value_bytes)
+def value_of(workload: Workload) -> Any:
+    """The value of all entries: random bytes, which nothing can compress, or an array of them."""
+    value = Random(0).randbytes(workload.value_bytes)
+    return import_module("numpy").frombuffer(value, "u1") if workload.is_array else value
 
 
 def numbers(distribution: Distribution, entries: int, count: int, seed: int) -> list[int]:
@@ -45,7 +48,7 @@ def batches(workload: Workload, seed: int) -> list[list[str]]:
     return [[workload.key(number) for number in random.sample(range(workload.entries), size)] for _ in range(BATCHES)]
 
 
-def fills(workload: Workload) -> Iterator[dict[str, bytes]]:
+def fills(workload: Workload) -> Iterator[dict[str, Any]]:
     """All entries, in batches that every peer takes."""
     value = value_of(workload)
     size = max(1, min(FILL_ENTRIES_MAX, FILL_BYTES // workload.value_bytes))

@@ -6,17 +6,19 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from statistics import median
-from time import monotonic
+from time import monotonic, sleep
 
 from holdall.bench import latencies
 from holdall.bench.client_process import Failed
 from holdall.bench.fleet import fleet
 from holdall.bench.peers.peer import Peer
+from holdall.bench.resources import busy_seconds, family
 from holdall.bench.startup import client_install, import_milliseconds, start_milliseconds
 from holdall.bench.turn import Length, Turn
 from holdall.bench.workload import NAMED, Workload
 
-WRITER = replace(NAMED["put-1m"], key_prefix="large-", warm_up_calls=1)
+REST_SECONDS = 3.0
+"""After so long a service that was used is idle: its entries are swept, its files flushed."""
 WRITER_SECONDS_MORE = 1.0
 """The writer goes on for so long after the reader should have stopped: the reader's warm-up is within its time too."""
 
@@ -34,8 +36,8 @@ def _p50(turn: Turn) -> float:
     return latencies.microseconds(turn.histogram, 50)
 
 
-def _p999(turn: Turn) -> float:
-    return latencies.microseconds(turn.histogram, 99.9)
+def _tail(percentile: float) -> Callable[[Turn], float]:
+    return lambda turn: latencies.microseconds(turn.histogram, percentile)
 
 
 def _rate(turn: Turn) -> float:
@@ -47,9 +49,9 @@ def latency(peer: Peer, workload: Workload) -> Side:
     return _side(peer, workload, "µs", _p50)
 
 
-def tail(peer: Peer, workload: Workload) -> Side:
-    """The p99.9 of its calls, in microseconds."""
-    return _side(peer, workload, "µs", _p999)
+def tail(peer: Peer, workload: Workload, percentile: float) -> Side:
+    """This percentile of its calls, in microseconds."""
+    return _side(peer, workload, "µs", _tail(percentile))
 
 
 def throughput(peer: Peer, workload: Workload) -> Side:
@@ -100,12 +102,33 @@ def _side(peer: Peer, workload: Workload, unit: str, figure: Callable[[Turn], fl
     return Side(peer.name, unit, measured)
 
 
-def gets_beside_a_writer(peer: Peer) -> Side:
-    """The p99.9 of small gets while another process puts 1 MiB values without pause, in microseconds."""
+def idling(peer: Peer) -> Side:
+    """How much of a processor the peer and a connected client take while nothing is asked."""
 
     @contextmanager
     def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
-        with peer.start() as instance, fleet(instance, NAMED["get"]) as reader, fleet(instance, WRITER) as writer:
+        with peer.start() as instance, fleet(instance, NAMED["get"]) as clients:
+            clients.turn(Length(seconds))
+            sleep(REST_SECONDS)
+            pids = family((*instance.pids, *clients.pids))
+
+            def turn() -> float:
+                before, began = busy_seconds(pids), monotonic()
+                sleep(seconds)
+                return 100 * (busy_seconds(pids) - before) / (monotonic() - began)
+
+            yield turn
+
+    return Side(f"{peer.name}, idle", "%", measured)
+
+
+def gets_beside_a_writer(peer: Peer, workload: Workload, percentile: float) -> Side:
+    """This percentile of small gets while another process puts what `workload` says without pause, in microseconds."""
+    writes = replace(workload, key_prefix="large-", warm_up_calls=1)
+
+    @contextmanager
+    def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
+        with peer.start() as instance, fleet(instance, NAMED["get"]) as reader, fleet(instance, writes) as writer:
 
             def turn() -> float:
                 writer.begin(Length(seconds + WRITER_SECONDS_MORE))
@@ -113,7 +136,7 @@ def gets_beside_a_writer(peer: Peer) -> Side:
                 written = writer.end()
                 if written.ended < read.ended:
                     raise Failed("the writer stopped before the reader did: the reader took too long to warm up")
-                return _p999(read)
+                return _tail(percentile)(read)
 
             yield turn
 

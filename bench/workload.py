@@ -13,6 +13,8 @@ Operation = Literal["mixed", "get_many", "put_many", "gather"]
 Distribution = Literal["uniform", "zipf"]
 
 KIB, MIB = 1024, 1024 * 1024
+LARGEST = 100 * MIB - KIB
+"""Bytes of a value: an entry has 100 MiB at most, its key and what pickle adds included."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Workload:
     tasks: int = 1
     """Gets awaited at once by a gather."""
     value_bytes: int = 100
+    is_array: bool = False
+    """Whether a value is a numpy array, or else bytes."""
     entries: int = 1_000
     key_prefix: str = "key-"
     distribution: Distribution = "uniform"
@@ -62,6 +66,17 @@ _ALL = (
     Workload("put-1m", "One client puts 1 MiB values.", read_share=0.0, value_bytes=MIB, entries=64, warm_up_calls=5),
     Workload("get-10m", "One client gets 10 MiB values.", value_bytes=10 * MIB, entries=8, warm_up_calls=2),
     Workload("put-10m", "One client puts 10 MiB values.", read_share=0.0, value_bytes=10 * MIB, entries=8, warm_up_calls=2),
+    Workload("get-100m", "One client gets 100 MiB values.", value_bytes=LARGEST, entries=2, warm_up_calls=1),
+    Workload("put-100m", "One client puts 100 MiB values.", read_share=0.0, value_bytes=LARGEST, entries=2, warm_up_calls=1),
+    Workload(
+        "arrays",
+        "Half gets, half puts of 5 MiB arrays.",
+        "mixed",
+        0.5,
+        value_bytes=5 * MIB,
+        is_array=True,
+        entries=8,
+    ),
     Workload("mixed", "Four processes, 90 % gets, 10 % puts.", read_share=0.9, processes=4),
     Workload("mixed-zipf", "The same; some of 10,000 are hot.", "mixed", 0.9, entries=10_000, distribution="zipf", processes=4),
     Workload("half", "Four processes, half gets, half puts.", read_share=0.5, processes=4),

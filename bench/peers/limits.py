@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from collections.abc import Generator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import get_context
+from pathlib import Path
 from random import choice
 from time import monotonic
 from types import SimpleNamespace
@@ -228,6 +230,40 @@ class PlyvelConnector:
 
         yield Client(get, put, put_many=put_many)
         database.close()
+
+
+@dataclass(frozen=True)
+class FilesConnector:
+    """A file for each value, written and fsynced under another name first."""
+
+    directory: str
+
+    @contextmanager
+    def client(self) -> Generator[Client, None, None]:
+        place = Path(self.directory)
+
+        def get(key: str) -> bytes:
+            return (place / key).read_bytes()
+
+        def put(key: str, value: bytes) -> None:
+            with (place / f"{key}.new").open("wb") as file:
+                file.write(value)
+                file.flush()
+                os.fsync(file.fileno())
+            (place / f"{key}.new").replace(place / key)
+
+        yield Client(get, put)
+
+
+@contextmanager
+def _start_files() -> Generator[Instance, None, None]:
+    with server.folder() as place:
+        yield Instance(FilesConnector(str(place)))
+
+
+def plain_files() -> Peer:
+    """What the disk itself takes: no pickle, no checksum, no other process."""
+    return Peer("plain files", _start_files, offers=("mixed",))
 
 
 def plyvel(*, sync: bool) -> Peer:
