@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -20,12 +21,14 @@ from holdall.bodies import Registration, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import dict_crc, key_hash
 from holdall.worker.core import Worker
-from holdall.worker.handlers.message import Message
 from holdall.worker.large.folder import Folder
+from holdall.worker.message import Message
 from holdall.worker.state.transaction import format_store
 from holdall.worker.store.leveldb import LevelDBStore
 
 DICT = b"d" * 16
+NOWHERE: Any = None
+"""The answers are not sent."""
 VALUE = os.urandom(100)
 CLIENTS = 100
 """Sessions that write in turns."""
@@ -65,7 +68,7 @@ class Writer:
             session = (self._sequence % CLIENTS).to_bytes(16, "little")
             hash_ = key_hash(dict_crc(DICT), key)
             request = Request(opcode, 0, hash_, session, self._sequence, self._sequence, DICT, key, value)
-            messages.append(Message(None, b"", bytes(protocol.pack_request(request)[0])))
+            messages.append(Message(NOWHERE, b"", bytes(protocol.pack_request(request)[0])))
         self.worker.tick(messages, 1.0)
 
 

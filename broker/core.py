@@ -29,7 +29,7 @@ from holdall.slots import SLOTS, slot_of, slot_range
 
 ROUTE_BYTES_MAX = 255
 """ZeroMQ's own limit for what a peer may call itself. A stranger may say more, which would travel with each of its messages."""
-EXPIRE_SECONDS = 0.5
+WORKER_CHECK_SECONDS = 0.5
 """How often silent workers are looked for, and each worker is sent an empty message, which finds the ones that are gone."""
 HELD_SECONDS = 0.01
 """How soon held messages are tried again at the latest: ZeroMQ does not tell when there is room for large ones."""
@@ -98,9 +98,9 @@ class Broker:
         self._parked_bytes = 0
         self._held: dict[bytes, list[list[Any]]] = {}
         """Messages for workers that have no room, by the worker's route, in order."""
-        self._expire_due = self._held_due = 0.0
+        self._check_due = self._held_due = 0.0
         self._complaint_due = 0.0
-        self._expired_at = 0.0
+        self._checked_at = 0.0
 
     def from_client(self, frames: list[Any], now: float) -> list[Send]:
         if len(frames[0]) > ROUTE_BYTES_MAX:
@@ -182,28 +182,28 @@ class Broker:
 
     @property
     def due(self) -> float:
-        return min(self._expire_due, self._held_due) if self._held else self._expire_due
+        return min(self._check_due, self._held_due) if self._held else self._check_due
 
-    def tick(self, now: float) -> list[Send]:
+    def timers(self, now: float) -> list[Send]:
         """What is due by now."""
         sends: list[Send] = []
         if self._held and now >= self._held_due:
             sends += self.try_held(now)
-        if now >= self._expire_due:
-            self._expire_due = now + EXPIRE_SECONDS
-            sends += self.expire(now)
+        if now >= self._check_due:
+            self._check_due = now + WORKER_CHECK_SECONDS
+            sends += self.check_workers(now)
         return sends
 
     def is_idle(self, now: float) -> bool:
         """Whether the service was not used for its idle time."""
         return self._idle_seconds is not None and now - self.used_at > self._idle_seconds
 
-    def expire(self, now: float) -> list[Send]:
+    def check_workers(self, now: float) -> list[Send]:
         """What the passing of time demands: drop workers that are silent, find those that are gone, refuse what was parked for
         too long.
         """
-        stopped = now - self._expired_at > SILENT_SECONDS
-        self._expired_at = now
+        stopped = now - self._checked_at > SILENT_SECONDS
+        self._checked_at = now
         for owner in self._by_index.values():
             if stopped:  # this process itself: what they said meanwhile is still to be read
                 owner.heard = now

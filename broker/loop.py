@@ -59,9 +59,9 @@ class Loop:
             was_holding = broker.is_holding
             if self._back in ready and self._read(self._back, broker.from_worker, now):
                 self._send(broker.try_held(now), now)
-            self._send(broker.tick(now), now)
+            self._send(broker.timers(now), now)
             if was_holding and not broker.is_holding:
-                self._poller.touch(self._front)
+                self._poller.look_again(self._front)
             elif self._front in ready and not broker.is_holding:
                 self._read(self._front, broker.from_client, now)
             while broker.stuck:

@@ -40,20 +40,20 @@ class Router:
         self._small = small
         self._poller = poller
         poller.add(int(router.fd), self)
-        poller.touch(self)
+        poller.look_again(self)
 
     def take(self) -> Iterator[list[Any]]:
         """What has come, each message with the route of its sender first; one after another, for they may be large. A caller
-        that leaves some of it calls the poller's `touch`.
+        that leaves some of it calls the poller's `look_again`.
         """
         for _ in range(MESSAGES_PER_TURN):
             if not sockets.has_message(self._router):
                 return
             yield sockets.receive(self._router, self._small)
-        self._poller.touch(self)
+        self._poller.look_again(self)
 
     def send(self, frames: list[Any]) -> Delivery:
-        self._poller.touch(self)
+        self._poller.look_again(self)
         try:
             return Delivery.SENT if self._unsent.send(self._router, frames[0], frames) else Delivery.FULL
         except zmq.Again:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from holdall.client.connection.awaiting import AwaitingDriver
+    from holdall.client.connection.transport import Connector
 
 CONTACT_SECONDS = 5.0
 """How long the first contact with a service may take: no service at all is noticed sooner than a slow answer."""
@@ -76,7 +77,7 @@ class Client:
         self.passes_files = has_lanes
         """Whether workers may pass open files to it: those of a service on this machine."""
         data = None if self._url else settings.data_directory()
-        self._connector = ServiceConnector(self._url, data, has_lanes=has_lanes)
+        self._connector: Connector = ServiceConnector(self._url, data, has_lanes=has_lanes)
         self._roster: Roster | None = None
         self._reset()
         _clients.add(self)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from holdall import keys, settings
 from holdall.client.connection.query import Operation
-from holdall.client.operations import batches, entries
+from holdall.client.operations import entries, many
 from holdall.client.operations.catalog import DictInfo
+from holdall.client.operations.encoding import key_data
 from holdall.client.operations.large import Progress
 from holdall.client.operations.pages import copy
 
-from .encoding import key_data
 from .ephemeral import Ephemeral
 from .handle import Handle, default_client
 from .objects import DictObjects
@@ -234,7 +234,7 @@ class Dict(Handle, MutableMapping[K, V]):
         >>> d.get_many(["a", "b"])
         {'a': 1}
         """
-        return batches.get_many(self, keys)
+        return many.get_many(self, keys)
 
     @Twin
     def pop_many(self, keys: Iterable[K]) -> Operation[dict[K, V]]:
@@ -251,7 +251,7 @@ class Dict(Handle, MutableMapping[K, V]):
         >>> d.pop_many(["a", "b"]), len(d)
         ({'a': 1}, 0)
         """
-        return batches.pop_many(self, keys)
+        return many.pop_many(self, keys)
 
     @Twin
     def put_many(
@@ -265,7 +265,7 @@ class Dict(Handle, MutableMapping[K, V]):
         >>> d.put_many({"a": 1, "b": 2}), d.put_many({"b": 3, "c": 4}, skip_if_exists=True)
         (2, 1)
         """
-        return batches.put_many(self, batches.pairs_of(items, {}), skip_if_exists)
+        return many.put_many(self, many.pairs_of(items, {}), skip_if_exists)
 
     @Twin
     def copy(self) -> Operation[dict[K, V]]:
@@ -325,7 +325,7 @@ class Dict(Handle, MutableMapping[K, V]):
         >>> sorted(d.items())
         [('a', 1), ('b', 2)]
         """
-        yield from batches.put_many(self, batches.pairs_of(other, kwargs), False)
+        yield from many.put_many(self, many.pairs_of(other, kwargs), False)
 
     keys: ViewTwin[KeysView[K], K] = ViewTwin(Keys)  # pyright: ignore[reportIncompatibleMethodOverride]
     values: ViewTwin[ValuesView[V], V] = ViewTwin(Values)  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -19,8 +19,8 @@ from holdall import errors as _errors
 if TYPE_CHECKING:
     from holdall.client.client import Client as Client
     from holdall.client.dict import Dict as Dict
+    from holdall.client.local_service import LocalService as LocalService
     from holdall.client.operations.catalog import DictInfo as DictInfo
-    from holdall.client.private import LocalService as LocalService
     from holdall.errors import *  # noqa: F403 - all of it is public
 
 __version__ = "0.2.0"
@@ -29,7 +29,7 @@ _HOMES = {
     "Client": "holdall.client.client",
     "Dict": "holdall.client.dict",
     "DictInfo": "holdall.client.operations.catalog",
-    "LocalService": "holdall.client.private",
+    "LocalService": "holdall.client.local_service",
     **dict.fromkeys(sorted(name for name, kind in vars(_errors).items() if isinstance(kind, type)), "holdall.errors"),
 }
 __all__ = [*_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -55,7 +55,9 @@ class AuthError(Error):
 
 
 class StorageError(Error):
-    """A data directory cannot be used, or the service could not read or write it: the message says which and why."""
+    """A data directory cannot be used, or the service could not read or write it: the message says which and why, and of a
+    write whether its outcome is unknown.
+    """
 
 
 class ProtocolError(Error):

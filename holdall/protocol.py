@@ -85,13 +85,15 @@ FILES = frozenset((MAKE_FILE, OPEN_FILE))
 # Flags, of requests and (PAYLOAD, BATCHED) of replies.
 RETRY, SKIP_IF_EXISTS, KEY_OBJECT, PAYLOAD, WITH_VALUES, BATCHED, WITHOUT_VALUE = 1, 2, 4, 8, 16, 32, 64
 FLAGS_MAX = 127
-"""All of these. Reserved: 128 for IF_VERSION, 256 for IF_CLAIMED. A request with a flag that its receiver does not know is
-refused: a condition must not be ignored.
+"""All of these; RETRY is for traces only. Reserved: 128 for IF_VERSION, 256 for IF_CLAIMED. A request with a flag that its
+receiver does not know is refused: a condition must not be ignored.
 """
 
 # Statuses of a reply. Answers (3 is reserved for CHANGED):
 OK, MISSING, EXISTS = 0, 1, 2
-# What the client handles by itself:
+ANSWERS_MAX = 3
+"""A status above this is no answer: its request was refused."""
+# Refusals upon which the client asks again by itself, but for WRONG_WORKER:
 UNKNOWN_DICT, WRONG_WORKER, UNAVAILABLE, UNKNOWN_BLOB = 16, 17, 18, 19
 # Errors; the payload is a sentence in UTF-8:
 DICT_NOT_FOUND, ALREADY_EXISTS, INVALID, TOO_LARGE, MALFORMED, STORAGE, FORGOTTEN, NO_ROOM = range(32, 40)
@@ -100,8 +102,8 @@ NO_SESSION = NO_DICT = bytes(16)
 
 REQUEST = Struct("<BBHI16sQQ16sI")
 REPLY = Struct("<BBHQQ")
-CHUNK_READ = bytes([READ_CHUNK])
-"""The opcode, as it stands in a head, of requests whose answers are large, as they are not."""
+READ_CHUNK_BYTE = bytes([READ_CHUNK])
+"""READ_CHUNK as it stands in a head: a small request with a large answer."""
 _U32 = Struct("<I")
 _HASH = Struct("<I")
 _HASH_OFFSET = 4
@@ -225,7 +227,7 @@ def sequence_of(head: bytes) -> int:
 
 
 def mark_retry(frames: list[Buffer], lowest: int) -> list[Buffer]:
-    """The same request, marked as sent before, and with the lowest sequence number that waits now."""
+    """The same request, marked as sent before, and with the lowest sequence number still pending."""
     head = bytearray(frames[0])
     _LOWEST.pack_into(head, _LOWEST_OFFSET, lowest)
     _FLAGS.pack_into(head, FLAGS_OFFSET, _FLAGS.unpack_from(head, FLAGS_OFFSET)[0] | RETRY)

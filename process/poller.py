@@ -35,13 +35,13 @@ class Poller(Protocol):
     """Whether this process is to end."""
 
     def wait(self, now: float, until: float, *, spins: bool = True) -> list[Any]:
-        """The sources to read, the ones of `touch` and `defer` first: they are here at once, others when something comes, or
-        none until this time of the monotonic clock. Without `spins` it sleeps at once: for as long as other threads of this
+        """The sources to read, those of `look_again` and `defer` first: they are here at once, others when something comes,
+        or none until this time of the monotonic clock. Without `spins` it sleeps at once: for as long as other threads of this
         process have work, since a thread that gives way keeps the interpreter's lock.
         """
         ...
 
-    def touch(self, source: object) -> None:
+    def look_again(self, source: object) -> None:
         """There may be more to read here, whatever its descriptor says."""
 
     def defer(self, sources: list[Any]) -> None:
@@ -62,7 +62,7 @@ class SystemPoller:
         self._woken = -1
         self._spin = LoopSpin()
         self._sources: dict[int, Any] = {}
-        self._touched: dict[Any, None] = {}
+        self._to_look_at: dict[Any, None] = {}
         for descriptor in child.watched:
             try:
                 self._poll.register(descriptor, select.POLLIN)
@@ -70,7 +70,7 @@ class SystemPoller:
                 self.is_over = True
 
     def add(self, descriptor: int, source: object, *, entrance: bool = False) -> None:
-        """Tell when this source can be read. One that is ZeroMQ's must be touched, now and whenever it has been used. An
+        """Tell when this source can be read. One that is ZeroMQ's wants `look_again`, now and whenever it was used. An
         entrance, at which clients arrive, is not read while admission is closed.
         """
         self._sources[descriptor] = source
@@ -85,7 +85,7 @@ class SystemPoller:
 
     def remove(self, descriptor: int) -> None:
         """It is about to be closed."""
-        self._touched.pop(self._sources.pop(descriptor), None)
+        self._to_look_at.pop(self._sources.pop(descriptor), None)
         self._poll.unregister(descriptor)
 
     def waker(self) -> Callable[[], None]:
@@ -108,17 +108,17 @@ class SystemPoller:
             self._admission_due = 0.0  # it is checked, and closed, before the next wait
         return self._admission.room >= 0
 
-    def touch(self, source: object) -> None:
-        self._touched[source] = None
+    def look_again(self, source: object) -> None:
+        self._to_look_at[source] = None
 
     def defer(self, sources: list[Any]) -> None:
-        self._touched = {**dict.fromkeys(sources), **self._touched}
+        self._to_look_at = {**dict.fromkeys(sources), **self._to_look_at}
 
     def wait(self, now: float, until: float, *, spins: bool = True) -> list[Any]:
         if now >= self._admission_due:
             self._check_admission(now)
         events = self._poll_now()
-        if not self._touched:
+        if not self._to_look_at:
             if events:
                 self._spin.is_on = True
             else:
@@ -128,7 +128,7 @@ class SystemPoller:
         return self._ready(events)
 
     def _ready(self, events: Any) -> list[Any]:
-        ready, self._touched = self._touched, {}
+        ready, self._to_look_at = self._to_look_at, {}
         sources = self._sources
         for descriptor, _event in events:
             if descriptor in sources:

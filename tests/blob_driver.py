@@ -11,9 +11,9 @@ from holdall.bodies import Registration, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
-from holdall.worker.handlers.message import Message
 from holdall.worker.large.files import Files
 from holdall.worker.large.folder import Folder
+from holdall.worker.message import Message
 from holdall.worker.state.transaction import STEP_SECONDS_MAX, format_store
 from holdall.worker.store import rows
 from tests.memory_store import MemoryStore
@@ -45,7 +45,7 @@ class Driver:
         self.worker.collect_orphans()
         self.sequence = self.lowest = 0
         self.now = 1_000_000.0
-        self.origin = Lane()
+        self.source: Any = Lane()
         if store is None:
             assert self.ask(protocol.REGISTER, value=encode(Registration())).status == protocol.OK
 
@@ -54,7 +54,7 @@ class Driver:
         numbers = {"session": SESSION, "sequence": self.sequence, "lowest": self.lowest or self.sequence, **fields}
         hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
         request = Request(opcode, flags, hash_, dict_id=DICT, key=key, value=value, **numbers)
-        answers = self.worker.tick([Message(self.origin, b"route", *protocol.pack_request(request))], self.now)  # type: ignore[arg-type]
+        answers = self.worker.tick([Message(self.source, b"route", *protocol.pack_request(request))], self.now)  # type: ignore[arg-type]
         return [
             protocol.parse_reply(bytes(each.frames[0]), each.frames[1] if len(each.frames) > 1 else None, each.file)
             for each in answers

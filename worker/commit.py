@@ -14,7 +14,7 @@ class CommitThread:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.is_busy = False
-        """Whether a batch was given to it, and `end` was not called since."""
+        """Whether a batch was given to it, and `join` was not called since."""
         self.has_ended = False
         """Whether that batch is written, or could not be."""
         self._wake = wake
@@ -30,7 +30,7 @@ class CommitThread:
         self.is_busy = True
         self._commits.put(commit)
 
-    def end(self) -> CommitFailed | None:
+    def join(self) -> CommitFailed | None:
         """Wait for that, and be free for another one. Returns the failure of the store, if it is one; raises any other."""
         self._ended.get()
         self.is_busy = self.has_ended = False

@@ -3,21 +3,21 @@
 A tick takes what was found waiting, decides each request in order, writes everything in one batch, and only then gives
 out the answers: nothing is answered before it is as durable as promised.
 
-What only reads waits neither for that nor for the disk: before a tick, and while its batch is being written, `read` answers
-what tells of nothing that is not written yet, and was not sent behind something that has to wait.
+A get, a get_many, a `contains` waits neither for that nor for the disk: before a tick, and while its batch is being written,
+`read` answers those that tell of nothing unwritten, and were not sent behind something that has to wait. All else, a count or
+a page too, is decided by a tick. Times are those of the wall clock, in seconds since 1970.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from holdall import protocol
 from holdall.bodies import Identity, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
 from holdall.slots import first_hash, part_hash, slot_range
-from holdall.worker.handlers.message import BATCH_OPCODE, Answer, Message, batched_heads, heads_of
+from holdall.worker.handlers import catalog, entries, transfers
 from holdall.worker.handlers.snapshots import Snapshots
 from holdall.worker.handlers.transfers import Later
 from holdall.worker.large.files import Files
@@ -26,7 +26,7 @@ from holdall.worker.state.sweeper import Sweeper
 from holdall.worker.state.transaction import Commit, Transaction, Unwritten
 from holdall.worker.store.store import Store
 
-from .handlers import catalog, entries, transfers
+from .message import BATCH_OPCODE, Answer, Connection, Message, Source, batched_heads, heads_of
 
 BATCH_REPLY_BYTES_MAX = 1024 * 1024
 """A BATCH is answered in several messages of about this size, so that memory stays bounded."""
@@ -95,35 +95,35 @@ class Worker:
         self._sync = sync
         self._transaction = Transaction(store, sync=sync, files=files)
         self._decided: list[Answer] = []
-        self.waiting: dict[bytes, dict[tuple[Any, bytes, int], None]] = {}
-        """Requests that wait for what a thread does for blobs, as origin, route and sequence, by the ids of the blobs."""
+        self.sealing: dict[bytes, dict[tuple[Source, bytes, int], None]] = {}
+        """Requests that wait for what a thread does for blobs, as connection and sequence, by the ids of the blobs."""
         self._snapshots = Snapshots(store)
         own = {protocol.PROBE: self._probe, protocol.STATISTICS: self._statistics}
         self._handlers: dict[int, Handler] = {**HANDLERS, **self._snapshots.handlers, **own}
         self._sweeper = Sweeper(store, self._transaction)
 
     def read(
-        self, messages: list[Message], now: float, waiting_clients: set[tuple[Any, bytes]] | None = None
+        self, messages: list[Message], wall: float, blocked: set[Connection] | None = None
     ) -> tuple[list[Answer], list[Message]]:
-        """Carry out those that only read. Returns their answers, and the messages that are left for a tick: all others, what
-        the same client sent behind them, and reads that must wait for what is being written, or write themselves.
+        """Carry out gets and `contains`. Returns their answers, and the messages that are left for a tick: all others, what
+        came behind them on the same connection, and reads that must wait for what is being written, or write themselves.
 
-        `waiting_clients` has the origins and routes of the messages that were left before, and gets those of what is left now.
+        `blocked` has the connections of the messages that were left before, and gets those of what is left now.
         """
-        if waiting_clients is None:
-            waiting_clients = set()
+        if blocked is None:
+            blocked = set()
         transaction = self._transaction
-        transaction.advance(now)
+        transaction.advance(wall)
         transaction.only_reads = True
         answers: list[Answer] = []
         left: list[Message] = []
         for message in messages:
-            if not waiting_clients or (message.origin, message.route) not in waiting_clients:
+            if not blocked or (message.source, message.address) not in blocked:
                 try:
                     if message.head[1:2] in _READS:
                         reply = self._reply(message, message.head, message.payload)
                         if reply is not None:
-                            answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
+                            answers.append(Answer(message.source, message.address, protocol.pack_reply(reply)))
                         self.handled += 1
                         continue
                     if message.head[1:2] == BATCH_OPCODE and {head[1:2] for head in heads_of(message)} <= _READS:
@@ -132,20 +132,20 @@ class Worker:
                 except Unwritten:
                     pass
             left.append(message)
-            waiting_clients.add((message.origin, message.route))
+            blocked.add((message.source, message.address))
         transaction.only_reads = False
         return answers, left
 
-    def tick(self, messages: Iterable[Message], now: float) -> list[Answer]:
+    def tick(self, messages: Iterable[Message], wall: float) -> list[Answer]:
         """Carry out these requests. Raises CommitFailed when the store fails: then only `refuse` may be called."""
-        commit = self.begin(messages, now)
+        commit = self.begin(messages, wall)
         if commit is not None:
             commit()
         return self.end()
 
-    def begin(self, messages: Iterable[Message], now: float) -> Commit | None:
+    def begin(self, messages: Iterable[Message], wall: float) -> Commit | None:
         """Decide these requests. Returns what is left to do until they are written; `end` is to follow. Raises CommitFailed."""
-        self._transaction.advance(now)
+        self._transaction.advance(wall)
         if self._snapshots.held:
             messages = self._snapshots.admit(messages, self._transaction.elapsed, _writes)
         for message in messages:
@@ -171,8 +171,8 @@ class Worker:
         """The answers that waited for a thread, and can be given now."""
         answers: list[Answer] = []
         for blob_id, status, payload in self._transaction.blobs.told(self._transaction.elapsed):
-            for origin, route, sequence in self.waiting.pop(blob_id, ()):
-                answers.append(Answer(origin, route, protocol.pack_reply(Reply(status, sequence, 0, payload))))
+            for source, address, sequence in self.sealing.pop(blob_id, ()):
+                answers.append(Answer(source, address, protocol.pack_reply(Reply(status, sequence, 0, payload))))
         return answers
 
     def collect_orphans(self) -> None:
@@ -185,13 +185,13 @@ class Worker:
         for message in messages:
             for each in heads_of(message):
                 reply = Reply(protocol.STORAGE, protocol.sequence_of(each), 0, reason.encode())
-                answers.append(Answer(message.origin, message.route, protocol.pack_reply(reply)))
+                answers.append(Answer(message.source, message.address, protocol.pack_reply(reply)))
         return answers
 
-    def sweep(self, now: float) -> bool:
+    def sweep(self, wall: float) -> bool:
         """One small step of what can wait: see `Sweeper`. Returns whether more is to do right now."""
         transaction = self._transaction
-        transaction.advance(now)
+        transaction.advance(wall)
         if self._snapshots.held:
             self._snapshots.look(transaction.elapsed)
             if self._snapshots.holds or self.resumes:
@@ -253,7 +253,7 @@ class Worker:
         self.handled += 1
         if reply is None:
             return []
-        return [Answer(message.origin, message.route, protocol.pack_reply(reply), reply.file)]
+        return [Answer(message.source, message.address, protocol.pack_reply(reply), reply.file)]
 
     def _answer_batch(self, message: Message) -> list[Answer]:
         """The answers to the requests in a BATCH: in messages of bounded size, large payloads in messages of their own."""
@@ -283,7 +283,7 @@ class Worker:
         if together:
             messages.append(protocol.pack_batch_reply(encode(together)))
         self.handled += len(heads)
-        return [Answer(message.origin, message.route, each) for each in messages]
+        return [Answer(message.source, message.address, each) for each in messages]
 
     def _reply(self, asked: Message, head: bytes, payload: Buffer | None) -> Reply | None:
         """The reply to a request of this message; None if `told` gives it out."""
@@ -293,7 +293,7 @@ class Worker:
                 return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
             if request.opcode in protocol.WRITES:
                 return self._once(request)
-            if request.opcode in protocol.FILES and (head is not asked.head or not asked.origin.passes_files):
+            if request.opcode in protocol.FILES and (head is not asked.head or not asked.source.passes_files):
                 return Reply(protocol.MISSING, request.sequence, 0, b"")
             return self._handlers.get(request.opcode, _no_handler)(self._transaction, request)
         except Refused as refused:
@@ -304,8 +304,7 @@ class Worker:
             self.malformed += 1
             return Reply(protocol.MALFORMED, protocol.sequence_of(head), 0, str(error).encode())
         except Later as later:
-            waiting = self.waiting.setdefault(later.blob_id, {})
-            waiting[asked.origin, asked.route, protocol.sequence_of(head)] = None
+            self.sealing.setdefault(later.blob_id, {})[asked.source, asked.address, protocol.sequence_of(head)] = None
             return None
 
     def _once(self, request: Request) -> Reply:

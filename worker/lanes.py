@@ -20,7 +20,8 @@ from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
 from holdall.framing import Reader, Received, Sender, pack_with_file
 from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
-from holdall.worker.handlers.message import Message
+
+from .message import Message
 
 if TYPE_CHECKING:
     from holdall.disk import DiskFile
@@ -42,7 +43,7 @@ class Backlog:
         self.bytes = 0
 
 
-class Lanes:
+class Entrance:
     """Accepts the clients that connect to this listening socket, while admission is open."""
 
     def __init__(self, listening: socket.socket, poller: SystemPoller) -> None:
@@ -106,11 +107,15 @@ class Lane:
                 break
         self._received = received[len(messages) :] if self.is_open else []
         if self._received:
-            self._poller.touch(self)
+            self._poller.look_again(self)
         return messages, size
 
-    def send(self, _route: bytes, frames: list[Buffer]) -> bool:
-        """Send a message, or what goes of it, and the rest when there is room. Returns False if it is dropped."""
+    def send(self, _address: bytes, frames: list[Buffer], file: DiskFile | None = None) -> bool:
+        """Send a message, or what goes of it, and the rest when there is room; one with an open file at once, or not at all: a
+        client that still wants it asks again. Returns False if it is dropped.
+        """
+        if file is not None:
+            return self._send_with(file, frames)
         if not self.is_open:
             return False
         was_waiting = bool(self._sender.unsent)
@@ -138,19 +143,19 @@ class Lane:
         """Whether an open file can be sent: to a process of the same user, and never to wait here."""
         return self.is_open and self._is_same_user and not self._sender.unsent
 
-    def send_file(self, _route: bytes, frames: list[Buffer], file: DiskFile) -> None:
-        """Send a message with an open file, if that goes now: a client that still wants it asks again."""
+    def _send_with(self, file: DiskFile, frames: list[Buffer]) -> bool:
         if not self.passes_files:
-            return
+            return False
         message = pack_with_file(frames)
         try:
             sent = socket.send_fds(self._socket, [message], [file.descriptor])
         except OSError as error:
             if error.errno not in (EAGAIN, ETOOMANYREFS):
                 self._close()
-            return
+            return False
         if sent < len(message):  # where in the stream the next message begins would be unknown
             self._close()
+        return self.is_open
 
     def _flush(self) -> None:
         try:
@@ -191,4 +196,4 @@ def work_bytes(head: bytes, payload: Buffer | None) -> int:
     """How much work a request brings: its bytes, and those of the chunk that it asks for."""
     if payload is not None:
         return len(head) + len(payload)
-    return len(head) + (CHUNK_BYTES if head[1:2] == protocol.CHUNK_READ else 0)
+    return len(head) + (CHUNK_BYTES if head[1:2] == protocol.READ_CHUNK_BYTE else 0)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from holdall.process.poller import Poller
-from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.state.transaction import Commit, CommitFailed
 
+from .message import Answer, Message
 from .schedule import Schedule
 
 BYTES_PER_TURN = 8 * 1024 * 1024
@@ -27,7 +27,7 @@ class Committer(Protocol):
 
     def begin(self, commit: Commit) -> None: ...
 
-    def end(self) -> CommitFailed | None:
+    def join(self) -> CommitFailed | None:
         """Wait for that. Returns the failure, if it is one."""
         ...
 
@@ -69,11 +69,11 @@ class Loop:
             now = self._now()
         if self._committer.is_busy:
             self._finish()
-        self._send(schedule.end(self._wall()))
+        self._send(schedule.finish(self._wall()))
 
     def _finish(self) -> None:
         """Wait until the batch is written, and answer who waited for that."""
-        self._send(self._schedule.written(self._committer.end(), self._wall()))
+        self._send(self._schedule.written(self._committer.join(), self._wall()))
 
     def _take(self, sources: list[Any]) -> tuple[list[Message], int]:
         messages: list[Message] = []
@@ -89,7 +89,4 @@ class Loop:
 
     def _send(self, answers: list[Answer]) -> None:
         for answer in answers:
-            if answer.file is None:
-                answer.origin.send(answer.route, answer.frames)
-            else:
-                answer.origin.send_file(answer.route, answer.frames, answer.file)
+            answer.source.send(answer.address, answer.frames, answer.file)

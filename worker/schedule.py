@@ -3,24 +3,26 @@
 It decides over a `Worker`, and touches neither socket nor clock: `now` is of a clock that never jumps, `wall` in seconds since
 1970. Rules:
 
-1. While a batch is being written nothing is decided but reads of rows that are not in it, in the order of each client.
-2. A synced batch is written by a thread if more than one client was heard in the last second; any other one by the loop itself.
+1. While a batch is being written nothing is decided but reads of rows that are not in it, in the order of each connection.
+2. A batch is written by a thread if it is to be synced (`--sync always`), more than one connection was heard in the last
+   second, and nothing but gets, puts and pops is in it; any other one by the loop itself.
 3. While a batch is being written no HELLO is due: a worker whose write never ends falls silent, and is replaced.
 4. After a write that failed the store is opened anew, and what was decided is decided again: nothing remembered is repeated.
+   After a second one it is refused; whether it is in the log is unknown then.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.state.transaction import Commit, CommitFailed
 
 from .core import Worker
+from .message import Answer, Connection, Message
 
 if TYPE_CHECKING:
     from holdall.process.config import Sync
@@ -30,8 +32,8 @@ FLUSH_SECONDS = 1.0
 """How often what was written without a sync is made to survive a power cut: by `--sync interval`, and touches in any mode."""
 SHARED_SECONDS = 1.0
 """How long after two clients asked in turns it is worth a wake-up more that one reads while the other's batch is synced."""
-WAITING_MAX = 10_000
-WAITING_BYTES_MAX = 8 * 1024 * 1024
+DELAYED_MAX = 10_000
+DELAYED_BYTES_MAX = 8 * 1024 * 1024
 """Messages that wait while a batch is being written; beyond either bound nothing more is read before that ends."""
 LOOK_BYTES = 4 * 1024 * 1024
 """After so much has come in, the room on the disk is looked at: fast writers use all of it between two HELLOs."""
@@ -63,11 +65,12 @@ class Schedule:
         self._why_no_room = why_no_room
         self._writing: list[Message] | None = None
         """What the batch that is being written has decided."""
-        self._waiting: list[Message] = []
-        self._waiting_bytes = 0
-        self._waiting_clients: set[tuple[Any, bytes]] = set()
-        self._client: tuple[Any, bytes] | None = None
-        """The client that was heard last, as its origin and route."""
+        self._delayed: list[Message] = []
+        self._delayed_bytes = 0
+        self._blocked: set[Connection] = set()
+        """Connections of these."""
+        self._heard: Connection | None = None
+        """The connection that was heard last."""
         self._shared_until = 0.0
         self._hello_due = self._flush_due = self._sweep_due = 0.0
         self._is_sweeping = True
@@ -80,12 +83,12 @@ class Schedule:
     @property
     def is_full(self) -> bool:
         """Whether nothing more is to be read before the batch is written."""
-        return len(self._waiting) >= WAITING_MAX or self._waiting_bytes >= WAITING_BYTES_MAX
+        return len(self._delayed) >= DELAYED_MAX or self._delayed_bytes >= DELAYED_BYTES_MAX
 
     @property
     def waits_for_thread(self) -> bool:
         """Whether a thread of this process has work."""
-        return self._writing is not None or bool(self.worker.waiting)
+        return self._writing is not None or bool(self.worker.sealing)
 
     def turn(self, messages: list[Message], size: int, now: float, wall: float) -> Turn:
         """These messages, of so many bytes, have come; or none, and it is time."""
@@ -97,18 +100,18 @@ class Schedule:
             if self._unlooked_bytes >= LOOK_BYTES:
                 self._look_for_room()
             for message in messages:
-                if self._client != (message.origin, message.route):
-                    if self._client is not None:
+                if self._heard != (message.source, message.address):
+                    if self._heard is not None:
                         self._shared_until = now + SHARED_SECONDS
-                    self._client = message.origin, message.route
-        if self._waiting and self._writing is None:
-            messages = self._no_longer_waiting() + messages
+                    self._heard = message.source, message.address
+        if self._delayed and self._writing is None:
+            messages = self._no_longer_delayed() + messages
         if messages:
-            answers, left = self.worker.read(messages, wall, self._waiting_clients)
+            answers, left = self.worker.read(messages, wall, self._blocked)
             if left:
                 decided, commit = self._decide(left, now, wall)
                 answers += decided
-        if self.worker.waiting:
+        if self.worker.sealing:
             answers += self.worker.told()
         if now >= self.due:
             answers += self._between_ticks(now, wall)
@@ -118,23 +121,23 @@ class Schedule:
         """The batch of the last turn is written, or could not be. Returns the answers that waited for it."""
         decided, self._writing = self._writing, None
         assert decided is not None
-        if self._is_postponed or self._waiting:  # now, or else a service that always writes would never sweep
+        if self._is_postponed or self._delayed:  # now, or else a service that always writes would never sweep
             self.due = 0.0
         return self._again(decided, failed, wall) if failed is not None else self.worker.end()
 
-    def end(self, wall: float) -> list[Answer]:
+    def finish(self, wall: float) -> list[Answer]:
         """The process is to end, and no batch is being written: the answers to all that still waits."""
-        return self._tick(self._no_longer_waiting(), wall) if self._waiting else []
+        return self._tick(self._no_longer_delayed(), wall) if self._delayed else []
 
     def _decide(self, left: list[Message], now: float, wall: float) -> tuple[list[Answer], Commit | None]:
         """Carry these out by a tick, when the one before is written. Returns the answers, or the batch that is to be written by
         a thread before there are any.
         """
         if self._writing is not None:
-            self._waiting += left
-            self._waiting_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
+            self._delayed += left
+            self._delayed_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
             return [], None
-        self._waiting_clients.clear()
+        self._blocked.clear()
         if self._sync != "always" or now >= self._shared_until or not self.worker.may_read_meanwhile(left):
             return self._tick(left, wall), None
         try:
@@ -146,10 +149,10 @@ class Schedule:
         self._writing = left
         return [], commit
 
-    def _no_longer_waiting(self) -> list[Message]:
-        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        self._waiting_clients.clear()
-        return waiting
+    def _no_longer_delayed(self) -> list[Message]:
+        delayed, self._delayed, self._delayed_bytes = self._delayed, [], 0
+        self._blocked.clear()
+        return delayed
 
     def _tick(self, messages: list[Message], wall: float) -> list[Answer]:
         """The answers to these, which are carried out, and written, here and now."""
@@ -165,7 +168,7 @@ class Schedule:
             return self.worker.tick(messages, wall)
         except CommitFailed as still:
             self._recover(still)
-            return self.worker.refuse(messages, str(still))
+            return self.worker.refuse(messages, f"{still}; whether it happened is unknown")
 
     def _recover(self, error: CommitFailed) -> None:
         """Open the store anew: LevelDB writes nothing more after it has failed to."""

@@ -20,13 +20,13 @@ from holdall.protocol import Request
 from holdall.worker.directory.layout import Layout
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.directory.space import Space
-from holdall.worker.handlers.message import Answer
 from holdall.worker.large.folder import Folder
+from holdall.worker.message import Answer
 from holdall.worker.state.transaction import CommitFailed
 
 from .commit import CommitThread
 from .core import Worker
-from .lanes import Lanes
+from .lanes import Entrance
 from .loop import Loop
 from .schedule import Schedule
 from .uplink import Uplink
@@ -51,7 +51,7 @@ def serve(settings: WorkerSettings, child: Child) -> None:
         poller = SystemPoller(child, Admission(settings.address))
         wake = poller.waker()
         with closing(Uplink(settings.broker, poller)) as uplink:
-            Lanes(listening, poller)
+            Entrance(listening, poller)
             space = Space(directory.part(settings.index))
             instance = secrets.token_bytes(16)
             schedule = Schedule(

@@ -7,15 +7,15 @@ the worker as soon as it is there.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from holdall import sockets
 from holdall.process.unsent import Unsent
-from holdall.worker.handlers.message import Message
 
 from .lanes import TURN_BYTES, work_bytes
+from .message import Message
 
 if TYPE_CHECKING:
     from holdall.process.poller import SystemPoller
@@ -38,7 +38,7 @@ class Uplink:
         self._held: deque[tuple[bytes, list[Buffer]]] = deque()
         self._poller = poller
         poller.add(int(self._dealer.fd), self)
-        poller.touch(self)
+        poller.look_again(self)
 
     def take(self) -> tuple[list[Message], int]:
         """What the broker relays, about TURN_BYTES of work at most, and how much that is; nothing while answers are held."""
@@ -50,7 +50,7 @@ class Uplink:
             return [], 0
         while sockets.has_message(self._dealer):
             if size >= TURN_BYTES:
-                self._poller.touch(self)
+                self._poller.look_again(self)
                 break
             address, *frames = sockets.receive(self._dealer, 2)
             if address and 1 <= len(frames) <= 2:  # an empty one: the broker looks whether this worker is connected
@@ -59,11 +59,11 @@ class Uplink:
                 size += work_bytes(message.head, message.payload)
         return messages, size
 
-    def send(self, address: bytes, frames: list[Buffer]) -> bool:
+    def send(self, address: bytes, frames: list[Buffer], _file: Any = None) -> bool:
         """Send a message to the client at this address, which is held while there is no room for it, or to the broker itself,
         whose address is empty. Returns False if that is dropped.
         """
-        self._poller.touch(self)
+        self._poller.look_again(self)
         if not self._held and self._goes(address, frames):
             return True
         if address:

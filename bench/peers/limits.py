@@ -22,7 +22,7 @@ from holdall import protocol, sockets
 from holdall.bench.peers import server
 from holdall.bench.peers.peer import Client, Instance, Peer, require_package
 from holdall.broker.router import Router
-from holdall.client.connection.broker import Dealer
+from holdall.client.connection.dealer import Dealer
 from holdall.client.connection.driver import CHECK_SECONDS
 from holdall.keys import encode
 from holdall.process.admission import Admission
@@ -188,14 +188,14 @@ def _answer_relayed(url: str, reply_bytes: int, ready: threading.Event) -> None:
     dealer.connect(url)
     poller.add(int(dealer.fd), dealer)
     sockets.send(dealer, [b"", b"it is there"])
-    poller.touch(dealer)
+    poller.look_again(dealer)
     ready.set()
     now = monotonic()
     while True:
         for _ in poller.wait(now, now + IDLE_SECONDS):
             while sockets.has_message(dealer):
                 sockets.send(dealer, [sockets.receive(dealer, 2)[0], reply])
-                poller.touch(dealer)
+                poller.look_again(dealer)
         now = monotonic()
 
 

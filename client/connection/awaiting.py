@@ -1,7 +1,7 @@
 """The awaiting driver: one per event loop, on that loop's own thread.
 
-Whatever is asked in one tick of the loop leaves as one message per worker. The broker's descriptors are edge-triggered: its
-transport is read until nothing is left after every wake-up and after every send.
+Whatever is asked in one iteration of the loop leaves as one message per worker, within the bounds of `Session`. The broker's
+descriptors are edge-triggered: its transport is read until nothing is left after every wake-up and after every send.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class AwaitingDriver(Driver):
             asked = operation.send(None)
             while True:
                 if isinstance(asked, Query):
-                    pending = self._send(asked, deadline)
+                    pending = self._ask(asked, deadline)
                     try:
                         reply: Reply | None = await pending.waiter if asked.wants_reply else None
                     except BaseException:  # it was cancelled, or failed
@@ -97,11 +97,11 @@ class AwaitingDriver(Driver):
             self.loop.add_reader(lane.fileno(), self._drain, lane, link)
         return lane
 
-    def _send(self, query: Query, deadline: float) -> Pending:
+    def _ask(self, query: Query, deadline: float) -> Pending:
         """Have this sent before the loop waits; the `waiter` of what is returned is a future of the reply."""
         if self._is_closed:
             raise self._closed()
-        pending = self._session.send(query, monotonic(), deadline)
+        pending = self._session.ask(query, monotonic(), deadline)
         pending.waiter = self.loop.create_future()
         self._flush_soon()
         if self._checking is None:
@@ -114,7 +114,7 @@ class AwaitingDriver(Driver):
         sent: deque[Pending] = deque()
         try:
             for query in asked.queries:
-                sent.append(self._send(query, deadline))
+                sent.append(self._ask(query, deadline))
                 if asked.window:
                     self._flush()  # its worker may begin, while the next one is made
                 if len(sent) == asked.window:

@@ -29,7 +29,7 @@ class BlockingDriver(Driver):
             asked = operation.send(None)
             while True:
                 if isinstance(asked, Query):
-                    pending = self._send(asked, deadline)
+                    pending = self._ask(asked, deadline)
                     asked = operation.send(self._reply(pending) if asked.wants_reply else None)
                     continue
                 deadline = monotonic() + timeout if asked.transfers else deadline
@@ -53,9 +53,9 @@ class BlockingDriver(Driver):
     def _open_lane(self, address: str, link: Link) -> Transport | None:
         return self._connector.open_lane(address, self._wait_seconds)
 
-    def _send(self, query: Query, deadline: float) -> Pending:
+    def _ask(self, query: Query, deadline: float) -> Pending:
         now = monotonic()
-        pending = self._session.send(query, now, deadline)
+        pending = self._session.ask(query, now, deadline)
         if not pending.link.is_direct:
             self._drain(pending.link)  # the answer to a probe may be there
         self._send_outgoing(now)
@@ -78,7 +78,7 @@ class BlockingDriver(Driver):
         take = asked.take or replies.append
         sent: deque[Pending] = deque()
         for query in asked.queries:
-            sent.append(self._send(query, deadline))
+            sent.append(self._ask(query, deadline))
             if len(sent) == asked.window:
                 take(self._reply(sent.popleft()))
         while sent:

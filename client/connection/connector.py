@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from holdall.bodies import RosterWorker
 
-    from .broker import Dealer
+    from .dealer import Dealer
 
 LANES_MAX = 128
 """A driver that begins while so many lanes are open has none: each takes a file descriptor here and at a worker."""
@@ -54,7 +54,7 @@ class ServiceConnector:
     def open_broker(self, wait_seconds: float = 0.0) -> Dealer:
         from holdall import sockets  # ZeroMQ takes longer to load than all the rest: an import need not wait for it
 
-        from .broker import Dealer
+        from .dealer import Dealer
 
         with self._lock:
             if self._is_closed:
@@ -87,7 +87,7 @@ class ServiceConnector:
 
     def revive(self) -> None:
         if self._data is not None:
-            from holdall.service.local import ensure_running
+            from holdall.service.own import ensure_running
 
             ensure_running(self._data)
 

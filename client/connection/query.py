@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class Query(msgspec.Struct, eq=False, gc=False):
-    """One request: `verb`, `of` and `key` are for people, the rest is for the worker.
+    """One request: `verb`, `of` and `shown_key` are for people, the rest is for the worker; `key` is an encoded one.
 
     It is sent again `patience` seconds later than others are. One that `wants_reply` is answered; any other may be lost.
     """
@@ -26,15 +26,15 @@ class Query(msgspec.Struct, eq=False, gc=False):
     verb: str
     of: str
     dict_id: bytes = NO_DICT
-    data: bytes = b""
+    key: bytes = b""
     value: Buffer = b""
     flags: int = 0
-    key: object = None
+    shown_key: object = None
     patience: float = 0.0
     wants_reply: bool = True
 
     def __str__(self) -> str:
-        return f"{self.verb} {shown(self.key)} in {self.of}" if self.data and self.key is not None else f"{self.verb} {self.of}"
+        return f"{self.verb} {self.of}" if self.shown_key is None else f"{self.verb} {shown(self.shown_key)} in {self.of}"
 
 
 class Queries(msgspec.Struct, eq=False):

@@ -140,17 +140,14 @@ class Session:
             self.links.append(link)
             self._link_of_slot[worker.first_slot : worker.end_slot] = [link] * (worker.end_slot - worker.first_slot)
 
-    def link_of(self, hash_: int) -> Link:
-        return self._link_of_slot[hash_ >> SLOT_SHIFT]
-
-    def send(self, query: Query, now: float, deadline: float) -> Pending:
+    def ask(self, query: Query, now: float, deadline: float) -> Pending:
         """Number a request; it is `outgoing` from now on."""
         sequence = self._next
         self._next = sequence + 1
         lowest = next(iter(self.pending)) if self.pending else sequence
         value = query.value
         frames = protocol.pack_fields(
-            query.opcode, query.flags, query.hash, self._id, sequence, lowest, query.dict_id, query.data, value
+            query.opcode, query.flags, query.hash, self._id, sequence, lowest, query.dict_id, query.key, value
         )
         interval = RESEND_SECONDS[0] + query.patience + len(value) / RESEND_BYTES_PER_SECOND
         link = self._link_of_slot[query.hash >> SLOT_SHIFT]

@@ -1,4 +1,9 @@
-"""The seam: all that a driver needs of the other side. Another engine that has it can stand behind the same operations."""
+"""The seam: all that a driver needs of the other side, and a client of the connector. Whatever carries the messages of this
+protocol can stand behind it.
+
+An engine that speaks another protocol has drivers of its own: what they run are the same operations (see `query`), which know
+neither sockets nor sessions.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +35,9 @@ class Transport(Protocol):
         """The descriptor that tells of messages."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close it; one of a loop is no longer looked after by that."""
+        ...
 
 
 class BrokerTransport(Transport, Protocol):
@@ -74,4 +81,16 @@ class Connector(Protocol):
 
     def revive(self) -> None:
         """Start the service if it is this user's own and does not run."""
+        ...
+
+    def close(self) -> None:
+        """Open nothing more."""
+        ...
+
+    def forget_closed(self) -> None:
+        """Some transports were closed."""
+        ...
+
+    def inherit(self) -> None:
+        """In a forked child: leave everything of the parent alone, and begin anew."""
         ...

@@ -1,6 +1,6 @@
 """Makes a backup of a running service, whose rows it asks for as any client may; holdall/backup.py has the file's format.
 
-It reads a snapshot of all workers; worker/snapshots.py says why that is consistent.
+It reads a snapshot of all workers; worker/handlers/snapshots.py says why that is consistent.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _read(client: ServiceClient, snapshot_id: bytes, positions: dict[int, Cursor
             client.roster.workers[index].hash,
             "read the rows of",
             f"worker {index} for a backup",
-            data=snapshot_id,
+            key=snapshot_id,
             value=encode(RowsRequest(*position)),
         )
         for index, position in positions.items()
@@ -200,4 +200,4 @@ def _answers(queries: list[Query]) -> Operation[list[Reply]]:
 
 
 def _to_all(client: ServiceClient, opcode: int, verb: str, snapshot_id: bytes) -> list[Query]:
-    return [Query(opcode, each.hash, verb, f"worker {each.index}", data=snapshot_id) for each in client.roster.workers]
+    return [Query(opcode, each.hash, verb, f"worker {each.index}", key=snapshot_id) for each in client.roster.workers]

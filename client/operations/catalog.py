@@ -162,7 +162,7 @@ def _done(queries: list[Query]) -> Operation[list[Reply]]:
 
 def _query(opcode: int, verb: str, environment: str, name: str, **more: Any) -> Query:
     key = _key(environment, name)
-    return Query(opcode, key_hash(0, key), verb, described(environment, name), data=key, **more)
+    return Query(opcode, key_hash(0, key), verb, described(environment, name), key=key, **more)
 
 
 def _key(environment: str, name: str) -> bytes:

@@ -12,22 +12,22 @@ from holdall import processors, protocol
 from holdall.blob import is_reference, reference_of
 from holdall.bodies import PageEntry, decode, encode
 from holdall.client.connection.query import Operation, Query
-from holdall.client.encoding import check_size, decode_key, decode_value, encode_key, encode_value, key_data, key_object
 from holdall.errors import NotFoundError, StorageError
 from holdall.protocol import Buffer, Reply, join_key_object
 from holdall.slots import key_hash
 
 from . import catalog, large
-from .exchange import DictHandle, about_key, all_of, of_all, place_of, settled, to_each
+from .encoding import check_size, decode_key, decode_value, encode_key, encode_value, key_data, key_object
+from .exchange import DictHandle, about_key, answers_to, ask_each, place_of, settled, to_each
 from .large import Pieces, Place, Progress
 
 
 def get(handle: DictHandle, key: object, data: bytes, default: Any, progress: Progress | None = None) -> Operation[Any]:
     """The value of a key, whose encoding is `data`."""
     dict_id = handle.id or (yield from handle.hydration())
-    query = Query(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, key=key)
+    query = Query(protocol.GET, key_hash(handle.crc, data), "get", handle.label, dict_id, data, shown_key=key)
     reply = yield query
-    if reply.status > protocol.EXISTS:
+    if reply.status > protocol.ANSWERS_MAX:
         reply = yield from settled(handle, query, reply)
     if reply.status == protocol.MISSING:
         return default
@@ -82,7 +82,7 @@ def pop_any(handle: DictHandle) -> Operation[tuple[Any, Any]]:
     queries = to_each(handle.connected().roster, protocol.POP_ANY, "pop an item of", handle.label, dict_id=dict_id)
     first = randrange(len(queries))
     for query in queries[first:] + queries[:first]:
-        [reply] = yield from all_of(handle, [query])
+        [reply] = yield from answers_to(handle, [query])
         if reply.status == protocol.OK:
             entry = decode(PageEntry, reply.payload)
             key = decode_key(handle.label, entry.key, entry.key_object)
@@ -103,16 +103,16 @@ def set_ttl(handle: DictHandle, ttl: float | None) -> Operation[None]:
     """First in the catalog, which a worker that learns of the Dict only then is told from, then at every worker."""
     dict_id = handle.id or (yield from handle.hydration())
     lifetime = yield from catalog.change_ttl(handle.connected(), dict_id, handle.label, ttl)
-    yield from of_all(handle, protocol.SET_TTL, "set the ttl of", encode(lifetime))
+    yield from ask_each(handle, protocol.SET_TTL, "set the ttl of", encode(lifetime))
 
 
 def length(handle: DictHandle) -> Operation[int]:
-    replies = yield from of_all(handle, protocol.LENGTH, "count")
+    replies = yield from ask_each(handle, protocol.LENGTH, "count")
     return sum(decode(int, reply.payload) for reply in replies)
 
 
 def clear(handle: DictHandle) -> Operation[None]:
-    yield from of_all(handle, protocol.CLEAR, "clear")
+    yield from ask_each(handle, protocol.CLEAR, "clear")
 
 
 def read_blob(
@@ -147,7 +147,7 @@ def taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
     reference = reference_of(payload)
     found = yield from large.download(place, reference, None)
     if found is None:
-        query = place.query(protocol.POP, b"-")
+        query = place.query(protocol.POP)
         raise StorageError(f"cannot {query}: it was removed, and blob {reference.id.hex()}, its value, is lost: a power cut?")
     yield large.release(place, reference.id)
     return found

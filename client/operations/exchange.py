@@ -55,14 +55,14 @@ def about_key(
 ) -> Operation[Reply]:
     dict_id = handle.id or (yield from handle.hydration())
     hash_ = key_hash(handle.crc, data)
-    query = Query(opcode, hash_, verb, handle.label, dict_id=dict_id, data=data, value=value, flags=flags, key=key)
+    query = Query(opcode, hash_, verb, handle.label, dict_id=dict_id, key=data, value=value, flags=flags, shown_key=key)
     reply: Reply = yield query
-    return reply if reply.status <= protocol.EXISTS else (yield from settled(handle, query, reply))
+    return reply if reply.status <= protocol.ANSWERS_MAX else (yield from settled(handle, query, reply))
 
 
 def settled(handle: DictHandle, query: Query, reply: Reply) -> Operation[Reply]:
     """The reply to a request that was refused at first: an answer, or UNKNOWN_BLOB; any other is raised as the error it is."""
-    while reply.status > protocol.EXISTS and reply.status != protocol.UNKNOWN_BLOB:
+    while reply.status > protocol.ANSWERS_MAX and reply.status != protocol.UNKNOWN_BLOB:
         if reply.status != protocol.UNKNOWN_DICT:
             raise error_of(query, reply)
         yield from handle.register(query)
@@ -70,16 +70,16 @@ def settled(handle: DictHandle, query: Query, reply: Reply) -> Operation[Reply]:
     return reply
 
 
-def all_of(handle: DictHandle, queries: list[Query]) -> Operation[list[Reply]]:
+def answers_to(handle: DictHandle, queries: list[Query]) -> Operation[list[Reply]]:
     """The replies to these requests, all of them answers; or UNKNOWN_BLOB, to those that bring some."""
     replies: list[Reply] = yield Queries(queries)
     for position, query in enumerate(queries):
-        if replies[position].status > protocol.EXISTS:
+        if replies[position].status > protocol.ANSWERS_MAX:
             replies[position] = yield from settled(handle, query, replies[position])
     return replies
 
 
-def of_all(handle: DictHandle, opcode: int, verb: str, value: bytes = b"") -> Operation[list[Reply]]:
+def ask_each(handle: DictHandle, opcode: int, verb: str, value: bytes = b"") -> Operation[list[Reply]]:
     dict_id = handle.id or (yield from handle.hydration())
     queries = to_each(handle.connected().roster, opcode, verb, handle.label, dict_id=dict_id, value=value)
-    return (yield from all_of(handle, queries))
+    return (yield from answers_to(handle, queries))

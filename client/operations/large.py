@@ -86,15 +86,25 @@ class Place(msgspec.Struct, frozen=True):
     dict_id: bytes
     verb: str
     of: str
-    key: object
+    shown_key: object
     passes_files: bool
 
     def query(
-        self, opcode: int, data: bytes, value: protocol.Buffer = b"", patience: float = 0.0, *, wants_reply: bool = True
+        self, opcode: int, key: bytes = b"", value: protocol.Buffer = b"", patience: float = 0.0, *, wants_reply: bool = True
     ) -> Query:
         """A request about it."""
         return Query(
-            opcode, self.hash, self.verb, self.of, self.dict_id, data, value, 0, self.key, patience, wants_reply=wants_reply
+            opcode,
+            self.hash,
+            self.verb,
+            self.of,
+            self.dict_id,
+            key,
+            value,
+            0,
+            self.shown_key,
+            patience,
+            wants_reply=wants_reply,
         )
 
 
@@ -241,7 +251,7 @@ def release(place: Place, blob_id: bytes) -> Query:
 
 def lost(place: Place) -> TimeoutError:
     """The error for a value that was transferred again and again."""
-    query = place.query(protocol.GET, b"-")
+    query = place.query(protocol.GET)
     return TimeoutError(f"cannot {query}: {TRIES_MAX} times its worker lost it, or it was replaced, while it was transferred")
 
 
@@ -267,7 +277,7 @@ def _taken(queries: list[Query]) -> Operation[list[Reply] | None]:
 
 
 def _damaged(place: Place, what: str) -> StorageError:
-    return StorageError(f"cannot {place.query(protocol.GET, b'-')}: {what}; restore a backup")
+    return StorageError(f"cannot {place.query(protocol.GET)}: {what}; restore a backup")
 
 
 def _tell(progress: Progress | None, done: int, size: int) -> None:

@@ -8,10 +8,10 @@ from holdall import protocol
 from holdall.blob import is_reference
 from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
 from holdall.client.connection.query import Operation, Query
-from holdall.client.encoding import decode_key, decode_value
 
+from .encoding import decode_key, decode_value
 from .entries import read_blob
-from .exchange import DictHandle, all_of
+from .exchange import DictHandle, answers_to
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -37,7 +37,7 @@ def pages(handle: DictHandle, after: After | None, with_values: bool) -> Operati
         queries.append(Query(protocol.PAGE, hash_, "iterate over", handle.label, dict_id=dict_id, value=body, flags=flags))
     items: list[Any] = []
     left: After = {}
-    for number, reply in zip(after, (yield from all_of(handle, queries)), strict=True):
+    for number, reply in zip(after, (yield from answers_to(handle, queries)), strict=True):
         found = decode(Page, reply.payload)
         items += yield from _items(handle, found.entries, with_values)
         if found.more:

@@ -16,7 +16,6 @@ _ERRORS: dict[int, type[Error]] = {
     protocol.STORAGE: errors.StorageError,
     protocol.NO_ROOM: errors.StorageError,
     protocol.FORGOTTEN: errors.OutcomeUnknown,
-    protocol.UNAVAILABLE: errors.TimeoutError,
     protocol.WRONG_WORKER: errors.ConnectionError,
 }
 

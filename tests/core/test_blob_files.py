@@ -123,7 +123,7 @@ def test_no_file_comes_where_none_can_be_passed_and_none_in_a_batch(driver: Driv
     ]
     batch = driver.ask(protocol.BATCH, b"", encode(heads))
     assert [protocol.parse_reply(each).status for each in protocol_batch(batch)] == [protocol.MISSING] * 2
-    driver.origin.passes_files = False
+    driver.source.passes_files = False
     for opcode, key in ((protocol.MAKE_FILE, WHOLE), (protocol.OPEN_FILE, about_other)):
         reply = driver.ask(opcode, key)
         assert (reply.status, reply.file) == (protocol.MISSING, None)
@@ -232,7 +232,7 @@ def carried_out(driver: Driver, operation: Any, on_use: Callable[[], object] = l
 
     def ask(query: Query) -> protocol.Reply:
         opcodes.append(query.opcode)
-        reply = driver.ask(query.opcode, query.data, query.value)
+        reply = driver.ask(query.opcode, query.key, query.value)
         return protocol.Reply(reply.status, 0, 0, reply.payload, reply.file and Seen(reply.file, on_use))
 
     try:
@@ -271,7 +271,7 @@ def test_a_value_is_written_and_read_without_a_chunk(driver: Driver, value: Any)
 
 @pytest.mark.parametrize("is_client_told", [True, False])
 def test_where_no_file_is_passed_chunks_are_sent_and_fetched(driver: Driver, is_client_told: bool) -> None:
-    driver.origin.passes_files = False
+    driver.source.passes_files = False
     asks = not is_client_told
     reference, opcodes = carried_out(driver, upload(place(asks), Pieces([VALUE]), None))
     assert opcodes == [protocol.MAKE_FILE, protocol.DROP_BLOB] * asks + [protocol.WRITE_CHUNK] * 2 + [protocol.SEAL]

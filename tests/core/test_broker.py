@@ -115,9 +115,9 @@ def test_what_waited_is_sent_in_its_order_and_before_what_comes_later() -> None:
 
 def test_a_silent_worker_is_dropped_and_its_requests_wait_until_it_speaks_again() -> None:
     broker, frames = registered(0, 1), request()
-    broker.expire(1.0)
+    broker.check_workers(1.0)
     broker.from_worker(hello(1), SILENT_SECONDS)
-    assert broker.expire(SILENT_SECONDS + 0.1) == [Send(True, [b"route 1", b"", b""])]
+    assert broker.check_workers(SILENT_SECONDS + 0.1) == [Send(True, [b"route 1", b"", b""])]
     assert broker.from_client(frames, 3.2) == []
     assert broker.from_client(request(SECOND), 3.2) == [to_worker(request(SECOND), b"route 1")]
     assert broker.from_worker(hello(0), 3.3) == [to_worker(frames)]
@@ -129,16 +129,16 @@ def test_a_worker_that_says_anything_is_not_silent(sign_of_life: list[Any]) -> N
     broker = registered(0)
     broker.from_worker(sign_of_life, SILENT_SECONDS)
     for seconds in range(1, int(2 * SILENT_SECONDS) + 1):
-        broker.expire(seconds)
+        broker.check_workers(seconds)
     assert broker.from_client(request(), 2 * SILENT_SECONDS) == [to_worker(request())]
-    broker.expire(2 * SILENT_SECONDS + 0.1)
+    broker.check_workers(2 * SILENT_SECONDS + 0.1)
     assert broker.from_client(request(), 2 * SILENT_SECONDS + 0.1) == []
 
 
 def test_a_broker_that_was_stopped_itself_takes_nobody_for_silent() -> None:
     broker = registered(0)
-    broker.expire(1.0)
-    broker.expire(1.0 + 2 * STUCK_SECONDS)
+    broker.check_workers(1.0)
+    broker.check_workers(1.0 + 2 * STUCK_SECONDS)
     assert not broker.stuck
     assert broker.from_client(request(), 2 * STUCK_SECONDS) == [to_worker(request())]
 
@@ -268,7 +268,7 @@ def test_beyond_so_many_waiting_bytes_one_more_is_refused_until_they_have_left(l
     if leave == "sent":
         assert len(broker.from_worker(hello(0), 2.0)) == 3
     else:
-        assert len(broker.expire(2.0 + PARKED_SECONDS)) == 3
+        assert len(broker.check_workers(2.0 + PARKED_SECONDS)) == 3
     assert broker.from_client(request(SECOND, value=half), 3.0) == []
 
 
@@ -285,8 +285,8 @@ def test_what_has_waited_too_long_is_refused_and_never_sent() -> None:
     broker = Broker(INSTANCE)
     for sequence in range(3):
         broker.from_client(request(sequence=sequence), float(sequence))
-    assert broker.expire(PARKED_SECONDS) == []
-    expired = broker.expire(PARKED_SECONDS + 1.5)
+    assert broker.check_workers(PARKED_SECONDS) == []
+    expired = broker.check_workers(PARKED_SECONDS + 1.5)
     assert statuses(expired) == [(protocol.UNAVAILABLE, 0), (protocol.UNAVAILABLE, 1)]
     assert b"did not come back" in bytes(replies(expired)[0].payload)
     assert broker.from_worker(hello(0), PARKED_SECONDS + 1.5) == [to_worker(request(sequence=2))]
@@ -304,7 +304,7 @@ def test_the_roster_waits_until_all_workers_are_known() -> None:
 
 def test_the_roster_names_a_worker_that_is_away() -> None:
     broker = registered(0, 1)
-    broker.expire(SILENT_SECONDS + 1)
+    broker.check_workers(SILENT_SECONDS + 1)
     [answer] = replies(broker.from_client(request(opcode=protocol.ROSTER), 5.0))
     assert decode(Roster, answer.payload).workers == [worker(0), worker(1)]
 
@@ -312,13 +312,13 @@ def test_the_roster_names_a_worker_that_is_away() -> None:
 def test_a_roster_asked_for_in_vain_is_refused_in_the_end() -> None:
     broker = registered(0)
     broker.from_client(request(opcode=protocol.ROSTER), 1.0)
-    _ping, *refused = broker.expire(PARKED_SECONDS + 2)
+    _ping, *refused = broker.check_workers(PARKED_SECONDS + 2)
     assert statuses(refused) == [(protocol.UNAVAILABLE, 7)]
 
 
 def test_a_worker_whose_connection_has_ended_is_found_within_half_a_second() -> None:
     broker = registered(0, 1)
-    pings = broker.expire(0.5)
+    pings = broker.check_workers(0.5)
     assert pings == [Send(True, [b"route 0", b"", b""]), Send(True, [b"route 1", b"", b""])]
     assert broker.unreachable(pings[0].frames, 0.5) == []
     assert broker.from_client(request(FIRST, 1), 0.6) == []
@@ -340,7 +340,7 @@ def test_only_requests_count_as_use() -> None:
     broker.from_worker([b"route 0", ADDRESS, b"reply"], 2.0)
     broker.from_worker(hello(0), 3.0)
     broker.from_worker(hello(0, b"new route"), 4.0)
-    broker.expire(5.0)
+    broker.check_workers(5.0)
     assert broker.used_at == 1.0
     broker.from_client(request(opcode=protocol.ROSTER), 6.0)
     assert broker.used_at == 6.0
@@ -396,7 +396,7 @@ class Service:
 
     def silence(self, index: int, number: int) -> None:
         self.now += SILENT_SECONDS * 1.1
-        self.carry_out(self.broker.expire(self.now))
+        self.carry_out(self.broker.check_workers(self.now))
 
 
 events = st.tuples(st.sampled_from(["request", "request", "leave", "hello", "restart", "silence"]), st.integers(0, 1))
@@ -434,12 +434,12 @@ routes = st.sampled_from([b"client", b"route 0", b"route 1", b"other"])
 messages = st.builds(lambda route, rest: [route, *rest], routes, st.lists(heads | st.just(b""), max_size=4))
 
 
-@given(st.lists(st.tuples(st.sampled_from(["from_client", "from_worker", "expire"]), messages), max_size=10))
+@given(st.lists(st.tuples(st.sampled_from(["from_client", "from_worker", "check_workers"]), messages), max_size=10))
 def test_arbitrary_messages_never_raise_and_the_broker_goes_on(arrived: list[tuple[str, list[bytes]]]) -> None:
     broker, now = registered(0), 0.0
     for method, frames in arrived:
         now += 1.0
-        sends = broker.expire(now) if method == "expire" else getattr(broker, method)(frames, now)
+        sends = broker.check_workers(now) if method == "check_workers" else getattr(broker, method)(frames, now)
         assert all(send.frames[0] for send in sends if send.to_worker)
     for index in (0, 1):
         broker.from_worker(hello(index, b"fresh %d" % index), now)
@@ -464,7 +464,7 @@ def test_what_is_held_for_a_worker_that_is_gone_is_parked_and_goes_to_its_succes
     [send] = broker.from_client(request(FIRST), 0.0)
     broker.hold(send.frames, 0.0)
     for now in (0.0, SILENT_SECONDS - 1, SILENT_SECONDS + 0.1):
-        broker.expire(now)
+        broker.check_workers(now)
     assert broker.try_held(SILENT_SECONDS + 0.1) == []
     assert broker.from_worker(hello(0, b"successor"), SILENT_SECONDS + 2) == [to_worker(request(FIRST), b"successor")]
 

@@ -105,6 +105,8 @@ class Connected:
     def revive(self) -> None:
         pass
 
+    close = forget_closed = inherit = revive
+
     def run(self, operation: Operation[Any]) -> Any:
         return self.driver.run(operation, TIMEOUT, self.clock.now + TIMEOUT)
 
@@ -118,7 +120,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def query(**more: Any) -> Query:
-    return Query(protocol.GET, 0, "get", "Dict 'kv'", data=b"sk", key="k", **more)
+    return Query(protocol.GET, 0, "get", "Dict 'kv'", key=b"sk", shown_key="k", **more)
 
 
 def one(**more: Any) -> Operation[Any]:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from holdall import protocol
 from holdall.bodies import Identity, Roster, RosterWorker, decode, encode
@@ -20,6 +21,9 @@ LAYOUT = b"the layout's id."
 WORKERS = [RosterWorker(index, *slot_range(index, 2), [f"ipc:///worker-{index}"]) for index in range(2)]
 
 
+QUERY = Query(protocol.PUT, WORKERS[0].hash, "put", "Dict 'kv'")
+
+
 def new_session() -> Session:
     session = Session(b"s" * 16, Random(0))
     session.meet(Roster(LAYOUT, WORKERS), lambda worker: worker.addresses[0])
@@ -28,7 +32,7 @@ def new_session() -> Session:
 
 def send(session: Session, worker: int, now: float = 0.0) -> Pending:
     """A request to this worker, which is on its way."""
-    pending = session.send(Query(protocol.PUT, WORKERS[worker].hash, "put", "Dict 'kv'"), now, 30.0)
+    pending = session.ask(Query(protocol.PUT, WORKERS[worker].hash, "put", "Dict 'kv'"), now, 30.0)
     session.outgoing()
     return pending
 
@@ -65,12 +69,15 @@ def direct(session: Session, now: float = 0.0) -> Link:
 def test_each_hash_has_the_link_of_its_worker() -> None:
     session = new_session()
     for worker in WORKERS:
-        links = {session.link_of(first_hash(slot)) for slot in range(worker.first_slot, worker.end_slot)}
+        links = {
+            session.ask(replace(QUERY, hash=first_hash(slot)), 0.0, 30.0).link
+            for slot in range(worker.first_slot, worker.end_slot)
+        }
         assert [link.address for link in links] == worker.addresses
 
 
 def test_before_the_workers_are_known_nothing_is_probed() -> None:
-    assert Session(b"s" * 16, Random(0)).link_of(0).probe(1.0) is None
+    assert Session(b"s" * 16, Random(0)).ask(QUERY, 0.0, 30.0).link.probe(1.0) is None
 
 
 def test_a_link_is_direct_once_its_worker_has_answered_the_probe() -> None:
@@ -147,14 +154,14 @@ def test_when_a_link_becomes_direct_what_is_pending_at_its_worker_goes_there_too
     for worker in (0, 1, 0):
         send(session, worker)
     link = direct(session)
-    session.send(Query(protocol.PUT, WORKERS[0].hash, "put", "Dict 'kv'"), 0.0, 30.0)
+    session.ask(Query(protocol.PUT, WORKERS[0].hash, "put", "Dict 'kv'"), 0.0, 30.0)
     assert outgoing(session) == [(link, [(1, True), (3, True), (4, False)])]
 
 
 def test_a_lane_that_is_lost_before_a_request_was_sent_sends_it_once() -> None:
     session = new_session()
     link = direct(session)
-    session.send(Query(protocol.PUT, WORKERS[0].hash, "put", "Dict 'kv'"), 0.0, 30.0)
+    session.ask(Query(protocol.PUT, WORKERS[0].hash, "put", "Dict 'kv'"), 0.0, 30.0)
     session.lose(link, 0.0)
     assert outgoing(session) == [(link, [(1, False)])]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdall.spin import LOOP_SPIN_SECONDS, LOOP_SPIN_SECONDS_MAX, LoopSpin
 
 BRIEF = LOOP_SPIN_SECONDS / 2
-LONG = LOOP_SPIN_SECONDS * 3
+LONG = LOOP_SPIN_SECONDS * 2
 WORK = LOOP_SPIN_SECONDS / 10
 
 

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from holdall import blob, protocol, values
 from holdall.bodies import Lifetime, Page, PageRequest, Update, decode, encode
-from holdall.client.encoding import decode_values
+from holdall.client.operations.encoding import decode_values
 from holdall.errors import DeserializationError
 from holdall.protocol import join_key_object
 from holdall.worker.handlers.entries import PAGE_BYTES_MAX

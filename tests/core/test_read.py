@@ -9,9 +9,10 @@ import pytest
 from holdall import protocol
 from holdall.bodies import Lifetime, encode
 from holdall.protocol import Reply, Request
-from holdall.worker.handlers.message import Answer, Message
+from holdall.worker.message import Answer, Message
 from tests.core.test_expiry import TTL, stored
 from tests.core.test_tick import NOW, Driver
+from tests.nowhere import NOWHERE
 
 A, B = b"client a", b"client b"
 OLD, NEW = b"\x80old", b"\x80new"
@@ -21,10 +22,10 @@ def message(route: bytes, *requests: Request) -> Message:
     """What a client sends at once."""
     heads = [bytes(protocol.pack_request(each)[0]) for each in requests]
     if len(heads) == 1:
-        return Message("socket", route, heads[0])
+        return Message(NOWHERE, route, heads[0])
     body = encode(heads)
     batch = Request(protocol.BATCH, 0, requests[0].hash, protocol.NO_SESSION, 0, 0, protocol.NO_DICT, b"", body)
-    return Message("socket", route, bytes(protocol.pack_request(batch)[0]))
+    return Message(NOWHERE, route, bytes(protocol.pack_request(batch)[0]))
 
 
 def replies(answers: list[Answer]) -> list[Reply]:
@@ -71,7 +72,7 @@ def test_a_client_meets_its_requests_in_order(driver: Driver) -> None:
     get = message(A, driver.request(protocol.GET, b"sa"))
     others = message(B, driver.request(protocol.GET, b"sa"))
     answers, left = driver.worker.read([put, get, others], NOW)
-    assert ([each.route for each in answers], left) == ([B], [put, get])
+    assert ([each.address for each in answers], left) == ([B], [put, get])
     assert [each.payload for each in replies(driver.worker.tick(left, NOW))] == [b"", NEW]
 
 
@@ -79,7 +80,7 @@ def test_a_batch_is_read_at_once_if_all_of_it_only_reads(driver: Driver) -> None
     reads = message(A, driver.request(protocol.GET, b"sa"), driver.request(protocol.CONTAINS, b"sb"))
     mixed = message(B, driver.request(protocol.GET, b"sa"), driver.request(protocol.PUT, b"sb", NEW))
     answers, left = driver.worker.read([reads, mixed], NOW)
-    assert ([each.route for each in answers], left) == ([A], [mixed])
+    assert ([each.address for each in answers], left) == ([A], [mixed])
 
 
 @pytest.mark.parametrize("opcode", [protocol.GET, protocol.CONTAINS])

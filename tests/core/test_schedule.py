@@ -11,18 +11,19 @@ from holdall.bodies import Registration, encode
 from holdall.errors import StorageError
 from holdall.protocol import Reply
 from holdall.worker.core import Worker
-from holdall.worker.handlers.message import Answer, Message
-from holdall.worker.schedule import FLUSH_SECONDS, HELLO_SECONDS, SHARED_SECONDS, WAITING_MAX, Schedule
+from holdall.worker.message import Answer, Message
+from holdall.worker.schedule import DELAYED_MAX, FLUSH_SECONDS, HELLO_SECONDS, SHARED_SECONDS, Schedule
 from holdall.worker.state.transaction import Commit, CommitFailed, format_store
 from holdall.worker.store.store import Changes
 from tests.core.test_read import message
 from tests.core.test_tick import Driver
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
+from tests.nowhere import NOWHERE
 
 A, B, C = b"client a", b"client b", b"client c"
 OLD, NEW = b"\x80old", b"\x80new"
-HELLO = Answer("uplink", b"", [b"hello"])
+HELLO = Answer(NOWHERE, b"", [b"hello"])
 
 
 class Failing(MemoryStore):
@@ -140,7 +141,7 @@ def test_what_a_client_sends_behind_a_request_that_waits_waits_too() -> None:
 def test_so_many_messages_may_wait_and_no_more() -> None:
     scheduled = Scheduled()
     scheduled.writing()
-    for count in (WAITING_MAX - 1, 1):
+    for count in (DELAYED_MAX - 1, 1):
         assert not scheduled.schedule.is_full
         scheduled.turn(*[scheduled.put(A)] * count)
     assert scheduled.schedule.is_full
@@ -185,7 +186,9 @@ def test_what_cannot_be_written_twice_is_refused_and_the_worker_goes_on() -> Non
     scheduled = Scheduled()
     scheduled.store.failures = 2
     answers, _ = scheduled.turn(scheduled.put(A))
-    assert [(each.status, bytes(each.payload)) for each in told(answers)] == [(protocol.STORAGE, b"no space left")]
+    assert [(each.status, bytes(each.payload)) for each in told(answers)] == [
+        (protocol.STORAGE, b"no space left; whether it happened is unknown")
+    ]
     assert [each.payload for each in scheduled.ask(A, scheduled.driver.request(protocol.GET, b"sa"))] == [OLD]
 
 
@@ -217,5 +220,5 @@ def test_at_the_end_all_who_wait_are_answered() -> None:
     scheduled.turn(scheduled.put(A, b"sb"))
     commit()
     scheduled.schedule.written(None, 1e6)
-    assert [each.status for each in told(scheduled.schedule.end(1e6))] == [protocol.OK]
+    assert [each.status for each in told(scheduled.schedule.finish(1e6))] == [protocol.OK]
     assert not scheduled.store.unsynced

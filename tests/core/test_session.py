@@ -40,12 +40,12 @@ def new_session(seed: int = 0) -> Session:
 
 def query(opcode: int = protocol.GET, value: Buffer = b"", verb: str = "get", key: object = "k", hash_: int = 5) -> Query:
     return Query(
-        opcode, hash_, verb, "Dict 'kv'", dict_id=DICT, data=b"sk", value=value, flags=protocol.SKIP_IF_EXISTS, key=key
+        opcode, hash_, verb, "Dict 'kv'", dict_id=DICT, key=b"sk", value=value, flags=protocol.SKIP_IF_EXISTS, shown_key=key
     )
 
 
 def send(session: Session, count: int = 1) -> list[Pending]:
-    sent = [session.send(query(), 0.0, DEADLINE) for _ in range(count)]
+    sent = [session.ask(query(), 0.0, DEADLINE) for _ in range(count)]
     session.outgoing()
     return sent
 
@@ -79,7 +79,7 @@ def together(*heads: bytes) -> tuple[bytes, Any]:
     return received(protocol.pack_batch_reply(encode(heads)))
 
 
-def test_requests_are_numbered_from_one_and_carry_the_lowest_number_that_waits() -> None:
+def test_requests_are_numbered_from_one_and_carry_the_lowest_number_still_pending() -> None:
     session = new_session()
     first, second, third = send(session, 3)
     receive(session, *answer(2))
@@ -97,7 +97,7 @@ def test_requests_are_numbered_from_one_and_carry_the_lowest_number_that_waits()
 @pytest.mark.parametrize("size", [0, PAYLOAD_INLINE_BYTES_MAX, PAYLOAD_INLINE_BYTES_MAX + 1])
 def test_a_request_says_what_was_asked(size: int) -> None:
     session = new_session()
-    sent = parsed(session.send(query(protocol.PUT, bytes(size)), 0.0, DEADLINE).frames)
+    sent = parsed(session.ask(query(protocol.PUT, bytes(size)), 0.0, DEADLINE).frames)
     flags = protocol.SKIP_IF_EXISTS | (protocol.PAYLOAD if size > PAYLOAD_INLINE_BYTES_MAX else 0)
     assert sent == Request(protocol.PUT, flags, 5, ID, 1, 1, DICT, b"sk", bytes(size))
 
@@ -139,18 +139,18 @@ def test_the_answer_to_an_abandoned_request_is_dropped_and_the_next_one_gets_its
 
 def test_an_abandoned_request_that_has_not_been_sent_never_is() -> None:
     session = new_session()
-    first, second = (session.send(query(), 0.0, DEADLINE) for _ in range(2))
+    first, second = (session.ask(query(), 0.0, DEADLINE) for _ in range(2))
     session.abandon(first)
     assert outgoing(session) == [second.frames]
-    session.send(query(), 0.0, DEADLINE)
+    session.ask(query(), 0.0, DEADLINE)
     session.abandon_all()
     assert not session.outbox
 
 
 def test_a_request_that_wants_no_reply_is_sent_once_and_waits_for_none() -> None:
     session = new_session()
-    unwanted = session.send(replace(query(), wants_reply=False), 0.0, DEADLINE)
-    pending = session.send(query(), 0.0, DEADLINE)
+    unwanted = session.ask(replace(query(), wants_reply=False), 0.0, DEADLINE)
+    pending = session.ask(query(), 0.0, DEADLINE)
     [message] = outgoing(session)
     assert decode(list[bytes], parsed(message).value) == [unwanted.frames[0], pending.frames[0]]
     assert session.pending == {2: pending}
@@ -162,7 +162,7 @@ def test_what_is_pending_at_the_broker_goes_again_in_order_when_there_is_another
     session = new_session()
     sent = send(session, 3)
     receive(session, *answer(2))
-    later = session.send(query(), 0.0, DEADLINE)
+    later = session.ask(query(), 0.0, DEADLINE)
     session.reconnected()
     [message] = outgoing(session)
     requests = [protocol.parse_request(head) for head in decode(list[bytes], parsed(message).value)]
@@ -206,7 +206,7 @@ def resent_at(session: Session, pending: Pending) -> list[float]:
 
 def test_a_request_without_answer_goes_again_marked_and_otherwise_unchanged() -> None:
     session = new_session()
-    pending = session.send(query(protocol.PUT, b"v"), 0.0, DEADLINE)
+    pending = session.ask(query(protocol.PUT, b"v"), 0.0, DEADLINE)
     before = parsed(outgoing(session)[0])
     assert len(resent_at(session, pending)) > 5
     assert parsed(pending.frames) == replace(before, flags=before.flags | protocol.RETRY)
@@ -231,7 +231,7 @@ def test_two_lines_do_not_resend_in_step() -> None:
 
 def test_a_large_value_is_given_longer() -> None:
     session, seconds = new_session(), 5
-    pending = session.send(query(protocol.PUT, bytes(seconds * RESEND_BYTES_PER_SECOND)), 0.0, 60.0)
+    pending = session.ask(query(protocol.PUT, bytes(seconds * RESEND_BYTES_PER_SECOND)), 0.0, 60.0)
     times = resent_at(session, pending)
     assert times[0] == RESEND_SECONDS[0] + seconds
     assert all(later - earlier >= 0.75 * times[0] for earlier, later in pairwise(times))
@@ -246,7 +246,7 @@ def test_an_answer_ends_the_resending() -> None:
 
 def test_a_request_whose_time_is_over_waits_no_longer() -> None:
     session = new_session()
-    short, long = session.send(query(), 0.0, 1.0), session.send(query(), 0.9, 9.0)
+    short, long = session.ask(query(), 0.0, 1.0), session.ask(query(), 0.9, 9.0)
     assert session.overdue(1.0) == ([], [short])
     assert receive(session, *answer(1)) == []
     assert session.pending == {2: long}
@@ -255,7 +255,7 @@ def test_a_request_whose_time_is_over_waits_no_longer() -> None:
 def test_a_retry_past_its_horizon_is_not_sent_but_refused_as_outcome_unknown() -> None:
     session = new_session()
     receive(session, *answer(99))
-    pending = session.send(query(protocol.PUT), 0.0, 10_000.0)
+    pending = session.ask(query(protocol.PUT), 0.0, 10_000.0)
     assert session.overdue(protocol.RETRY_SECONDS_MAX - 1.0) == ([pending], [])
     assert session.overdue(float(protocol.RETRY_SECONDS_MAX)) == ([], [pending])
     failure = session.failure(pending, "tcp://localhost:4255", float(protocol.RETRY_SECONDS_MAX))
@@ -265,7 +265,7 @@ def test_a_retry_past_its_horizon_is_not_sent_but_refused_as_outcome_unknown() -
 
 def test_a_service_that_was_never_heard_is_a_connection_error_that_says_what_to_do() -> None:
     session = new_session()
-    pending = session.send(query(protocol.PUT, verb="put"), 1.0, 6.0)
+    pending = session.ask(query(protocol.PUT, verb="put"), 1.0, 6.0)
     error = session.failure(pending, URL, 6.04)
     assert type(error) is ConnectionError
     assert isinstance(error, builtins.ConnectionError)
@@ -300,7 +300,7 @@ OUTCOMES = [
 @pytest.mark.parametrize(("opcode", "verb", "outcome"), OUTCOMES)
 def test_a_timeout_names_operation_key_dict_time_and_outcome(opcode: int, verb: str, outcome: str) -> None:
     session = new_session()
-    pending = session.send(query(opcode, verb=verb, key=("a", 1)), 100.0, 102.5)
+    pending = session.ask(query(opcode, verb=verb, key=("a", 1)), 100.0, 102.5)
     receive(session, *answer(99))
     text = str(session.failure(pending, URL, 102.5))
     assert text == f"cannot {verb} ('a', 1) in Dict 'kv': no answer from tcp://localhost:4255 within 2.5 s; {outcome}"
@@ -308,7 +308,7 @@ def test_a_timeout_names_operation_key_dict_time_and_outcome(opcode: int, verb: 
 
 def test_a_timeout_of_what_is_about_no_key_names_the_dict() -> None:
     session = new_session()
-    pending = session.send(Query(protocol.CLEAR, 0, "clear", "Dict 'kv'", dict_id=DICT), 0.0, 1.0)
+    pending = session.ask(Query(protocol.CLEAR, 0, "clear", "Dict 'kv'", dict_id=DICT), 0.0, 1.0)
     receive(session, *answer(99))
     assert str(session.failure(pending, URL, 1.0)).startswith("cannot clear Dict 'kv': no answer")
 
@@ -321,7 +321,7 @@ class Unshowable:
 @pytest.mark.parametrize(("key", "text"), [("x" * 1000, "cannot get 'xxx"), (Unshowable(), "repr raises ZeroDivisionError")])
 def test_a_key_that_shows_badly_does_not_spoil_the_error(key: object, text: str) -> None:
     session = new_session()
-    message = str(session.failure(session.send(query(key=key), 0.0, 1.0), URL, 1.0))
+    message = str(session.failure(session.ask(query(key=key), 0.0, 1.0), URL, 1.0))
     assert text in message
     assert len(message) < 400
 
@@ -349,14 +349,14 @@ def test_unavailable_never_puts_a_resend_off() -> None:
 
 def test_a_single_request_travels_as_itself() -> None:
     session = new_session()
-    pending = session.send(query(), 0.0, DEADLINE)
+    pending = session.ask(query(), 0.0, DEADLINE)
     assert outgoing(session) == [pending.frames]
     assert session.outgoing() == []
 
 
 def test_requests_of_one_worker_travel_together_in_their_order() -> None:
     session = new_session()
-    sent = [session.send(query(), 0.0, DEADLINE) for _ in range(3)]
+    sent = [session.ask(query(), 0.0, DEADLINE) for _ in range(3)]
     [message] = outgoing(session)
     batch = parsed(message)
     assert (batch.opcode, batch.hash, batch.session, batch.sequence) == (protocol.BATCH, 5, ID, 0)
@@ -366,7 +366,7 @@ def test_requests_of_one_worker_travel_together_in_their_order() -> None:
 def test_a_large_value_travels_in_a_message_of_its_own() -> None:
     session = new_session()
     sizes = [1, 1, PAYLOAD_INLINE_BYTES_MAX + 1]
-    first, second, large = (session.send(query(protocol.PUT, bytes(size)), 0.0, DEADLINE) for size in sizes)
+    first, second, large = (session.ask(query(protocol.PUT, bytes(size)), 0.0, DEADLINE) for size in sizes)
     messages = outgoing(session)
     assert large.frames in messages
     messages.remove(large.frames)
@@ -375,8 +375,8 @@ def test_a_large_value_travels_in_a_message_of_its_own() -> None:
 
 def test_requests_of_one_worker_leave_in_the_order_in_which_they_were_asked() -> None:
     session = new_session()
-    small = session.send(query(protocol.PUT, b"old"), 0.0, DEADLINE)
-    large = session.send(query(protocol.PUT, bytes(PAYLOAD_INLINE_BYTES_MAX + 1)), 0.0, DEADLINE)
+    small = session.ask(query(protocol.PUT, b"old"), 0.0, DEADLINE)
+    large = session.ask(query(protocol.PUT, bytes(PAYLOAD_INLINE_BYTES_MAX + 1)), 0.0, DEADLINE)
     assert outgoing(session) == [small.frames, large.frames]
 
 
@@ -384,7 +384,7 @@ def test_requests_of_one_worker_leave_in_the_order_in_which_they_were_asked() ->
 def test_a_batch_has_at_most_so_many_requests(excess: int) -> None:
     session = new_session()
     for _ in range(BATCH_REQUESTS_MAX + excess):
-        session.send(query(), 0.0, DEADLINE)
+        session.ask(query(), 0.0, DEADLINE)
     messages = outgoing(session)
     assert len(messages) == 1 + excess
     assert len(decode(list[bytes], parsed(messages[0]).value)) == BATCH_REQUESTS_MAX
@@ -397,7 +397,7 @@ sizes = st.sampled_from([0, 100, PAYLOAD_INLINE_BYTES_MAX, PAYLOAD_INLINE_BYTES_
 @example([PAYLOAD_INLINE_BYTES_MAX] * 30)
 def test_each_request_is_in_exactly_one_message_and_no_message_beyond_the_bounds(sizes: list[int]) -> None:
     session = new_session()
-    sent = [session.send(query(protocol.PUT, bytes(size)), 0.0, DEADLINE) for size in sizes]
+    sent = [session.ask(query(protocol.PUT, bytes(size)), 0.0, DEADLINE) for size in sizes]
     carried: list[bytes] = []
     for message in outgoing(session):
         request = parsed(message)
@@ -442,7 +442,7 @@ def test_a_bad_part_of_a_batch_reply_takes_no_other_answer_with_it() -> None:
 
 def test_a_service_of_another_version_is_named() -> None:
     session = new_session()
-    pending = session.send(query(), 0.0, 1.0)
+    pending = session.ask(query(), 0.0, 1.0)
     reply, _payload = answer(1)
     assert receive(session, bytes([protocol.VERSION - 1]) + reply[1:], None) == []
     error = session.failure(pending, URL, 1.0)

@@ -12,12 +12,13 @@ from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
 from holdall.worker.handlers import snapshots
-from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.handlers.snapshots import HOLD_SECONDS_MAX, PAGE_BYTES_MAX, SNAPSHOT_SECONDS, SNAPSHOTS_MAX
+from holdall.worker.message import Answer, Message
 from holdall.worker.state.transaction import format_store
 from holdall.worker.store.rows import LAST_ROW, entry_prefix
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
+from tests.nowhere import NOWHERE
 
 DICT = b"d" * 16
 SNAPSHOT_ID = b"snapshot's id..."
@@ -39,7 +40,7 @@ class Driver:
         self.sequence += 1
         hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
         request = Request(opcode, 0, hash_, b"s" * 16, self.sequence, self.sequence, DICT, key, value)
-        return Message("socket", b"route", *protocol.pack_request(request))  # type: ignore[arg-type]
+        return Message(NOWHERE, b"route", *protocol.pack_request(request))  # type: ignore[arg-type]
 
     def tick(self, *messages: Message) -> list[Reply]:
         return [replied(answer) for answer in self.worker.tick(messages, self.now)]

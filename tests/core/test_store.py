@@ -22,7 +22,7 @@ from holdall.errors import StorageError
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
-from holdall.worker.handlers.message import Message
+from holdall.worker.message import Message
 from holdall.worker.state.transaction import CommitFailed, Transaction, format_store
 from holdall.worker.store import rows
 from holdall.worker.store.cache import RECORD_BYTES, RecordCache
@@ -31,6 +31,7 @@ from holdall.worker.store.rows import Record, pack_record, parse_record
 from holdall.worker.store.store import Changes, Store
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
+from tests.nowhere import NOWHERE
 
 Rows = dict[bytes, bytes]
 
@@ -220,7 +221,7 @@ DICT = b"d" * 16
 def ask(worker: Worker, sequence: int, opcode: int, key: bytes = b"", value: bytes = b"") -> Reply:
     hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
     request = Request(opcode, 0, hash_, b"s" * 16, sequence, sequence, DICT, key, value)
-    [answer] = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], 1_000.0)  # type: ignore[arg-type]
+    [answer] = worker.tick([Message(NOWHERE, b"route", *protocol.pack_request(request))], 1_000.0)  # type: ignore[arg-type]
     return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
 
 

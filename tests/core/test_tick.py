@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +17,12 @@ from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
 from holdall.worker.handlers.entries import PAGE_BYTES_MAX
-from holdall.worker.handlers.message import Message
+from holdall.worker.message import Message
 from holdall.worker.state.sessions import SESSION_SECONDS
 from holdall.worker.state.transaction import format_store
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
+from tests.nowhere import NOWHERE
 
 DICT = b"d" * 16
 SESSION = b"s" * 16
@@ -44,7 +46,7 @@ class Driver:
         return Request(opcode, flags, hash_, key=key, value=value, **fields)
 
     def tick(self, *requests: Request, now: float = NOW) -> list[Reply]:
-        messages = [Message("socket", b"route", *protocol.pack_request(each)) for each in requests]  # type: ignore[arg-type]
+        messages = [Message(NOWHERE, b"route", *protocol.pack_request(each)) for each in requests]  # type: ignore[arg-type]
         return [protocol.parse_reply(*each.frames) for each in self.worker.tick(messages, now)]  # type: ignore[arg-type]
 
     def ask(self, opcode: int, key: bytes = b"", value: bytes = b"", flags: int = 0) -> Reply:
@@ -106,17 +108,11 @@ def test_ticks_of_requests_answer_as_a_plain_dict_does(ticks: list[list[Any]], r
     assert {key: value for key, _key_object, value in page.entries} == model
 
 
-class Source:
-    """Where messages come from by the broker."""
-
-    passes_files = False
-
-
 @given(st.lists(st.binary(max_size=100), max_size=5), st.none() | st.binary(max_size=50), st.integers(0, 255))
 def test_arbitrary_messages_are_answered_and_never_raise(heads: list[bytes], payload: bytes | None, opcode: int) -> None:
     driver = Driver().registered()
     valid = protocol.REQUEST.pack(protocol.VERSION, opcode, 0, 0, SESSION, 7, 7, DICT, 0)
-    source = Source()
+    source: Any = SimpleNamespace(passes_files=False)  # as the broker's uplink
     messages = [Message(source, b"route", head, payload) for head in [*heads, *(valid + head for head in heads)]]
     answers = driver.worker.tick(messages, NOW)
     assert len(answers) >= len([each for each in messages if each.head[1:2] != bytes([protocol.BATCH])])
@@ -166,7 +162,7 @@ def test_a_large_outcome_is_kept_through_a_crash_and_goes_when_its_client_moves_
     assert not [row for row, _value in driver.store.scan(b"O") if row.startswith(b"O")]
 
 
-def test_a_write_below_the_lowest_waiting_number_is_refused() -> None:
+def test_a_write_below_the_lowest_pending_number_is_refused() -> None:
     driver = Driver().registered()
     late = driver.request(protocol.PUT, b"sk", b"late")
     driver.ask(protocol.PUT, b"sother", b"")
@@ -196,7 +192,7 @@ def test_the_requests_of_a_batch_are_answered_one_by_one() -> None:
     puts = [driver.request(protocol.PUT, b"sk%d" % number, b"v", lowest=1) for number in range(3)]
     body = encode([protocol.pack_request(put)[0] for put in puts] + [b"garbage"])
     head = protocol.pack_request(driver.request(protocol.BATCH, value=body))[0]
-    answers = driver.worker.tick([Message("socket", b"route", bytes(head))], NOW)
+    answers = driver.worker.tick([Message(NOWHERE, b"route", bytes(head))], NOW)
     assert protocol.is_batch_reply(bytes(answers[0].frames[0]))
     replies = [
         protocol.parse_reply(each) for each in decode(list[bytes], protocol.parse_reply(bytes(answers[0].frames[0])).payload)
@@ -227,7 +223,7 @@ def test_a_request_for_another_workers_slot_is_sent_back() -> None:
     format_store(store)
     worker = Worker(store, 0, 2, sync=True, files=MemoryFiles())
     request = Request(protocol.GET, 0, part_hash(1023, SLOTS), SESSION, 1, 1, DICT, b"sk", b"")
-    answers = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
+    answers = worker.tick([Message(NOWHERE, b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
     assert protocol.parse_reply(*answers[0].frames).status == protocol.WRONG_WORKER  # type: ignore[arg-type]
 
 

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from holdall import keys, values
-from holdall.client.encoding import decode_values, keys_data
-from holdall.client.operations.batches import _encode_each, _Many, pairs_of
+from holdall.client.operations.encoding import decode_values, keys_data
+from holdall.client.operations.many import _encode_each, _Many, pairs_of
 from holdall.errors import SerializationError
 
 some_keys = st.text(max_size=300) | st.binary(max_size=3) | st.integers(-3, 3) | st.sampled_from([1.0, True, None, "\udc80"])

@@ -15,8 +15,9 @@ from holdall.protocol import Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
 from holdall.worker.directory.opening import DataDirectory
-from holdall.worker.handlers.message import Message
+from holdall.worker.message import Message
 from holdall.worker.serve import close_worker, open_worker
+from tests.nowhere import NOWHERE
 
 DICT = b"d" * 16
 VALUES = {b"skey-%d" % number: b"value %d " % number * 200 for number in range(100)}
@@ -25,7 +26,7 @@ VALUES = {b"skey-%d" % number: b"value %d " % number * 200 for number in range(1
 def ask(worker: Worker, sequence: int, opcode: int, key: bytes, value: bytes = b"") -> protocol.Reply:
     hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
     request = Request(opcode, 0, hash_, b"s" * 16, sequence, sequence, DICT, key, value)
-    [answer] = worker.tick([Message("socket", b"route", *protocol.pack_request(request))], 1e9)  # type: ignore[arg-type]
+    [answer] = worker.tick([Message(NOWHERE, b"route", *protocol.pack_request(request))], 1e9)  # type: ignore[arg-type]
     return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
 
 

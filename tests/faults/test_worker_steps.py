@@ -13,7 +13,7 @@ import pytest
 from holdall import Client, Dict
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
-from holdall.worker.schedule import WAITING_BYTES_MAX
+from holdall.worker.schedule import DELAYED_BYTES_MAX
 from tests.faults.deadly import STEPS, STUCK, Deadly
 from tests.processes import children, service_process, until
 
@@ -109,7 +109,7 @@ def test_readers_are_answered_while_a_writer_waits_for_the_disk(d: Dict[Any, Any
         later = threads.submit(d.put, "other", 3)
         assert [seen.get("other") for _ in range(50)] == [1] * 50
         asked = [f"{number:0250}" for number in range(1_000)]
-        assert all(seen.get_many(asked) == {} for _ in range(WAITING_BYTES_MAX // 250_000 + 1))
+        assert all(seen.get_many(asked) == {} for _ in range(DELAYED_BYTES_MAX // 250_000 + 1))
         assert [each.done() for each in (put, got, later)] == [False, False, False]
         deadly.arm("go on")
         assert (put.result(), got.result(), later.result()) == (True, 2, True)

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from tests.memory_files import MemoryFiles
+from tests.nowhere import NOWHERE
 
 try:
     import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]  # pyright: ignore[reportMissingImports]
@@ -24,7 +25,7 @@ with atheris.instrument_imports(include=["holdall", "msgspec"]):
     from holdall.protocol import Request
     from holdall.slots import SLOTS, part_hash
     from holdall.worker.core import Worker
-    from holdall.worker.handlers.message import Message
+    from holdall.worker.message import Message
     from holdall.worker.state.transaction import format_store
     from tests.memory_store import MemoryStore
 
@@ -49,7 +50,7 @@ class Target:
         worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
         body = encode(Registration())
         register = Request(protocol.REGISTER, 0, part_hash(0, SLOTS), b"s" * 16, 1, 1, DICT, b"", body)
-        worker.tick([Message(None, b"route", bytes(protocol.pack_request(register)[0]))], NOW)
+        worker.tick([Message(NOWHERE, b"route", bytes(protocol.pack_request(register)[0]))], NOW)
         return worker
 
     def try_bytes(self, data: bytes) -> None:
@@ -61,7 +62,7 @@ class Target:
         head = bytes([protocol.VERSION]) + opcode + flags + b"\0" + part_hash(0, SLOTS).to_bytes(4, "little") + b"s" * 16
         known = (head + (2).to_bytes(8, "little") + bytes(8) + DICT + bytes(4) + rest) if len(data) > 2 else data
         for frame in (data, known):
-            answers = self._worker.tick([Message(None, b"route", frame)], NOW)
+            answers = self._worker.tick([Message(NOWHERE, b"route", frame)], NOW)
             for answer in answers:
                 protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
             self._broker.from_client([b"client", frame], NOW)

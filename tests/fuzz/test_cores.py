@@ -14,12 +14,13 @@ from holdall.errors import ProtocolError
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS
 from holdall.worker.core import Worker
-from holdall.worker.handlers.message import Message
+from holdall.worker.message import Message
 from holdall.worker.state.transaction import format_store
 from holdall.worker.store.rows import COUNTER_ROW, SESSION_PREFIX
 from tests.fuzz.messages import DICT_IDS, Messages
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
+from tests.nowhere import NOWHERE
 
 LAYOUT = b"the real layout!"
 INSTANCE = b"this one"
@@ -88,7 +89,7 @@ def worker_of(store: MemoryStore) -> Worker:
             (2, protocol.PUT, b"s1", b"v"),
         ):
             frames = protocol.pack_request(Request(opcode, 0, 0, b"%016d" % number, sequence, sequence, dict_id, key, value))
-            worker.tick([Message(None, b"route", bytes(frames[0]))], NOW)
+            worker.tick([Message(NOWHERE, b"route", bytes(frames[0]))], NOW)
     return worker
 
 
@@ -104,9 +105,9 @@ def test_a_worker_answers_hostile_messages_and_what_it_refuses_changes_nothing(a
     worker = worker_of(store)
     for frames in arrived:
         before = lasting(store)
-        answers = worker.tick([Message(None, b"route", *frames[:2])], NOW)
+        answers = worker.tick([Message(NOWHERE, b"route", *frames[:2])], NOW)
         replies = [protocol.parse_reply(*answer.frames) for answer in answers]  # type: ignore[arg-type]
-        assert all(answer.route == b"route" for answer in answers)
+        assert all(answer.address == b"route" for answer in answers)
         if frames[0][1:2] != bytes([protocol.BATCH]):
             assert len(replies) == 1
             if replies[0].status in CHANGED_NOTHING:

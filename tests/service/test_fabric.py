@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from holdall import Client, Dict
-from holdall.client.connection.broker import Dealer
+from holdall.client.connection.dealer import Dealer
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
 from tests.processes import children, service_process

@@ -19,8 +19,8 @@ import pytest
 import holdall
 from holdall import Dict, LargeValueWarning, RequestSizeError, StorageError
 from holdall.blob import BLOB_BYTES_MIN, CHUNK_BYTES
-from holdall.client import encoding
 from holdall.client.connection.query import Queries, Query
+from holdall.client.operations import encoding
 from holdall.client.operations.entries import put
 from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, WRITE_CHUNK
 from holdall.worker.state.blobs import SESSION_UPLOADS_MAX

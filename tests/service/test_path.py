@@ -37,8 +37,8 @@ if "holdall.worker" in sys.orig_argv:
             sys.setprofile(trace)
         return take(self)
 
-    def tracing_send(self, route, frames):
-        is_taken = send(self, route, frames)
+    def tracing_send(self, *answer):
+        is_taken = send(self, *answer)
         if sys.getprofile() is not None:
             sys.setprofile(None)
             told.with_suffix(".part").write_text(json.dumps(entered))

@@ -23,7 +23,7 @@ from holdall import Dict, LocalService, settings
 from holdall.process import child
 from holdall.process.child import READY, refusal_error
 from holdall.process.config import BrokerSettings, ServiceSettings, Sync
-from holdall.service import local
+from holdall.service import own
 from holdall.worker.directory.opening import DataDirectory
 from tests.processes import WAIT_SECONDS, end_service, service_pid, until
 
@@ -83,7 +83,7 @@ def users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 
 
 RACE = """
-import holdall, holdall.client.client, holdall.service.local, multiprocessing
+import holdall, holdall.client.client, holdall.service.own, multiprocessing
 
 def claim(number):
     start.wait()
@@ -131,12 +131,12 @@ def test_a_service_nobody_uses_ends_and_the_next_call_starts_it_again(users_data
 def test_a_service_whose_broker_was_killed_is_waited_for_and_no_second_one_started(
     users_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = local.ensure_running(users_data)
+    url = own.ensure_running(users_data)
     path = Path(url.removeprefix("ipc://"))
     away = path.rename(path.with_name("away"))
-    monkeypatch.setattr(local, "sleep", lambda _seconds: away.rename(path))
-    monkeypatch.setattr(local, "_start_detached", pytest.fail)
-    assert local.ensure_running(users_data) == url
+    monkeypatch.setattr(own, "sleep", lambda _seconds: away.rename(path))
+    monkeypatch.setattr(own, "_start_detached", pytest.fail)
+    assert own.ensure_running(users_data) == url
     assert path.exists()
 
 

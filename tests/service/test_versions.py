@@ -14,7 +14,7 @@ import pytest
 import holdall
 from holdall import Dict, LocalService
 from holdall.protocol import VERSION
-from holdall.service import local
+from holdall.service import own
 from tests.processes import end_service
 
 HOLD = """
@@ -60,7 +60,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_service_of_another_version_is_not_waited_for(
     data: Path, monkeypatch: pytest.MonkeyPatch, line: str, version: str, protocol: str
 ) -> None:
-    monkeypatch.setattr(local, "sleep", lambda _seconds: pytest.fail("this waits"))
+    monkeypatch.setattr(own, "sleep", lambda _seconds: pytest.fail("this waits"))
     with held(data, line) as pid, holdall.Client() as client:
         for _ in range(2):
             with pytest.raises(holdall.StorageError, match=f"{data} is in use by process {pid} of {version}") as caught:
@@ -85,8 +85,8 @@ def test_a_holder_of_this_protocol_or_one_that_is_yet_to_name_itself_is_waited_f
 ) -> None:
     """The line names a process that has ended, or none, for a moment after somebody has taken the lock."""
     waits: list[float] = []
-    monkeypatch.setattr(local, "sleep", waits.append)
-    monkeypatch.setattr(local, "LEAVING_SECONDS", 0.1)
+    monkeypatch.setattr(own, "sleep", waits.append)
+    monkeypatch.setattr(own, "LEAVING_SECONDS", 0.1)
     with held(data, line), pytest.raises(holdall.StorageError, match="is in use by"):
-        local.ensure_running(data)
+        own.ensure_running(data)
     assert waits

@@ -15,7 +15,7 @@ from holdall.process.admission import Admission
 from holdall.process.listen import listening_socket
 from holdall.process.poller import SystemPoller
 from holdall.worker import lanes
-from holdall.worker.lanes import Lanes
+from holdall.worker.lanes import Entrance
 from tests.streams import StreamClient, pack
 
 ANSWER = bytes(1_000_000)
@@ -29,7 +29,7 @@ def connect(tmp_path: Path) -> Iterator[Connect]:
     child: Any = SimpleNamespace(watched=[])
     poller = SystemPoller(child, Admission(url))
     listening = listening_socket(url)
-    there = Lanes(listening, poller)
+    there = Entrance(listening, poller)
     clients: list[StreamClient] = []
     known: list[Any] = []
 

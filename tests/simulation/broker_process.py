@@ -79,7 +79,7 @@ class Poller:
         self._process = process
         self._ready: dict[Any, None] = {}
 
-    def touch(self, source: object) -> None:
+    def look_again(self, source: object) -> None:
         self._ready[source] = None
         self._process.main.wake()
 
@@ -108,7 +108,7 @@ class Side:
     def deliver(self, frames: Frames) -> None:
         """A message has arrived."""
         self._messages.append(with_memoryview(frames, 2))
-        self._poller.touch(self)
+        self._poller.look_again(self)
 
     def take(self) -> Iterator[Frames]:
         while self._messages:

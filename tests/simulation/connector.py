@@ -164,3 +164,6 @@ class SimulatedConnector:
 
     def forget_closed(self) -> None:
         """Some transports were closed."""
+
+    def inherit(self) -> None:
+        """In a child that another test forks."""

@@ -42,7 +42,7 @@ SMALL_LIMITS: dict[str, Any] = {
     "holdall.worker.core.BATCH_REPLY_BYTES_MAX": 100,
     "holdall.worker.state.sweeper.STEP_ROWS": 2,
     "holdall.worker.handlers.entries.PAGE_BYTES_MAX": 1_000,
-    "holdall.client.operations.batches.KEYS_PER_MESSAGE": 1,
+    "holdall.client.operations.many.KEYS_PER_MESSAGE": 1,
     "holdall.client.connection.session.BATCH_REQUESTS_MAX": 3,
 }
 """Bounds of the product, made so small that a run reaches them."""

@@ -98,8 +98,8 @@ class ExpiresEarly(Worker):
     """Entries live for nine tenths of their time."""
 
     def read(self, messages: Any, now: float, askers: Any = None) -> Any:
-        for held in self._transaction.dicts._held.values():
-            held.life_ms = held.row.ttl * 900 if held.row.ttl is not None else held.life_ms
+        for opened in self._transaction.dicts._opened.values():
+            opened.life_ms = opened.row.ttl * 900 if opened.row.ttl is not None else opened.life_ms
         return super().read(messages, now, askers)
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from holdall.protocol import Buffer
 from holdall.worker.core import Worker
-from holdall.worker.handlers.message import Answer, Message
 from holdall.worker.loop import Loop
+from holdall.worker.message import Answer, Message
 from holdall.worker.schedule import Schedule
 from holdall.worker.serve import hello
 from holdall.worker.state import sessions
@@ -115,8 +115,8 @@ class WorkerProcess:
         simulation, machine = self.simulation, self.machine
         instance = simulation.random.randbytes(16)
         self.poller = Poller(self)
-        self.uplink = Source(self, lambda frames: self.socket.send(frames), passes_files=False)
-        lanes = Source(self, machine.lanes.send, passes_files=True)
+        self.uplink = SimulatedSource(self, lambda frames: self.socket.send(frames), passes_files=False)
+        lanes = SimulatedSource(self, machine.lanes.send, passes_files=True)
         self.schedule = Schedule(
             self._opened,
             simulation.scenario.sync,
@@ -203,9 +203,9 @@ class Poller:
 
     def __init__(self, process: WorkerProcess) -> None:
         self._process = process
-        self._ready: dict[Source, None] = {}
+        self._ready: dict[SimulatedSource, None] = {}
 
-    def tell(self, source: Source) -> None:
+    def tell(self, source: SimulatedSource) -> None:
         """Something has come here."""
         self._ready[source] = None
         self._process.main.wake()
@@ -214,7 +214,7 @@ class Poller:
         process, simulation = self._process, self._process.simulation
         process.check()
         process.step()
-        if process.schedule.worker.waiting:  # a thread that works for blobs will call
+        if process.schedule.worker.sealing:  # a thread that works for blobs will call
             until = min(until, simulation.clock.now + simulation.random.random() * WRITE_SECONDS)
         if not self._ready and until > simulation.clock.now:
             process.main.wait(until - simulation.clock.now)
@@ -223,14 +223,14 @@ class Poller:
         ready, self._ready = self._ready, {}
         return list(ready)
 
-    def touch(self, source: object) -> None:
-        self._ready[cast(Source, source)] = None
+    def look_again(self, source: object) -> None:
+        self._ready[cast(SimulatedSource, source)] = None
 
     def defer(self, sources: list[Any]) -> None:
         self._ready = {**dict.fromkeys(sources), **self._ready}
 
 
-class Source:
+class SimulatedSource:
     """Where messages come from and answers go: the uplink, or all lanes."""
 
     def __init__(self, process: WorkerProcess, send: Callable[[Frames], object], *, passes_files: bool) -> None:
@@ -251,16 +251,13 @@ class Source:
             self._process.poller.tell(self)
         return taken, sum(len(each.head) for each in taken)
 
-    def send(self, route: bytes, frames: list[Buffer]) -> bool:
+    def send(self, address: bytes, frames: list[Buffer], file: Any = None) -> bool:
         self._process.step()
         if self._process.simulation.faults.pipe_is_full():
             return False
         with suppress(Unreachable):
-            self._give([route, *frames])
+            self._give([address, *frames] if file is None else [address, *frames, b"", file])
         return True
-
-    def send_file(self, route: bytes, frames: list[Buffer], file: Any) -> None:
-        self.send(route, [*frames, b"", file])
 
 
 class SimulatedCommitThread:
@@ -276,7 +273,7 @@ class SimulatedCommitThread:
         self.is_busy, self.has_ended = True, False
         thread = self._process.begin(lambda: self._write(commit, thread))
 
-    def end(self) -> CommitFailed | None:
+    def join(self) -> CommitFailed | None:
         while not self.has_ended:
             self._process.main.wait()
         self.is_busy = self.has_ended = False

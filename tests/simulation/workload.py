@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from holdall.client.connection.query import Operation
 from holdall.client.dict import Dict
-from holdall.client.encoding import key_data
-from holdall.client.operations import batches, entries, pages
+from holdall.client.operations import entries, many, pages
+from holdall.client.operations.encoding import key_data
 from tests.simulation.history import ADD_MANY, CLEAR, GET_MANY, LENGTH, PAGE, POP_ANY, POP_MANY, PUT_MANY, SET_DEFAULT
 from tests.simulation.linearizability import ABSENT, ADD, CONTAINS, GET, POP, PUT, REMOVE
 from tests.simulation.scenario import Scenario
@@ -53,10 +53,10 @@ class Wish(NamedTuple):
             LENGTH: entries.length(handle),
             CLEAR: entries.clear(handle),
             PAGE: _pages(handle, self.page),
-            PUT_MANY: batches.put_many(handle, zip(self.keys, self.values, strict=False), False),
-            ADD_MANY: batches.put_many(handle, zip(self.keys, self.values, strict=False), True),
-            GET_MANY: batches.get_many(handle, self.keys),
-            POP_MANY: batches.pop_many(handle, self.keys),
+            PUT_MANY: many.put_many(handle, zip(self.keys, self.values, strict=False), False),
+            ADD_MANY: many.put_many(handle, zip(self.keys, self.values, strict=False), True),
+            GET_MANY: many.get_many(handle, self.keys),
+            POP_MANY: many.pop_many(handle, self.keys),
             POP_ANY: _popped(handle),
         }
         return made.get(self.kind) or self._on_one_key(handle, self.keys[0])

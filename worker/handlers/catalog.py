@@ -30,7 +30,7 @@ def create(transaction: Transaction, request: Request) -> Reply:
         if request.flags & protocol.SKIP_IF_EXISTS or found.deleting:
             return Reply(protocol.OK, request.sequence, 0, encode(found))
         raise Refused(protocol.ALREADY_EXISTS, "a Dict of this name exists")
-    entry = msgspec.structs.replace(wanted, created_at=transaction.now, deleting=False, ttl_version=0)
+    entry = msgspec.structs.replace(wanted, created_at=transaction.wall, deleting=False, ttl_version=0)
     transaction.write(NAME_PREFIX + request.key, encode(entry))
     transaction.write(ID_PREFIX + entry.dict_id, request.key)
     return Reply(protocol.OK, request.sequence, transaction.next_version(), encode(entry))
@@ -45,10 +45,10 @@ def find(transaction: Transaction, request: Request) -> Reply:
     key = transaction.get(ID_PREFIX + request.dict_id)
     if key is not None:
         return _answer(request, _entry(transaction, key))
-    held = transaction.dicts.get(request.dict_id)
-    if held is None or held.row.lease_seconds is None or held.row.deleted_at is not None:
+    opened = transaction.dicts.get(request.dict_id)
+    if opened is None or opened.row.lease_seconds is None or opened.row.deleted_at is not None:
         return _answer(request, None)
-    row = held.row
+    row = opened.row
     made = row.created_at, row.created_by
     return _answer(request, CatalogEntry(row.environment, "", request.dict_id, *made, row.ttl, False, row.ttl_version))
 

@@ -25,8 +25,8 @@ EXPIRED_ROWS_MAX = 10_000
 
 
 def get(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
-    record = expiry.use(transaction, held, held.prefix + request.key)
+    opened = _opened(transaction, request)
+    record = expiry.use(transaction, opened, opened.prefix + request.key)
     if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
     if is_reference(record.value):
@@ -35,28 +35,28 @@ def get(transaction: Transaction, request: Request) -> Reply:
 
 
 def contains(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
-    record = expiry.use(transaction, held, held.prefix + request.key)
+    opened = _opened(transaction, request)
+    record = expiry.use(transaction, opened, opened.prefix + request.key)
     return Reply(protocol.MISSING if record is None else protocol.OK, request.sequence, 0, b"")
 
 
 def put(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
+    opened = _opened(transaction, request)
     key_object, value = None, request.value
     if request.flags & protocol.KEY_OBJECT:
         key_object, value = protocol.split_key_object(value)
     references = _checked(transaction, [(request.key, key_object, value)])
-    if request.flags & protocol.SKIP_IF_EXISTS and expiry.use(transaction, held, held.prefix + request.key):
+    if request.flags & protocol.SKIP_IF_EXISTS and expiry.use(transaction, opened, opened.prefix + request.key):
         for each in references:
             transaction.blobs.discard(each)
         return Reply(protocol.EXISTS, request.sequence, 0, b"")
     version = transaction.next_version()
-    _store(transaction, held, (request.key, key_object, value), version)
+    _store(transaction, opened, (request.key, key_object, value), version)
     return Reply(protocol.OK, request.sequence, version, b"")
 
 
 def put_many(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
+    opened = _opened(transaction, request)
     update = decode(Update, request.value)
     count = len(update.keys)
     if count > protocol.UPDATE_ENTRIES_MAX:
@@ -69,22 +69,22 @@ def put_many(transaction: Transaction, request: Request) -> Reply:
     version = transaction.next_version()
     stored = 0
     for entry in entries:
-        if request.flags & protocol.SKIP_IF_EXISTS and expiry.use(transaction, held, held.prefix + entry[0]):
+        if request.flags & protocol.SKIP_IF_EXISTS and expiry.use(transaction, opened, opened.prefix + entry[0]):
             if is_reference(entry[2]):
                 transaction.blobs.discard(reference_of(entry[2]))
             continue
-        _store(transaction, held, entry, version)
+        _store(transaction, opened, entry, version)
         stored += 1
     return Reply(protocol.OK, request.sequence, 0, encode(stored))
 
 
 def pop(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
-    row = held.prefix + request.key
-    record = expiry.use(transaction, held, row)
+    opened = _opened(transaction, request)
+    row = opened.prefix + request.key
+    record = expiry.use(transaction, opened, row)
     if record is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
-    transaction.remove_entry(held, row, record)
+    transaction.remove_entry(opened, row, record)
     value = record.value
     if request.flags & protocol.WITHOUT_VALUE:
         transaction.let_go(value)
@@ -93,37 +93,37 @@ def pop(transaction: Transaction, request: Request) -> Reply:
 
 
 def pop_any(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
-    for number, (row, data) in enumerate(transaction.scan(held.prefix, held.prefix)):
+    opened = _opened(transaction, request)
+    for number, (row, data) in enumerate(transaction.scan(opened.prefix, opened.prefix)):
         if number == EXPIRED_ROWS_MAX:
             return Reply(protocol.UNAVAILABLE, request.sequence, 0, b"expired entries are still being removed")
         record = parse_record(row, data)
-        live = expiry.is_live(transaction, held, row, record)
-        transaction.remove_entry(held, row, record)
+        live = expiry.is_live(transaction, opened, row, record)
+        transaction.remove_entry(opened, row, record)
         if not live:
             transaction.let_go(record.value)
             continue
         value = bytes(_handed_over(transaction, record.value))
-        entry = PageEntry(row[len(held.prefix) :], record.key_object, value)
+        entry = PageEntry(row[len(opened.prefix) :], record.key_object, value)
         return Reply(protocol.OK, request.sequence, transaction.next_version(), encode(entry))
     return Reply(protocol.MISSING, request.sequence, 0, b"")
 
 
 def set_default(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
-    record = expiry.use(transaction, held, held.prefix + request.key)
+    opened = _opened(transaction, request)
+    record = expiry.use(transaction, opened, opened.prefix + request.key)
     if record is None:
         return put(transaction, request)
     return Reply(protocol.EXISTS, request.sequence, record.version, _lent(transaction, record.value))
 
 
 def get_many(transaction: Transaction, request: Request) -> Reply:
-    return _many(transaction, request, lambda _held, _row, record: _lent(transaction, record.value))
+    return _many(transaction, request, lambda _opened, _row, record: _lent(transaction, record.value))
 
 
 def pop_many(transaction: Transaction, request: Request) -> Reply:
-    def popped(held: OpenDict, row: bytes, record: Record) -> Buffer:
-        transaction.remove_entry(held, row, record)
+    def popped(opened: OpenDict, row: bytes, record: Record) -> Buffer:
+        transaction.remove_entry(opened, row, record)
         return _handed_over(transaction, record.value)
 
     return _many(transaction, request, popped)
@@ -131,16 +131,16 @@ def pop_many(transaction: Transaction, request: Request) -> Reply:
 
 def _many(transaction: Transaction, request: Request, value_of: Callable[[OpenDict, bytes, Record], Buffer]) -> Reply:
     """The values of as many of these keys as the reply has room for, each as `value_of` gives it; None where one is missing."""
-    held = _held(transaction, request)
+    opened = _opened(transaction, request)
     values: list[Buffer | None] = []
     size = 0
     for key in decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]:
-        row = held.prefix + key
-        record = expiry.use(transaction, held, row)
+        row = opened.prefix + key
+        record = expiry.use(transaction, opened, row)
         if record is None:
             values.append(None)
             continue
-        values.append(value_of(held, row, record))
+        values.append(value_of(opened, row, record))
         size += _size(record.value)
         if size > PAGE_BYTES_MAX:
             break
@@ -148,34 +148,34 @@ def _many(transaction: Transaction, request: Request, value_of: Callable[[OpenDi
 
 
 def length(transaction: Transaction, request: Request) -> Reply:
-    return Reply(protocol.OK, request.sequence, 0, encode(_held(transaction, request).row.length))
+    return Reply(protocol.OK, request.sequence, 0, encode(_opened(transaction, request).row.length))
 
 
 def page(transaction: Transaction, request: Request) -> Reply:
-    held = _held(transaction, request)
+    opened = _opened(transaction, request)
     wanted = decode(PageRequest, request.value)
     most = min(max(wanted.entries_max, 1), PAGE_ENTRIES_MAX)
     with_values = bool(request.flags & protocol.WITH_VALUES)
-    start = held.prefix + wanted.after + b"\x00" if wanted.after else held.prefix
+    start = opened.prefix + wanted.after + b"\x00" if wanted.after else opened.prefix
     entries: list[PageEntry] = []
     size = expired = 0
     last = b""
-    for row, data in transaction.scan(start, held.prefix):
+    for row, data in transaction.scan(start, opened.prefix):
         if len(entries) == most or size > PAGE_BYTES_MAX or expired == EXPIRED_ROWS_MAX:
-            return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, last[len(held.prefix) :])))
+            return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, last[len(opened.prefix) :])))
         last = row
         record = parse_record(row, data)
-        if not expiry.is_live(transaction, held, row, record):
+        if not expiry.is_live(transaction, opened, row, record):
             expired += 1
             continue
         value = bytes(_lent(transaction, record.value)) if with_values else None
-        entries.append(PageEntry(row[len(held.prefix) :], record.key_object, value))
+        entries.append(PageEntry(row[len(opened.prefix) :], record.key_object, value))
         size += len(row) + (0 if value is None else _size(value))
     return Reply(protocol.OK, request.sequence, 0, encode(Page(entries)))
 
 
 def clear(transaction: Transaction, request: Request) -> Reply:
-    _held(transaction, request)
+    _opened(transaction, request)
     transaction.write(transaction.dicts.clear(request.dict_id), b"")
     return Reply(protocol.OK, request.sequence, transaction.next_version(), b"")
 
@@ -185,7 +185,7 @@ def register(transaction: Transaction, request: Request) -> Reply:
     if known is None:
         of = decode(Registration, request.value)
         _check_ttl(of.ttl)
-        now = transaction.now
+        now = transaction.wall
         row = DictRow(0, 0, of.ttl, None, of.lease_seconds, of.environment, now, of.created_by, of.ttl_version)
         transaction.dicts.add(request.dict_id, row, transaction.elapsed, transaction.clock_ms)
     elif known.row.deleted_at is not None:
@@ -203,26 +203,26 @@ def drop(transaction: Transaction, request: Request) -> Reply:
 
 
 def renew(transaction: Transaction, request: Request) -> Reply:
-    _held(transaction, request)
+    _opened(transaction, request)
     transaction.dicts.renew(request.dict_id, transaction.elapsed)
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
 def set_ttl(transaction: Transaction, request: Request) -> Reply:
-    _held(transaction, request)
+    _opened(transaction, request)
     wanted = decode(Lifetime, request.value)
     _check_ttl(wanted.ttl)
     transaction.dicts.set_ttl(request.dict_id, wanted.ttl, wanted.ttl_version, transaction.clock_ms)
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
-def _held(transaction: Transaction, request: Request) -> OpenDict:
-    held = transaction.dicts.get(request.dict_id)
-    if held is None:
+def _opened(transaction: Transaction, request: Request) -> OpenDict:
+    opened = transaction.dicts.get(request.dict_id)
+    if opened is None:
         raise Refused(protocol.UNKNOWN_DICT, "")
-    if held.row.deleted_at is not None:
+    if opened.row.deleted_at is not None:
         raise Refused(protocol.DICT_NOT_FOUND, "it was deleted")
-    return held
+    return opened
 
 
 def _check_ttl(seconds: float | None) -> None:
@@ -273,28 +273,28 @@ def _handed_over(transaction: Transaction, value: Buffer) -> Buffer:
     return value
 
 
-def _store(transaction: Transaction, held: OpenDict, entry: tuple[bytes, bytes | None, Buffer], version: int) -> None:
+def _store(transaction: Transaction, opened: OpenDict, entry: tuple[bytes, bytes | None, Buffer], version: int) -> None:
     if transaction.no_room:
         raise Refused(protocol.NO_ROOM, transaction.no_room)
     key, key_object, value = entry
-    row = held.prefix + key
-    key_object = _replaced(transaction, held, row, key_object)
+    row = opened.prefix + key
+    key_object = _replaced(transaction, opened, row, key_object)
     if is_reference(value):
         transaction.blobs.claim(reference_of(value))
     now = transaction.clock_ms
     transaction.write_record(row, Record(now, version, key_object, value, now))
 
 
-def _replaced(transaction: Transaction, held: OpenDict, row: bytes, key_object: bytes | None) -> bytes | None:
+def _replaced(transaction: Transaction, opened: OpenDict, row: bytes, key_object: bytes | None) -> bytes | None:
     """Let go of what is in this row, if something is, for an entry that brings this key object. Returns the one to store."""
     old = transaction.record(row)
     if old is None:
-        held.row.length += 1
-        transaction.dicts.changed(held.dict_id)
+        opened.row.length += 1
+        transaction.dicts.changed(opened.dict_id)
         return key_object
-    if key_object != old.key_object and expiry.is_live(transaction, held, row, old):
+    if key_object != old.key_object and expiry.is_live(transaction, opened, row, old):
         key_object = old.key_object  # as with dict, the key that was stored first stays
-    if held.has_touch(transaction.clock_ms - old.time):
+    if opened.has_touch(transaction.clock_ms - old.time):
         transaction.forget_touch(touch_row(row))
     if is_reference(old.value):
         transaction.let_go(old.value)

@@ -12,7 +12,7 @@ A hold ends by itself after HOLD_SECONDS_MAX, for a client may be gone, or when 
 MISSING, nothing of the above holds, and the backup begins anew. A client that is gone leaves a snapshot, which is given up
 when its rows were not asked for during SNAPSHOT_SECONDS. A restarted worker has none: MISSING again.
 
-The hold is kept by `Worker.tick` and `Worker.sweep`, which ask here only while there is a snapshot.
+The hold is kept by `Worker.begin` and `Worker.sweep`, which ask here only while there is a snapshot.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from holdall.worker.store.rows import BLOB_PREFIX, LAST_ROW, unpack_blob
 from holdall.worker.store.store import Snapshot, Store
 
 if TYPE_CHECKING:
-    from .message import Message
+    from holdall.worker.message import Message
 
 HOLD_SECONDS_MAX = 1.0
 """How long writes wait for RELEASE. All workers' answers to SNAPSHOT take some milliseconds."""
@@ -73,8 +73,8 @@ class Snapshots:
             protocol.DISCARD: self._discard,
         }
         self._store = store
-        self._waiting: list[Message] = []
-        self._waiting_bytes = 0
+        self._held_back: list[Message] = []
+        self._held_back_bytes = 0
 
     def admit(self, messages: Iterable[Message], elapsed: float, writes: Callable[[Message], bool]) -> Iterator[Message]:
         """Those of a tick's messages that may be carried out now, in order, and those that waited long enough.
@@ -97,7 +97,7 @@ class Snapshots:
                 held.rows = self._store.snapshot()
             if held.hold_until is not None and held.hold_until < elapsed:
                 held.hold_until = None
-            if held.used_at + SNAPSHOT_SECONDS < elapsed and not self._waiting:
+            if held.used_at + SNAPSHOT_SECONDS < elapsed and not self._held_back:
                 self._give_up(snapshot_id)
 
     @property
@@ -108,19 +108,19 @@ class Snapshots:
     @property
     def resumes(self) -> bool:
         """Whether messages wait here that nothing holds back any more."""
-        return bool(self._waiting) and not self.holds
+        return bool(self._held_back) and not self.holds
 
     def _wait(self, message: Message) -> None:
-        self._waiting.append(message)
-        self._waiting_bytes += len(message.head) + len(message.payload or b"")
-        if len(self._waiting) > HELD_MESSAGES_MAX or self._waiting_bytes > HELD_BYTES_MAX:
+        self._held_back.append(message)
+        self._held_back_bytes += len(message.head) + len(message.payload or b"")
+        if len(self._held_back) > HELD_MESSAGES_MAX or self._held_back_bytes > HELD_BYTES_MAX:
             for held in self.held.values():
                 held.hold_until = None
 
     def _free(self) -> list[Message]:
         if not self.resumes:
             return []
-        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        waiting, self._held_back, self._held_back_bytes = self._held_back, [], 0
         return waiting
 
     def close(self) -> None:

@@ -82,8 +82,8 @@ class Dicts:
     """The table of them."""
 
     def __init__(self) -> None:
-        self._held: dict[bytes, OpenDict] = {}
-        self.get = self._held.get
+        self._opened: dict[bytes, OpenDict] = {}
+        self.get = self._opened.get
         """The Dict of this id, if it was registered here; a deleted one too, as long as its tombstone stands."""
         self.aging: list[OpenDict] = []
         """Those whose entries have come to expire, or expire at another time, since the sweeper looked here."""
@@ -105,18 +105,18 @@ class Dicts:
 
     def set_ttl(self, dict_id: bytes, seconds: float | None, version: int, clock_ms: int) -> None:
         """Have its entries expire after so long without use, unless another change of that came later."""
-        held = self._held[dict_id]
-        if version > held.row.ttl_version:
-            held.set_ttl(seconds, version, clock_ms)
-            self.aging.append(held)
+        opened = self._opened[dict_id]
+        if version > opened.row.ttl_version:
+            opened.set_ttl(seconds, version, clock_ms)
+            self.aging.append(opened)
             self.changed_ids.add(dict_id)
 
     def clear(self, dict_id: bytes) -> bytes:
         """Leave its entries behind. Returns the row that has them swept."""
-        held = self._held[dict_id]
-        self.left.append((dict_id, held.row.generation))
+        opened = self._opened[dict_id]
+        self.left.append((dict_id, opened.row.generation))
         self.changed_ids.add(dict_id)
-        return held.next_generation()
+        return opened.next_generation()
 
     def changed(self, dict_id: bytes) -> None:
         """Have the row of this Dict written."""
@@ -125,14 +125,14 @@ class Dicts:
     def delete(self, dict_id: bytes, elapsed: float) -> bytes:
         """Make it a tombstone. Returns the row that has its entries swept."""
         left = self.clear(dict_id)
-        held = self._held[dict_id]
-        held.row.deleted_at = int(elapsed)
+        opened = self._opened[dict_id]
+        opened.row.deleted_at = int(elapsed)
         self._tombstones[dict_id] = int(elapsed)
         self._leases.pop(dict_id, None)
         return left
 
     def renew(self, dict_id: bytes, elapsed: float) -> None:
-        lease = self._held[dict_id].row.lease_seconds
+        lease = self._opened[dict_id].row.lease_seconds
         if lease is not None:
             self._leases[dict_id] = elapsed + lease
 
@@ -147,31 +147,31 @@ class Dicts:
                 break
             due.append(dict_id)
         for dict_id in due:
-            del self._tombstones[dict_id], self._held[dict_id]
+            del self._tombstones[dict_id], self._opened[dict_id]
             self.changed_ids.discard(dict_id)
             self.gone_ids.add(dict_id)
 
     @property
     def count(self) -> int:
-        return sum(held.row.deleted_at is None for held in self._held.values())
+        return sum(opened.row.deleted_at is None for opened in self._opened.values())
 
     @property
     def entries(self) -> int:
-        return sum(held.row.length for held in self._held.values())
+        return sum(opened.row.length for opened in self._opened.values())
 
     def add_changes(self, changes: dict[bytes, bytes | None]) -> None:
         """Add the rows to write for what changed since the last call."""
         for dict_id in self.changed_ids:
-            changes[rows.DICT_PREFIX + dict_id] = _encode(self._held[dict_id].row)
+            changes[rows.DICT_PREFIX + dict_id] = _encode(self._opened[dict_id].row)
         for dict_id in self.gone_ids:
             changes[rows.DICT_PREFIX + dict_id] = None
         self.changed_ids.clear()
         self.gone_ids.clear()
 
     def _hold(self, dict_id: bytes, row: DictRow, elapsed: float, oldest_ms: int) -> None:
-        held = self._held[dict_id] = OpenDict(dict_id, row, oldest_ms)
+        opened = self._opened[dict_id] = OpenDict(dict_id, row, oldest_ms)
         if row.deleted_at is None and (row.ttl is not None or row.dead_before):
-            self.aging.append(held)
+            self.aging.append(opened)
         if row.deleted_at is not None:
             self._tombstones[dict_id] = row.deleted_at
         elif row.lease_seconds is not None:

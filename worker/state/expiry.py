@@ -18,41 +18,41 @@ from .dicts import OpenDict
 from .transaction import Transaction
 
 
-def use(transaction: Transaction, held: OpenDict, row: bytes) -> Record | None:
+def use(transaction: Transaction, opened: OpenDict, row: bytes) -> Record | None:
     """The entry in this row, if it is there: it is used."""
     record = transaction.record(row)
-    if record is None or record.used >= max(transaction.clock_ms - held.fresh_ms, held.row.dead_before):
+    if record is None or record.used >= max(transaction.clock_ms - opened.fresh_ms, opened.row.dead_before):
         return record  # it needs no touch
-    used = _live_use(transaction, held, row, record)
+    used = _live_use(transaction, opened, row, record)
     if used is None:
         return None
-    if transaction.clock_ms - used > held.fresh_ms and transaction.touch(touch_row(row)):
+    if transaction.clock_ms - used > opened.fresh_ms and transaction.touch(touch_row(row)):
         used = transaction.clock_ms
     record.used = used
     return record
 
 
-def is_live(transaction: Transaction, held: OpenDict, row: bytes, record: Record) -> bool:
+def is_live(transaction: Transaction, opened: OpenDict, row: bytes, record: Record) -> bool:
     """Whether the entry in this row has not expired: it is not used by that."""
-    return _live_use(transaction, held, row, record) is not None
+    return _live_use(transaction, opened, row, record) is not None
 
 
-def last_use(transaction: Transaction, held: OpenDict, row: bytes, record: Record, dead_before: int) -> int:
+def last_use(transaction: Transaction, opened: OpenDict, row: bytes, record: Record, dead_before: int) -> int:
     """When the entry in this row was last used; or a time from `dead_before` on, by when it was."""
-    return record.used if record.used >= dead_before else _last_use(transaction, held, row, record)
+    return record.used if record.used >= dead_before else _last_use(transaction, opened, row, record)
 
 
-def _last_use(transaction: Transaction, held: OpenDict, row: bytes, record: Record) -> int:
-    if not held.has_touch(transaction.clock_ms - record.time):
+def _last_use(transaction: Transaction, opened: OpenDict, row: bytes, record: Record) -> int:
+    if not opened.has_touch(transaction.clock_ms - record.time):
         return record.used
     return max(record.used, transaction.touched(touch_row(row)))
 
 
-def _live_use(transaction: Transaction, held: OpenDict, row: bytes, record: Record) -> int | None:
+def _live_use(transaction: Transaction, opened: OpenDict, row: bytes, record: Record) -> int | None:
     """When the entry in this row was last used; None: it has expired, is missing from now on, and stays so."""
-    used = _last_use(transaction, held, row, record)
-    if used >= held.dead_before(transaction.clock_ms):
+    used = _last_use(transaction, opened, row, record)
+    if used >= opened.dead_before(transaction.clock_ms):
         return used
-    if used >= held.row.dead_before:
-        transaction.expired(int(used + held.life_ms))
+    if used >= opened.row.dead_before:
+        transaction.note_expired(int(used + opened.life_ms))
     return None

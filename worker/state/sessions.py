@@ -1,7 +1,7 @@
 """Once: the outcome of every write is remembered under (session, sequence), so that a retry gets the first outcome.
 
 A plain put is remembered too: a late retry of it must not undo a newer value of another client. One row per session, written
-in the batch that holds the writes themselves; trimmed by the client's lowest waiting number; forgotten an hour after the
+in the batch that holds the writes themselves; trimmed by the client's lowest pending number; forgotten an hour after the
 session's last write. A payload above OUTCOME_INLINE_BYTES_MAX has a row of its own, so that it is written once only.
 """
 
@@ -38,7 +38,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class SessionRow(msgspec.Struct, array_like=True):
-    """The row of a session: when its last write was (in seconds for which the store has been in use), its lowest waiting
+    """The row of a session: when its last write was (in seconds for which the store has been in use), its lowest pending
     number, its outcomes by sequence.
     """
 

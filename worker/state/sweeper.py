@@ -62,18 +62,18 @@ class _Freed:
 class _Pass:
     """A look at all entries of a Dict."""
 
-    def __init__(self, held: OpenDict, clock_ms: int) -> None:
-        self.held = held
-        self.prefix = held.prefix
+    def __init__(self, opened: OpenDict, clock_ms: int) -> None:
+        self.opened = opened
+        self.prefix = opened.prefix
         self.begun_ms = self.oldest_ms = clock_ms
         self.rows = 0
-        self._length = held.row.length
-        self.start = held.prefix
+        self._length = opened.row.length
+        self.start = opened.prefix
 
     @property
     def end_ms(self) -> float:
         """When it is to be over: it takes a hundredth of the entries' life."""
-        return self.begun_ms + (self.held.life_ms / TOUCHES_PER_TTL if self.held.row.ttl is not None else 0.0)
+        return self.begun_ms + (self.opened.life_ms / TOUCHES_PER_TTL if self.opened.row.ttl is not None else 0.0)
 
     @property
     def next_ms(self) -> float:
@@ -182,26 +182,26 @@ class Sweeper:
         transaction.dicts.aging.clear()
         while due and due[0][0] <= transaction.clock_ms:
             _due_ms, dict_id = heappop(due)
-            held = transaction.dicts.get(dict_id)
-            if held is None or held.row.deleted_at is not None or dict_id in self._passes:
+            opened = transaction.dicts.get(dict_id)
+            if opened is None or opened.row.deleted_at is not None or dict_id in self._passes:
                 continue  # a pass that is under way expects the next one when it ends
-            if not held.row.length:
-                held.oldest_ms = transaction.clock_ms
-            if held.due_ms > transaction.clock_ms:
-                self._expect(held, 0.0)
+            if not opened.row.length:
+                opened.oldest_ms = transaction.clock_ms
+            if opened.due_ms > transaction.clock_ms:
+                self._expect(opened, 0.0)
             else:
-                self._passes[dict_id] = _Pass(held, transaction.clock_ms)
+                self._passes[dict_id] = _Pass(opened, transaction.clock_ms)
                 heappush(self._next, (transaction.clock_ms, dict_id))
 
-    def _expect(self, held: OpenDict, earliest_ms: float) -> None:
+    def _expect(self, opened: OpenDict, earliest_ms: float) -> None:
         """Look at this Dict again when something may be due in it, if that can be."""
-        if held.due_ms < inf:
-            heappush(self._due, (max(held.due_ms, earliest_ms), held.dict_id))
+        if opened.due_ms < inf:
+            heappush(self._due, (max(opened.due_ms, earliest_ms), opened.dict_id))
 
     def _look(self, at: _Pass) -> None:
         """Go on with this pass: remove what has expired."""
-        transaction, held = self._transaction, at.held
-        if held.row.deleted_at is not None or held.prefix != at.prefix:  # all that was there has been left behind
+        transaction, opened = self._transaction, at.opened
+        if opened.row.deleted_at is not None or opened.prefix != at.prefix:  # all that was there has been left behind
             self._end_pass(at)
             return
         try:
@@ -212,14 +212,14 @@ class Sweeper:
             return
         if transaction.clock_ms - transaction.durable_clock_ms > CLOCK_LAG_MS:
             transaction.flush()
-        dead_before = held.dead_before(transaction.durable_clock_ms)
+        dead_before = opened.dead_before(transaction.durable_clock_ms)
         expired: list[tuple[bytes, bytes]] = []
         for row, data in found:
             try:
                 record = parse_record(row, data)
-                last_use = expiry.last_use(transaction, held, row, record, dead_before)
+                last_use = expiry.last_use(transaction, opened, row, record, dead_before)
                 if last_use < dead_before:
-                    transaction.remove_entry(held, row, record)
+                    transaction.remove_entry(opened, row, record)
                     transaction.let_go(record.value)
                     expired.append((row, data))
                 else:
@@ -234,12 +234,12 @@ class Sweeper:
             self._end_pass(at)
         else:
             at.start = found[-1][0] + b"\x00"
-            heappush(self._next, (at.next_ms, held.dict_id))
+            heappush(self._next, (at.next_ms, opened.dict_id))
 
     def _end_pass(self, at: _Pass) -> None:
-        del self._passes[at.held.dict_id]
-        at.held.oldest_ms = at.oldest_ms
-        self._expect(at.held, at.end_ms)
+        del self._passes[at.opened.dict_id]
+        at.opened.oldest_ms = at.oldest_ms
+        self._expect(at.opened, at.end_ms)
 
     def _let_go(self, row: bytes, data: bytes) -> None:
         """The record in this row is deleted, and so its value goes. One that is damaged leaves a file for `check`."""

@@ -1,5 +1,5 @@
-"""One tick's writes over the store: everything decided in a tick sees what was decided before it, and all of it becomes
-durable in one batch.
+"""What a worker knows: its store, what has been decided and is not in there yet, and the tables kept in memory. Everything
+decided in a tick sees what was decided before it, and all of it becomes durable in one batch.
 
 The tables that every tick needs (Dicts, sessions, the version counter) are kept in memory and written along with the
 entries they describe, in the same batch.
@@ -80,7 +80,7 @@ def format_store(store: Store) -> None:
 
 
 class Transaction:
-    """What has been decided and is not in the store yet, over what is. `now` is the tick's time in seconds since 1970."""
+    """What has been decided and is not in the store yet, over what is; and all that a worker keeps in memory of it."""
 
     def __init__(self, store: Store, *, sync: bool, files: Files) -> None:
         self._store = store
@@ -104,7 +104,7 @@ class Transaction:
         """Whether something was written that does not survive a power cut yet."""
         self.no_room = ""
         """Why nothing may be stored at the moment; empty if it may."""
-        self.now = 0.0
+        self.wall = 0.0
         self.touches = 0
         """Uses of entries that were noted in touch rows, so far."""
         self.clock_ms = 0
@@ -118,21 +118,21 @@ class Transaction:
         self.blobs = Blobs(store, files)
         self._load()
 
-    def advance(self, now: float) -> None:
-        """The clock reads `now`."""
-        if now == self.now:
+    def advance(self, wall: float) -> None:
+        """The wall clock reads `wall`, in seconds since 1970."""
+        if wall == self.wall:
             return
-        if self.now:
-            step = now - self.now
+        if self.wall:
+            step = wall - self.wall
             if not -JUMP_SECONDS < step < JUMP_SECONDS:
                 log.warning("the wall clock went on by %.0f s at once: nothing expires by that", step)
             step = min(max(step, 0.0), STEP_SECONDS_MAX)
             self.elapsed += step
         else:
-            step = min(max(now - self._wall_at_commit, 0.0), DOWNTIME_SECONDS_MAX) if self._wall_at_commit else 0.0
+            step = min(max(wall - self._wall_at_commit, 0.0), DOWNTIME_SECONDS_MAX) if self._wall_at_commit else 0.0
         self._clock += step
         self.clock_ms = int(self._clock * 1000)
-        self.now = now
+        self.wall = wall
 
     def get(self, row: bytes) -> bytes | None:
         """The value of a row as it will be after this tick. Raises Unwritten if it is being written to the disk."""
@@ -165,13 +165,13 @@ class Transaction:
     def delete_record(self, row: bytes) -> None:
         self._records[row] = self._changes[row] = None
 
-    def remove_entry(self, held: OpenDict, row: bytes, record: Record) -> None:
+    def remove_entry(self, opened: OpenDict, row: bytes, record: Record) -> None:
         """Delete an entry, and what belongs to it; its value is still to be handed over, or let go."""
         self.delete_record(row)
-        if held.has_touch(self.clock_ms - record.time):
+        if opened.has_touch(self.clock_ms - record.time):
             self.forget_touch(rows.touch_row(row))
-        held.row.length -= 1
-        self.dicts.changed(held.dict_id)
+        opened.row.length -= 1
+        self.dicts.changed(opened.dict_id)
 
     def let_go(self, value: Buffer) -> None:
         """This value is not needed any more."""
@@ -205,7 +205,7 @@ class Transaction:
         for row in [row for row in self._touches if row.startswith(prefix)]:
             del self._touches[row]
 
-    def expired(self, deadline_ms: int) -> None:
+    def note_expired(self, deadline_ms: int) -> None:
         """A client is told that an entry with this deadline is missing. With this tick the clock is written if need be, lest a
         power cut set it back and the entry be there again.
         """
@@ -278,7 +278,7 @@ class Transaction:
             self._touches = {}
         if not changes and not is_needed:
             return None
-        changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.now or self._wall_at_commit)
+        changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.wall or self._wall_at_commit)
         self._in_flight, self._in_flight_synced, self._in_flight_clock_ms = changes, sync, self.clock_ms
         self._in_flight_records, self._records = self._records, {}
         return Commit(self._store, changes, sync, sync and self.is_unflushed)

@@ -1,4 +1,4 @@
-"""The rows of a worker's store; docs/architecture.md has the arithmetic.
+"""The rows of a worker's store: the grammar of their keys and values.
 
     row      = "\\x00holdall"                          → format      the first row
              | "B" blob_id                            → size:u64 crc:u32    a blob that something owns: its file must be there

@@ -16,7 +16,12 @@ import msgspec
 from holdall import protocol
 from holdall.bodies import decode, encode
 from holdall.client.connection.query import Operation, Queries, Query
-from holdall.client.encoding import (
+from holdall.errors import Error, RequestSizeError
+from holdall.keys import SHORT
+from holdall.slots import key_hash, owners, slot_of
+
+from . import large
+from .encoding import (
     check_size,
     decode_value,
     decode_values,
@@ -27,13 +32,8 @@ from holdall.client.encoding import (
     keys_data,
     small_value,
 )
-from holdall.errors import Error, RequestSizeError
-from holdall.keys import SHORT
-from holdall.slots import key_hash, owners, slot_of
-
-from . import large
 from .entries import read_blob, taken_over
-from .exchange import DictHandle, all_of, place_of, settled
+from .exchange import DictHandle, answers_to, place_of, settled
 from .large import Pieces
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class _Many:
 
     def _take(self, reply: Reply) -> None:
         group, query = self._sent.popleft()
-        if reply.status > protocol.EXISTS:
+        if reply.status > protocol.ANSWERS_MAX:
             self._refused.append((group, query, reply))
         else:
             self._keep(group, reply)
@@ -258,7 +258,7 @@ def _put_groups(
                 Query(protocol.PUT_MANY, part, "update", handle.label, dict_id=dict_id, value=encode(body), flags=flags)
             )
         left: list[Entries] = []
-        for group, reply in zip(groups, (yield from all_of(handle, queries)), strict=True):
+        for group, reply in zip(groups, (yield from answers_to(handle, queries)), strict=True):
             if reply.status == protocol.UNKNOWN_BLOB:
                 left.append(group)
             else:

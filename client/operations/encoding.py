@@ -10,11 +10,12 @@ from typing import Any, cast
 
 from holdall import blob, keys, values
 from holdall.client.connection.query import shown
-from holdall.client.operations.large import Pieces
 from holdall.errors import DeserializationError, LargeValueWarning, RequestSizeError, SerializationError
 from holdall.keys import EncodedKey
 from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, Buffer
 from holdall.values import PROTOCOL
+
+from .large import Pieces
 
 WARNING_BYTES = 5 * 1024 * 1024
 """What the documentation recommends to stay under."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -16,20 +16,37 @@ BATCH_REQUESTS_MAX = 1_000
 BATCH_OPCODE = bytes([protocol.BATCH])
 
 
-class Message(msgspec.Struct, frozen=True, gc=False):
-    """What came in: the source that gave it, the route back to its client there, and the frames of a request."""
+class Source(Protocol):
+    """Where messages come from, and their answers go: a lane, or the uplink to the broker."""
 
-    origin: Any
-    route: bytes
+    @property
+    def passes_files(self) -> bool: ...
+
+    def send(self, address: bytes, frames: list[Buffer], file: Any = None, /) -> bool:
+        """Send a message, with this open file if it `passes_files`. Returns False if it is dropped."""
+        ...
+
+
+Connection = tuple[Source, bytes]
+"""A source, and the address of one client there."""
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """What came in: the frames of a request, where from, and the address of its client there: empty on a lane, which has but
+    one. The two together are a connection.
+    """
+
+    source: Source
+    address: bytes
     head: bytes
     payload: Buffer | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What goes out: where to, by which way, the frames of a reply, and an open file that goes along."""
+    """What goes out: the frames of a reply, where to, and an open file that goes along."""
 
-    origin: Any
-    route: bytes
+    source: Source
+    address: bytes
     frames: list[Buffer]
     file: Any = None
 
@@ -49,6 +66,6 @@ def batched_heads(message: Message) -> list[bytes]:
     heads = decode(list[bytes], protocol.parse_request(message.head, message.payload).value)
     if len(heads) > BATCH_REQUESTS_MAX:
         raise ProtocolError(f"a batch has at most {BATCH_REQUESTS_MAX} requests, this one {len(heads)}")
-    if any(each[1:2] == protocol.CHUNK_READ for each in heads):
+    if any(each[1:2] == protocol.READ_CHUNK_BYTE for each in heads):
         raise ProtocolError("chunks are not read in a batch: their answers would be in memory all at once")
     return heads
