@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 CONTRACT := $(addprefix tests/service/test_,dict.py mapping_protocol.py objects.py batches.py awaiting.py large_values.py parallel.py \
 	values_between_processes.py ttl.py size.py)
 
-.PHONY: help demo test slow test-all contract check bench profile soak fuzz clean
+.PHONY: help demo test slow test-all contract check house bench profile soak fuzz clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -28,11 +28,15 @@ test-all: $(VENV)/has-test ## All tests
 contract: $(VENV)/has-test ## What a Dict promises, in every other setting: without lanes
 	HOLDALL_LANES=off $(PYTEST) $(CONTRACT)
 
-check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict
+check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict; the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m tests.house
+
+house: $(VENV)/has-check ## The product in figures: its length, circles of imports, floors, names with two meanings
+	$(BIN)/python -m tests.house
 
 soak: $(VENV)/has-test ## The simulator on many seeds (SEEDS=0:10000), Dicts of a million entries, real processes under faults (SOAK="--seconds 3600")
 	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),0:10000)

@@ -207,11 +207,6 @@ class Worker:
         return self._sweeper.rest_seconds
 
     @property
-    def is_unflushed(self) -> bool:
-        """Whether something was written that does not survive a power cut before `flush`."""
-        return self._transaction.is_unflushed
-
-    @property
     def version(self) -> int:
         return self._transaction.version
 
@@ -235,10 +230,9 @@ class Worker:
         """Store nothing until this is called with an empty reason."""
         self._transaction.no_room = because
 
-    @property
-    def needs_flush(self) -> bool:
-        """Whether a flush is needed soon, whatever the sync mode: files of blobs cannot be removed before it."""
-        return self._transaction.blobs.needs_flush
+    def needs_flush(self, *, for_all: bool) -> bool:
+        """Whether a flush is needed soon: for files of blobs, which stay until then, or `for_all` that was written."""
+        return self._transaction.blobs.needs_flush or (for_all and self._transaction.is_unflushed)
 
     def close(self) -> None:
         self._snapshots.close()

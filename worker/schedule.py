@@ -215,7 +215,7 @@ class Schedule:
     def _flush(self, now: float) -> bool:
         """Flush if that is due. Returns whether it will be."""
         worker = self.worker
-        if not (worker.needs_flush or (worker.is_unflushed and self._sync != "off")):
+        if not worker.needs_flush(for_all=self._sync != "off"):
             return False
         if now < self._flush_due:
             return True

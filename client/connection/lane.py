@@ -53,14 +53,14 @@ class BlockingLane:
         return not self.is_broken
 
     def receive(self, *, wait: bool) -> list[Received]:
-        if self._sender.unsent and not self.is_broken:
-            if wait:
-                self._wait_for_either()
-                wait = False
-            self._flush()
         if self.is_broken:
             return []
         try:
+            if self._sender.unsent:
+                if wait:
+                    self._wait_for_either()
+                    wait = False
+                self._sender.flush()
             return self._spin.wait(self._look, self._reader.receive) if wait else self._reader.receive(DONT_WAIT)
         except BlockingIOError:
             return []
@@ -92,15 +92,6 @@ class BlockingLane:
         poll.register(self._socket, select.POLLIN | select.POLLOUT)
         poll.poll(self._wait_milliseconds)
 
-    def _flush(self) -> None:
-        try:
-            self._sender.flush()
-        except OSError:
-            self.close()
-        except BaseException:
-            self.close()
-            raise
-
 
 class AwaitingLane(BlockingLane):
     """On a connected stream that a loop looks after: what cannot be sent at once is sent when there is room."""
@@ -125,7 +116,10 @@ class AwaitingLane(BlockingLane):
         super().close()
 
     def _go_on(self) -> None:
-        self._flush()
+        try:
+            self._sender.flush()
+        except OSError:
+            self.close()
         if not self._sender.unsent and not self.is_broken:
             self._is_writing = False
             self._loop.remove_writer(self.fileno())

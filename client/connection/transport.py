@@ -35,9 +35,7 @@ class Transport(Protocol):
         """The descriptor that tells of messages."""
         ...
 
-    def close(self) -> None:
-        """Close it; one of a loop is no longer looked after by that."""
-        ...
+    def close(self) -> None: ...
 
 
 class BrokerTransport(Transport, Protocol):
@@ -83,13 +81,9 @@ class Connector(Protocol):
         """Start the service if it is this user's own and does not run."""
         ...
 
-    def close(self) -> None:
-        """Open nothing more."""
-        ...
+    def close(self) -> None: ...
 
-    def forget_closed(self) -> None:
-        """Some transports were closed."""
-        ...
+    def forget_closed(self) -> None: ...
 
     def inherit(self) -> None:
         """In a forked child: leave everything of the parent alone, and begin anew."""

@@ -93,19 +93,8 @@ class Place(msgspec.Struct, frozen=True):
         self, opcode: int, key: bytes = b"", value: protocol.Buffer = b"", patience: float = 0.0, *, wants_reply: bool = True
     ) -> Query:
         """A request about it."""
-        return Query(
-            opcode,
-            self.hash,
-            self.verb,
-            self.of,
-            self.dict_id,
-            key,
-            value,
-            0,
-            self.shown_key,
-            patience,
-            wants_reply=wants_reply,
-        )
+        about = (opcode, self.hash, self.verb, self.of, self.dict_id, key, value, 0, self.shown_key)
+        return Query(*about, patience, wants_reply=wants_reply)
 
 
 def upload(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[bytes]:

@@ -200,7 +200,7 @@ def test_a_file_is_removed_only_when_its_removal_survives_a_power_cut() -> None:
     driver.ask(protocol.PUT, b"sk", b"small")
     driver.wait(1)
     assert driver.files.names() == [ID]
-    assert driver.worker.needs_flush
+    assert driver.worker.needs_flush(for_all=False)
     driver.store.crash()
     assert driver.reopened().read() == VALUE
 

@@ -260,9 +260,9 @@ def test_touches_alone_are_not_synced_and_a_flush_keeps_them() -> None:
     driver.wait(TTL / 2)
     before = store.syncs
     assert driver.has(b"sk")
-    assert (store.syncs, driver.worker.is_unflushed) == (before, True)
+    assert (store.syncs, driver.worker.needs_flush(for_all=True)) == (before, True)
     driver.worker.flush()
-    assert (store.syncs, driver.worker.is_unflushed) == (before + 1, False)
+    assert (store.syncs, driver.worker.needs_flush(for_all=True)) == (before + 1, False)
     store.crash()
     assert driver.again().rows(b"T") == [b"sk"]
 

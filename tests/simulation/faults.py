@@ -162,7 +162,8 @@ class Faults:
     def _cut_link(self) -> None:
         sockets = [socket for client in self._simulation.clients for socket in client.life.sockets]
         sockets += [process.socket for machine in self._simulation.machines for process in machine.processes]
-        self._random.choice(sockets).cut(self._outage())
+        if sockets:  # all may have died at once
+            self._random.choice(sockets).cut(self._outage())
 
     def _break_disk(self, machine: Machine) -> None:
         """One write fails; perhaps the disk is full for a while."""
