@@ -26,7 +26,7 @@ from holdall.errors import ConnectionError, InvalidError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from holdall.client.connection.awaiting import AwaitingDriver
     from holdall.client.connection.transport import Connector
@@ -155,10 +155,7 @@ class Client:
         """
         self.is_closed = True
         self._connector.close()
-        for loop in list(self._loops):
-            self._forget_loop(loop)
-        while self._idle:
-            self._give_up(self._idle.pop())
+        self.disconnect()
 
     def __enter__(self) -> Client:
         return self
@@ -172,12 +169,19 @@ class Client:
     async def __aexit__(self, *error: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing() and hasattr(self, "_idle"):
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:  # `sys` may have gone before
+        if not is_finalizing() and hasattr(self, "_idle"):
             self.close()
 
     def __repr__(self) -> str:
         return f"Client({self.address!r}, timeout={self.timeout})"
+
+    def disconnect(self) -> None:
+        """Close the connections that no call uses; a later call makes new ones."""
+        for loop in list(self._loops):
+            self._forget_loop(loop)
+        while self._idle:
+            self._give_up(self._idle.pop())
 
     def inherit(self) -> None:
         """In a forked child: leave everything of the parent alone, and begin anew."""
@@ -257,10 +261,11 @@ def _after_fork_in_child() -> None:
         client.inherit()
 
 
-def _close_all() -> None:
+def _disconnect_all() -> None:
+    """At the end of the process. Callbacks that were registered before this one run after it, and may still call."""
     for client in list(_clients):
-        client.close()
+        client.disconnect()
 
 
-atexit.register(_close_all)
+atexit.register(_disconnect_all)
 os.register_at_fork(after_in_child=_after_fork_in_child)

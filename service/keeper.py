@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from holdall.errors import Error, StorageError
 from holdall.process.child import EXIT_IDLE, READY, WORKING_DIRECTORY, environment, refusal_error
 
 STOP_SECONDS = 10.0
@@ -61,17 +62,23 @@ class Keeper:
             log.error("%s does not answer; it is killed and started again", self._name)
             self._child.kill()
 
-    def _report(self, status: int, now: float) -> None:
-        log.warning("%s ended with status %d; it is started again", self._name, status)
+    def _report(self, status: int | None, now: float) -> None:
+        if status is not None:
+            log.warning("%s ended with status %d; it is started again", self._name, status)
         self._ends.append(now)
         if len(self._ends) == CRASHES and now - self._ends[0] < CRASHES_SECONDS:
             log.error("%s has ended %d times in %.0f s: see above why", self._name, CRASHES, now - self._ends[0])
             self._ends.clear()
 
-    async def _run_once(self) -> int:
-        child = self._child = await asyncio.create_subprocess_exec(
-            *self._argv, stdin=PIPE, stdout=PIPE, cwd=WORKING_DIRECTORY, env=environment()
-        )
+    async def _run_once(self) -> int | None:
+        """Returns its exit status; None if there was no process."""
+        try:
+            child = self._child = await asyncio.create_subprocess_exec(
+                *self._argv, stdin=PIPE, stdout=PIPE, cwd=WORKING_DIRECTORY, env=environment()
+            )
+        except OSError as error:  # no descriptor or no process is left, or the interpreter is away
+            self._refused(StorageError(f"cannot start {self._name}: {error.strerror}: {error.filename or self._argv[0]}"))
+            return None
         assert child.stdin is not None
         assert child.stdout is not None
         self._ready_at = None
@@ -80,10 +87,8 @@ class Keeper:
             self._ready_at = asyncio.get_running_loop().time()
             if not self.started.done():
                 self.started.set_result(None)
-        elif not self.started.done():
-            self.started.set_exception(refusal_error(line))
         else:
-            log.error("%s cannot start: %s", self._name, refusal_error(line))
+            self._refused(refusal_error(line))
         await _first(self._stopping.wait(), child.wait(), self._listen(child.stdout))
         self._ready_at = None
         child.stdin.close()
@@ -93,6 +98,13 @@ class Keeper:
             log.error("%s does not end; it is killed", self._name)
             child.kill()
             return await child.wait()
+
+    def _refused(self, error: Error) -> None:
+        """It cannot start as things are: at first that ends the service, later it is tried again."""
+        if not self.started.done():
+            self.started.set_exception(error)
+        else:
+            log.error("%s cannot start: %s", self._name, error)
 
     async def _listen(self, stdout: asyncio.StreamReader) -> None:
         while line := await stdout.readline():

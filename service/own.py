@@ -23,6 +23,8 @@ from .supervisor import require_plyvel
 
 LEAVING_SECONDS = 10.0
 """How long a new service waits for one that is just ending to leave the data directory."""
+START_SECONDS_MAX = 60.0
+"""How long a service may take to be ready: stores of many entries are looked through, and a busy machine is slow."""
 RETURN_CHECK_SECONDS = 0.02
 """How often it is looked whether a service that lives listens again."""
 
@@ -91,14 +93,21 @@ def _start_detached(data: Path) -> None:
     require_plyvel()
     wanted = ServiceSettings(str(data), idle_seconds=settings.IDLE_SECONDS, lock_seconds=LEAVING_SECONDS)
     argv = child.command("holdall.service", wanted, "--detach")
-    done = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        cwd=child.WORKING_DIRECTORY,
-        env=child.environment(),
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            cwd=child.WORKING_DIRECTORY,
+            env=child.environment(),
+            check=False,
+            timeout=START_SECONDS_MAX,
+        )
+    except OSError as error:
+        raise StorageError(f"cannot start a service: {error.strerror}: {error.filename or argv[0]}") from None
+    except subprocess.TimeoutExpired:
+        log = data / "service.log"
+        raise StorageError(f"the service on {data} was not ready within {START_SECONDS_MAX:.0f} s: see {log}") from None
     line = done.stdout.decode().strip()
     if line != READY:
         raise refusal_error(line)
