@@ -178,7 +178,7 @@ class Dict(Handle, MutableMapping[K, V]):
 
         Raises:
             KeyError: the key is missing and there is no default.
-            DeserializationError: the value cannot be read in this process; it is removed all the same.
+            DeserializationError: the value cannot be read in this process; it is put back.
 
         >>> d = Dict.from_name("kv", create_if_missing=True)
         >>> d["key"] = 1
@@ -196,7 +196,7 @@ class Dict(Handle, MutableMapping[K, V]):
 
         Raises:
             KeyError: the Dict is empty.
-            DeserializationError: the entry cannot be read in this process; it is removed all the same.
+            DeserializationError: the entry cannot be read in this process; it is put back.
 
         >>> d = Dict.from_name("kv", create_if_missing=True)
         >>> d["key"] = 1
@@ -242,8 +242,7 @@ class Dict(Handle, MutableMapping[K, V]):
         one caller.
 
         Raises:
-            DeserializationError: a value cannot be read in this process; it and those that were asked for along with it, some
-                hundreds to thousands of keys, are removed all the same.
+            DeserializationError: a value cannot be read in this process; all are put back.
             TimeoutError: some worker did not answer; what others have removed is lost with the call.
 
         >>> d = Dict.from_name("kv", create_if_missing=True)

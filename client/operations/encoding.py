@@ -25,6 +25,8 @@ SMALL = 4096
 SMALL_INT = 1 << 64
 _FIRST_PICKLED = {values.PICKLED[0]}
 _first = itemgetter(0)
+_PICKLING = frozenset(("builtins", "pickle", "_pickle", "copyreg", "struct", "holdall.errors"))
+"""Where exceptions are defined that pickling raises by itself."""
 
 
 def encode_key(of: str, key: object) -> EncodedKey:
@@ -32,6 +34,7 @@ def encode_key(of: str, key: object) -> EncodedKey:
     try:
         return keys.encode(key)
     except Exception as error:
+        raise_unless_of_pickling(error)
         hash(key)  # an unhashable key, or a __hash__ that raises: as with dict, not as a matter of pickling
         raise SerializationError(f"the key {shown(key)} for {of} cannot be pickled: {_reason(error)}") from error
 
@@ -58,6 +61,7 @@ def key_object(of: str, key: object, encoded: EncodedKey) -> bytes | None:
     try:
         data = values.dump(key)
     except Exception as error:
+        raise_unless_of_pickling(error)
         raise SerializationError(f"the key {shown(key)} for {of} cannot be pickled: {_reason(error)}") from error
     if len(data) > KEY_OBJECT_BYTES_MAX:
         raise RequestSizeError(
@@ -75,6 +79,7 @@ def encode_value(of: str, key: object, value: object) -> bytes | Pieces:
     try:
         parts = values.parts(value)
     except Exception as error:
+        raise_unless_of_pickling(error)
         raise SerializationError(
             f"the value of {shown(key)} for {of} cannot be pickled: {_reason(error)}; nothing was sent"
         ) from error
@@ -102,6 +107,7 @@ def decode_value(of: str, key: object, data: Buffer) -> Any:
     try:
         return loads(data) if data[:1] == values.PICKLED else values.load(data)
     except Exception as error:
+        raise_unless_of_pickling(error)
         raise _unreadable(of, key, error) from error
 
 
@@ -113,12 +119,13 @@ def decode_values(of: str, some: list[object], data_of: list[bytes | None], foun
     """
     blobs: list[int] = []
     key: object = None
-    try:
-        if set(map(_first, cast("list[bytes]", data_of))) == _FIRST_PICKLED:
+    failed: Exception | None = None
+    if None not in data_of and set(map(_first, cast("list[bytes]", data_of))) == _FIRST_PICKLED:
+        try:
             found.update(zip(some, map(loads, cast("list[bytes]", data_of)), strict=False))
             return blobs
-    except Exception:
-        pass  # met again below, where its key is known
+        except Exception as error:
+            failed = error  # met again below, where its key is known
     try:
         for at, (key, data) in enumerate(zip(some, data_of, strict=False)):
             if data is None:
@@ -131,7 +138,10 @@ def decode_values(of: str, some: list[object], data_of: list[bytes | None], foun
             else:
                 found[key] = values.load(data)
     except Exception as error:
+        raise_unless_of_pickling(error)
         raise _unreadable(of, key, error) from error
+    if failed is not None:  # it was not: a signal handler had raised it
+        raise failed
     return blobs
 
 
@@ -140,7 +150,16 @@ def decode_key(of: str, encoded: bytes, key_object: bytes | None) -> Any:
     try:
         return keys.decode(encoded) if key_object is None else values.load(key_object)
     except Exception as error:
+        raise_unless_of_pickling(error)
         raise DeserializationError(f"a key in {of} cannot be read back in this process: {_reason(error)}") from error
+
+
+def raise_unless_of_pickling(error: Exception) -> None:
+    """Raise this as it is unless Python or pickle define it: an exception of a signal handler's own, or a time-out, which comes
+    while something is pickled, is no fault of that. What an object's code raises of its own comes out as it is too.
+    """
+    if isinstance(error, OSError) or type(error).__module__ not in _PICKLING:
+        raise error
 
 
 def check_size(of: str, key: object, size: int) -> None:

@@ -9,7 +9,7 @@ from random import randrange
 from typing import Any
 
 from holdall import processors, protocol
-from holdall.blob import is_reference, reference_of
+from holdall.blob import BLOB_BYTES_MIN, is_reference, reference_of
 from holdall.bodies import PageEntry, decode, encode
 from holdall.client.connection.query import Operation, Query
 from holdall.errors import NotFoundError, StorageError
@@ -20,6 +20,8 @@ from . import catalog, large
 from .encoding import check_size, decode_key, decode_value, encode_key, encode_value, key_data, key_object
 from .exchange import DictHandle, about_key, answers_to, ask_each, place_of, settled, to_each
 from .large import Pieces, Place, Progress
+
+_PUT_BACK = (protocol.PUT, "put back", protocol.SKIP_IF_EXISTS)
 
 
 def get(handle: DictHandle, key: object, data: bytes, default: Any, progress: Progress | None = None) -> Operation[Any]:
@@ -61,7 +63,12 @@ def pop(handle: DictHandle, key: object, default: Any) -> Operation[Any]:
     reply = yield from about_key(handle, protocol.POP, "pop", key, data)
     if reply.status == protocol.MISSING:
         return default
-    return decode_value(handle.label, key, (yield from taken_over(place_of(handle, "pop", key, data), reply.payload)))
+    found = yield from taken_over(place_of(handle, "pop", key, data), reply.payload)
+    try:
+        return decode_value(handle.label, key, found)
+    except BaseException:
+        yield from put_back(handle, key, data, found)
+        raise
 
 
 def remove(handle: DictHandle, key: object) -> Operation[bool]:
@@ -85,9 +92,13 @@ def pop_any(handle: DictHandle) -> Operation[tuple[Any, Any]]:
         [reply] = yield from answers_to(handle, [query])
         if reply.status == protocol.OK:
             entry = decode(PageEntry, reply.payload)
-            key = decode_key(handle.label, entry.key, entry.key_object)
-            value = yield from taken_over(place_of(handle, "pop", key, entry.key), entry.value or b"")
-            return key, decode_value(handle.label, key, value)
+            value = yield from taken_over(place_of(handle, "pop", None, entry.key), entry.value or b"")
+            try:
+                key = decode_key(handle.label, entry.key, entry.key_object)
+                return key, decode_value(handle.label, key, value)
+            except BaseException:
+                yield from _stored(handle, *_PUT_BACK, None, entry.key, entry.key_object, _field(value))
+                raise
     raise KeyError("popitem(): the Dict is empty")
 
 
@@ -161,25 +172,50 @@ def _store(
     shown_as = key_object(handle.label, key, encoded)
     field = encode_value(handle.label, key, value)
     check_size(handle.label, key, len(encoded.data) + len(shown_as or b"") + len(field))
+    return (yield from _stored(handle, opcode, verb, flags, key, encoded.data, shown_as, field, progress))
+
+
+def put_back(handle: DictHandle, key: object, data: bytes, value: Buffer) -> Operation[None]:
+    """Store again what was popped and cannot be read here, unless there is another value by now: so nothing is lost."""
+    shown_as = key_object(handle.label, key, encode_key(handle.label, key))
+    yield from _stored(handle, *_PUT_BACK, key, data, shown_as, _field(value))
+
+
+def _field(value: Buffer) -> bytes | Pieces:
+    return Pieces([value]) if len(value) > BLOB_BYTES_MIN else bytes(value)
+
+
+def _stored(
+    handle: DictHandle,
+    opcode: int,
+    verb: str,
+    flags: int,
+    key: object,
+    data: bytes,
+    shown_as: bytes | None,
+    field: bytes | Pieces,
+    progress: Progress | None = None,
+) -> Operation[Reply]:
+    """The same for an encoded key, its key object if it needs one, and an encoded value."""
     if shown_as is not None:
         flags |= protocol.KEY_OBJECT
     if not isinstance(field, Pieces):
         if shown_as is not None:
             field = join_key_object(shown_as, field)
-        return (yield from about_key(handle, opcode, verb, key, encoded.data, field, flags))
+        return (yield from about_key(handle, opcode, verb, key, data, field, flags))
     if opcode == protocol.SET_DEFAULT or flags & protocol.SKIP_IF_EXISTS:
         look = protocol.GET if opcode == protocol.SET_DEFAULT else protocol.CONTAINS
-        there: Reply = yield from about_key(handle, look, verb, key, encoded.data)
+        there: Reply = yield from about_key(handle, look, verb, key, data)
         if there.status == protocol.OK:  # so the value need not travel
             return Reply(protocol.EXISTS, there.sequence, there.version, there.payload)
     if handle.id is None:
         yield from handle.hydration()
-    place = place_of(handle, verb, key, encoded.data)
+    place = place_of(handle, verb, key, data)
     for _ in range(large.TRIES_MAX):
         reference = yield from large.upload(place, field, progress)
         if shown_as is not None:
             reference = join_key_object(shown_as, reference)
-        reply = yield from about_key(handle, opcode, verb, key, encoded.data, reference, flags)
+        reply = yield from about_key(handle, opcode, verb, key, data, reference, flags)
         processors.give_way()  # perhaps to the worker, which has just woken this thread, in the middle of others' requests
         if reply.status != protocol.UNKNOWN_BLOB:
             return reply

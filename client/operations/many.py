@@ -32,12 +32,12 @@ from .encoding import (
     keys_data,
     small_value,
 )
-from .entries import read_blob, taken_over
+from .entries import put_back, read_blob, taken_over
 from .exchange import DictHandle, answers_to, place_of, settled
 from .large import Pieces
 
 if TYPE_CHECKING:
-    from holdall.protocol import Reply
+    from holdall.protocol import Buffer, Reply
 
 KEYS_PER_MESSAGE = 250
 """About as many: a message costs as much as the reading of some 20 keys, and the first and the last are waited for."""
@@ -79,9 +79,17 @@ def pop_many(handle: DictHandle, keys: Iterable[object]) -> Operation[dict[Any, 
     asked = list(keys)
     many = _Many(handle, protocol.POP_MANY, "pop many of", handle.id or (yield from handle.hydration()))
     yield from many.ask(list(_grouped(handle, asked)))  # nothing is removed before all keys are known to be good
-    for each in many.blobs:
-        whole = yield from taken_over(place_of(handle, many.verb, each.key, each.data), each.reference)
-        many.found[each.key] = decode_value(handle.label, each.key, whole)
+    popped: list[tuple[object, bytes, Buffer]] = []
+    for group, values in many.popped:
+        for key, data, value in zip(group.keys, group.data, values, strict=False):
+            if value is not None:
+                popped.append((key, data, (yield from taken_over(place_of(handle, many.verb, key, data), value))))
+    try:
+        many.found.update((key, decode_value(handle.label, key, value)) for key, _data, value in popped)
+    except BaseException:
+        for each in popped:
+            yield from put_back(handle, *each)
+        raise
     return many.in_order_of(asked)
 
 
@@ -92,6 +100,8 @@ class _Many:
         self.verb = verb
         self.found: dict[Any, Any] = {}
         self.blobs: list[_Blob] = []
+        self.popped: list[tuple[_KeyGroup, list[Union[bytes, None]]]] = []
+        """What was removed, which is read when all has come: what cannot be read is put back."""
         self._handle = handle
         self._opcode = opcode
         self._dict_id = dict_id
@@ -131,10 +141,16 @@ class _Many:
 
     def _keep(self, group: _KeyGroup, reply: Reply) -> None:
         values = decode(list[Union[bytes, None]], reply.payload)
-        for at in decode_values(self._handle.label, group.keys, values, self.found):
-            self.blobs.append(_Blob(group.keys[at], group.data[at], values[at] or b""))
+        if self._opcode == protocol.POP_MANY:
+            self.popped.append((group, values))
+        else:
+            self._read(group, values)
         if len(values) < len(group.keys):
             self._left.append(_KeyGroup(group.part, group.keys[len(values) :], group.data[len(values) :]))
+
+    def _read(self, group: _KeyGroup, values: list[Union[bytes, None]]) -> None:
+        for at in decode_values(self._handle.label, group.keys, values, self.found):
+            self.blobs.append(_Blob(group.keys[at], group.data[at], values[at] or b""))
 
 
 def _grouped(handle: DictHandle, keys: list[object]) -> Iterator[_KeyGroup]:
