@@ -7,12 +7,15 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Protocol
 
 from holdall import sockets
+from holdall.framing import path_of
 from holdall.process.admission import Admission
-from holdall.process.child import EXIT_IDLE, STUCK, Child
+from holdall.process.child import EXIT_IDLE, EXIT_LOST, STUCK, Child
 from holdall.process.config import BrokerSettings
+from holdall.process.listen import make_private
 from holdall.process.poller import Poller, SystemPoller
 
 from .core import Broker, Send
@@ -27,6 +30,9 @@ class Side(Protocol):
     def take(self) -> Iterator[list[Any]]: ...
 
     def send(self, frames: list[Any]) -> Delivery: ...
+
+    @property
+    def is_reachable(self) -> bool: ...
 
 
 class Loop:
@@ -66,6 +72,9 @@ class Loop:
                 self._read(self._front, broker.from_client, now)
             while broker.stuck:
                 self._say(f"{STUCK}worker {broker.stuck.pop()}")
+            if not (self._front.is_reachable and self._back.is_reachable):
+                log.error("a socket of this broker was removed: another broker is started, which makes it again")
+                return EXIT_LOST
             if broker.is_idle(now):
                 log.info("no request came for the idle time")
                 return EXIT_IDLE
@@ -99,6 +108,7 @@ def serve(settings: BrokerSettings, child: Child) -> int:
     broker = Broker(os.urandom(8), settings.stuck_seconds, settings.idle_seconds, time.monotonic())
     poller = SystemPoller(child, Admission(*settings.listen))
     context = sockets.new_context()
+    make_private(Path(path_of(settings.workers_listen)).parent)  # it may have been removed
     back = Router(sockets.back_router(context), [settings.workers_listen], poller, small=3)
     front = Router(sockets.front_router(context), settings.listen, poller, small=2)
     child.ready()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from holdall import sockets
+from holdall.framing import SCHEME, path_of
+from holdall.process.admission import closed_url
 from holdall.process.listen import listen
 from holdall.process.unsent import Unsent
 
@@ -35,6 +38,7 @@ class Router:
     def __init__(self, router: Any, urls: list[str], poller: SystemPoller, small: int) -> None:
         for url in urls:
             listen(router, url)
+        self._paths = [path_of(url) for url in urls if url.startswith(SCHEME)]
         self._router = router
         self._unsent = Unsent()
         self._small = small
@@ -60,6 +64,11 @@ class Router:
             return Delivery.FULL
         except zmq.ZMQError:
             return Delivery.GONE
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether its sockets are still where clients look: whoever cleans up temporary directories may have removed them."""
+        return all(os.path.exists(path) or os.path.exists(closed_url(path)) for path in self._paths)
 
     def close(self) -> None:
         """Close it, with some time for what is still to be sent."""

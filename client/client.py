@@ -105,6 +105,10 @@ class Client:
         """Whether this client starts its service when it does not run."""
         return self._connector.is_local
 
+    def finds_service(self) -> bool:
+        """Whether this user's own service runs: it is not started for this."""
+        return self._connector.finds_service()
+
     @property
     def address(self) -> str:
         """The URL this client connects to.

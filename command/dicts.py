@@ -20,7 +20,6 @@ from holdall.client.client import Client
 from holdall.client.connection.query import shown
 from holdall.client.operations.large import Progress as Progressed
 from holdall.errors import Error, InvalidError, NotFoundError
-from holdall.process.listen import is_listening
 
 ITEMS_SHOWN = 100
 _MISSING: Any = object()
@@ -30,7 +29,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, begun: str) -> 
     """Names that complete what was begun: of a service that runs, none is started for this."""
     try:
         client = Client.from_env()
-        if client.is_local and not is_listening(client.address):
+        if client.is_local and not client.finds_service():
             return []
         return [each.name for each in Dict.objects.list() if each.name and each.name.startswith(begun)]
     except Error:

@@ -17,7 +17,6 @@ from rich.table import Table
 
 from holdall import Client, settings
 from holdall.errors import ConnectionError
-from holdall.process.listen import is_listening
 from holdall.worker.directory.opening import DataDirectory
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def restore(file: Path, data: Path, as_json: bool) -> None:
 def running_client(url: str | None = None) -> Client:
     """A client of the service at this URL, or of the one that clients here use, which is not started for this."""
     client = Client(url) if url else Client.from_env()
-    if client.is_local and not is_listening(client.address):
+    if client.is_local and not client.finds_service():
         raise ConnectionError(f"no service runs at {client.address}: the first call of a client starts it, or `holdall serve`")
     return client
 

@@ -75,6 +75,8 @@ INTERNAL = {
         "run_awaiting",
         "roster",
         "inherit",
+        "disconnect",
+        "finds_service",
         "is_local",
         "is_closed",
     ),

@@ -25,6 +25,8 @@ DEFAULT_PORT = 4255
 DEFAULT_TIMEOUT_SECONDS = 30.0
 IDLE_SECONDS = 300.0
 """After how long without a request a service that a client started ends by itself."""
+SOCKET_NAME_BYTES_MAX = 24
+"""Of the names of sockets in a runtime directory, with what is added to them while admission is closed."""
 IPC_PATH_BYTES_MAX = 107
 """The kernel's limit for the path of a Unix socket."""
 
@@ -133,7 +135,10 @@ def runtime_directory(data: Path) -> Path:
     tag = hashlib.blake2b(os.fsencode(os.path.realpath(data)), digest_size=6).hexdigest()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it falls back to /tmp: the service checks whose directory it is
-        return Path(platformdirs.user_runtime_path("holdall", appauthor=False)) / tag
+        found = Path(platformdirs.user_runtime_path("holdall", appauthor=False)) / tag
+    if len(os.fsencode(found)) + SOCKET_NAME_BYTES_MAX > IPC_PATH_BYTES_MAX:
+        return Path(f"/tmp/holdall-{os.getuid()}") / tag
+    return found
 
 
 def socket_url(data: Path, name: str) -> str:

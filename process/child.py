@@ -34,6 +34,8 @@ EXIT_REFUSED = 3
 """Exit status of a process that cannot start as things are; starting it again would not help."""
 EXIT_IDLE = 4
 """Exit status of a broker that was not used for its idle time."""
+EXIT_LOST = 5
+"""Exit status of a broker whose sockets were removed."""
 
 
 def command(module: str, settings: object, *options: str) -> list[str]:

@@ -72,13 +72,17 @@ def make_private(path: Path) -> Path:
         for each in reversed((path, *path.parents)):
             if not each.exists():
                 each.mkdir(mode=0o700, exist_ok=True)
-        trusted = all(_is_ours(each.stat()) for each in (path, *path.parents))
-        private = trusted and not path.lstat().st_mode & 0o077
+        private = is_private(path)
     except OSError as error:
         raise AuthError(f"the directory {path} for sockets cannot be made: {error.strerror}; set XDG_RUNTIME_DIR") from None
     if not private:
         raise AuthError(f"the directory {path} for sockets is not this user's alone: remove it, or set XDG_RUNTIME_DIR")
     return path
+
+
+def is_private(path: Path) -> bool:
+    """Whether only this user can enter this directory, and nobody else can replace what leads to it. Raises OSError."""
+    return all(_is_ours(each.stat()) for each in (path, *path.parents)) and not path.lstat().st_mode & 0o077
 
 
 def _is_ours(found: os.stat_result) -> bool:

@@ -10,11 +10,12 @@ from time import monotonic, sleep
 
 from holdall import __version__, settings
 from holdall.errors import StorageError
+from holdall.framing import path_of
 from holdall.process import child
 from holdall.process.admission import closed_url
 from holdall.process.child import READY, refusal_error
 from holdall.process.config import ServiceSettings
-from holdall.process.listen import is_listening, make_private
+from holdall.process.listen import is_listening, is_private, make_private
 from holdall.protocol import VERSION
 from holdall.worker.directory.locks import Holder
 from holdall.worker.directory.opening import DataDirectory
@@ -29,33 +30,48 @@ RETURN_CHECK_SECONDS = 0.02
 """How often it is looked whether a service that lives listens again."""
 
 
+def found(data: Path) -> str | None:
+    """Where the service on this data directory listens, if one does: where this process would look for it, or where the holder
+    of the directory says; that one's runtime directory follows from another environment, or was there before a clean-up.
+    """
+    url = settings.service_url(data)
+    if is_listening(url) or is_listening(closed_url(url)):
+        return url
+    holder = DataDirectory(data).holder()
+    if holder is None or holder.url in (None, url) or not _is_held(data):
+        return None
+    other = holder.url or ""
+    return other if is_private(Path(path_of(other)).parent) and is_listening(other) else None
+
+
 def ensure_running(data: Path) -> str:
     """The URL of the service on this data directory, which is started if it does not run.
 
     Of any number of processes that call this at once, one starts it and the others wait. Raises an Error if it cannot start, at
     once if a service of another protocol version has the directory.
     """
-    url = settings.service_url(data)
-    if is_listening(url) or is_listening(closed_url(url)):
-        return url
-    runtime = make_private(settings.runtime_directory(data))
-    with open(runtime / "starting", "w") as starting:
-        fcntl.flock(starting, fcntl.LOCK_EX)
-        _wait_for_its_broker(url, data)
-        if not is_listening(url):
-            _start_detached(data)
+    url = found(data)
+    if url is None:
+        runtime = make_private(settings.runtime_directory(data))
+        with open(runtime / "starting", "w") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            url = _when_its_broker_is_back(data)
+            if url is None:
+                _start_detached(data)
+                url = settings.service_url(data)
     return url
 
 
-def _wait_for_its_broker(url: str, data: Path) -> None:
-    """While the directory's service lives, but does not listen: its broker was killed, and is back soon."""
+def _when_its_broker_is_back(data: Path) -> str | None:
+    """Where the directory's service listens, if one lives: its broker may have been killed, and is back soon."""
     directory = DataDirectory(data)
     until = monotonic() + LEAVING_SECONDS
-    while not is_listening(url) and monotonic() < until and _is_held(data):
+    while (url := found(data)) is None and monotonic() < until and _is_held(data):
         holder = directory.holder()
         if holder is not None and holder.protocol != VERSION and _is_alive(holder.pid):
             raise StorageError(_other_version(directory.path, holder))
         sleep(RETURN_CHECK_SECONDS)
+    return url
 
 
 def _is_alive(pid: int) -> bool:

@@ -46,7 +46,7 @@ class Service:
         """
         require_plyvel()
         directory = DataDirectory(self._settings.data)
-        lock = directory.lock(self._settings.lock_seconds)
+        lock = directory.lock(self._settings.lock_seconds, defaults.service_url(directory.path))
         layout = directory.prepare(self._settings.workers)
         for name, argv in self._children(directory.path, layout.workers).items():
             self._keepers[name] = Keeper(name, argv, self._stopping, self._heard)

@@ -116,7 +116,7 @@ class RelayConnector:
     def client(self) -> Generator[Client, None, None]:
         """One frame there, one back, whatever is asked."""
         context = sockets.new_context()
-        dealer = Dealer(context, self.url, CHECK_SECONDS)
+        dealer = Dealer(context, lambda: self.url, CHECK_SECONDS)
         request: list[protocol.Buffer] = [bytes(self.request_bytes)]
         while not dealer.send(request):  # until it is connected
             dealer.receive(wait=True)

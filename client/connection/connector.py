@@ -40,6 +40,8 @@ class ServiceConnector:
         self._url = url
         self._data = data
         self._has_lanes = has_lanes
+        self._found: str | None = None
+        """Where the service of `data` was found."""
         self._is_closed = False
         self._begin()
 
@@ -49,7 +51,7 @@ class ServiceConnector:
 
     @property
     def url(self) -> str:
-        return self._url or "" if self._data is None else settings.service_url(self._data)
+        return self._url or "" if self._data is None else self._found or settings.service_url(self._data)
 
     def open_broker(self, wait_seconds: float = 0.0) -> Dealer:
         from holdall import sockets  # ZeroMQ takes longer to load than all the rest: an import need not wait for it
@@ -63,7 +65,7 @@ class ServiceConnector:
                 self._context = sockets.new_context()
             dealer: Dealer | None = None
             try:
-                dealer = Dealer(self._context, self.url, wait_seconds)
+                dealer = Dealer(self._context, lambda: self.url, wait_seconds)
                 self._dealers.add(dealer)
             except BaseException:  # Ctrl-C: a socket that is not listed here would keep the context from its end
                 if dealer is not None:
@@ -89,7 +91,13 @@ class ServiceConnector:
         if self._data is not None:
             from holdall.service.own import ensure_running
 
-            ensure_running(self._data)
+            self._found = ensure_running(self._data)
+
+    def finds_service(self) -> bool:
+        from holdall.service.own import found
+
+        self._found = found(self._data) if self._data is not None else None
+        return self._found is not None
 
     def close(self) -> None:
         """Open nothing more."""

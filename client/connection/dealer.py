@@ -19,6 +19,8 @@ from holdall.errors import ConnectionError
 from holdall.framing import Received
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from holdall.protocol import Buffer
 
 _WAITS, _RCVMORE, _DONTWAIT = 0, int(zmq.RCVMORE), int(zmq.DONTWAIT)
@@ -26,11 +28,13 @@ _numbers = itertools.count()
 
 
 class Dealer:
-    """Connected, or about to be, to the broker at this URL. A thread that receives from it waits for `wait_seconds` at most."""
+    """Connected, or about to be, to the broker where `url` says. A thread that receives waits for `wait_seconds` at most."""
 
     is_broken = False
 
-    def __init__(self, context: Any, url: str, wait_seconds: float = 0.0) -> None:
+    def __init__(self, context: Any, url: Callable[[], str], wait_seconds: float = 0.0) -> None:
+        self._url = url
+        self._connected_to = url()
         self._dealer: Any = None
         self._monitor: Any = None
         self._connections = 0
@@ -42,11 +46,11 @@ class Dealer:
             address = f"inproc://monitor-{next(_numbers)}"  # by default pyzmq takes a name that may be another dealer's still
             self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED, address)
             self._receive, self._get = self._dealer.recv, self._dealer.get
-            self._dealer.connect(url)
+            self._dealer.connect(self._connected_to)
         except zmq.ZMQError as error:
             self.close()
             advice = "raise the limit (ulimit -n)" if error.errno == EMFILE else "correct HOLDALL_URL"
-            raise ConnectionError(f"cannot connect to {url}: {error.strerror}; {advice}") from None
+            raise ConnectionError(f"cannot connect to {self._connected_to}: {error.strerror}; {advice}") from None
         except BaseException:
             self.close()
             raise
@@ -85,6 +89,10 @@ class Dealer:
     def has_come_back(self) -> bool:
         before = self._connections
         with suppress(zmq.ZMQError):  # it was closed meanwhile
+            if self._connected_to != self._url():  # the service was found elsewhere
+                self._dealer.disconnect(self._connected_to)
+                self._connected_to = self._url()
+                self._dealer.connect(self._connected_to)
             while sockets.has_message(self._monitor):
                 sockets.receive(self._monitor, 2)
                 self._connections += 1

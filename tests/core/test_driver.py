@@ -105,6 +105,9 @@ class Connected:
     def revive(self) -> None:
         pass
 
+    def finds_service(self) -> bool:
+        return False
+
     close = forget_closed = inherit = revive
 
     def run(self, operation: Operation[Any]) -> Any:

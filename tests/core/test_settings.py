@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from holdall import settings
 from holdall.errors import InvalidError
+from holdall.process.admission import closed_url
 
 IPC_PATH_BYTES_MAX = 107
 """Of a path that Linux takes for a Unix socket: 108 with the NUL at its end."""
@@ -190,10 +191,13 @@ def test_a_services_url_does_not_change_from_process_to_process(monkeypatch: pyt
     assert settings.service_url(Path("/nowhere/data")) == "ipc:///run/user/7/holdall/47716abeada9/service.v4"
 
 
-def test_a_runtime_directory_that_is_too_long_is_an_invalid_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/" + "x" * IPC_PATH_BYTES_MAX)
-    with pytest.raises(InvalidError, match=f"more than {IPC_PATH_BYTES_MAX} bytes"):
-        settings.service_url(Path("/nowhere/data"))
+@pytest.mark.parametrize("length", [IPC_PATH_BYTES_MAX - 50, IPC_PATH_BYTES_MAX, 200])
+def test_sockets_have_short_names_whatever_the_runtime_directory(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/" + "x" * length)
+    for name in ("service", "workers", "worker-1023"):
+        path = closed_url(settings.socket_url(Path("/nowhere/data"), name)).removeprefix("ipc://")
+        assert len(path) <= IPC_PATH_BYTES_MAX
+        assert path.startswith(f"/tmp/holdall-{os.getuid()}/" if length >= IPC_PATH_BYTES_MAX else "/")
 
 
 def test_without_a_runtime_directory_there_is_one_all_the_same_and_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:

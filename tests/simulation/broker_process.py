@@ -99,6 +99,8 @@ class Poller:
 class Side:
     """One of the two ROUTERs."""
 
+    is_reachable = True
+
     def __init__(self, process: BrokerProcess, poller: Poller, listener: Listener) -> None:
         self._process = process
         self._poller = poller

@@ -156,6 +156,10 @@ class SimulatedConnector:
         """The same for a loop."""
         return self.open_lane(address)
 
+    def finds_service(self) -> bool:
+        """It is none of this machine's user."""
+        return False
+
     def revive(self) -> None:
         """Nothing: no service of this machine's user is simulated."""
 

@@ -2,7 +2,8 @@
 
 A lock is an `flock` on a file of our own, of the real path: LevelDB's own lock is dropped when any descriptor of its file is
 closed, and is passed by with a symlink. Such a file has one line: process id, holdall's version and its protocol's version of
-the process that holds it, or held it last. Older versions of holdall write only the process id.
+the process that holds it, or held it last, and of a service the URL where it listens: what clients have in their environment
+may lead elsewhere. Older versions of holdall write only the process id.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from holdall.errors import StorageError
 from holdall.protocol import VERSION
 
 LOCK_RETRY_SECONDS = 0.05
-HOLDER_BYTES_MAX = 200
+HOLDER_BYTES_MAX = 400
 """More than any holder's line has: of a file that holds something else, no more is read."""
-_HOLDER = re.compile(rb"([1-9]\d{0,8})(?: ([!-~]+) (\d{1,3}))?\n")
+_HOLDER = re.compile(rb"([1-9]\d{0,8})(?: ([!-~]+) (\d{1,3})(?: (ipc:///[^\n]+))?)?\n")
 
 
 class Holder(NamedTuple):
-    """A process that holds a lock, and its versions of holdall and of the protocol; None: older ones, which do not say."""
+    """A process that holds a lock, its versions of holdall and of the protocol, and where it listens; None: it does not say."""
 
     pid: int
     version: str | None = None
     protocol: int | None = None
+    url: str | None = None
 
     def __str__(self) -> str:
         return f"process {self.pid} of {f'holdall {self.version}' if self.version else 'an older version of holdall'}"
@@ -44,16 +46,20 @@ def read_holder(file: Path) -> Holder | None:
         return None
     if line is None:
         return None
-    pid, version, protocol = line.groups()
-    return Holder(int(pid)) if version is None else Holder(int(pid), version.decode(), int(protocol))
+    pid, version, protocol, url = line.groups()
+    if version is None:
+        return Holder(int(pid))
+    return Holder(int(pid), version.decode(), int(protocol), None if url is None else os.fsdecode(url))
 
 
 class Lock:
-    """An exclusive lock on a file, held until `release` or the end of this process; the file names that process."""
+    """An exclusive lock on a file, held until `release` or the end of this process; the file names that process, and the URL
+    where it listens, if it does.
+    """
 
-    def __init__(self, file: Path, what: str, wait_seconds: float = 0.0) -> None:
+    def __init__(self, file: Path, what: str, wait_seconds: float = 0.0, url: str = "") -> None:
         try:
-            self._file: IO[str] = open(file, "a+")  # noqa: SIM115 - it is held
+            self._file: IO[str] = open(file, "a+", errors="surrogateescape")  # noqa: SIM115 - it is held
         except OSError as error:
             raise StorageError(f"{what} cannot be used: {error.strerror}: {file}") from None
         until = time.monotonic() + wait_seconds
@@ -64,7 +70,7 @@ class Lock:
                 raise StorageError(f"{what} is in use by {holder}: end that process first, or use another directory")
             time.sleep(LOCK_RETRY_SECONDS)
         self._file.truncate(0)
-        self._file.write(f"{os.getpid()} {__version__} {VERSION}\n")
+        self._file.write(f"{os.getpid()} {__version__} {VERSION}{url and f' {url}'}\n")
         self._file.flush()
 
     def _taken(self) -> bool:

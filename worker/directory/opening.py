@@ -85,8 +85,8 @@ class DataDirectory:
             raise StorageError(f"the stores in {self.path} are kept in {layout.engine!r}: use a later version of holdall")
         return layout
 
-    def lock(self, wait_seconds: float = 0.0) -> Lock:
-        """Take the whole directory, made if it is missing, for one service.
+    def lock(self, wait_seconds: float = 0.0, url: str = "") -> Lock:
+        """Take the whole directory, made if it is missing, for one service, which listens at this URL.
 
         Waits `wait_seconds` for another to end; raises StorageError if it still has it.
         """
@@ -94,7 +94,7 @@ class DataDirectory:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be made: {error.strerror}") from None
-        return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds)
+        return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds, url)
 
     def holder(self) -> Holder | None:
         """The process that holds the whole directory, or held it last; None if its lock does not say."""
