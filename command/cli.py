@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any, cast
 
 import click
-from msgspec import to_builtins
 from rich.console import Console
-from rich.table import Table
 
 import holdall
-from holdall import Dict, settings
+from holdall import settings
 from holdall.bench.cli import bench_group
-from holdall.client.operations.catalog import statistics
 from holdall.errors import Error
 from holdall.process import logs
 from holdall.process.config import Sync
 
 from .dicts import dict_group
-from .storage import backup, check, data_option, restore, running_client
+from .service import status, stop
+from .storage import backup, check, data_option, restore
 
 FAILED = 1
 
@@ -59,7 +56,7 @@ def cli() -> None:
     """A dict that every process of a parallel job can reach."""
 
 
-for each in (dict_group, bench_group, check, backup, restore):
+for each in (dict_group, bench_group, status, stop, check, backup, restore):
     cli.add_command(each)
 
 
@@ -99,31 +96,6 @@ def broker(listen: str, workers_listen: str) -> None:
 
     wanted = BrokerSettings([settings.listen_url(listen)], settings.ipc_url(workers_listen))
     sys.exit(run(wanted, serve, supervised=False))
-
-
-@cli.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(as_json: bool) -> None:
-    """Show the service that clients here use: HOLDALL_URL, or this user's own. It is not started for this."""
-    client = running_client()
-    dicts = Dict.objects.list()
-    workers = client.roster.workers
-    counted = client.run(statistics(client))
-    if as_json:
-        told = {"dicts": len(dicts), "workers": to_builtins(workers), "statistics": counted}
-        click.echo(json.dumps({"url": client.address, **told}))
-        return
-    console = Console()
-    console.print(f"{client.address}: {len(workers)} workers, {len(dicts)} Dicts", soft_wrap=True, highlight=False)
-    table = Table("worker", "slots", "address", "entries", "requests", "expired", "swept")
-    table.columns[2].overflow = "fold"
-    for column in table.columns[3:]:
-        column.justify = "right"
-    for each, counters in zip(workers, counted, strict=True):
-        slots, addresses = f"{each.first_slot} to {each.end_slot - 1}", ", ".join(each.addresses)
-        counts = (f"{counters[name]:,}" for name in ("entries", "handled", "expired_entries", "swept_rows"))
-        table.add_row(str(each.index), slots, addresses, *counts)
-    console.print(table)
 
 
 @cli.command()

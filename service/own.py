@@ -37,8 +37,9 @@ def found(data: Path) -> str | None:
     url = settings.service_url(data)
     if is_listening(url) or is_listening(closed_url(url)):
         return url
-    holder = DataDirectory(data).holder()
-    if holder is None or holder.url in (None, url) or not _is_held(data):
+    directory = DataDirectory(data)
+    holder = directory.holder()
+    if holder is None or holder.url in (None, url) or not directory.is_held:
         return None
     other = holder.url or ""
     return other if is_private(Path(path_of(other)).parent) and is_listening(other) else None
@@ -66,7 +67,7 @@ def _when_its_broker_is_back(data: Path) -> str | None:
     """Where the directory's service listens, if one lives: its broker may have been killed, and is back soon."""
     directory = DataDirectory(data)
     until = monotonic() + LEAVING_SECONDS
-    while (url := found(data)) is None and monotonic() < until and _is_held(data):
+    while (url := found(data)) is None and monotonic() < until and directory.is_held:
         holder = directory.holder()
         if holder is not None and holder.protocol != VERSION and _is_alive(holder.pid):
             raise StorageError(_other_version(directory.path, holder))
@@ -92,17 +93,6 @@ def _other_version(data: Path, holder: Holder) -> str:
         f"protocol version {VERSION}: end that process (kill {holder.pid}), or wait until it is not used: one that a client "
         "started ends by itself then"
     )
-
-
-def _is_held(data: Path) -> bool:
-    try:
-        with open(data / "lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # there is none yet
-        pass
-    return False
 
 
 def _start_detached(data: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import holdall
 from holdall import Dict
 from holdall.command.cli import cli
 from holdall.process.child import environment
+from holdall.worker.directory.opening import DataDirectory
 from tests.processes import end_service
 
 
@@ -145,6 +147,40 @@ def test_status_of_a_service_that_does_not_run_says_so_and_starts_none(monkeypat
     assert failed.exit_code == 1
     assert "no service runs" in failed.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_status_says_which_service_it_is_and_stop_ends_it_and_leaves_the_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    monkeypatch.delenv("HOLDALL_URL", raising=False)
+    monkeypatch.setenv("HOLDALL_DATA", str(data))
+    told_by("dict", "create", "kept")
+    told_by("dict", "put", "kept", "key", "value")
+    told = json.loads(told_by("status", "--json"))
+    holder = DataDirectory(data).holder()
+    assert holder is not None
+    assert (told["pid"], told["version"], told["data"]) == (holder.pid, holdall.__version__, str(data))
+    assert told["bytes"] > 0
+    assert datetime.fromisoformat(told["since"]) <= datetime.now()
+    for shown in (str(holder.pid), str(data), "1 Dict", "service.log", "holdall stop"):
+        assert shown in told_by("status")
+    assert str(holder.pid) in told_by("stop")
+    assert not DataDirectory(data).is_held
+    again = CliRunner().invoke(cli, ["stop"], catch_exceptions=False)
+    assert (again.exit_code, "no service runs" in again.stdout) == (1, True)
+    try:
+        assert "value" in told_by("dict", "get", "kept", "key")  # another one is started
+    finally:
+        told_by("stop")
+
+
+def told_by(*arguments: str) -> str:
+    """What a command that succeeds prints, in a process of its own."""
+    argv = [sys.executable, "-m", "holdall", *arguments]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 WITHOUT = """

@@ -52,6 +52,17 @@ def read_holder(file: Path) -> Holder | None:
     return Holder(int(pid), version.decode(), int(protocol), None if url is None else os.fsdecode(url))
 
 
+def is_locked(file: Path) -> bool:
+    try:
+        with open(file) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none yet
+        pass
+    return False
+
+
 class Lock:
     """An exclusive lock on a file, held until `release` or the end of this process; the file names that process, and the URL
     where it listens, if it does.

@@ -26,7 +26,7 @@ from holdall.disk import FORMAT, refusal, sync_folder
 from holdall.errors import InvalidError, StorageError
 
 from .layout import ENGINE, WORKERS_MAX, Layout, LayoutFormat, default_workers
-from .locks import Holder, Lock, read_holder
+from .locks import Holder, Lock, is_locked, read_holder
 
 if TYPE_CHECKING:
     from holdall.worker.store.store import Store
@@ -95,6 +95,11 @@ class DataDirectory:
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be made: {error.strerror}") from None
         return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds, url)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a service has the whole directory."""
+        return is_locked(self.path / "lock")
 
     def holder(self) -> Holder | None:
         """The process that holds the whole directory, or held it last; None if its lock does not say."""
