@@ -21,9 +21,13 @@ from holdall.errors import StorageError
 from holdall.process import child, logs
 from holdall.process.config import BrokerSettings, ServiceSettings, WorkerSettings
 from holdall.process.listen import make_private
+from holdall.worker.directory.locks import Lock
 from holdall.worker.directory.opening import DataDirectory
 
 from .keeper import Keeper
+
+WATCH_SECONDS = 0.25
+"""How often it is looked whether the data directory is still there."""
 
 log = logging.getLogger("holdall.service")
 
@@ -53,6 +57,7 @@ class Service:
         tasks = [asyncio.ensure_future(keeper.run()) for keeper in self._keepers.values()]
         try:
             await self._started()
+            tasks.append(asyncio.ensure_future(self._watch(directory, layout.workers, lock)))
             if not self._stopping.is_set():
                 announce(defaults.service_url(directory.path))
             await self._stopping.wait()
@@ -60,6 +65,15 @@ class Service:
             self._stopping.set()
             await asyncio.gather(*tasks, return_exceptions=True)
             lock.release()
+
+    async def _watch(self, directory: DataDirectory, workers: int, lock: Lock) -> None:
+        """End when the directory is no longer what this service has locked."""
+        parts = [directory.part(index) for index in range(workers)]
+        while lock.is_in_place and all(map(Path.exists, parts)) and not self._stopping.is_set():
+            await asyncio.sleep(WATCH_SECONDS)
+        if not self._stopping.is_set():
+            log.error("%s", directory.why_lost())
+            self._stopping.set()
 
     async def _started(self) -> None:
         stopping = asyncio.ensure_future(self._stopping.wait())

@@ -54,6 +54,8 @@ class Loop:
         schedule = self._schedule
         now = self._now()
         while True:
+            if schedule.is_over:
+                break
             sources = self._poller.wait(now, schedule.due, spins=not schedule.waits_for_thread)
             if self._poller.is_over:
                 break

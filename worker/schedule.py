@@ -7,7 +7,9 @@ It decides over a `Worker`, and touches neither socket nor clock: `now` is of a 
 2. A batch is written by a thread if it is to be synced (`--sync always`), more than one connection was heard in the last
    second, and nothing but gets, puts and pops is in it; any other one by the loop itself.
 3. While a batch is being written no HELLO is due: a worker whose write never ends falls silent, and is replaced.
-4. After a write that failed the store is opened anew, and what was decided is decided again: nothing remembered is repeated.
+4. When the data directory is no longer what was locked (`why_lost` says so), nothing more is acknowledged, and the process is
+   to end: it is looked at with each HELLO, and before each answer that waited for a sync.
+5. After a write that failed the store is opened anew, and what was decided is decided again: nothing remembered is repeated.
    After a second one it is refused; whether it is in the log is unknown then.
 """
 
@@ -55,14 +57,22 @@ class Schedule:
     """
 
     def __init__(
-        self, opened: Callable[[], Worker], sync: Sync, hello: Callable[[Worker], Answer], why_no_room: Callable[[], str]
+        self,
+        opened: Callable[[], Worker],
+        sync: Sync,
+        hello: Callable[[Worker], Answer],
+        why_no_room: Callable[[], str],
+        why_lost: Callable[[], str] = lambda: "",
     ) -> None:
+        self.is_over = False
+        """Whether nothing more is to be decided: the process is to end."""
         self.due = 0.0
         """When `turn` is to be called at the latest, whether anything has come or not."""
         self._opened = opened
         self._sync = sync
         self._hello = hello
         self._why_no_room = why_no_room
+        self._why_lost = why_lost
         self._writing: list[Message] | None = None
         """What the batch that is being written has decided."""
         self._delayed: list[Message] = []
@@ -123,7 +133,7 @@ class Schedule:
         assert decided is not None
         if self._is_postponed or self._delayed:  # now, or else a service that always writes would never sweep
             self.due = 0.0
-        return self._again(decided, failed, wall) if failed is not None else self.worker.end()
+        return self._again(decided, failed, wall) if failed is not None else self._ended(decided)
 
     def finish(self, wall: float) -> list[Answer]:
         """The process is to end, and no batch is being written: the answers to all that still waits."""
@@ -145,7 +155,7 @@ class Schedule:
         except CommitFailed as error:
             return self._again(left, error, wall), None
         if commit is None:
-            return self.worker.end(), None
+            return self._ended(left), None
         self._writing = left
         return [], commit
 
@@ -157,12 +167,29 @@ class Schedule:
     def _tick(self, messages: list[Message], wall: float) -> list[Answer]:
         """The answers to these, which are carried out, and written, here and now."""
         try:
-            return self.worker.tick(messages, wall)
+            commit = self.worker.begin(messages, wall)
+            if commit is not None:
+                commit()
         except CommitFailed as error:
             return self._again(messages, error, wall)
+        return self._ended(messages)
+
+    def _ended(self, messages: list[Message]) -> list[Answer]:
+        """The answers to these, which are written."""
+        answers = self.worker.end()
+        if self._sync == "always" and (why := self._why_lost()):
+            return self._lost(messages, why)
+        return answers
+
+    def _lost(self, messages: list[Message], why: str) -> list[Answer]:
+        self.is_over = True
+        log.error("%s", why)
+        return self.worker.refuse(messages, f"{why}; whether this happened is unknown")
 
     def _again(self, messages: list[Message], error: CommitFailed, wall: float) -> list[Answer]:
         """The answers to these, whose batch could not be written: carried out once more, or refused."""
+        if why := self._why_lost():
+            return self._lost(messages, why)
         self._recover(error)
         try:
             return self.worker.tick(messages, wall)
@@ -196,6 +223,8 @@ class Schedule:
             self._hello_due = now + HELLO_SECONDS
             self._is_sweeping = True
             self._look_for_room()
+            if why := self._why_lost():
+                return self._lost([], why)
             answers.append(self._hello(self.worker))
         try:
             flushes = self._flush(now)

@@ -47,18 +47,20 @@ def serve(settings: WorkerSettings, child: Child) -> None:
     if not 0 <= settings.index < layout.workers:
         raise InvalidError(f"{directory.path} has the workers 0 to {layout.workers - 1}, not {settings.index}")
     lock = directory.lock_worker(settings.index, LOCK_SECONDS)
+    directory.enter(settings.index, lock)
     with listening_socket(settings.address) as listening:
         poller = SystemPoller(child, Admission(settings.address))
         wake = poller.waker()
         with closing(Uplink(settings.broker, poller)) as uplink:
             Entrance(listening, poller)
-            space = Space(directory.part(settings.index))
+            space = Space(directory.inside(settings.index), directory.part(settings.index))
             instance = secrets.token_bytes(16)
             schedule = Schedule(
                 lambda: _opened(directory, layout, settings, space, wake),
                 settings.sync,
                 lambda worker: Answer(uplink, b"", [hello(worker, bytes.fromhex(layout.id), instance, settings.address)]),
                 space.why_no_room,
+                lambda: "" if lock.is_in_place else directory.why_lost(),
             )
             child.ready()
             Loop(poller, CommitThread(wake), schedule).run()
@@ -97,7 +99,8 @@ def open_worker(
     """
     store = directory.open_store(index)
     try:
-        folder = Folder(directory.part(index) / "blobs", sync=sync != "off", wake=wake)
+        blobs, name = directory.inside(index) / "blobs", directory.part(index) / "blobs"
+        folder = Folder(blobs, sync=sync != "off", wake=wake, name=name)
         layout_id = bytes.fromhex(layout.id)
         worker = Worker(store, index, layout.workers, sync=sync == "always", layout_id=layout_id, files=folder)
         directory.refuse_if_lost(index, worker.version)

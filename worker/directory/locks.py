@@ -78,11 +78,22 @@ class Lock:
             if time.monotonic() >= until:
                 self._file.close()
                 holder = read_holder(file) or "an unknown process"
-                raise StorageError(f"{what} is in use by {holder}: end that process first, or use another directory")
+                raise StorageError(f"{what} is in use by {holder}: end that first (`holdall stop`), or use another directory")
             time.sleep(LOCK_RETRY_SECONDS)
         self._file.truncate(0)
         self._file.write(f"{os.getpid()} {__version__} {VERSION}{url and f' {url}'}\n")
         self._file.flush()
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that is locked is still the one of that name: what it is in may be removed, moved, or replaced."""
+        return self.is_named(self._file.name)
+
+    def is_named(self, path: str) -> bool:
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._file.fileno()))
+        except OSError:
+            return False
 
     def _taken(self) -> bool:
         try:

@@ -10,7 +10,8 @@
     DIR/worker-N/complete    there once the store was made whole: only before that may it be created
     DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes
 
-The real path of a directory is used, and its parts are locked by that: see `locks`.
+The real path of a directory is used, and its parts are locked by that: see `locks`. A worker's process goes into its part and
+uses the names of what is in there alone: whatever becomes of the path, nothing is written into what takes its place.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class DataDirectory:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(os.path.realpath(path))
+        self._entered: int | None = None
 
     def prepare(self, workers: int | None) -> Layout:
         """The layout, made now if there is none: with `workers` workers, or `default_workers`.
@@ -151,15 +153,35 @@ class DataDirectory:
     def part(self, index: int) -> Path:
         return self.path / f"worker-{index}"
 
+    def enter(self, index: int, lock: Lock) -> None:
+        """Have this process use the part of worker `index`, which it has locked, from inside. Raises StorageError."""
+        try:
+            os.chdir(self.part(index))
+        except OSError as error:
+            raise StorageError(f"{self.part(index)} cannot be used: {error.strerror}") from None
+        if not lock.is_named("lock"):
+            raise StorageError(self.why_lost())
+        self._entered = index
+
+    def why_lost(self) -> str:
+        """What calls are told when the directory is no longer what its service has locked."""
+        return (
+            f"the data directory {self.path} was removed, moved or replaced while its service ran: the service ends, and the "
+            "next call starts one on what is there"
+        )
+
+    def inside(self, index: int) -> Path:
+        """The part of worker `index`, to be used; `part` is how it is called."""
+        return Path() if index == self._entered else self.part(index)
+
     def version_at_close(self, index: int) -> int:
         """The version counter of worker `index` when it last ended in order; 0 if it never did. Raises StorageError."""
-        file = self.part(index) / "version"
         try:
-            return int(file.read_text())
+            return int((self.inside(index) / "version").read_text())
         except FileNotFoundError:
             return 0
         except (OSError, ValueError) as error:
-            raise StorageError(f"{file} is damaged: {error}") from None
+            raise StorageError(f"{self.part(index) / 'version'} is damaged: {error}") from None
 
     def refuse_if_lost(self, index: int, version: int) -> None:
         """Raise StorageError if the store of worker `index`, whose last version is this, has lost writes since it was closed:
@@ -174,23 +196,23 @@ class DataDirectory:
 
     def note_close(self, index: int, version: int) -> None:
         """The store of worker `index` is closed in order, with this version. Raises OSError."""
-        _write_durably(self.part(index) / "version", f"{version}\n".encode())
+        _write_durably(self.inside(index) / "version", f"{version}\n".encode())
 
     def open_store(self, index: int) -> Store:
         """The store of worker `index`, made on the first call. Raises StorageError if it is damaged."""
         from holdall.worker.state.transaction import format_store
         from holdall.worker.store.leveldb import LevelDBStore  # a supervisor prepares and locks, and never opens
 
-        folder = self.part(index)
+        folder, name = self.inside(index), self.part(index)
         if not (folder / "complete").exists():
             if any((folder / "store").glob("*.ldb")):
-                raise StorageError(f"{folder} holds data but no file 'complete': if the data is whole, make that file, empty")
+                raise StorageError(f"{name} holds data but no file 'complete': if the data is whole, make that file, empty")
             shutil.rmtree(folder / "store", ignore_errors=True)  # a start that was interrupted: nothing was ever stored
             store = LevelDBStore(folder / "store", create=True)
             format_store(store)
             store.close()  # and open it again: that moves what was written into a table, the sign of a store in use
             _write_durably(folder / "complete", b"")
-        return LevelDBStore(folder / "store")
+        return LevelDBStore(folder / "store", name=name / "store")
 
 
 def _write_durably(file: Path, data: bytes) -> None:

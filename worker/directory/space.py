@@ -24,12 +24,13 @@ log = logging.getLogger("holdall.worker")
 
 
 class Space:
-    """The room on the disk where `folder` is."""
+    """The room on the disk where `folder` is; log lines call it `name`, or else by its path."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: Path | None = None) -> None:
         self.is_short = False
         """Whether only what frees room may be written."""
         self._folder = folder
+        self._name = name or folder
         self._reserve = folder / "reserve"
 
     def look(self) -> None:
@@ -37,13 +38,13 @@ class Space:
         free = self._free_bytes()
         if free < LOW_BYTES and not self.is_short:
             self.is_short = True
-            log.error("the disk of %s has %d MiB left: values are refused until there is more room", self._folder, free >> 20)
+            log.error("the disk of %s has %d MiB left: values are refused until there is more room", self._name, free >> 20)
         reserve = self._reserve_bytes()
         if free >= ENOUGH_BYTES + RESERVE_BYTES - reserve:
             self._take_reserve(RESERVE_BYTES)
             if self.is_short:
                 self.is_short = False
-                log.warning("the disk of %s has %d MiB left: values are taken again", self._folder, free >> 20)
+                log.warning("the disk of %s has %d MiB left: values are taken again", self._name, free >> 20)
         elif reserve < STEP_BYTES and free >= STEP_BYTES + STEP_BYTES // 2:
             self._take_reserve(STEP_BYTES)  # what opening freed: compacting would use it up, and fail again
 
@@ -53,7 +54,7 @@ class Space:
         if reserve == 0:
             return False
         os.truncate(self._reserve, max(0, reserve - STEP_BYTES))
-        log.warning("%s: %d MiB of its reserve are given up", self._folder, STEP_BYTES >> 20)
+        log.warning("%s: %d MiB of its reserve are given up", self._name, STEP_BYTES >> 20)
         return True
 
     def why_no_room(self) -> str:

@@ -32,13 +32,14 @@ THREAD_BYTES_MAX = 32 * 1024 * 1024
 
 
 class Folder:
-    """The files in `path`, which is made if it is missing.
+    """The files in `path`, which is made if it is missing; errors call it `name`, or else by its path.
 
     `wake` is called from a thread when `sealed` has something to tell; with `sync` what is sealed survives a power cut.
     """
 
-    def __init__(self, path: Path, *, sync: bool, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: Path, *, sync: bool, wake: Callable[[], None] = lambda: None, name: Path | None = None) -> None:
         self._path = path
+        self._name = name or path
         self.syncs = sync
         self._wake = wake
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -56,13 +57,15 @@ class Folder:
             path.mkdir(mode=0o700, exist_ok=True)
             sync_folder(path.parent)
         except OSError as error:
-            raise StorageError(f"the folder {path} cannot be made: {error.strerror}") from None
+            raise StorageError(f"the folder {self._name} cannot be made: {error.strerror}") from None
 
     def make(self, name: bytes) -> DiskFile:
         try:
             return DiskFile(self.path(name), os.O_WRONLY | os.O_CREAT)
         except OSError as error:
-            raise StorageError(f"the blob file {self.path(name)} cannot be made: {error.strerror}{_if_full(error)}") from None
+            raise StorageError(
+                f"the blob file {self._name}/{name.hex()} cannot be made: {error.strerror}{_if_full(error)}"
+            ) from None
 
     def open(self, name: bytes) -> DiskFile | None:
         try:
@@ -70,7 +73,7 @@ class Folder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StorageError(f"the blob file {self.path(name)} cannot be read: {error.strerror}") from None
+            raise StorageError(f"the blob file {self._name}/{name.hex()} cannot be read: {error.strerror}") from None
 
     def write(self, name: bytes, offset: int, data: Buffer) -> None:
         if self._given_bytes - self._written_bytes > THREAD_BYTES_MAX:
@@ -98,9 +101,9 @@ class Folder:
         try:
             data = os.pread(file.descriptor, size, offset)
         except OSError as error:
-            raise StorageError(f"the blob file {self.path(name)} cannot be read: {error.strerror}") from None
+            raise StorageError(f"the blob file {self._name}/{name.hex()} cannot be read: {error.strerror}") from None
         if len(data) != size:
-            raise StorageError(f"the blob file {self.path(name)} is damaged: it ends before byte {offset + size:,}")
+            raise StorageError(f"the blob file {self._name}/{name.hex()} is damaged: it ends before byte {offset + size:,}")
         return data
 
     def remove(self, names: Iterable[bytes]) -> None:
@@ -163,7 +166,7 @@ class Folder:
             else:
                 self._unsynced[name] = unsynced
         except OSError as error:
-            self._failed[name] = f"the blob file {self.path(name)} cannot be written: {error.strerror}"
+            self._failed[name] = f"the blob file {self._name}/{name.hex()} cannot be written: {error.strerror}"
 
     def _seal(self, name: bytes, size: int) -> None:
         self._ended.put(self._sealed(name, size))
@@ -185,7 +188,7 @@ class Folder:
             return Sealed(name, torn=True)
         except OSError as error:
             why = f"{error.strerror}{_if_full(error)}"
-            return Sealed(name, error=f"the blob file {self.path(name)} cannot be sealed: {why}")
+            return Sealed(name, error=f"the blob file {self._name}/{name.hex()} cannot be sealed: {why}")
 
     def _remove(self, names: list[bytes]) -> None:
         for name in names:

@@ -31,13 +31,14 @@ if TYPE_CHECKING:
 
 
 class LevelDBStore:
-    """A store in the directory `path`, which `create` makes."""
+    """A store in the directory `path`, which `create` makes; errors call it `name`, or else by its path."""
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: Path, *, create: bool = False, name: Path | None = None) -> None:
         self._path = path
+        self._name = name or path
         self._compacting: threading.Thread | None = None
         if not create and (path / "CURRENT").exists() and not any(path.glob("*.log")):  # which LevelDB takes for an empty log
-            raise StorageError(f"the store {path} cannot be opened: its log is missing, with what was written last")
+            raise StorageError(f"the store {self._name} cannot be opened: its log is missing, with what was written last")
         try:
             self._db = plyvel.DB(
                 str(path),
@@ -115,7 +116,7 @@ class LevelDBStore:
     def _translated(self, what: str, error: Exception) -> StorageError:
         reason = getattr(error, "strerror", None) or (error.args[0] if error.args else error)
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
-        return StorageError(f"the store {self._path} cannot {what}: {text}")
+        return StorageError(f"the store {self._name} cannot {what}: {text}")
 
 
 class _Snapshot:
