@@ -10,6 +10,7 @@ with one; through a ZeroMQ socket each message passes a thread more on either si
 
 from __future__ import annotations
 
+import _socket
 import socket
 from array import array
 from collections import deque
@@ -56,9 +57,13 @@ def path_of(url: str) -> str:
     return url.removeprefix(SCHEME)
 
 
-def connected(url: str) -> socket.socket:
+class Stream(_socket.socket):
+    """A socket as the system has it: gevent and eventlet replace that of `socket` by one that waits where this does not."""
+
+
+def connected(url: str) -> Stream:
     """A stream to the process that listens at this ipc URL. Raises OSError if none does, or it takes no more: a stopped one."""
-    stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    stream = Stream(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         stream.settimeout(CONNECT_SECONDS)
         stream.connect(path_of(url))
@@ -77,7 +82,7 @@ def pack_with_file(frames: list[Buffer]) -> bytes:
 class Reader:
     """Takes the messages out of what comes through a socket; descriptors that come along are dropped."""
 
-    def __init__(self, of: socket.socket) -> None:
+    def __init__(self, of: _socket.socket) -> None:
         self._socket: Any = of
         self._next: Callable[[int, int], bytes] = of.recv
         self._files: deque[DiskFile] = deque()
@@ -153,7 +158,7 @@ class Reader:
 class FileReader(Reader):
     """Keeps the descriptors that come along: each belongs to the message that says so."""
 
-    def __init__(self, of: socket.socket) -> None:
+    def __init__(self, of: _socket.socket) -> None:
         super().__init__(of)
         self._next = self._next_with_files
 
@@ -172,7 +177,7 @@ class Sender:
     Whatever is raised, an OSError too, leaves the stream at an unknown place.
     """
 
-    def __init__(self, of: socket.socket) -> None:
+    def __init__(self, of: _socket.socket) -> None:
         self._socket: Any = of
         self.unsent: deque[Buffer] = deque()
         """What is kept."""

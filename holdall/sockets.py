@@ -17,6 +17,7 @@ Rules, one for each way in which a ZeroMQ socket surprises:
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -80,6 +81,8 @@ def client_dealer(context: Any) -> Any:
     dealer.immediate = True
     dealer.heartbeat_ivl, dealer.heartbeat_timeout = HEARTBEAT_MILLISECONDS, SILENCE_MILLISECONDS
     dealer.heartbeat_ttl = ABSENCE_MILLISECONDS
+    if not isinstance(getattr(threading, "_start_new_thread", len), type(len)):
+        dealer.copy_threshold = FRAME_BYTES_MAX  # pyzmq's thread, which frees what was not copied, would hold up a hub for ever
     return dealer
 
 

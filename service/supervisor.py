@@ -69,7 +69,7 @@ class Service:
     async def _watch(self, directory: DataDirectory, workers: int, lock: Lock) -> None:
         """End when the directory is no longer what this service has locked."""
         parts = [directory.part(index) for index in range(workers)]
-        while lock.is_in_place and all(map(Path.exists, parts)) and not self._stopping.is_set():
+        while lock.is_in_place() and all(map(Path.exists, parts)) and not self._stopping.is_set():
             await asyncio.sleep(WATCH_SECONDS)
         if not self._stopping.is_set():
             log.error("%s", directory.why_lost())

@@ -7,8 +7,8 @@ It decides over a `Worker`, and touches neither socket nor clock: `now` is of a 
 2. A batch is written by a thread if it is to be synced (`--sync always`), more than one connection was heard in the last
    second, and nothing but gets, puts and pops is in it; any other one by the loop itself.
 3. While a batch is being written no HELLO is due: a worker whose write never ends falls silent, and is replaced.
-4. When the data directory is no longer what was locked (`why_lost` says so), nothing more is acknowledged, and the process is
-   to end: it is looked at with each HELLO, and before each answer that waited for a sync.
+4. When the data directory is no longer what was locked (`is_in_place`), nothing more is acknowledged, and the process is to end:
+   it is looked at with each HELLO, and before each answer that waited for a sync.
 5. After a write that failed the store is opened anew, and what was decided is decided again: nothing remembered is repeated.
    After a second one it is refused; whether it is in the log is unknown then.
 """
@@ -62,7 +62,8 @@ class Schedule:
         sync: Sync,
         hello: Callable[[Worker], Answer],
         why_no_room: Callable[[], str],
-        why_lost: Callable[[], str] = lambda: "",
+        is_in_place: Callable[[], bool] = lambda: True,
+        why_lost: str = "",
     ) -> None:
         self.is_over = False
         """Whether nothing more is to be decided: the process is to end."""
@@ -72,6 +73,7 @@ class Schedule:
         self._sync = sync
         self._hello = hello
         self._why_no_room = why_no_room
+        self._is_in_place = is_in_place
         self._why_lost = why_lost
         self._writing: list[Message] | None = None
         """What the batch that is being written has decided."""
@@ -177,19 +179,17 @@ class Schedule:
     def _ended(self, messages: list[Message]) -> list[Answer]:
         """The answers to these, which are written."""
         answers = self.worker.end()
-        if self._sync == "always" and (why := self._why_lost()):
-            return self._lost(messages, why)
-        return answers
+        return answers if self._sync != "always" or self._is_in_place() else self._lost(messages)
 
-    def _lost(self, messages: list[Message], why: str) -> list[Answer]:
+    def _lost(self, messages: list[Message]) -> list[Answer]:
         self.is_over = True
-        log.error("%s", why)
-        return self.worker.refuse(messages, f"{why}; whether this happened is unknown")
+        log.error("%s", self._why_lost)
+        return self.worker.refuse(messages, f"{self._why_lost}; whether this happened is unknown")
 
     def _again(self, messages: list[Message], error: CommitFailed, wall: float) -> list[Answer]:
         """The answers to these, whose batch could not be written: carried out once more, or refused."""
-        if why := self._why_lost():
-            return self._lost(messages, why)
+        if not self._is_in_place():
+            return self._lost(messages)
         self._recover(error)
         try:
             return self.worker.tick(messages, wall)
@@ -223,8 +223,8 @@ class Schedule:
             self._hello_due = now + HELLO_SECONDS
             self._is_sweeping = True
             self._look_for_room()
-            if why := self._why_lost():
-                return self._lost([], why)
+            if not self._is_in_place():
+                return self._lost([])
             answers.append(self._hello(self.worker))
         try:
             flushes = self._flush(now)

@@ -60,7 +60,8 @@ def serve(settings: WorkerSettings, child: Child) -> None:
                 settings.sync,
                 lambda worker: Answer(uplink, b"", [hello(worker, bytes.fromhex(layout.id), instance, settings.address)]),
                 space.why_no_room,
-                lambda: "" if lock.is_in_place else directory.why_lost(),
+                lock.is_in_place,
+                directory.why_lost(),
             )
             child.ready()
             Loop(poller, CommitThread(wake), schedule).run()

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from holdall import settings
 from holdall.errors import ConnectionError
-from holdall.framing import SCHEME, connected, path_of
+from holdall.framing import SCHEME, Stream, connected, path_of
 
 from .lane import AwaitingLane, BlockingLane
 
 if TYPE_CHECKING:
     import asyncio
-    import socket
     from pathlib import Path
 
     from holdall.bodies import RosterWorker
@@ -34,7 +33,7 @@ class ServiceConnector:
 
     _context: Any  # of ZeroMQ, once it is needed
     _dealers: set[Dealer]
-    _streams: weakref.WeakSet[socket.socket]
+    _streams: weakref.WeakSet[Stream]
 
     def __init__(self, url: str | None, data: Path | None, *, has_lanes: bool) -> None:
         self._url = url
@@ -124,7 +123,7 @@ class ServiceConnector:
         self._dealers = set()
         self._streams = weakref.WeakSet()
 
-    def _stream(self, address: str) -> socket.socket | None:
+    def _stream(self, address: str) -> Stream | None:
         try:
             stream = connected(address)
         except OSError:

@@ -9,10 +9,11 @@ A thread that waits for its answer spins before it sleeps: see `holdall.spin`.
 
 from __future__ import annotations
 
-import select
+import _socket
 import socket
 import struct
 from contextlib import suppress
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from holdall.errors import ProtocolError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class BlockingLane:
     """On a connected stream that the calling thread waits for, in `receive` alone: what cannot be sent at once is sent then."""
 
-    def __init__(self, connected: socket.socket, wait_seconds: float = 0.0) -> None:
+    def __init__(self, connected: _socket.socket, wait_seconds: float = 0.0) -> None:
         self.is_broken = False
         self._socket: Any = connected
         self._reader = FileReader(connected)
@@ -88,15 +89,17 @@ class BlockingLane:
 
     def _wait_for_either(self) -> None:
         """Until there is something to read, or room for what is to be sent, or it is time to look for something else."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN | select.POLLOUT)
-        poll.poll(self._wait_milliseconds)
+        import zmq  # whose poll nobody replaces
+
+        poller = zmq.Poller()
+        poller.register(self.fileno(), zmq.POLLIN | zmq.POLLOUT)
+        poller.poll(ceil(self._wait_milliseconds))
 
 
 class AwaitingLane(BlockingLane):
     """On a connected stream that a loop looks after: what cannot be sent at once is sent when there is room."""
 
-    def __init__(self, connected: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connected: _socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(connected)
         connected.setblocking(False)
         self._loop = loop

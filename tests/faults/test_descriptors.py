@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,7 +47,7 @@ class Crowd:
     """Connections that stay, and say nothing more than what they said when they came."""
 
     def __init__(self) -> None:
-        self._open: list[socket.socket] = []
+        self._open: list[Any] = []
 
     def come(self, url: str, words: bytes = b"") -> bool:
         """One more; returns whether it was let in."""

@@ -53,7 +53,7 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="names of fun
 
 
 def shortened(entered: list[Any]) -> Entered:
-    found = [(str(Path(file).resolve()), name) for file, name in entered]
+    found = [(str(Path(file).resolve()), name) for file, name in entered if not file.startswith("<")]
     return [(file[len(str(ROOT)) + 1 :], name) for file, name in found if file.startswith(str(ROOT)) and "tests/" not in file]
 
 

@@ -84,14 +84,10 @@ class Lock:
         self._file.write(f"{os.getpid()} {__version__} {VERSION}{url and f' {url}'}\n")
         self._file.flush()
 
-    @property
-    def is_in_place(self) -> bool:
+    def is_in_place(self, name: str | None = None) -> bool:
         """Whether the file that is locked is still the one of that name: what it is in may be removed, moved, or replaced."""
-        return self.is_named(self._file.name)
-
-    def is_named(self, path: str) -> bool:
         try:
-            return os.path.samestat(os.stat(path), os.fstat(self._file.fileno()))
+            return os.path.samestat(os.stat(name or self._file.name), os.fstat(self._file.fileno()))
         except OSError:
             return False
 

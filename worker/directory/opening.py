@@ -159,7 +159,7 @@ class DataDirectory:
             os.chdir(self.part(index))
         except OSError as error:
             raise StorageError(f"{self.part(index)} cannot be used: {error.strerror}") from None
-        if not lock.is_named("lock"):
+        if not lock.is_in_place("lock"):
             raise StorageError(self.why_lost())
         self._entered = index
 

@@ -99,6 +99,8 @@ class Blobs:
         self._handed: dict[bytes, float] = {}
         self.changes: dict[bytes, bytes | None] = {}
         """Rows to write, in the batch of this tick."""
+        self.waits_for_commit = False
+        """Whether `committed` has something to do."""
         self._dropped: list[bytes] = []
         self._unflushed: list[bytes] = []
         self._doomed: dict[bytes, None] = {}
@@ -200,6 +202,7 @@ class Blobs:
         """What owned this blob is gone, in this batch."""
         self._gone.add(blob_id)
         self._dropped.append(blob_id)
+        self.waits_for_commit = True
         self.changes[blob_row(blob_id)] = None
         if self._handed.pop(blob_id, None) is not None:
             self.changes[handed_row(blob_id)] = None
@@ -241,9 +244,10 @@ class Blobs:
         """The batch with those rows is written; `durable`: it and all before it survive a power cut."""
         self._unflushed += self._dropped
         self._dropped.clear()
-        if durable and self._unflushed:
+        if durable:
             self._doomed.update(dict.fromkeys(self._unflushed))
             self._unflushed.clear()
+        self.waits_for_commit = bool(self._unflushed)
 
     @property
     def needs_flush(self) -> bool:

@@ -253,7 +253,8 @@ class Transaction:
         self.is_unflushed = not synced
         if synced or not self._sync:
             self.durable_clock_ms = self._in_flight_clock_ms
-        self.blobs.committed(durable=synced)
+        if self.blobs.waits_for_commit:
+            self.blobs.committed(durable=synced)
 
     def write_behind(self) -> None:
         """Write what was decided, but no power cut need leave it: nobody was told of it. Raises CommitFailed."""
