@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-from pathlib import Path
 
 from holdall import settings
 from holdall.process import child
@@ -59,7 +58,7 @@ class LocalService:
         """
         require_plyvel()
         self._pid = os.getpid()
-        data = Path(os.path.realpath(self._directory or self._make_temporary()))
+        data = settings.data_path(self._directory or self._make_temporary())
         wanted = ServiceSettings(str(data), workers=self._workers, sync=self._sync)
         self._process = subprocess.Popen(
             child.command("holdall.service", wanted),

@@ -15,7 +15,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING
 
-from holdall.errors import InvalidError
+from holdall.errors import AuthError, InvalidError
 from holdall.protocol import TTL_SECONDS_MAX, VERSION, is_ttl
 
 if TYPE_CHECKING:
@@ -119,10 +119,26 @@ def data_directory() -> Path:
 
     configured = os.environ.get("HOLDALL_DATA")
     if configured:
-        return Path(os.path.realpath(configured))
+        return data_path(configured)
     import platformdirs
 
-    return Path(os.path.realpath(platformdirs.user_data_path("holdall", appauthor=False)))
+    try:
+        found = platformdirs.user_data_path("holdall", appauthor=False)
+    except (OSError, RuntimeError) as error:  # there is no home directory, for example
+        raise InvalidError(f"no place is known for this user's data: {error}; set HOLDALL_DATA") from None
+    return Path(os.path.realpath(found))
+
+
+def data_path(path: str | os.PathLike[str]) -> Path:
+    """The real path of a data directory. Raises InvalidError if it cannot be told to other processes."""
+    from pathlib import Path
+
+    found = os.path.realpath(path)
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise InvalidError(f"the data directory {found!r} has a name that is no UTF-8: use another one") from None
+    return Path(found)
 
 
 def runtime_directory(data: Path) -> Path:
@@ -133,9 +149,12 @@ def runtime_directory(data: Path) -> Path:
     import platformdirs
 
     tag = hashlib.blake2b(os.fsencode(os.path.realpath(data)), digest_size=6).hexdigest()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it falls back to /tmp: the service checks whose directory it is
-        found = Path(platformdirs.user_runtime_path("holdall", appauthor=False)) / tag
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it falls back to /tmp: the service checks whose directory it is
+            found = Path(platformdirs.user_runtime_path("holdall", appauthor=False)) / tag
+    except (OSError, RuntimeError) as error:  # anybody may have made one of its name
+        raise AuthError(f"there is no directory for sockets that is this user's alone: {error}") from None
     if len(os.fsencode(found)) + SOCKET_NAME_BYTES_MAX > IPC_PATH_BYTES_MAX:
         return Path(f"/tmp/holdall-{os.getuid()}") / tag
     return found

@@ -7,7 +7,7 @@ It decides over a `Worker`, and touches neither socket nor clock: `now` is of a 
 2. A batch is written by a thread if it is to be synced (`--sync always`), more than one connection was heard in the last
    second, and nothing but gets, puts and pops is in it; any other one by the loop itself.
 3. While a batch is being written no HELLO is due: a worker whose write never ends falls silent, and is replaced.
-4. When the data directory is no longer what was locked (`is_in_place`), nothing more is acknowledged, and the process is to end:
+4. When the data directory is no longer what was locked (`is_in_place`), nothing more is acknowledged, the process is to end:
    it is looked at with each HELLO, and before each answer that waited for a sync.
 5. After a write that failed the store is opened anew, and what was decided is decided again: nothing remembered is repeated.
    After a second one it is refused; whether it is in the log is unknown then.

@@ -25,6 +25,7 @@ import msgspec
 
 from holdall.disk import FORMAT, refusal, sync_folder
 from holdall.errors import InvalidError, StorageError
+from holdall.settings import data_path
 
 from .layout import ENGINE, WORKERS_MAX, Layout, LayoutFormat, default_workers
 from .locks import Holder, Lock, is_locked, read_holder
@@ -37,7 +38,7 @@ class DataDirectory:
     """The directory at `path`, by its real path."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(os.path.realpath(path))
+        self.path = data_path(path)
         self._entered: int | None = None
 
     def prepare(self, workers: int | None) -> Layout:

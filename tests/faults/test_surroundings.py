@@ -1,0 +1,81 @@
+"""Odd surroundings end in a typed error that says what to do: no home, a name that is no UTF-8, places that others made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import holdall
+from holdall.worker.directory.opening import DataDirectory
+
+NOBODY = 54_321
+"""A user id without a name."""
+PROGRAM = """
+import holdall
+
+try:
+    holdall.Dict.from_name("kv", create_if_missing=True).len()
+except holdall.Error as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A directory like /tmp."""
+    with tempfile.TemporaryDirectory(prefix="holdall-test-") as name:
+        Path(name).chmod(0o1777)
+        yield Path(name)
+
+
+def said(as_user: int | None, **environment: str) -> str:
+    """What a first call says; another user's is skipped where that user cannot run this Python."""
+    more = {} if as_user is None else {"user": as_user, "group": as_user, "extra_groups": []}
+    argv = [sys.executable, "-c", PROGRAM]
+    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(holdall.__file__).resolve().parents[1])}
+    try:
+        if as_user is not None:
+            subprocess.run([sys.executable, "-c", "import zmq"], env=kept, cwd="/", check=True, capture_output=True, **more)  # type: ignore[call-overload]
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root can run as another user, who must be able to run this Python")
+    done = subprocess.run(argv, env={**kept, **environment}, cwd="/", text=True, capture_output=True, check=False, **more)  # type: ignore[call-overload]
+    assert done.stderr == ""
+    return str(done.stdout)
+
+
+PLACES: dict[str, Callable[[Path], object]] = {
+    "another user's": lambda place: place.mkdir(mode=0o700),
+    "another user's, for all": lambda place: os.chmod((place.mkdir(), place)[1], 0o777),
+    "a link": lambda place: place.symlink_to("/tmp"),
+    "a link to nothing": lambda place: place.symlink_to("/nowhere"),
+    "a file": lambda place: place.touch(),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_runtime_directory_that_others_have_made_is_refused(temporary: Path, place: str) -> None:
+    PLACES[place](temporary / f"runtime-{NOBODY}")
+    told = said(NOBODY, TMPDIR=str(temporary), HOLDALL_DATA=str(temporary / "data"))
+    assert told.startswith("AuthError ")
+    assert "XDG_RUNTIME_DIR" in told
+
+
+def test_a_user_without_a_home_is_told_to_set_one(temporary: Path) -> None:
+    told = said(NOBODY, TMPDIR=str(temporary))
+    assert told.startswith("InvalidError ")
+    assert "HOLDALL_DATA" in told
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"d\xe9j\xe0", b"x/\xf0\x9f"])
+def test_a_data_directory_whose_name_is_no_utf_8_is_refused(temporary: Path, name: bytes) -> None:
+    path = os.fsdecode(os.fsencode(temporary) + b"/" + name)
+    assert said(None, HOLDALL_DATA=path, HOME="/root").startswith("InvalidError the data directory")
+    for use in (holdall.LocalService(path).start, lambda: DataDirectory(path)):
+        with pytest.raises(holdall.InvalidError, match="no UTF-8"):
+            use()
