@@ -11,7 +11,7 @@ from holdall.client.operations import entries, many
 from holdall.client.operations.catalog import DictInfo
 from holdall.client.operations.encoding import key_data
 from holdall.client.operations.large import Progress
-from holdall.client.operations.pages import copy
+from holdall.client.operations.pages import copy, has_any
 
 from .ephemeral import Ephemeral
 from .handle import Handle, default_client
@@ -109,8 +109,9 @@ class Dict(Handle, MutableMapping[K, V]):
     def set_ttl(self, ttl: float | None) -> Operation[None]:
         """Have entries live for another time after their last use, those that are there too. What has expired stays so.
 
-        Entries are used by being written, or asked for by their key: `get`, `contains`, `setdefault`, a `put` that finds them.
-        Iterating and counting are no use. An entry lives for its `ttl` and at most a hundredth of it longer.
+        An entry is used by being written, by its value being read (`get`, `get_many`, `values`, `items`, `copy`), and by being
+        asked for: `contains`, a `put` that finds it. Listing keys and counting are no use. An entry lives for its `ttl` and at
+        most a hundredth of it longer.
 
         Args:
             ttl: how many seconds an entry lives that nobody uses; None for ever.
@@ -348,6 +349,9 @@ class Dict(Handle, MutableMapping[K, V]):
 
     def __len__(self) -> int:
         return self.connected().run(entries.length(self))
+
+    def __bool__(self) -> bool:
+        return self.connected().run(has_any(self))
 
     def __iter__(self) -> Iterator[K]:
         return stream(self, with_values=False)

@@ -25,24 +25,39 @@ After: TypeAlias = "dict[int, bytes]"
 
 def pages(handle: DictHandle, after: After | None, with_values: bool) -> Operation[tuple[list[Any], After]]:
     """Some items (keys alone, or pairs) of each worker that has more, and where it goes on; it begins at None."""
+    items: list[Any] = []
+    found = yield from _asked(handle, after, protocol.WITH_VALUES if with_values else 0, PAGE_ENTRIES)
+    for page in found.values():
+        items += yield from _items(handle, page.entries, with_values)
+    return items, _left(found)
+
+
+def has_any(handle: DictHandle) -> Operation[bool]:
+    """Whether any entry is there; those that have expired and are not swept yet count in a length, and not here."""
+    found = yield from _asked(handle, None, 0, 1)
+    while not any(page.entries for page in found.values()):
+        if not _left(found):
+            return False
+        found = yield from _asked(handle, _left(found), 0, 1)
+    return True
+
+
+def _asked(handle: DictHandle, after: After | None, flags: int, most: int) -> Operation[dict[int, Page]]:
+    """The next page of each worker that has more, by its place in the roster."""
     dict_id = handle.id or (yield from handle.hydration())
     workers = handle.connected().roster.workers
     if after is None:
         after = dict.fromkeys(range(len(workers)), b"")
-    flags = protocol.WITH_VALUES if with_values else 0
     queries: list[Query] = []
     for number, key in after.items():
-        body = encode(PageRequest(key, PAGE_ENTRIES))
-        hash_ = workers[number].hash
+        body, hash_ = encode(PageRequest(key, most)), workers[number].hash
         queries.append(Query(protocol.PAGE, hash_, "iterate over", handle.label, dict_id=dict_id, value=body, flags=flags))
-    items: list[Any] = []
-    left: After = {}
-    for number, reply in zip(after, (yield from answers_to(handle, queries)), strict=True):
-        found = decode(Page, reply.payload)
-        items += yield from _items(handle, found.entries, with_values)
-        if found.more:
-            left[number] = found.more
-    return items, left
+    replies = yield from answers_to(handle, queries)
+    return {number: decode(Page, reply.payload) for number, reply in zip(after, replies, strict=True)}
+
+
+def _left(found: dict[int, Page]) -> After:
+    return {number: page.more for number, page in found.items() if page.more}
 
 
 def _items(handle: DictHandle, entries: list[PageEntry], with_values: bool) -> Operation[list[Any]]:

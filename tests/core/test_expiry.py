@@ -134,18 +134,27 @@ def test_many_at_once_use_each() -> None:
         ]
 
 
-def page_of(driver: Timed, after: bytes = b"") -> Page:
-    return decode(Page, driver.ask(protocol.PAGE, value=encode(PageRequest(after, 9)), flags=protocol.WITH_VALUES).payload)
+def page_of(driver: Timed, after: bytes = b"", flags: int = protocol.WITH_VALUES) -> Page:
+    return decode(Page, driver.ask(protocol.PAGE, value=encode(PageRequest(after, 9)), flags=flags).payload)
 
 
-def test_iterating_and_counting_use_nothing() -> None:
+def test_listing_keys_and_counting_use_nothing() -> None:
     driver = stored()
     for _ in range(3):
         driver.wait(TTL / 3, sweeping=False)
-        assert (len(page_of(driver).entries), driver.length()) == (1, 1)
+        assert (len(page_of(driver, flags=0).entries), driver.length()) == (1, 1)
     driver.wait(TTL / TOUCHES_PER_TTL, sweeping=False)
-    assert page_of(driver).entries == []
+    assert page_of(driver, flags=0).entries == []
     assert not driver.has(b"sk")
+
+
+def test_iterating_over_values_uses_each() -> None:
+    driver = stored(TTL, b"sa", b"sb")
+    for _ in range(5):
+        driver.wait(TTL - 0.001)
+        assert [entry.key for entry in page_of(driver).entries] == [b"sa", b"sb"]
+    driver.wait(TTL * (1 + 1 / TOUCHES_PER_TTL))
+    assert page_of(driver).entries == []
 
 
 def test_an_unused_entry_stays_for_its_ttl_and_goes_within_a_hundredth_more() -> None:

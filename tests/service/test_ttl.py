@@ -124,3 +124,17 @@ def test_what_is_no_ttl_is_an_error_before_anything_is_sent(ttl: Any, name: str,
     with pytest.raises(InvalidError, match="Invalid ttl"):
         d.set_ttl(ttl)
     assert d.info().ttl == protocol.TTL_SECONDS
+
+
+def test_a_dict_of_which_all_has_expired_is_false_before_it_is_swept(service: LocalService, name: str) -> None:
+    d: Dict[Any, Any] = Dict.from_name(name, create_if_missing=True, ttl=0.5)
+    assert not d
+    d.update({number: number for number in range(2_000)})
+    assert d
+    until(lambda: not list(d.keys()))
+    assert not d
+    while d:
+        raise AssertionError("there is nothing to do")
+    d["new"] = 1
+    assert d
+    assert list(d) == ["new"]

@@ -156,6 +156,7 @@ def page(transaction: Transaction, request: Request) -> Reply:
     wanted = decode(PageRequest, request.value)
     most = min(max(wanted.entries_max, 1), PAGE_ENTRIES_MAX)
     with_values = bool(request.flags & protocol.WITH_VALUES)
+    is_there = expiry.use_read if with_values else expiry.is_live
     start = opened.prefix + wanted.after + b"\x00" if wanted.after else opened.prefix
     entries: list[PageEntry] = []
     size = expired = 0
@@ -165,7 +166,7 @@ def page(transaction: Transaction, request: Request) -> Reply:
             return Reply(protocol.OK, request.sequence, 0, encode(Page(entries, last[len(opened.prefix) :])))
         last = row
         record = parse_record(row, data)
-        if not expiry.is_live(transaction, opened, row, record):
+        if not is_there(transaction, opened, row, record):
             expired += 1
             continue
         value = bytes(_lent(transaction, record.value)) if with_values else None

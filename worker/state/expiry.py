@@ -1,7 +1,8 @@
 """Which entries are still there, and what counts as a use of one.
 
-An entry lives for its Dict's `ttl` after its last use: it was written, or asked for by its key (`get`, `contains`, a put that
-finds it there). Being iterated over, counted or copied is no use. A record has the time of its last write; a use that comes
+An entry lives for its Dict's `ttl` after its last use: it was written, its value was read, by its key or along with others
+(`values`, `items`, `copy`), or it was asked for (`contains`, a put that finds it there). That its key alone is listed, or it is
+counted, is no use. A record has the time of its last write; a use that comes
 more than a hundredth of the `ttl` after the last one is noted in a touch row, never with the value, and read only when the
 record's own time is that old. So a fresh entry costs one lookup, and an entry at most one touch in a hundredth of its
 `ttl`; for the uses that are not noted it lives by that hundredth longer.
@@ -30,6 +31,14 @@ def use(transaction: Transaction, opened: OpenDict, row: bytes) -> Record | None
         used = transaction.clock_ms
     record.used = used
     return record
+
+
+def use_read(transaction: Transaction, opened: OpenDict, row: bytes, record: Record) -> bool:
+    """Whether the entry in this row, which was read along with others, has not expired: it is used."""
+    used = _live_use(transaction, opened, row, record)
+    if used is not None and transaction.clock_ms - used > opened.fresh_ms:
+        transaction.touch(touch_row(row))
+    return used is not None
 
 
 def is_live(transaction: Transaction, opened: OpenDict, row: bytes, record: Record) -> bool:
