@@ -21,6 +21,8 @@ Subclasses that inherit `__eq__` and `__hash__` (enums, named tuples) and numpy'
 are encoded so. An encoding is *exact* when decoding it gives back the type that was encoded; where it is not, the
 writer sends the key object along, for iteration to return.
 
+What pickling makes a string, a number or a tuple of that equals the key is encoded as that one.
+
 "Any other object" is keyed by its cloudpickle bytes: two such keys are the same key when they pickle to the same bytes,
 which `==` alone does not promise. Values that a class of `__main__` defines are pickled with their class, and that class is
 another one in each process: keys of such types find nothing elsewhere. Import the class from a module.
@@ -33,6 +35,7 @@ from collections.abc import Callable, Sequence
 from numbers import Complex, Number, Real
 from struct import Struct
 from typing import Any, cast
+from weakref import WeakSet
 
 import msgspec
 
@@ -208,7 +211,22 @@ def _encode_other(key: Any) -> EncodedKey:
         twin = cast(Any, key).item()  # pyright: ignore[reportUnnecessaryCast]
         if type(twin) in _ENCODERS and twin == key and hash(twin) == hash(key):
             return EncodedKey(_encode(twin).data, False)
-    return EncodedKey(b"p" + values.dump(key), True)
+    pickled = values.dump(key)
+    if kind not in _COMES_BACK_AS_ITSELF:
+        twin = values.load(pickled)
+        if type(twin) not in _ENCODERS:
+            _COMES_BACK_AS_ITSELF.add(kind)
+        elif twin == key and hash(twin) == hash(key):
+            return EncodedKey(_encode(twin).data, False)
+        else:
+            raise ValueError(f"it comes back as {twin!r}, which is another key")
+    return EncodedKey(b"p" + pickled, True)
+
+
+_COMES_BACK_AS_ITSELF: WeakSet[type] = WeakSet()
+"""Types of keys that pickling makes no string, number or tuple of, as it does of memoryviews and of some proxies: the first key
+of each type that is used tells.
+"""
 
 
 def _encode_number(key: Any) -> EncodedKey | None:

@@ -7,6 +7,7 @@ is a pipe that only this process holds open, so that the children end when it do
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
 import os
@@ -64,6 +65,8 @@ class Service:
         finally:
             self._stopping.set()
             await asyncio.gather(*tasks, return_exceptions=True)
+            if lock.is_in_place():  # else the sockets may be those of another service
+                _remove_sockets(defaults.runtime_directory(directory.path))
             lock.release()
 
     async def _watch(self, directory: DataDirectory, workers: int, lock: Lock) -> None:
@@ -103,6 +106,15 @@ class Service:
         keeper = self._keepers.get(line.removeprefix(child.STUCK))
         if line.startswith(child.STUCK) and keeper is not None:
             keeper.replace()
+
+
+def _remove_sockets(runtime: Path) -> None:
+    """Leave nothing there: what was killed has left its sockets. The file by which clients start a service one by one stays."""
+    for each in runtime.glob("*.v*"):
+        with contextlib.suppress(OSError):
+            each.unlink()
+    with contextlib.suppress(OSError):  # it is not empty
+        runtime.rmdir()
 
 
 def require_plyvel() -> None:

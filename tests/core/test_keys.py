@@ -138,3 +138,44 @@ def test_encodings_are_the_same_in_a_process_with_another_hash_seed() -> None:
         for seed in ("1", "2")
     ]  # fmt: skip
     assert ran[0] == ran[1] == f"{keys.encode(frozenset('abcdef')).data.hex()} {keys.encode((1.5, 'a')).data.hex()}\n"
+
+
+class Lazy:
+    """A string that is made when it is needed, as translations are: equal to it, and pickled as it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == other)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __reduce__(self) -> Any:
+        return type(self.value), (self.value,)
+
+
+class Pretends(Lazy):
+    """Is pickled as another key than it equals."""
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@pytest.mark.parametrize("value", ["a", "é" * 2_000, b"abc", 7, 1.5, (1, "a"), frozenset({1, 2}), 2**70, True])
+def test_a_key_that_pickling_makes_another_type_of_is_that_key(value: Any) -> None:
+    assert keys.encode(Lazy(value)).data == keys.encode(value).data
+
+
+def test_a_memoryview_is_the_key_of_its_bytes() -> None:
+    assert keys.encode(memoryview(b"abc")).data == keys.encode(b"abc").data
+
+
+@pytest.mark.parametrize("value", ["a", b"abc", 7, (1, "a")])
+def test_a_key_that_pickling_makes_another_key_of_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="another key"):
+        keys.encode(Pretends(value))
