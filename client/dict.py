@@ -59,7 +59,7 @@ class Dict(Handle, MutableMapping[K, V]):
     objects: ClassVar[DictObjects[Dict[Any, Any]]]
     """Make, list and delete Dicts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *_arguments: Any, **_more: Any) -> None:
         raise TypeError("a Dict has a place in a service: use Dict.from_name(name, create_if_missing=True)")
 
     @classmethod

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from .client import Client
 
+_INTERNAL = frozenset(("connected", "crc", "hydration", "id", "label", "of_entry", "register"))
+"""What operations need of a handle, and users do not."""
 _OBJECT_ID = r"di-([0-9a-f]{32})"
 
 
@@ -229,6 +231,10 @@ class Handle:
 
     def __repr__(self) -> str:
         return f"<holdall.{self.label}>"
+
+    def __dir__(self) -> list[str]:
+        """What users call: completion is for them."""
+        return [name for name in super().__dir__() if name not in _INTERNAL]
 
     def __copy__(self) -> Self:
         return self

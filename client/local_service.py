@@ -91,6 +91,11 @@ class LocalService:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None
 
+    def __repr__(self) -> str:
+        if self._process is None:
+            return "<holdall.LocalService, which does not run>"
+        return f"<holdall.LocalService at {self.url}, data in {self._temporary or self._directory}>"
+
     def __enter__(self) -> LocalService:
         self.start()
         self._outer_url = os.environ.get("HOLDALL_URL")

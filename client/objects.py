@@ -26,6 +26,9 @@ class DictObjects(Generic[H]):
     def __init__(self, kind: type[H]) -> None:
         self._kind = kind
 
+    def __repr__(self) -> str:
+        return f"<the objects of holdall.{self._kind.__name__}>"
+
     def connected(self, given: Client | None = None) -> Client:
         return given or default_client()
 

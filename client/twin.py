@@ -6,6 +6,7 @@ The signatures of `get` and `pop`, which depend on whether a default is given, a
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
@@ -41,7 +42,7 @@ class BoundTwin(Generic[P, R]):
 
     def __init__(self, owner: Connected, operation: Callable[..., Operation[R]]) -> None:
         self._owner = owner
-        self.__wrapped__ = operation  # `help` and `inspect.signature` look here
+        self.__wrapped__ = operation
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Carry it out on this thread."""
@@ -58,6 +59,15 @@ class BoundTwin(Generic[P, R]):
             return None
         code = self.__wrapped__.__code__
         return kwargs["client"] if "client" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] else None
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "__signature__":
+            raise AttributeError(f"{self!r} has no attribute {name!r}")
+        import inspect  # for people at a prompt
+
+        _self, *parameters = (of_operation := inspect.signature(self.__wrapped__)).parameters.values()
+        of_result = re.fullmatch(r"Operation\[(.*)\]", str(of_operation.return_annotation))
+        return inspect.Signature(parameters, return_annotation=of_result[1] if of_result else of_operation.return_annotation)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self._owner, self.__wrapped__.__name__)

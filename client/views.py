@@ -52,6 +52,9 @@ class Keys(KeysView[K]):
     def __iter__(self) -> Iterator[K]:
         return stream(self._mapping, with_values=False)
 
+    def __aiter__(self) -> AsyncIterator[K]:
+        return stream_awaiting(self._mapping, with_values=False)
+
 
 class Values(ValuesView[V]):
     """The values, as a view in no order: iterating it streams page by page. `async for value in d.values.aio()` awaits.
@@ -66,6 +69,9 @@ class Values(ValuesView[V]):
 
     def __iter__(self) -> Iterator[V]:
         return (value for _key, value in stream(self._mapping, with_values=True))
+
+    def __aiter__(self) -> AsyncIterator[V]:
+        return (value async for _key, value in stream_awaiting(self._mapping, with_values=True))
 
     def __contains__(self, value: object) -> bool:
         return any(each is value or each == value for each in self)
@@ -86,6 +92,9 @@ class Items(ItemsView[K, V]):
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return stream(self._mapping, with_values=True)
 
+    def __aiter__(self) -> AsyncIterator[tuple[K, V]]:
+        return stream_awaiting(self._mapping, with_values=True)
+
     def __contains__(self, item: object) -> bool:
         pair: Any = item
         return isinstance(pair, tuple) and len(pair) == 2 and super().__contains__(pair)  # pyright: ignore[reportUnknownArgumentType]
@@ -104,8 +113,7 @@ class BoundViewTwin(Generic[View, Item]):
         return cast(View, self._view(self._handle))
 
     def aio(self) -> AsyncIterator[Item]:
-        pairs = stream_awaiting(self._handle, with_values=self._view is not Keys)
-        return (value async for _key, value in pairs) if self._view is Values else pairs
+        return cast("AsyncIterator[Item]", self._view(self._handle).__aiter__())
 
 
 class ViewTwin(Generic[View, Item]):

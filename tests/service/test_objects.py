@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import inspect
 import os
 import pickle
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 import holdall
-from holdall import Dict
+from holdall import Dict, LocalService
 from holdall.client.ephemeral import Ephemeral
 from holdall.client.operations import entries
 
@@ -317,3 +318,41 @@ def test_of_two_equal_keys_in_an_update_the_first_key_and_the_last_value_stay(d:
     assert repr(list(d.items())) == "[(True, 'last')]"
     assert d.put_many([("a", 1), ("a", 2)], skip_if_exists=True) == 1
     assert d["a"] == 1
+
+
+def test_at_a_prompt_a_method_shows_what_its_caller_gives_and_gets(d: Dict[Any, Any]) -> None:
+    for method, shown in {
+        d.get: "(key: 'K', default: 'V | None' = None, *, progress: 'Progress | None' = None) -> 'Union[V, None]'",
+        d.len: "() -> 'int'",
+        d.clear: "() -> 'None'",
+    }.items():
+        assert str(inspect.signature(method)) == shown
+    assert not hasattr(d.get, "anything_else")
+
+
+def test_at_a_prompt_only_what_users_call_is_offered(d: Dict[Any, Any]) -> None:
+    offered = {name for name in dir(d) if not name.startswith("_")}
+    assert {"get", "put", "pop", "keys", "object_id", "from_name"} <= offered
+    assert offered.isdisjoint({"connected", "crc", "hydration", "id", "label", "of_entry", "register"})
+
+
+@pytest.mark.parametrize("arguments", [(), ("kv",), ({"a": 1},), ([("a", 1)],)])
+def test_a_dict_is_not_made_by_calling_its_class_and_the_error_says_how(arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError, match=r"Dict\.from_name"):
+        Dict(*arguments)
+
+
+def test_what_a_service_and_the_objects_are_is_shown(service: LocalService) -> None:
+    assert service.url in repr(service)
+    assert "does not run" in repr(LocalService())
+    assert repr(Dict.objects) == "<the objects of holdall.Dict>"
+
+
+def test_views_are_awaited_as_they_are(d: Any) -> None:
+    async def main() -> None:
+        await d.update.aio({"a": 1, "b": 2})
+        assert sorted([key async for key in d.keys()]) == ["a", "b"]  # noqa: SIM118
+        assert sorted([value async for value in d.values()]) == [1, 2]
+        assert sorted([item async for item in d.items()]) == [("a", 1), ("b", 2)]
+
+    asyncio.run(main())
