@@ -47,11 +47,11 @@ class TracedLoop(Loop):
             self.times.append(perf_counter_ns())
 
 
-def serve(settings: WorkerSettings, child: Child) -> None:
+def serve(settings: WorkerSettings, child: Child) -> int:
     """As a worker does."""
     module: Any = untraced
     module.Loop = TracedLoop
-    untraced.serve(settings, child)
+    return untraced.serve(settings, child)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ handler they come from; a program with one thread always uses the same one. An e
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -183,7 +184,8 @@ class Client:
     def disconnect(self) -> None:
         """Close the connections that no call uses; a later call makes new ones."""
         for loop in list(self._loops):
-            self._forget_loop(loop)
+            if self.is_closed or not loop.is_running():  # else it is another thread's, and may be in the middle of a call
+                self._forget_loop(loop)
         while self._idle:
             self._give_up(self._idle.pop())
 
@@ -268,7 +270,8 @@ def _after_fork_in_child() -> None:
 def _disconnect_all() -> None:
     """At the end of the process. Callbacks that were registered before this one run after it, and may still call."""
     for client in list(_clients):
-        client.disconnect()
+        with contextlib.suppress(Exception):  # nobody would hear of it
+            client.disconnect()
 
 
 atexit.register(_disconnect_all)

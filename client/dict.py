@@ -243,7 +243,7 @@ class Dict(Handle, MutableMapping[K, V]):
         one caller.
 
         Raises:
-            DeserializationError: a value cannot be read in this process; all are put back.
+            DeserializationError: a value cannot be read in this process; all are put back, as far as there is room.
             TimeoutError: some worker did not answer; what others have removed is lost with the call.
 
         >>> d = Dict.from_name("kv", create_if_missing=True)

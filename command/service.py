@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +21,7 @@ from holdall import Client, Dict, settings
 from holdall.client.operations.catalog import statistics
 from holdall.errors import StorageError
 from holdall.service.keeper import STOP_SECONDS
-from holdall.worker.directory.locks import Holder
+from holdall.worker.directory.locks import LOCK_RETRY_SECONDS, Holder
 from holdall.worker.directory.opening import DataDirectory
 
 from .storage import data_option, running_client
@@ -90,11 +92,15 @@ def stop(data: Path) -> None:
     if holder is None or not directory.is_held:
         click.echo(f"no service runs on {directory.path}")
         sys.exit(1)
-    os.kill(holder.pid, signal.SIGTERM)
-    try:
-        directory.lock(2 * STOP_SECONDS).release()
-    except StorageError:
-        raise StorageError(f"{holder} on {directory.path} does not end: see {directory.path / 'service.log'}") from None
+    if holder.url is None and holder.version is not None:
+        raise StorageError(f"the data directory {directory.path} is in use by {holder}, which is no service")
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
+        os.kill(holder.pid, signal.SIGTERM)
+    until = time.monotonic() + 2 * STOP_SECONDS
+    while directory.is_held and directory.holder() == holder:
+        if time.monotonic() > until:
+            raise StorageError(f"{holder} on {directory.path} does not end: see {directory.path / 'service.log'}")
+        time.sleep(LOCK_RETRY_SECONDS)
     click.echo(f"{holder} has ended; its data stays in {directory.path}")
 
 

@@ -36,6 +36,8 @@ EXIT_IDLE = 4
 """Exit status of a broker that was not used for its idle time."""
 EXIT_LOST = 5
 """Exit status of a broker whose sockets were removed."""
+EXIT_GONE = 6
+"""Exit status of a worker whose part of the data directory is no longer what it has locked."""
 
 
 def command(module: str, settings: object, *options: str) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from holdall.framing import SCHEME, connected, path_of
 
 BACKLOG = 1_000
 """Clients that may come to a worker in one moment; the system bounds it further."""
+
+
+LISTENER_LEAVING_SECONDS = 3.0
+"""How long a process that listens at an address is waited for: one whose data directory was replaced is about to end."""
+LOOK_SECONDS = 0.02
 
 
 def is_listening(url: str) -> bool:
@@ -57,8 +63,12 @@ def listening_socket(url: str) -> socket.socket:
 
 
 def _refuse_to_steal(url: str) -> None:
-    if url.startswith(SCHEME) and is_listening(url):
-        raise ConnectionError(f"cannot listen at {url}: another process does already")
+    """Wait for a process that is just leaving; raise ConnectionError if it stays."""
+    until = time.monotonic() + LISTENER_LEAVING_SECONDS
+    while url.startswith(SCHEME) and is_listening(url):
+        if time.monotonic() > until:
+            raise ConnectionError(f"cannot listen at {url}: another process does already")
+        time.sleep(LOOK_SECONDS)
 
 
 def _protect(url: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from holdall.errors import Error, StorageError
-from holdall.process.child import EXIT_IDLE, READY, WORKING_DIRECTORY, environment, refusal_error
+from holdall.process.child import EXIT_GONE, EXIT_IDLE, READY, WORKING_DIRECTORY, environment, refusal_error
 
 STOP_SECONDS = 10.0
 """How long a child may take to end before it is killed."""
@@ -39,7 +39,7 @@ class Keeper:
         self._ends: deque[float] = deque(maxlen=CRASHES)
 
     async def run(self) -> None:
-        """Run it, again and again; a child that ends because the service is not used stops all."""
+        """Run it, again and again; a child that ends because the service is not used, or its data is gone, stops all."""
         loop = asyncio.get_running_loop()
         delay = BACKOFF_SECONDS[0]
         while not self._stopping.is_set():
@@ -47,7 +47,7 @@ class Keeper:
             status = await self._run_once()
             if self._stopping.is_set():
                 return
-            if status == EXIT_IDLE:
+            if status in (EXIT_IDLE, EXIT_GONE):
                 self._stopping.set()
                 return
             delay = BACKOFF_SECONDS[0] if loop.time() - started_at > STEADY_SECONDS else min(delay * 2, BACKOFF_SECONDS[1])

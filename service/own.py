@@ -7,6 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 from time import monotonic, sleep
+from typing import IO
 
 from holdall import __version__, settings
 from holdall.errors import StorageError
@@ -42,7 +43,12 @@ def found(data: Path) -> str | None:
     if holder is None or holder.url in (None, url) or not directory.is_held:
         return None
     other = holder.url or ""
-    return other if is_private(Path(path_of(other)).parent) and is_listening(other) else None
+    place = Path(path_of(other)).parent
+    try:
+        is_its_own = place.name == settings.runtime_directory(data).name and is_private(place)
+    except (OSError, ValueError):  # it is not there, or can be no path
+        return None
+    return other if is_its_own and is_listening(other) else None
 
 
 def ensure_running(data: Path) -> str:
@@ -53,14 +59,36 @@ def ensure_running(data: Path) -> str:
     """
     url = found(data)
     if url is None:
-        runtime = make_private(settings.runtime_directory(data))
-        with open(runtime / "starting", "w") as starting:
-            fcntl.flock(starting, fcntl.LOCK_EX)
-            url = _when_its_broker_is_back(data)
+        make_private(settings.runtime_directory(data))
+        if not data.exists():
+            require_plyvel()
+        with _open_starting(data) as starting:
+            while url is None and not _is_first(starting):
+                sleep(RETURN_CHECK_SECONDS)  # not in the system: what starts it may be another greenlet of this thread
+                url = found(data)
+            url = url or _when_its_broker_is_back(data)
             if url is None:
                 _start_detached(data)
                 url = settings.service_url(data)
     return url
+
+
+def _open_starting(data: Path) -> IO[str]:
+    """The file by which clients start a service one by one: in the data directory, which is the same for all of them."""
+    DataDirectory(data).make()
+    try:
+        return open(data / "starting", "w")
+    except OSError as error:
+        raise StorageError(f"the data directory {data} cannot be used: {error.strerror}: {error.filename}") from None
+
+
+def _is_first(starting: IO[str]) -> bool:
+    """Whether it is this caller who starts the service."""
+    try:
+        fcntl.flock(starting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _when_its_broker_is_back(data: Path) -> str | None:

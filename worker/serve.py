@@ -12,7 +12,7 @@ from holdall import protocol
 from holdall.bodies import Hello, RosterWorker, encode
 from holdall.errors import InvalidError, StorageError
 from holdall.process.admission import Admission
-from holdall.process.child import Child
+from holdall.process.child import EXIT_GONE, Child
 from holdall.process.config import WorkerSettings
 from holdall.process.listen import listening_socket
 from holdall.process.poller import SystemPoller
@@ -40,8 +40,8 @@ LOCK_SECONDS = 5.0
 log = logging.getLogger("holdall.worker")
 
 
-def serve(settings: WorkerSettings, child: Child) -> None:
-    """Answer requests until the process is to end."""
+def serve(settings: WorkerSettings, child: Child) -> int:
+    """Answer requests until the process is to end. Returns its exit status."""
     directory = DataDirectory(settings.data)
     layout = directory.layout()
     if not 0 <= settings.index < layout.workers:
@@ -65,11 +65,13 @@ def serve(settings: WorkerSettings, child: Child) -> None:
             )
             child.ready()
             Loop(poller, CommitThread(wake), schedule).run()
-        try:
-            close_worker(directory, schedule.worker)
-        except (CommitFailed, OSError) as error:
-            log.error("%s; what was answered survives the end of this process, but perhaps no power cut", error)
+        if lock.is_in_place("lock"):  # else it is being removed, and what were written now would be left
+            try:
+                close_worker(directory, schedule.worker)
+            except (CommitFailed, OSError) as error:
+                log.error("%s; what was answered survives the end of this process, but perhaps no power cut", error)
     lock.release()
+    return EXIT_GONE if schedule.is_over else 0
 
 
 def hello(worker: Worker, layout_id: bytes, instance: bytes, address: str) -> bytes:

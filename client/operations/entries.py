@@ -12,7 +12,7 @@ from holdall import processors, protocol
 from holdall.blob import BLOB_BYTES_MIN, is_reference, reference_of
 from holdall.bodies import PageEntry, decode, encode
 from holdall.client.connection.query import Operation, Query
-from holdall.errors import NotFoundError, StorageError
+from holdall.errors import Error, NotFoundError, StorageError
 from holdall.protocol import Buffer, Reply, join_key_object
 from holdall.slots import key_hash
 
@@ -66,8 +66,9 @@ def pop(handle: DictHandle, key: object, default: Any) -> Operation[Any]:
     found = yield from taken_over(place_of(handle, "pop", key, data), reply.payload)
     try:
         return decode_value(handle.label, key, found)
-    except BaseException:
-        yield from put_back(handle, key, data, found)
+    except BaseException as error:
+        shown_as = key_object(handle.label, key, encode_key(handle.label, key))
+        yield from _put_back(handle, key, data, shown_as, found, error)
         raise
 
 
@@ -96,8 +97,8 @@ def pop_any(handle: DictHandle) -> Operation[tuple[Any, Any]]:
             try:
                 key = decode_key(handle.label, entry.key, entry.key_object)
                 return key, decode_value(handle.label, key, value)
-            except BaseException:
-                yield from _stored(handle, *_PUT_BACK, None, entry.key, entry.key_object, _field(value))
+            except BaseException as error:
+                yield from _put_back(handle, None, entry.key, entry.key_object, value, error)
                 raise
     raise KeyError("popitem(): the Dict is empty")
 
@@ -175,13 +176,18 @@ def _store(
     return (yield from _stored(handle, opcode, verb, flags, key, encoded.data, shown_as, field, progress))
 
 
-def put_back(handle: DictHandle, key: object, data: bytes, value: Buffer) -> Operation[None]:
+def _put_back(
+    handle: DictHandle, key: object, data: bytes, shown_as: bytes | None, value: Buffer, error: BaseException
+) -> Operation[None]:
     """Store again what was popped and cannot be read here, unless there is another value by now: so nothing is lost."""
-    shown_as = key_object(handle.label, key, encode_key(handle.label, key))
-    yield from _stored(handle, *_PUT_BACK, key, data, shown_as, _field(value))
+    try:
+        yield from _stored(handle, *_PUT_BACK, key, data, shown_as, field_of(value))
+    except Error as failed:  # the disk is full, for example
+        error.add_note(f"what was popped could not be put back: {failed}")
 
 
-def _field(value: Buffer) -> bytes | Pieces:
+def field_of(value: Buffer) -> bytes | Pieces:
+    """The bytes of a value as an operation sends them."""
     return Pieces([value]) if len(value) > BLOB_BYTES_MIN else bytes(value)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Union, cast
 import msgspec
 
 from holdall import protocol
+from holdall.blob import is_reference
 from holdall.bodies import decode, encode
 from holdall.client.connection.query import Operation, Queries, Query
 from holdall.errors import Error, RequestSizeError
@@ -32,7 +33,7 @@ from .encoding import (
     keys_data,
     small_value,
 )
-from .entries import put_back, read_blob, taken_over
+from .entries import field_of, read_blob, taken_over
 from .exchange import DictHandle, answers_to, place_of, settled
 from .large import Pieces
 
@@ -79,18 +80,40 @@ def pop_many(handle: DictHandle, keys: Iterable[object]) -> Operation[dict[Any, 
     asked = list(keys)
     many = _Many(handle, protocol.POP_MANY, "pop many of", handle.id or (yield from handle.hydration()))
     yield from many.ask(list(_grouped(handle, asked)))  # nothing is removed before all keys are known to be good
-    popped: list[tuple[object, bytes, Buffer]] = []
-    for group, values in many.popped:
-        for key, data, value in zip(group.keys, group.data, values, strict=False):
-            if value is not None:
-                popped.append((key, data, (yield from taken_over(place_of(handle, many.verb, key, data), value))))
+    taken: dict[bytes, Buffer] = {}
     try:
-        many.found.update((key, decode_value(handle.label, key, value)) for key, _data, value in popped)
-    except BaseException:
-        for each in popped:
-            yield from put_back(handle, *each)
+        for key, data, value in many.popped:
+            taken[data] = yield from taken_over(place_of(handle, many.verb, key, data), value)
+        for key, data, _value in many.popped:
+            many.found[key] = decode_value(handle.label, key, taken[data])
+        return many.in_order_of(asked)
+    except GeneratorExit:
         raise
-    return many.in_order_of(asked)
+    except BaseException as error:
+        yield from _put_back(handle, many, taken, error)
+        raise
+
+
+def _put_back(handle: DictHandle, many: _Many, taken: dict[bytes, Buffer], error: BaseException) -> Operation[None]:
+    """Store again all that was popped, since some of it cannot be read here; not where there is another value by now."""
+    entries: list[Entry] = []
+    large_keys: dict[bytes, object] = {}
+    try:
+        for key, data, value in many.popped:
+            if data not in taken and is_reference(value):
+                try:
+                    taken[data] = yield from taken_over(place_of(handle, many.verb, key, data), value)
+                except Error as lost:
+                    error.add_note(str(lost))
+                    continue
+            encoded, whole = encode_key(handle.label, key), field_of(taken.get(data, value))
+            entries.append((data, key_object(handle.label, key, encoded), whole))
+            if type(whole) is Pieces:
+                large_keys[data] = key
+        for groups in _rounds(_by_worker(handle, Entries.of(entries))):
+            yield from _put_groups(handle, handle.id or b"", groups, protocol.SKIP_IF_EXISTS, large_keys)
+    except Error as failed:
+        error.add_note(f"what was popped could not be put back: {failed}")
 
 
 class _Many:
@@ -100,8 +123,8 @@ class _Many:
         self.verb = verb
         self.found: dict[Any, Any] = {}
         self.blobs: list[_Blob] = []
-        self.popped: list[tuple[_KeyGroup, list[Union[bytes, None]]]] = []
-        """What was removed, which is read when all has come: what cannot be read is put back."""
+        self.popped: list[tuple[object, bytes, bytes]] = []
+        """What was removed: keys, their encodings, values. It is read when all has come; what cannot be read is put back."""
         self._handle = handle
         self._opcode = opcode
         self._dict_id = dict_id
@@ -142,7 +165,8 @@ class _Many:
     def _keep(self, group: _KeyGroup, reply: Reply) -> None:
         values = decode(list[Union[bytes, None]], reply.payload)
         if self._opcode == protocol.POP_MANY:
-            self.popped.append((group, values))
+            found = zip(group.keys, group.data, values, strict=False)
+            self.popped += [(key, data, value) for key, data, value in found if value is not None]
         else:
             self._read(group, values)
         if len(values) < len(group.keys):

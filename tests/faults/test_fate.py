@@ -164,6 +164,20 @@ def test_under_load(place: Place, fate: Callable[[Place], None]) -> None:
     assert any("was removed, moved or replaced" in line for _acknowledged, said in results for line in said)
 
 
+@pytest.mark.parametrize("left", [["version"], ["version", "complete", "reserve"], ["lock", "blobs/x"], []])
+def test_what_an_interrupted_removal_has_left_is_no_data(place: Place, left: list[str]) -> None:
+    end_service(place.data)
+    removed(place)
+    for name in left:
+        file = place.data / "worker-0" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("30\n")
+    with Client() as client:
+        d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+        d[0] = 1
+        assert len(d) == 1
+
+
 @pytest.mark.parametrize("fate", [*FATES, parts_removed, locks_removed], ids=lambda fate: fate.__name__)
 def test_while_nobody_calls(place: Place, fate: Callable[[Place], None]) -> None:
     pid = service_pid(place.data)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import holdall
+from holdall.service.own import LEAVING_SECONDS
 from holdall.settings import runtime_directory, service_url
 from holdall.worker.directory.opening import DataDirectory
 from tests.processes import WAIT_SECONDS, end_service, until
@@ -69,6 +71,21 @@ def test_processes_of_different_environments_share_one_service(places: Any, way:
         assert len(keys) == count
 
 
+def test_of_first_callers_of_two_environments_one_starts_the_service(places: Any) -> None:
+    data, (a, b, _) = places
+    argv = [sys.executable, "-c", PROGRAM]
+    pipe = subprocess.PIPE
+    started = [
+        subprocess.Popen(argv, env=environment(data, XDG_RUNTIME_DIR=str(each)), stdout=pipe, stderr=pipe, text=True)
+        for each in (a, b, a, b, b, a)
+    ]
+    began = time.monotonic()
+    said = [each.communicate(timeout=WAIT_SECONDS) for each in started]
+    assert [errors for _, errors in said] == [""] * len(said)
+    assert max(len(json.loads(out)[0]) for out, _ in said) == len(said)
+    assert time.monotonic() - began < LEAVING_SECONDS
+
+
 def test_the_next_service_is_found_by_clients_of_the_last_one(places: Any) -> None:
     data, (a, b, _) = places
     here = environment(data, XDG_RUNTIME_DIR=str(a))
@@ -116,16 +133,24 @@ def test_an_address_that_others_could_have_written_is_not_believed(places: Any, 
     from holdall.service import own
 
     data, (a, b, _) = places
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(a))
+    its_own, another = b / runtime_directory(data).name, b / runtime_directory(data / "another").name
+    for place in (its_own, another):
+        place.mkdir(mode=0o700)
+    monkeypatch.setattr(own, "is_listening", lambda url: str(b) in url)
+
+    def found(line: str) -> str | None:
+        lock = DataDirectory(data).lock(url=line)
+        try:
+            return own.found(data)
+        finally:
+            lock.release()
+
+    assert found(f"ipc://{its_own}/service") == f"ipc://{its_own}/service"
+    for line in (f"ipc://{another}/service", f"ipc://{b}/nowhere/service", "ipc:///", "ipc:///\0", f"ipc:///{'x' * 300}"):
+        assert found(line) is None
     b.chmod(0o777)
-    lock = DataDirectory(data).lock(url=f"ipc://{b}/service")
-    try:
-        monkeypatch.setattr(own, "is_listening", lambda url: str(b) in url)
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(a))
-        assert own.found(data) is None
-        b.chmod(0o700)
-        assert own.found(data) == f"ipc://{b}/service"
-    finally:
-        lock.release()
+    assert found(f"ipc://{its_own}/service") is None
 
 
 def test_where_temporary_directories_have_long_names_a_shorter_one_is_used(places: Any) -> None:

@@ -183,6 +183,17 @@ def told_by(*arguments: str) -> str:
     return done.stdout
 
 
+def test_stop_ends_nothing_that_is_no_service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As a restore, or a check, which hold the lock too."""
+    monkeypatch.setenv("HOLDALL_DATA", str(tmp_path / "data"))
+    lock = DataDirectory(tmp_path / "data").lock()
+    refused = CliRunner().invoke(cli, ["stop"], catch_exceptions=False)
+    assert refused.exit_code == 1
+    assert f"process {os.getpid()}" in refused.stderr
+    assert "is no service" in refused.stderr
+    lock.release()
+
+
 WITHOUT = """
 import sys
 

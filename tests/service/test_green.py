@@ -25,10 +25,18 @@ PROGRAM = """
 import holdall
 
 d = holdall.Dict.from_name("kv", create_if_missing=True)
+FIRST
 d.update({number: number for number in range(20)})
 d["large"] = b"x" * 3_000_000
 print([sum(d[number] for number in range(20)), d.pop(3), len(d), len(d["large"]), d.get_many([1, 2, 3])])
 """
+FIRST = {
+    "gevent": "import gevent; gevent.joinall([gevent.spawn(d.put, 'first', 1) for _ in range(3)]); del d['first']",
+    "eventlet": "[each.wait() for each in [eventlet.spawn(d.put, 'first', 1) for _ in range(3)]]; del d['first']",
+}
+"""Greenlets that make the first call at once."""
+UNSAFE = {"gevent: all but threads and processes"}
+"""Of these several greenlets at once cannot start a process: gevent's own `fork` with Python's own `subprocess`."""
 GREENLETS = """
 import gevent
 
@@ -49,7 +57,8 @@ def test_calls_work_and_start_a_service(tmp_path: Path, patch: str, lanes: str) 
         pytest.skip(f"pip install {library}")
     environment = {**os.environ, "HOLDALL_DATA": str(tmp_path / "data"), "HOLDALL_LANES": lanes}
     environment.pop("HOLDALL_URL", None)
-    program = f"{PATCHES[patch]}\n{PROGRAM}{GREENLETS if library == 'gevent' else ''}"
+    first = "" if patch in UNSAFE else FIRST[library]
+    program = f"{PATCHES[patch]}\n{PROGRAM.replace('FIRST', first)}{GREENLETS if library == 'gevent' else ''}"
     try:
         argv = [sys.executable, "-W", "ignore", "-c", program]
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS)

@@ -69,20 +69,27 @@ class Lock:
     """
 
     def __init__(self, file: Path, what: str, wait_seconds: float = 0.0, url: str = "") -> None:
-        try:
-            self._file: IO[str] = open(file, "a+", errors="surrogateescape")  # noqa: SIM115 - it is held
-        except OSError as error:
-            raise StorageError(f"{what} cannot be used: {error.strerror}: {file}") from None
         until = time.monotonic() + wait_seconds
-        while not self._taken():
-            if time.monotonic() >= until:
+        self._file = self._opened(file, what)
+        while not (is_taken := self._taken()) or not self.is_in_place():
+            if is_taken:  # of a directory that has been replaced meanwhile
+                self._file.close()
+                self._file = self._opened(file, what)
+            elif time.monotonic() >= until:
                 self._file.close()
                 holder = read_holder(file) or "an unknown process"
                 raise StorageError(f"{what} is in use by {holder}: end that first (`holdall stop`), or use another directory")
-            time.sleep(LOCK_RETRY_SECONDS)
+            else:
+                time.sleep(LOCK_RETRY_SECONDS)
         self._file.truncate(0)
         self._file.write(f"{os.getpid()} {__version__} {VERSION}{url and f' {url}'}\n")
         self._file.flush()
+
+    def _opened(self, file: Path, what: str) -> IO[str]:
+        try:
+            return open(file, "a+", errors="surrogateescape")
+        except OSError as error:
+            raise StorageError(f"{what} cannot be used: {error.strerror}: {file}") from None
 
     def is_in_place(self, name: str | None = None) -> bool:
         """Whether the file that is locked is still the one of that name: what it is in may be removed, moved, or replaced."""

@@ -2,6 +2,7 @@
 
     DIR/layout.json          format, ids (random), secret, engine of the stores, number of workers: written once
     DIR/lock                 held by the service that runs on it
+    DIR/starting             held by the client that starts a service on it
     DIR/restoring            there while a backup is being restored, until layout.json is: all else is half of it
     DIR/worker-N/lock        held by worker N
     DIR/worker-N/store/      its LevelDB
@@ -55,6 +56,8 @@ class DataDirectory:
                 if any(self.path.glob("worker-*/store")):
                     raise StorageError(f"{self.path} holds data but no layout.json: restore that file from a backup")
                 count = workers or default_workers()
+                for left in self.path.glob("worker-*"):  # of a directory whose removal was interrupted
+                    shutil.rmtree(left)
                 self.make_parts(count)
                 self._write_layout(Layout.new(count))
         except OSError as error:
@@ -93,11 +96,15 @@ class DataDirectory:
 
         Waits `wait_seconds` for another to end; raises StorageError if it still has it.
         """
+        self.make()
+        return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds, url)
+
+    def make(self) -> None:
+        """Make it, if it is missing. Raises StorageError."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be made: {error.strerror}") from None
-        return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds, url)
 
     @property
     def is_held(self) -> bool:
@@ -209,6 +216,7 @@ class DataDirectory:
             if any((folder / "store").glob("*.ldb")):
                 raise StorageError(f"{name} holds data but no file 'complete': if the data is whole, make that file, empty")
             shutil.rmtree(folder / "store", ignore_errors=True)  # a start that was interrupted: nothing was ever stored
+            (folder / "version").unlink(missing_ok=True)
             store = LevelDBStore(folder / "store", create=True)
             format_store(store)
             store.close()  # and open it again: that moves what was written into a table, the sign of a store in use
