@@ -6,12 +6,13 @@ import contextlib
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from holdall import Client, Dict, LocalService, StorageError
+from holdall import Client, DeserializationError, Dict, LocalService, StorageError
 from tests.processes import process_ids, until
 from tests.small_disk import fill, small_disk
 
@@ -75,6 +76,25 @@ def test_a_full_disk_refuses_values_and_serves_all_else_until_there_is_room(
     d[100] = VALUE
     assert d[100] == VALUE
     assert process_ids(disk / "data") == before
+
+
+@pytest.mark.parametrize("pop", [lambda d: d.pop(1_000), lambda d: d.pop_many([1_000, 1]), lambda d: d.popitem()])
+def test_what_is_popped_unreadable_while_the_disk_is_full_is_said_to_be_lost(
+    d: Dict[int, Any], disk: Path, pop: Callable[[Any], object]
+) -> None:
+    d[1_000] = Unreadable()
+    fill(disk, 30)
+    until(lambda: refuses_values(d))
+    with pytest.raises(DeserializationError) as raised:
+        pop(d)
+    assert any("could not be put back" in note for note in raised.value.__notes__)
+
+
+class Unreadable:
+    """Can be pickled, and not read back."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
 
 
 def test_what_was_acknowledged_until_the_disk_was_full_is_there_after_a_kill_while_it_is_full(disk: Path) -> None:

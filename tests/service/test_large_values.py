@@ -297,6 +297,23 @@ def test_a_damaged_file_is_a_storage_error_that_names_it(own: tuple[Dict[str, An
     assert d["key"] == 1
 
 
+@pytest.mark.parametrize("damage", ["flipped", "missing"])
+def test_one_damaged_file_takes_nothing_else_that_is_popped_with_it(own: tuple[Dict[str, Any], Path], damage: str) -> None:
+    d, data = own
+    d["damaged"] = bytes(2 * CHUNK_BYTES)
+    (file,) = blob_files(data)
+    good = {"large": b"x" * (2 * CHUNK_BYTES), **{f"small-{number}": number for number in range(300)}}
+    d.update(good)
+    if damage == "missing":
+        file.unlink()
+    else:
+        with open(file, "r+b") as opened:
+            opened.write(b"\x01\x01")
+    with pytest.raises(StorageError, match="damaged"):
+        d.pop_many([*good, "damaged"])
+    assert {key: value for key, value in d.items() if key != "damaged"} == good
+
+
 UPLOADER = """
 import os, sys
 import holdall
