@@ -27,7 +27,7 @@ from holdall.worker.directory.opening import DataDirectory
 
 from .keeper import Keeper
 
-WATCH_SECONDS = 0.25
+WATCH_SECONDS = 0.5
 """How often it is looked whether the data directory is still there."""
 
 log = logging.getLogger("holdall.service")
