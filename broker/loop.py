@@ -58,7 +58,8 @@ class Loop:
     def run(self) -> int:
         broker, now = self._broker, self._now()
         while True:
-            ready = self._poller.wait(now, broker.due)
+            due = broker.due
+            ready = self._poller.wait(now, due)
             if self._poller.is_over:
                 return 0
             now = self._now()
@@ -72,7 +73,7 @@ class Loop:
                 self._read(self._front, broker.from_client, now)
             while broker.stuck:
                 self._say(f"{STUCK}worker {broker.stuck.pop()}")
-            if not (self._front.is_reachable and self._back.is_reachable):
+            if now >= due and not (self._front.is_reachable and self._back.is_reachable):
                 log.error("a socket of this broker was removed: another broker is started, which makes it again")
                 return EXIT_LOST
             if broker.is_idle(now):

@@ -135,7 +135,7 @@ class Schedule:
         assert decided is not None
         if self._is_postponed or self._delayed:  # now, or else a service that always writes would never sweep
             self.due = 0.0
-        return self._again(decided, failed, wall) if failed is not None else self._ended(decided)
+        return self._again(decided, failed, wall) if failed is not None else self._acknowledged(decided, self.worker.end())
 
     def finish(self, wall: float) -> list[Answer]:
         """The process is to end, and no batch is being written: the answers to all that still waits."""
@@ -157,7 +157,7 @@ class Schedule:
         except CommitFailed as error:
             return self._again(left, error, wall), None
         if commit is None:
-            return self._ended(left), None
+            return self._acknowledged(left, self.worker.end()), None
         self._writing = left
         return [], commit
 
@@ -174,11 +174,10 @@ class Schedule:
                 commit()
         except CommitFailed as error:
             return self._again(messages, error, wall)
-        return self._ended(messages)
+        return self._acknowledged(messages, self.worker.end())
 
-    def _ended(self, messages: list[Message]) -> list[Answer]:
-        """The answers to these, which are written."""
-        answers = self.worker.end()
+    def _acknowledged(self, messages: list[Message], answers: list[Answer]) -> list[Answer]:
+        """These answers to these messages, which are written: where they were to be."""
         return answers if self._sync != "always" or self._is_in_place() else self._lost(messages)
 
     def _lost(self, messages: list[Message]) -> list[Answer]:
@@ -192,7 +191,7 @@ class Schedule:
             return self._lost(messages)
         self._recover(error)
         try:
-            return self.worker.tick(messages, wall)
+            return self._acknowledged(messages, self.worker.tick(messages, wall))
         except CommitFailed as still:
             self._recover(still)
             return self.worker.refuse(messages, f"{still}; whether it happened is unknown")
