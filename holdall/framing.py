@@ -80,7 +80,7 @@ def pack_with_file(frames: list[Buffer]) -> bytes:
 
 
 class Reader:
-    """Takes the messages out of what comes through a socket; descriptors that come along are dropped."""
+    """Takes the messages out of what comes through a socket; descriptors that come along unexpected are dropped by the system."""
 
     def __init__(self, of: _socket.socket) -> None:
         self._socket: Any = of
@@ -90,6 +90,10 @@ class Reader:
         self._head = b""
         self._payload = bytearray()  # of this head, while it is on its way
         self._filled = 0
+
+    def expect_files(self) -> None:
+        """Keep the descriptors that come along from now on: each belongs to the message that says so. Costs a look a half more."""
+        self._next = self._next_with_files
 
     def receive(self, flags: int = 0) -> list[Received]:
         """The messages that are complete with what comes next.
@@ -146,22 +150,6 @@ class Reader:
         self._rest = data[start:]
         return messages
 
-    def _fill(self, count: int) -> list[Received]:
-        self._filled += count
-        if self._filled < len(self._payload):
-            return []
-        message = Received(self._head, memoryview(self._payload))
-        self._payload = bytearray()
-        return [message]
-
-
-class FileReader(Reader):
-    """Keeps the descriptors that come along: each belongs to the message that says so."""
-
-    def __init__(self, of: _socket.socket) -> None:
-        super().__init__(of)
-        self._next = self._next_with_files
-
     def _next_with_files(self, most: int, flags: int) -> bytes:
         data: bytes
         data, along, _flags, _address = self._socket.recvmsg(most, _FILES_BYTES, flags | _CLOSE_ON_EXEC)
@@ -169,6 +157,14 @@ class FileReader(Reader):
             whole = len(descriptors) - len(descriptors) % array("i").itemsize
             self._files.extend(map(DiskFile, array("i", descriptors[:whole])))
         return data
+
+    def _fill(self, count: int) -> list[Received]:
+        self._filled += count
+        if self._filled < len(self._payload):
+            return []
+        message = Received(self._head, memoryview(self._payload))
+        self._payload = bytearray()
+        return [message]
 
 
 class Sender:

@@ -16,8 +16,9 @@ from contextlib import suppress
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from holdall import protocol
 from holdall.errors import ProtocolError
-from holdall.framing import DONT_WAIT, FileReader, Received, Sender
+from holdall.framing import DONT_WAIT, Reader, Received, Sender
 from holdall.spin import AnswerSpin
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class BlockingLane:
     def __init__(self, connected: _socket.socket, wait_seconds: float = 0.0) -> None:
         self.is_broken = False
         self._socket: Any = connected
-        self._reader = FileReader(connected)
+        self._reader = Reader(connected)
         self._sender = Sender(connected)
         self._wait_milliseconds = wait_seconds * 1000
         self._spin = AnswerSpin()
@@ -42,6 +43,8 @@ class BlockingLane:
 
     def send(self, message: list[Buffer]) -> bool:
         if not self.is_broken:
+            if protocol.asks_for_file(message[0]):
+                self._reader.expect_files()
             try:
                 left = self._sender.send(message)
                 if left:
