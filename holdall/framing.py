@@ -80,7 +80,7 @@ def pack_with_file(frames: list[Buffer]) -> bytes:
 
 
 class Reader:
-    """Takes the messages out of what comes through a socket; descriptors that come along unexpected are dropped by the system."""
+    """Takes the messages out of what comes through a socket; unexpected descriptors are dropped by the system."""
 
     def __init__(self, of: _socket.socket) -> None:
         self._socket: Any = of
@@ -92,7 +92,7 @@ class Reader:
         self._filled = 0
 
     def expect_files(self) -> None:
-        """Keep the descriptors that come along from now on: each belongs to the message that says so. Costs a look a half more."""
+        """Keep the descriptors that come along from now on: each belongs to the message that says so."""
         self._next = self._next_with_files
 
     def receive(self, flags: int = 0) -> list[Received]:
