@@ -42,6 +42,7 @@ soak: $(VENV)/has-test ## The simulator on many seeds (SEEDS=0:10000), Dicts of 
 	$(BIN)/python -m tests.simulation.run --seeds $(or $(SEEDS),0:10000)
 	HOLDALL_TEST_ENTRIES=1000000 $(BIN)/python -m pytest tests/service/test_size.py tests/service/test_ttl.py
 	$(BIN)/python -m tests.soak.recovery
+	$(BIN)/python -m tests.soak.fates
 	$(BIN)/python -m tests.soak.run $(SOAK)
 
 fuzz: $(VENV)/has-test ## Hostile messages to each socket of a service that others use (FRAMES=10000000)

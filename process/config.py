@@ -9,8 +9,10 @@ import msgspec
 Sync = Literal["always", "interval", "off"]
 """When a write survives a power cut: before it is answered, within a second, or whenever the system writes it."""
 
-STUCK_SECONDS = 30.0
-"""A worker says HELLO twice a second, between two ticks; the longest tick, of the largest values, takes some seconds."""
+STUCK_SECONDS = 12.0
+"""A worker says HELLO twice a second, between two ticks; the longest tick, of the largest values, takes some seconds. A call
+that waits for a stuck one waits longer by default, and is answered by the one that takes its place.
+"""
 
 
 class ServiceSettings(msgspec.Struct, frozen=True):

@@ -44,22 +44,27 @@ class AwaitingDriver(Driver):
         try:
             asked = operation.send(None)
             while True:
-                if isinstance(asked, Query):
-                    pending = self._ask(asked, deadline)
-                    try:
-                        reply: Reply | None = await pending.waiter if asked.wants_reply else None
-                    except BaseException:  # it was cancelled, or failed
+                answer: Any = None
+                pending: Pending | None = None
+                try:
+                    if isinstance(asked, Query):
+                        pending = self._ask(asked, deadline)
+                        answer = await pending.waiter if asked.wants_reply else None
+                    elif not asked.transfers:
+                        answer = await self._replies(asked, deadline)
+                    else:
+                        has_transferred = has_transferred or await self._transferred.acquire()
+                        async with self._transfers:
+                            deadline = monotonic() + timeout
+                            answer = await self._transfer(asked, deadline)
+                        deadline = monotonic() + timeout if asked.work is not None else deadline
+                except BaseException as error:  # it was cancelled, or failed
+                    if pending is not None:
                         self._session.abandon(pending)
+                    if self._is_closed or self.loop.is_closed():
                         raise
-                    asked = operation.send(reply)
-                elif not asked.transfers:
-                    asked = operation.send(await self._replies(asked, deadline))
+                    asked = operation.throw(error)
                 else:
-                    has_transferred = has_transferred or await self._transferred.acquire()
-                    async with self._transfers:
-                        deadline = monotonic() + timeout
-                        answer = await self._transfer(asked, deadline)
-                    deadline = monotonic() + timeout if asked.work is not None else deadline
                     asked = operation.send(answer)
         except StopIteration as stop:
             result: R = stop.value

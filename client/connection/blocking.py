@@ -23,19 +23,27 @@ class BlockingDriver(Driver):
 
     def run(self, operation: Operation[R], timeout: float, deadline: float) -> R:
         """Carry out an operation: ask what it yields, send it the answers, return its result. `deadline` is that of its first
-        answers; for each part of a large value it has `timeout` seconds more.
+        answers; for each part of a large value it has `timeout` seconds more. What interrupts it is raised in the operation,
+        which may have a last request that wants no reply.
         """
         try:
             asked = operation.send(None)
             while True:
-                if isinstance(asked, Query):
-                    pending = self._ask(asked, deadline)
-                    asked = operation.send(self._reply(pending) if asked.wants_reply else None)
-                    continue
-                deadline = monotonic() + timeout if asked.transfers else deadline
-                answer: Any = asked.work() if asked.work is not None else self._replies(asked, deadline)
-                deadline = monotonic() + timeout if asked.work is not None else deadline
-                asked = operation.send(answer)
+                answer: Any = None
+                try:
+                    if isinstance(asked, Query):
+                        pending = self._ask(asked, deadline)
+                        answer = self._reply(pending) if asked.wants_reply else None
+                    else:
+                        deadline = monotonic() + timeout if asked.transfers else deadline
+                        answer = asked.work() if asked.work is not None else self._replies(asked, deadline)
+                        deadline = monotonic() + timeout if asked.work is not None else deadline
+                except BaseException as error:
+                    self._session.abandon_all()
+                    self._lose_broken()
+                    asked = operation.throw(error)
+                else:
+                    asked = operation.send(answer)
         except StopIteration as stop:
             result: R = stop.value
             return result
@@ -89,6 +97,12 @@ class BlockingDriver(Driver):
         has_more = True
         while has_more and link.lane is not None:
             _, has_more = self._receive(link.lane, link, wait=False)
+
+    def _lose_broken(self) -> None:
+        """Lanes that were interrupted in the middle of a message."""
+        for link in self._session.links:
+            if link.lane is not None and link.lane.is_broken:
+                self._session.lose(link, monotonic())
 
     def _check(self) -> None:
         """Take what has come elsewhere than was waited for; send again what is lost or overdue."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _WAITS, _RCVMORE, _DONTWAIT = 0, int(zmq.RCVMORE), int(zmq.DONTWAIT)
 _numbers = itertools.count()
+DEALER_LINGER_MILLISECONDS = 100
+"""For last words that want no answer; all else was answered, or given up, when it is closed."""
 
 
 class Dealer:
@@ -114,9 +116,9 @@ class Dealer:
     def close(self) -> None:
         if self._dealer is not None and not self._dealer.closed:
             self._dealer.disable_monitor()  # or else ZeroMQ's thread may wait for ever to tell a monitor that is closed
-        for socket in (self._monitor, self._dealer):
+        for socket, linger in (self._monitor, 0), (self._dealer, DEALER_LINGER_MILLISECONDS):
             if socket is not None:
-                socket.close(0)
+                socket.close(linger)
 
     def _wait_for_either(self) -> None:
         """Until a message comes, or a connection, or it is time to look for something else."""

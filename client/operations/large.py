@@ -98,20 +98,40 @@ class Place(msgspec.Struct, frozen=True):
 
 
 def upload(place: Place, pieces: Pieces, progress: Progress | None) -> Operation[bytes]:
-    """Bring a value to its worker. Returns the reference to store in its place."""
+    """Bring a value to its worker. Returns the reference to store in its place. When it is given up, so is what was brought."""
     passes_files = place.passes_files
     for _ in range(TRIES_MAX):
         blob_id = urandom(16)
-        transfer = _fill_file if passes_files else _send_chunks
-        crc = yield from transfer(place, blob_id, pieces, progress)
-        if crc is None:  # if that cannot be done by a file, the worker knows what to say when it is sent chunks
-            passes_files = False
-        else:
-            reference = Reference(blob_id, len(pieces), crc)
-            patience = CHUNK_PATIENCE_SECONDS + len(pieces) / SEAL_BYTES_PER_SECOND
-            if (yield from _taken([place.query(protocol.SEAL, blob_id, reference.pack(), patience)])) is not None:
-                return reference.pack()
+        try:
+            transfer = _fill_file if passes_files else _send_chunks
+            crc = yield from transfer(place, blob_id, pieces, progress)
+            if crc is not None:
+                reference = Reference(blob_id, len(pieces), crc)
+                patience = CHUNK_PATIENCE_SECONDS + len(pieces) / SEAL_BYTES_PER_SECOND
+                if (yield from _taken([place.query(protocol.SEAL, blob_id, reference.pack(), patience)])) is not None:
+                    return reference.pack()
+        except GeneratorExit:  # nobody carries this out any more
+            raise
+        except BaseException:
+            yield release(place, blob_id)
+            raise
+        passes_files = passes_files and crc is not None  # if it cannot be done by a file, the worker says why of chunks
     raise lost(place)
+
+
+def upload_all(values: list[tuple[Place, Pieces]]) -> Operation[list[bytes]]:
+    """The same for several values: all of them, or when that is given up, none."""
+    references: list[bytes] = []
+    try:
+        for place, pieces in values:
+            references.append((yield from upload(place, pieces, None)))
+    except GeneratorExit:
+        raise
+    except BaseException:
+        for (place, _pieces), reference in zip(values, references, strict=False):
+            yield release(place, blob.reference_of(reference).id)
+        raise
+    return references
 
 
 def download(place: Place, reference: Reference, progress: Progress | None) -> Operation[bytearray | None]:

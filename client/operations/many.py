@@ -282,18 +282,10 @@ def _put_groups(
     """Store groups of entries, each of them in one message; those again whose blobs a worker has lost."""
     stored = 0
     for _ in range(large.TRIES_MAX):
+        bodies = (yield from _uploaded(handle, groups, large_keys)) if large_keys else groups
         queries: list[Query] = []
-        for group in groups:
-            body = group
-            if large_keys:
-                values: list[Any] = []
-                for data, field in zip(group.keys, group.values, strict=True):
-                    if isinstance(field, Pieces):
-                        place = place_of(handle, "update", large_keys[data], data)
-                        field = yield from large.upload(place, field, None)
-                    values.append(field)
-                body = group._replace(values=values)
-            part = handle.connected().roster.part_of_slot()[slot_of(key_hash(handle.crc, group.keys[0]))]
+        for body in bodies:
+            part = handle.connected().roster.part_of_slot()[slot_of(key_hash(handle.crc, body.keys[0]))]
             queries.append(
                 Query(protocol.PUT_MANY, part, "update", handle.label, dict_id=dict_id, value=encode(body), flags=flags)
             )
@@ -307,6 +299,21 @@ def _put_groups(
             return stored
         groups = left
     raise large.lost(place_of(handle, "update", None, b""))
+
+
+def _uploaded(handle: DictHandle, groups: list[Entries], large_keys: dict[bytes, object]) -> Operation[list[Entries]]:
+    """The same groups, with references to the blobs that are their workers' now."""
+    brought = [
+        (place_of(handle, "update", large_keys[data], data), field)
+        for group in groups
+        for data, field in zip(group.keys, group.values, strict=True)
+        if isinstance(field, Pieces)
+    ]
+    references = iter((yield from large.upload_all(brought)))
+    return [
+        group._replace(values=[next(references) if isinstance(field, Pieces) else field for field in group.values])
+        for group in groups
+    ]
 
 
 def _by_worker(handle: DictHandle, entries: Entries) -> list[Entries]:

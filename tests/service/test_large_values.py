@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,68 @@ def test_a_progress_that_raises_ends_the_call_and_nothing_is_stored(d: Dict[Any,
     with pytest.raises(KeyboardInterrupt):
         d.put("key", bytes(9 * CHUNK_BYTES), progress=stop)
     assert len(d) == 0
+    d["key"] = 1
+    assert d["key"] == 1
+
+
+class GivenUp(Exception):
+    """What a caller raises."""
+
+
+def uploads_given_up(d: Dict[str, Any], data: Path) -> dict[str, Callable[[], object]]:
+    """Calls that are given up when some of a value has come to its worker: they raise GivenUp."""
+
+    def stop(done: int, total: int) -> None:
+        if done == total:  # all has come, and is not sealed
+            raise GivenUp
+
+    def stop_at_once(_done: int, _total: int) -> None:
+        raise GivenUp
+
+    async def in_a_loop(cancels: bool) -> None:
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        told: Any = (lambda done, total: loop.call_soon_threadsafe(begun.set)) if cancels else stop_at_once
+        call = asyncio.ensure_future(d.put.aio("key", bytes(60 * CHUNK_BYTES), progress=told))
+        if cancels:
+            await begun.wait()
+            call.cancel()
+        with pytest.raises((GivenUp, asyncio.CancelledError)):
+            await call
+        while len(blob_files(data)) > await d.len.aio():
+            await asyncio.sleep(0.01)
+        raise GivenUp
+
+    def raised_by_handler() -> None:
+        def handler(*_arguments: object) -> None:
+            raise GivenUp
+
+        before = signal.signal(signal.SIGALRM, handler)
+        try:
+            while True:  # one of them is interrupted in the middle
+                signal.setitimer(signal.ITIMER_REAL, 0.03)
+                d.update({"small": 1, "first": bytes(9 * CHUNK_BYTES), "second": bytes(90 * CHUNK_BYTES)})
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                d.clear()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    return {
+        "progress": lambda: d.put("key", bytes(9 * CHUNK_BYTES), progress=stop_at_once),
+        "progress at the end": lambda: d.put("key", bytes(9 * CHUNK_BYTES), progress=stop),
+        "awaited": lambda: asyncio.run(in_a_loop(cancels=False)),
+        "cancelled": lambda: asyncio.run(in_a_loop(cancels=True)),
+        "handler": raised_by_handler,
+    }
+
+
+@pytest.mark.parametrize("how", ["progress", "progress at the end", "awaited", "cancelled", "handler"])
+def test_an_upload_that_is_given_up_is_freed_at_once(own: tuple[Dict[str, Any], Path], how: str) -> None:
+    d, data = own
+    with warnings.catch_warnings(action="ignore"), pytest.raises(GivenUp):
+        uploads_given_up(d, data)[how]()
+    until(lambda: len(blob_files(data)) <= len(d))
     d["key"] = 1
     assert d["key"] == 1
 

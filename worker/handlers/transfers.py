@@ -52,7 +52,7 @@ def open_file(transaction: Transaction, request: Request) -> Reply:
 
 
 def drop_blob(transaction: Transaction, request: Request) -> Reply:
-    transaction.blobs.release(request.session, chunk_of(request.key).id)
+    transaction.blobs.release(request.session, chunk_of(request.key).id, transaction.elapsed)
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 

@@ -97,6 +97,8 @@ class Blobs:
         self._uploads: dict[bytes, Upload] = {}
         self._lent: dict[bytes, float] = {}
         self._handed: dict[bytes, float] = {}
+        self._given_up: dict[bytes, float] = {}
+        """Uploads, of which another copy of a chunk may be on its way."""
         self.changes: dict[bytes, bytes | None] = {}
         """Rows to write, in the batch of this tick."""
         self.waits_for_commit = False
@@ -212,11 +214,14 @@ class Blobs:
         self._handed[blob_id] = elapsed
         self.changes[handed_row(blob_id)] = b""
 
-    def release(self, session: bytes, blob_id: bytes) -> None:
+    def release(self, session: bytes, blob_id: bytes, elapsed: float) -> None:
         """The client that popped this blob has read it, or gives its upload up."""
         upload = self._uploads.get(blob_id)
-        if upload is not None and upload.session == session and upload.reference is None:
+        if upload is not None and upload.session == session:
             self._drop_upload(blob_id)
+            self._given_up[blob_id] = elapsed
+            if len(self._given_up) > LENT_MAX:
+                del self._given_up[next(iter(self._given_up))]
         if blob_id in self._handed:
             self._lent.pop(blob_id, None)
             self.let_go(blob_id)
@@ -266,6 +271,8 @@ class Blobs:
         """
         for blob_id in _due(self._lent, elapsed - LENT_SECONDS):
             del self._lent[blob_id]
+        for blob_id in _due(self._given_up, elapsed - UPLOAD_IDLE_SECONDS):
+            del self._given_up[blob_id]
         for blob_id in _due(self._handed, elapsed - HANDED_SECONDS):
             self.let_go(blob_id)
         for blob_id, upload in list(self._uploads.items()):
@@ -282,14 +289,15 @@ class Blobs:
         return len(free) == COLLECT_MAX
 
     def close(self) -> None:
-        """Give the files up."""
+        """Give the files up, and those of uploads: who still brings one begins again."""
+        self._files.remove(list(self._uploads))
         self._files.close()
 
     def _upload(self, session: bytes, chunk: Chunk, elapsed: float) -> Upload:
         """The upload that this chunk belongs to, which may begin with it."""
         upload = self._uploads.get(chunk.id)
         if upload is None:
-            if chunk.id in self._gone:  # its file is still there
+            if chunk.id in self._gone or chunk.id in self._given_up:
                 raise Refused(protocol.UNKNOWN_BLOB, "this blob was removed")
             upload = self._uploads[chunk.id] = self._begun(session, chunk, elapsed)
         elif upload.size != chunk.size:
