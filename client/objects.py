@@ -88,12 +88,12 @@ class DictObjects(Generic[H]):
         """
         if max_objects is not None and (not isinstance(max_objects, int) or max_objects < 0):
             raise InvalidError(f"max_objects must be 0 or more, not {max_objects!r}")
-        before = _timestamp(created_before)
+        before = _moment(created_before)
         environment = settings.environment(environment_name)
         connected = self.connected(client)
         entries = yield from catalog.list_entries(connected, environment)
         if before is not None:
-            entries = [entry for entry in entries if entry.created_at < before]
+            entries = [entry for entry in entries if catalog.created_at(entry) < before]
         entries.sort(key=lambda entry: entry.created_at, reverse=True)
         return [self._kind.of_entry(entry, client) for entry in entries[:max_objects]]
 
@@ -128,13 +128,13 @@ class DictObjects(Generic[H]):
             raise NotFoundError(f"cannot delete {catalog.described(environment, name)}: there is none of this name")
 
 
-def _timestamp(moment: datetime | str | None) -> float | None:
+def _moment(moment: datetime | str | None) -> datetime | None:
     if moment is None:
         return None
     from datetime import datetime, timezone
 
     try:
         parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-        return parsed.astimezone(timezone.utc).timestamp()
+        return parsed.astimezone(timezone.utc)
     except (ValueError, AttributeError, OverflowError) as error:
         raise InvalidError(f"created_before must be a datetime or one in ISO 8601, not {moment!r}: {error}") from None

@@ -33,9 +33,14 @@ class DictInfo(NamedTuple):
 
     @classmethod
     def of_entry(cls, entry: CatalogEntry) -> DictInfo:
-        from datetime import datetime, timezone
+        return cls(entry.name or None, created_at(entry), entry.created_by, entry.ttl)
 
-        return cls(entry.name or None, datetime.fromtimestamp(entry.created_at, timezone.utc), entry.created_by, entry.ttl)
+
+def created_at(entry: CatalogEntry) -> datetime:
+    """When its Dict was made, to the microsecond."""
+    from datetime import datetime, timezone
+
+    return datetime.fromtimestamp(entry.created_at, timezone.utc)
 
 
 def described(environment: str, name: str) -> str:

@@ -189,6 +189,16 @@ def test_a_deleted_dict_is_gone_for_old_handles_and_new_for_new_ones(d: Dict[Any
         d.get(1)
 
 
+def test_what_was_made_at_a_moment_was_not_made_before_it(service: holdall.LocalService) -> None:
+    for number in range(40):  # the clock has parts of a microsecond, and a datetime has none
+        Dict.objects.create(f"moment-{number}", environment_name="moments")
+    for d in Dict.objects.list(environment_name="moments"):
+        made = d.info().created_at
+        for moment in (made, made.isoformat(), made.astimezone(timezone(timedelta(hours=5)))):
+            assert d not in Dict.objects.list(environment_name="moments", created_before=moment)
+        assert d in Dict.objects.list(environment_name="moments", created_before=made + timedelta(microseconds=1))
+
+
 def test_objects_create_list_and_delete(service: holdall.LocalService, name: str) -> None:
     names = [f"{name}-{number}" for number in range(3)]
     for each in names:
