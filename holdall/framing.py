@@ -6,6 +6,8 @@
 Head and payload are those of `holdall.protocol`; a payload of no bytes is none, and one of FILE_LENGTH is an open descriptor
 that comes along with the message (SCM_RIGHTS): from a worker only. What one process sends with a system call the other receives
 with one; through a ZeroMQ socket each message passes a thread more on either side.
+
+Memory grows with what has come, not with what a peer has announced: room for a payload is doubled each time it is full.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ CONNECT_SECONDS = 0.25
 """A process that does not accept a connection within this time is taken for dead: an event loop may be waiting."""
 FILE_LENGTH = 0xFFFFFFFF
 READ_BYTES = 64 * 1024
-"""Received at once; more of a payload, whose size is known."""
+"""Received at once; of a payload as much as there is room for."""
+ROOM_BYTES_MIN = 8 * 1024
+"""Taken at least for what is still to come of a payload: a thousand peers that announce much and send nothing cost little."""
 BUFFERS_MAX = 64
 """Given to the system at once."""
 _PREFIX = Struct("<II")
@@ -88,7 +92,8 @@ class Reader:
         self._files: deque[DiskFile] = deque()
         self._rest = b""  # the beginning of a message whose head is not here yet
         self._head = b""
-        self._payload = bytearray()  # of this head, while it is on its way
+        self._payload = bytearray()  # room for what has come of this head's payload, and some more, while it is on its way
+        self._payload_length = 0
         self._filled = 0
 
     def expect_files(self) -> None:
@@ -144,8 +149,9 @@ class Reader:
                 messages.append(Received(head, data[start : start + payload_length]))
                 start += payload_length
             else:
-                self._head, self._payload, self._filled = head, bytearray(payload_length), end - start
-                self._payload[: end - start] = data[start:]
+                self._head, self._payload = head, bytearray(data[start:])
+                self._payload_length, self._filled = payload_length, end - start
+                self._make_room()
                 start = end
         self._rest = data[start:]
         return messages
@@ -160,11 +166,17 @@ class Reader:
 
     def _fill(self, count: int) -> list[Received]:
         self._filled += count
-        if self._filled < len(self._payload):
+        if self._filled < self._payload_length:
+            if self._filled == len(self._payload):
+                self._make_room()
             return []
         message = Received(self._head, memoryview(self._payload))
         self._payload = bytearray()
         return [message]
+
+    def _make_room(self) -> None:
+        room = min(max(self._filled, ROOM_BYTES_MIN), self._payload_length - self._filled)
+        self._payload.extend(bytes(room))
 
 
 class Sender:
