@@ -3,6 +3,7 @@
     from clients   [client route, head, payload?]               relayed by the hash in the head, or a ROSTER request
     to workers     [worker route, address, head, payload?]      a request, relayed
                    [worker route, b"", b""]                     is it still connected?
+                   [worker route, b"", refusal]                 its HELLO is refused: another process has its part
     from workers   [worker route, address, head, payload?]      a reply, relayed
                    [worker route, b"", HELLO]                   a registration, and a sign of life
 
@@ -12,6 +13,9 @@ The instance is this broker's own: a reply to a request that another broker rela
 client there. A request whose worker is away is parked, within bounds, until the worker registers again. What is for a worker
 that has no room is held, and clients are not read meanwhile: ZeroMQ reads them in turns, so each of them has its share of what
 the worker can do. Nothing else is kept: kill the broker, start it, and the next HELLOs and retries bring all back.
+
+A part has one worker: while that is there, and has not been silent for too long, another process that says HELLO for the part
+is refused, and nothing is sent to it. HELLOs of one process have one instance, which nobody else knows.
 """
 
 from __future__ import annotations
@@ -41,6 +45,9 @@ PARKED_BYTES_MAX = 256 * 1024 * 1024
 """Bounds on what waits for workers that are away; beyond them a request is refused as UNAVAILABLE."""
 COMPLAINT_SECONDS = 60.0
 """How often refused registrations are logged: a stranger that sends them without pause must not fill a disk with log."""
+RIVALS_MAX = 16
+REFUSALS_MAX = 5
+"""Processes that are told to leave the part to its worker, and how often each: one that floods must not be flooded."""
 ANY_SLOT = -1
 """The slot of a parked ROSTER request: it waits for all workers."""
 
@@ -66,14 +73,19 @@ class Parked(NamedTuple):
 class Owner:
     """What the broker knows of a worker, which owns slots: its route, whether it is there, when it was heard last."""
 
-    __slots__ = ("handled", "heard", "present", "route", "worker")
+    __slots__ = ("handled", "heard", "instance", "present", "rival", "rivals", "route", "worker")
 
     def __init__(self, route: bytes, hello: Hello, now: float) -> None:
         self.route = route
+        self.instance = hello.instance
         self.worker: RosterWorker = hello.worker
         self.handled = hello.handled
         self.heard = now
         self.present = True
+        self.rival: Owner | None = None
+        """Another process that claims the part, while it is being found out whether this one is gone."""
+        self.rivals: dict[bytes, int] = {}
+        """How often the processes that claim the part were heard, by their instances."""
 
 
 class Broker:
@@ -141,16 +153,19 @@ class Broker:
     def unreachable(self, frames: list[Any], now: float) -> list[Send]:
         """A message to a worker could not be sent: the worker is gone. Its request is parked, or goes to its successor."""
         owner = self._by_route.get(frames[0])
+        sends: list[Send] = []
         if owner is not None:
             self._drop(owner, "cannot be reached")
+            if owner.rival is not None:
+                sends = self._register(owner.rival, now)
         if frames[1] == b"":
-            return []
+            return sends
         request = [self._client_of(frames[1]), *frames[2:]]
         slot = slot_of(protocol.routing_hash(request[1]))
         successor = self._owners[slot]
         if successor is None or not successor.present:
             return self._park(slot, request, now)
-        return [self._to_worker(successor, request)]
+        return [*sends, self._to_worker(successor, request)]
 
     def holds(self, route: bytes) -> bool:
         """Whether something is held for the worker of this route: what is for it has to wait too."""
@@ -239,9 +254,13 @@ class Broker:
         if (self._layout_id, self._workers) not in ((b"", 0), (hello.layout_id, hello.workers)):
             self.counts["workers of another layout refused"] += 1
             return []
+        self._layout_id, self._workers = hello.layout_id, hello.workers
         owner = self._by_index.get(hello.worker.index)
-        if owner is None or owner.route != frames[0]:
-            return self._register(Owner(frames[0], hello, now), hello, now)
+        if owner is None or (owner.route, owner.instance) != (frames[0], hello.instance):
+            claims = Owner(frames[0], hello, now)
+            if owner is not None and owner.present and owner.instance != hello.instance:
+                return self._fence(owner, claims)
+            return self._register(claims, now)
         if owner.handled != hello.handled:
             self.used_at = now
         owner.handled = hello.handled
@@ -256,14 +275,30 @@ class Broker:
             self._complaint_due = now + COMPLAINT_SECONDS
             log.warning("a worker's registration was refused, as %d messages before: %s", self.counts["malformed"] - 1, error)
 
-    def _register(self, owner: Owner, hello: Hello, now: float) -> list[Send]:
-        log.info("worker %d registered", hello.worker.index)
-        old = self._by_index.get(hello.worker.index)
+    def _fence(self, owner: Owner, rival: Owner) -> list[Send]:
+        """Refuse a process that claims the part of a worker, once that turns out to be there: at first it is sent something."""
+        heard = owner.rivals.get(rival.instance, 0)
+        if heard > REFUSALS_MAX or (not heard and len(owner.rivals) == RIVALS_MAX):
+            self.counts["rivals ignored"] += 1
+            return []
+        owner.rivals[rival.instance] = heard + 1
+        owner.rival = None if heard else rival
+        if not heard:
+            return [Send(True, [owner.route, b"", b""])]
+        index = rival.worker.index
+        why = f"a second process says that it is worker {index}, and the first one is there: the second is refused; end one of them"
+        if heard == 1:
+            log.error("%s", why)
+        return [Send(True, [rival.route, b"", *protocol.pack_reply(Reply(protocol.INVALID, 0, 0, why.encode()))])]
+
+    def _register(self, owner: Owner, now: float) -> list[Send]:
+        worker = owner.worker
+        log.info("worker %d registered", worker.index)
+        old = self._by_index.get(worker.index)
         if old is not None:
             self._by_route.pop(old.route, None)
-        self._layout_id, self._workers = hello.layout_id, hello.workers
-        self._by_index[hello.worker.index] = self._by_route[owner.route] = owner
-        for slot in range(hello.worker.first_slot, hello.worker.end_slot):
+        self._by_index[worker.index] = self._by_route[owner.route] = owner
+        for slot in range(worker.first_slot, worker.end_slot):
             self._owners[slot] = owner
         return self._release(now)
 

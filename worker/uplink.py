@@ -7,11 +7,13 @@ the worker as soon as it is there.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from holdall import sockets
+from holdall import protocol, sockets
+from holdall.errors import ProtocolError
 from holdall.process.unsent import Unsent
 
 from .lanes import TURN_BYTES, work_bytes
@@ -31,6 +33,8 @@ class Uplink:
     passes_files = False
 
     def __init__(self, url: str, poller: SystemPoller) -> None:
+        self.refusal = ""
+        """Why the broker does not take this worker, once it has said so."""
         self._context = sockets.new_context()
         self._dealer = sockets.worker_dealer(self._context)
         self._dealer.connect(url)
@@ -53,10 +57,13 @@ class Uplink:
                 self._poller.look_again(self)
                 break
             address, *frames = sockets.receive(self._dealer, 2)
-            if address and 1 <= len(frames) <= 2:  # an empty one: the broker looks whether this worker is connected
+            if address and 1 <= len(frames) <= 2:
                 message = Message(self, address, *frames)
                 messages.append(message)
                 size += work_bytes(message.head, message.payload)
+            elif frames and frames[0]:  # else the broker looks whether this worker is connected
+                with suppress(ProtocolError):
+                    self.refusal = bytes(protocol.parse_reply(frames[0]).payload).decode("utf-8", "replace")
         return messages, size
 
     def send(self, address: bytes, frames: list[Buffer], _file: Any = None) -> bool:

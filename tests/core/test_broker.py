@@ -15,6 +15,8 @@ from holdall.broker.core import (
     PARKED_BYTES_MAX,
     PARKED_REQUESTS_MAX,
     PARKED_SECONDS,
+    REFUSALS_MAX,
+    RIVALS_MAX,
     ROUTE_BYTES_MAX,
     SILENT_SECONDS,
     Broker,
@@ -47,8 +49,10 @@ def worker(index: int) -> RosterWorker:
     return RosterWorker(index, *slot_range(index, WORKERS), [f"ipc:///worker-{index}"])
 
 
-def hello(index: int = 0, route: bytes | None = None, layout: bytes = LAYOUT, handled: int = 0) -> list[Any]:
-    body = Hello(layout, b"i" * 16, WORKERS, worker(index), handled)
+def hello(
+    index: int = 0, route: bytes | None = None, layout: bytes = LAYOUT, handled: int = 0, instance: bytes = b"i" * 16
+) -> list[Any]:
+    body = Hello(layout, instance, WORKERS, worker(index), handled)
     return message(body, route or b"route %d" % index)
 
 
@@ -475,3 +479,83 @@ def test_a_broker_that_nobody_uses_is_idle_after_its_time() -> None:
     broker.from_client(request(), 15.0)
     assert not broker.is_idle(19.9)
     assert not registered(0).is_idle(1e9)
+
+
+LOOK = Send(True, [b"route 0", b"", b""])
+"""Is worker 0 still connected?"""
+
+
+def rival(number: int = 0, index: int = 0) -> list[Any]:
+    return hello(index, b"rival %d" % number, instance=b"rival of instance %d" % number)
+
+
+def refused(sends: list[Send]) -> list[bytes]:
+    """The routes of those that are told to leave the part to its worker, and nothing else is sent."""
+    routes: list[bytes] = []
+    for to_worker_, (route, address, head) in sends:
+        reply = protocol.parse_reply(head)
+        assert (to_worker_, address, reply.status) == (True, b"", protocol.INVALID)
+        assert b"a second process says that it is worker 0" in bytes(reply.payload)
+        routes.append(route)
+    return routes
+
+
+def test_a_second_process_that_says_hello_for_a_part_is_refused_loudly_and_answers_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broker = registered(0, 1)
+    assert broker.from_worker(rival(), 1.0) == [LOOK]
+    for number in range(REFUSALS_MAX):
+        broker.from_worker(hello(0), 1.0 + number)
+        assert refused(broker.from_worker(rival(), 1.5 + number)) == [b"rival 0"]
+        assert broker.from_client(request(), 1.5 + number) == [to_worker(request())]
+        assert broker.from_worker([b"rival 0", ADDRESS, b"forged"], 1.5 + number) == []
+    assert broker.from_worker(rival(), 9.0) == []
+    assert [each.levelname for each in caplog.records if "second process" in each.message] == ["ERROR"]
+
+
+def test_a_worker_that_was_killed_and_started_again_has_its_part_at_its_first_hello() -> None:
+    broker = registered(0, 1)
+    assert broker.from_worker(rival(), 1.0) == [LOOK]
+    assert broker.unreachable(LOOK.frames, 1.0) == []
+    assert broker.from_client(request(), 1.0) == [to_worker(request(), b"rival 0")]
+    assert broker.from_worker([b"route 0", ADDRESS, b"late"], 1.0) == []
+    assert broker.from_worker(hello(0), 1.1) == [Send(True, [b"rival 0", b"", b""])]
+    assert refused(broker.from_worker(hello(0), 1.6)) == [b"route 0"]
+
+
+def test_what_is_parked_for_a_worker_that_was_killed_goes_to_its_successor_in_order() -> None:
+    broker = registered(0, 1)
+    broker.from_worker(rival(), 1.0)
+    sent = to_worker(request(sequence=1))
+    assert broker.unreachable(sent.frames, 1.0) == [to_worker(request(sequence=1), b"rival 0")]
+
+
+@pytest.mark.parametrize("silence", ["it is silent", "it cannot be reached"])
+def test_a_part_whose_worker_is_away_is_anybodys(silence: str) -> None:
+    broker = registered(0, 1)
+    if silence == "it is silent":
+        for tenth in range(1, int(SILENT_SECONDS * 10) + 2):
+            broker.check_workers(tenth / 10)
+    else:
+        broker.unreachable(LOOK.frames, 4.0)
+    broker.from_worker(hello(1), 4.0)
+    assert broker.from_worker(rival(), 4.0) == []
+    assert broker.from_client(request(), 4.0) == [to_worker(request(), b"rival 0")]
+
+
+def test_a_worker_that_connects_again_is_no_second_process() -> None:
+    broker = registered(0, 1)
+    assert broker.from_worker(hello(0, b"new route"), 1.0) == []
+    assert broker.from_client(request(), 1.0) == [to_worker(request(), b"new route")]
+
+
+def test_a_flood_of_second_processes_is_neither_answered_nor_logged_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    broker = registered(0, 1)
+    sends: list[Send] = []
+    for turn in range(REFUSALS_MAX + 10):
+        for number in range(1_000):
+            sends += broker.from_worker(rival(number), 1.0 + turn / 100)
+    assert len(sends) == RIVALS_MAX * (1 + REFUSALS_MAX)
+    assert len(caplog.records) == RIVALS_MAX
+    assert broker.from_client(request(), 2.0) == [to_worker(request())]

@@ -21,7 +21,7 @@ from holdall.process.child import READY
 from holdall.process.config import BrokerSettings, ServiceSettings
 from holdall.protocol import Reply
 from holdall.settings import service_url, socket_url
-from holdall.slots import SLOTS
+from holdall.slots import SLOTS, slot_range
 from tests.faults.hostile import SEQUENCE, asked, client, dealer, most_resident_bytes, received, request, shaken
 from tests.fuzz.strangers import SIGNATURE, connected
 from tests.processes import WAIT_SECONDS, process_ids, service_process
@@ -281,6 +281,25 @@ def test_a_client_that_poses_as_a_worker_is_ignored(urls: dict[str, str], impost
             assert (reply.status, reply.sequence) == (protocol.OK, sequence)
             assert sequence % 2 == 0 or decode(Roster, reply.payload) == answers
         assert not posing.poll(0)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_stranger_that_says_it_is_a_worker_is_told_to_leave_and_gets_nothing_else(urls: dict[str, str], index: int) -> None:
+    answers = roster(urls["broker"])
+    part = slot_range(index, 2)
+    forged = bytes(protocol.pack_reply(Reply(protocol.OK, 101, 0, b"forged"))[0])
+    with dealer(urls["broker"], b"victim") as victim, dealer(urls["workers"]) as posing:
+        for sequence in range(100, 150):
+            posing.send_multipart([b"", hello(answers.layout_id, index=index, first=part[0], end=part[1])])
+            posing.send_multipart([b"victim" + bytes(8), forged])
+            reply = asked(victim, request(protocol.LENGTH, sequence=sequence, worker=index))
+            assert (reply.status in (protocol.OK, protocol.UNKNOWN_DICT), reply.sequence) == (True, sequence)
+            assert decode(Roster, asked(victim, request(protocol.ROSTER)).payload) == answers
+        assert posing.poll(5000)
+        while posing.poll(0):
+            address, refusal = posing.recv_multipart()
+            assert address == b""
+            assert b"second process" in bytes(protocol.parse_reply(refusal).payload)
 
 
 class Alone(NamedTuple):
