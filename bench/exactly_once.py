@@ -18,7 +18,7 @@ from rich.table import Table
 
 from holdall import protocol
 from holdall.bodies import Registration, encode
-from holdall.protocol import Reply, Request
+from holdall.protocol import Reply, Request, dict_id_of
 from holdall.slots import dict_crc, key_hash
 from holdall.worker.core import Worker
 from holdall.worker.large.folder import Folder
@@ -26,7 +26,7 @@ from holdall.worker.message import Message
 from holdall.worker.state.transaction import format_store
 from holdall.worker.store.leveldb import LevelDBStore
 
-DICT = b"d" * 16
+DICT = dict_id_of(bytes(16), ephemeral=True)
 NOWHERE: Any = None
 """The answers are not sent."""
 VALUE = os.urandom(100)
@@ -52,7 +52,7 @@ class Writer:
         format_store(store)
         self.worker = kind(store, 0, 1, sync=sync, files=Folder(folder.with_suffix(".blobs"), sync=sync))
         self._sequence = 0
-        self._write([(protocol.REGISTER, b"", encode(Registration()))])
+        self._write([(protocol.REGISTER, b"", encode(Registration(None, 3_600.0, "main", "bench")))])
 
     def writes_per_second(self, writes: int) -> float:
         """The rate of puts of new keys, so many in a tick."""

@@ -286,7 +286,7 @@ class Broker:
         if not heard:
             return [Send(True, [owner.route, b"", b""])]
         index = rival.worker.index
-        why = f"a second process says that it is worker {index}, and the first one is there: the second is refused; end one of them"
+        why = f"a second process says that it is worker {index}, and is refused: the first one is there; end one of the two"
         if heard == 1:
             log.error("%s", why)
         return [Send(True, [rival.route, b"", *protocol.pack_reply(Reply(protocol.INVALID, 0, 0, why.encode()))])]

@@ -10,6 +10,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from holdall import protocol
 from holdall.bodies import CatalogEntry
 from holdall.client.connection.query import Operation
 from holdall.client.operations import catalog
@@ -33,7 +34,7 @@ class Ephemeral(Generic[H]):
 
     def __init__(self, client: Client, environment: str, kind: type[H]) -> None:
         self._client = client
-        self._id = os.urandom(16)
+        self._id = protocol.dict_id_of(os.urandom(16), ephemeral=True)
         self._environment = environment
         self._dict = kind.of_entry(CatalogEntry(environment, "", self._id, 0.0, ""), client)
         self._ended = threading.Event()

@@ -19,7 +19,9 @@ T = TypeVar("T")
 
 
 class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
-    """What the catalog knows of a Dict. Times are seconds since 1970, UTC; for `ttl` see Lifetime."""
+    """What the catalog knows of a Dict. Times are seconds since 1970, UTC; for `ttl` see Lifetime. `seal` is that of its
+    Registration, in replies alone.
+    """
 
     environment: str
     name: str
@@ -29,16 +31,20 @@ class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
     ttl: Union[float, None] = None
     deleting: bool = False
     ttl_version: int = 0
+    seal: bytes = b""
 
 
 class Registration(msgspec.Struct, array_like=True, frozen=True):
-    """What a worker is told of a Dict that it holds entries of; of an ephemeral one, with a lease, it is told all."""
+    """What a worker is told of a Dict that it holds entries of; of an ephemeral one, with a lease, it is told all, and needs
+    no `seal`. That of a Dict with a name comes from the catalog: see `holdall.worker.state.dicts`.
+    """
 
     ttl: Union[float, None] = None
     lease_seconds: Union[float, None] = None
     environment: str = ""
     created_by: str = ""
     ttl_version: int = 0
+    seal: bytes = b""
 
 
 class Lifetime(msgspec.Struct, array_like=True, frozen=True):

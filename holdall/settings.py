@@ -36,11 +36,15 @@ _NAME = r"[A-Za-z0-9._-]{1,64}"
 
 def check_name(name: object, what: str = "Dict") -> str:
     """The name, if it is one. Raises InvalidError."""
-    if not isinstance(name, str) or not re.fullmatch(_NAME, name):
+    if not isinstance(name, str) or not is_name(name):
         raise InvalidError(
             f"Invalid {what} name {name!r}: a name has 1 to 64 characters, letters, digits, '-', '_' and '.' only"
         )
     return name
+
+
+def is_name(text: str) -> bool:
+    return bool(re.fullmatch(_NAME, text))
 
 
 def check_ttl(seconds: object) -> float | None:

@@ -7,7 +7,6 @@ from zlib import crc32
 
 from holdall import blob, protocol
 from holdall.blob import Chunk, Reference
-from holdall.bodies import Registration, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
@@ -18,6 +17,7 @@ from holdall.worker.state.transaction import STEP_SECONDS_MAX, format_store
 from holdall.worker.store import rows
 from tests.memory_store import MemoryStore
 from tests.processes import until
+from tests.registration import registration
 
 DICT = b"d" * 16
 SESSION = b"s" * 16
@@ -47,7 +47,7 @@ class Driver:
         self.now = 1_000_000.0
         self.source: Any = Lane()
         if store is None:
-            assert self.ask(protocol.REGISTER, value=encode(Registration())).status == protocol.OK
+            assert self.ask(protocol.REGISTER, value=registration(DICT)).status == protocol.OK
 
     def send(self, opcode: int, key: bytes = b"", value: protocol.Buffer = b"", flags: int = 0, **fields: Any) -> list[Reply]:
         self.sequence += 1

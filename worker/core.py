@@ -83,7 +83,9 @@ class Worker:
     With `sync` each tick survives a power cut.
     """
 
-    def __init__(self, store: Store, index: int, workers: int, *, sync: bool, files: Files, layout_id: bytes = b"") -> None:
+    def __init__(
+        self, store: Store, index: int, workers: int, *, sync: bool, files: Files, layout_id: bytes = b"", secret: bytes = b""
+    ) -> None:
         self.index, self.workers = index, workers
         self.first_slot, self.end_slot = slot_range(index, workers)
         self._hashes = range(first_hash(self.first_slot), first_hash(self.end_slot))
@@ -93,7 +95,7 @@ class Worker:
         self.malformed = 0
         self._store = store
         self._sync = sync
-        self._transaction = Transaction(store, sync=sync, files=files)
+        self._transaction = Transaction(store, sync=sync, files=files, secret=secret)
         self._decided: list[Answer] = []
         self.sealing: dict[bytes, dict[tuple[Source, bytes, int], None]] = {}
         """Requests that wait for what a thread does for blobs, as connection and sequence, by the ids of the blobs."""

@@ -105,8 +105,8 @@ def open_worker(
     try:
         blobs, name = directory.inside(index) / "blobs", directory.part(index) / "blobs"
         folder = Folder(blobs, sync=sync != "off", wake=wake, name=name)
-        layout_id = bytes.fromhex(layout.id)
-        worker = Worker(store, index, layout.workers, sync=sync == "always", layout_id=layout_id, files=folder)
+        of_layout = {"layout_id": bytes.fromhex(layout.id), "secret": bytes.fromhex(layout.secret)}
+        worker = Worker(store, index, layout.workers, sync=sync == "always", files=folder, **of_layout)
         directory.refuse_if_lost(index, worker.version)
     except StorageError:
         store.close()

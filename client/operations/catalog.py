@@ -102,7 +102,7 @@ def register(client: ServiceClient, environment: str, name: str, dict_id: bytes,
     entry = (yield from lookup(client, environment, name)) if name else None
     if entry is None or entry.dict_id != dict_id:
         raise NotFoundError(f"cannot {refused}: this {refused.of} was deleted; look it up again with Dict.from_name")
-    body = encode(Registration(entry.ttl, ttl_version=entry.ttl_version))
+    body = encode(Registration(entry.ttl, ttl_version=entry.ttl_version, seal=entry.seal))
     yield from _done([Query(protocol.REGISTER, refused.hash, "register", refused.of, dict_id=dict_id, value=body)])
 
 
@@ -190,4 +190,5 @@ def _creator() -> str:
         user = getpass.getuser()
     except (OSError, KeyError, ImportError):  # no name for this user id
         user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+    told = "".join(filter(str.isprintable, f"{user}@{socket.gethostname()}"))  # LOGNAME may hold anything
+    return told[: protocol.CREATOR_CHARACTERS_MAX]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdall import protocol
-from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, Registration, Update, decode, encode
+from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, Update, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.worker.handlers import entries
 from holdall.worker.state import sweeper, transaction
@@ -20,6 +20,7 @@ from holdall.worker.state.transaction import DOWNTIME_SECONDS_MAX, STEP_SECONDS_
 from holdall.worker.store.rows import ENTRY_PREFIX
 from tests.core.test_tick import DICT, NOW, Driver
 from tests.memory_store import MemoryStore
+from tests.registration import registration
 
 TTL = 100.0
 DAY = 86_400.0
@@ -61,7 +62,7 @@ class Timed(Driver):
         return super().tick(*requests, now=self.wall if now is None else now)
 
     def made(self, ttl: float | None = TTL) -> Timed:
-        assert self.ask(protocol.REGISTER, value=encode(Registration(ttl))).status == protocol.OK
+        assert self.ask(protocol.REGISTER, value=registration(DICT, ttl)).status == protocol.OK
         return self
 
     def wait(self, seconds: float, *, sweeping: bool = True) -> None:
@@ -436,7 +437,7 @@ def test_space_is_given_back_in_the_range_of_what_was_deleted(monkeypatch: pytes
 @pytest.mark.parametrize("ttl", [0.0, -1.0, nan, inf, protocol.TTL_SECONDS_MAX * 1.001])
 def test_what_is_no_ttl_is_refused(ttl: float) -> None:
     driver = Timed()
-    assert driver.ask(protocol.REGISTER, value=encode(Registration(ttl))).status == protocol.INVALID
+    assert driver.ask(protocol.REGISTER, value=registration(DICT, ttl)).status == protocol.INVALID
     driver.made()
     assert driver.set_ttl(ttl, 1).status == protocol.INVALID
 
@@ -608,7 +609,7 @@ def carry_out(driver: Timed, model: Model, step: Any, key: bytes) -> None:
 def test_a_dicts_ids_do_not_matter_to_its_neighbours() -> None:
     driver = stored(None, b"sk")
     other = b"o" * 16
-    driver.tick(driver.request(protocol.REGISTER, value=encode(Registration(TTL)), dict_id=other))
+    driver.tick(driver.request(protocol.REGISTER, value=registration(other, TTL), dict_id=other))
     driver.tick(driver.request(protocol.PUT_MANY, value=encode(Update([b"sk"], [b"v"])), dict_id=other))
     driver.wait(TTL + 4)
     assert driver.rows(b"E") == [b"sk"]

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from holdall import protocol
-from holdall.bodies import Registration, encode
 from holdall.errors import StorageError
 from holdall.protocol import Reply
 from holdall.worker.core import Worker
@@ -16,10 +15,11 @@ from holdall.worker.schedule import DELAYED_MAX, FLUSH_SECONDS, HELLO_SECONDS, S
 from holdall.worker.state.transaction import Commit, CommitFailed, format_store
 from holdall.worker.store.store import Changes
 from tests.core.test_read import message
-from tests.core.test_tick import Driver
+from tests.core.test_tick import DICT, Driver
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
+from tests.registration import registration
 
 A, B, C = b"client a", b"client b", b"client c"
 OLD, NEW = b"\x80old", b"\x80new"
@@ -49,7 +49,7 @@ class Scheduled:
         self.no_room = ""
         self.driver = Driver()  # which numbers requests
         self.schedule = Schedule(lambda: self._open(sync), sync, lambda _worker: HELLO, lambda: self.no_room)
-        self.ask(A, self.driver.request(protocol.REGISTER, value=encode(Registration())))
+        self.ask(A, self.driver.request(protocol.REGISTER, value=registration(DICT)))
         for key in (b"sa", b"sb"):
             self.ask(A, self.driver.request(protocol.PUT, key, OLD))
 

@@ -7,7 +7,7 @@ from zlib import crc32
 import pytest
 
 from holdall import protocol
-from holdall.bodies import Registration, RowsPage, RowsRequest, decode, encode
+from holdall.bodies import RowsPage, RowsRequest, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
@@ -19,6 +19,7 @@ from holdall.worker.store.rows import LAST_ROW, entry_prefix
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
+from tests.registration import registration
 
 DICT = b"d" * 16
 SNAPSHOT_ID = b"snapshot's id..."
@@ -34,7 +35,7 @@ class Driver:
         self.worker = Worker(self.store, 0, 1, sync=True, files=MemoryFiles())
         self.now = 1_000_000.0
         self.sequence = 0
-        self.ask(protocol.REGISTER, value=encode(Registration()))
+        self.ask(protocol.REGISTER, value=registration(DICT))
 
     def message(self, opcode: int, key: bytes = b"", value: bytes = b"") -> Message:
         self.sequence += 1

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdall import protocol
-from holdall.bodies import PageRequest, Registration, encode
+from holdall.bodies import PageRequest, encode
 from holdall.disk import FORMAT, crc32
 from holdall.errors import StorageError
 from holdall.protocol import Reply, Request
@@ -32,6 +32,7 @@ from holdall.worker.store.store import Changes, Store
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
+from tests.registration import registration
 
 Rows = dict[bytes, bytes]
 
@@ -208,7 +209,7 @@ def test_a_tick_that_the_disk_refuses_answers_nothing_and_changes_nothing(tmp_pa
     with closing(LevelDBStore(path, create=True)) as store:
         format_store(store)
         worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
-        assert ask(worker, 1, protocol.REGISTER, value=encode(Registration())).status == protocol.OK
+        assert ask(worker, 1, protocol.REGISTER, value=registration(DICT)).status == protocol.OK
         with full_disk(), pytest.raises(CommitFailed, match="cannot be written"):
             ask(worker, 2, protocol.PUT, b"sk", b"v")
     with closing(LevelDBStore(path)) as store:
@@ -498,7 +499,7 @@ def test_a_record_that_was_read_or_written_is_found_without_a_look_into_the_stor
 def test_a_damaged_record_is_refused_and_the_others_are_not(store: Store, opcode: int) -> None:
     format_store(store)
     worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
-    ask(worker, 1, protocol.REGISTER, value=encode(Registration()))
+    ask(worker, 1, protocol.REGISTER, value=registration(DICT))
     for number, key in enumerate((b"sgood", b"sbad"), 2):
         ask(worker, number, protocol.PUT, key, b"value")
     row = rows.entry_prefix(DICT, 0) + b"sbad"

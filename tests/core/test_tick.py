@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from holdall import protocol
 from holdall.blob import BLOB_BYTES_MIN
-from holdall.bodies import Page, PageRequest, Registration, Update, decode, encode
+from holdall.bodies import Page, PageRequest, Update, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
@@ -23,6 +23,7 @@ from holdall.worker.state.transaction import format_store
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
+from tests.registration import registration
 
 DICT = b"d" * 16
 SESSION = b"s" * 16
@@ -53,7 +54,7 @@ class Driver:
         return self.tick(self.request(opcode, key, value, flags))[0]
 
     def registered(self) -> Driver:
-        assert self.ask(protocol.REGISTER, value=encode(Registration())).status == protocol.OK
+        assert self.ask(protocol.REGISTER, value=registration(DICT)).status == protocol.OK
         return self
 
     def reopened(self) -> Driver:
@@ -261,7 +262,7 @@ def test_a_deleted_dict_stays_deleted() -> None:
     driver.ask(protocol.PUT, b"sk", b"v")
     driver.ask(protocol.DROP)
     driver = driver.reopened()
-    assert driver.ask(protocol.REGISTER, value=encode(Registration())).status == protocol.DICT_NOT_FOUND
+    assert driver.ask(protocol.REGISTER, value=registration(DICT)).status == protocol.DICT_NOT_FOUND
     assert driver.ask(protocol.GET, b"sk").status == protocol.DICT_NOT_FOUND
     while driver.worker.sweep(NOW):
         pass

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from holdall import protocol
-from holdall.bodies import Registration, encode
 from holdall.errors import StorageError
 from holdall.protocol import Request
 from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
@@ -18,6 +17,7 @@ from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.message import Message
 from holdall.worker.serve import close_worker, open_worker
 from tests.nowhere import NOWHERE
+from tests.registration import registration
 
 DICT = b"d" * 16
 VALUES = {b"skey-%d" % number: b"value %d " % number * 200 for number in range(100)}
@@ -38,7 +38,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory.lock_worker(0).release()
     for half in (0, 1):
         worker = open_worker(directory, 0, layout, sync="always")
-        ask(worker, 1 + half * 100, protocol.REGISTER, b"", encode(Registration()))
+        ask(worker, 1 + half * 100, protocol.REGISTER, b"", registration(DICT))
         for sequence, (key, value) in enumerate(list(VALUES.items())[half::2], 2 + half * 100):
             assert ask(worker, sequence, protocol.PUT, key, value).status == protocol.OK
         close_worker(directory, worker)
@@ -54,7 +54,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = list(VALUES.items())
     for half in (0, 1):
         worker = open_worker(directory, 0, layout, sync="always")
-        ask(worker, 1 + half * 100, protocol.REGISTER, b"", encode(Registration()))
+        ask(worker, 1 + half * 100, protocol.REGISTER, b"", registration(DICT))
         for sequence, (key, value) in enumerate(pairs[half * 50 : half * 50 + 50], 2 + half * 100):
             assert ask(worker, sequence, protocol.PUT, key, value).status == protocol.OK
         if half == 0:

@@ -15,16 +15,18 @@ import pytest
 
 import holdall
 from holdall import Dict, protocol
-from holdall.bodies import Hello, Registration, Roster, RosterWorker, decode, encode
+from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.process import child
 from holdall.process.child import READY
 from holdall.process.config import BrokerSettings, ServiceSettings
 from holdall.protocol import Reply
 from holdall.settings import service_url, socket_url
 from holdall.slots import SLOTS, slot_range
+from holdall.worker.directory.opening import DataDirectory
 from tests.faults.hostile import SEQUENCE, asked, client, dealer, most_resident_bytes, received, request, shaken
 from tests.fuzz.strangers import SIGNATURE, connected
 from tests.processes import WAIT_SECONDS, process_ids, service_process
+from tests.registration import registration
 from tests.streams import OVERSIZED, OVERSIZED_HEAD, StreamClient
 
 LONG_ID_BYTES = 1024 * 1024
@@ -51,8 +53,10 @@ def urls(data: Path) -> Iterator[dict[str, str]]:
         far = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     with service_process(ServiceSettings(str(data), listen=far, workers=2, sync="off")):
         near = service_url(data)
+        secret = bytes.fromhex(DataDirectory(data).layout().secret)
+        body = registration(b"hostile dict id!", secret=secret)
         with client(near) as opened:  # worker 0 knows the Dict of `request`, so that its bodies are looked at
-            assert asked(opened, request(protocol.REGISTER, value=encode(Registration()), sequence=1)).status == protocol.OK
+            assert asked(opened, request(protocol.REGISTER, value=body, sequence=1)).status == protocol.OK
         worker = roster(near).workers[0].addresses[0]
         yield {"broker": near, "far broker": far, "worker": worker, "workers": socket_url(data, "workers")}
 

@@ -22,13 +22,13 @@ import pytest
 
 import holdall
 from holdall import Dict, protocol
-from holdall.bodies import Registration, encode
 from holdall.process.child import READY, command, environment
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
 from tests import processes
 from tests.faults.hostile import asked, dealer, request
 from tests.processes import WAIT_SECONDS, children, restarting_at_once, until
+from tests.registration import registration
 
 
 def kill(service_pid: int, *names: str) -> None:
@@ -151,7 +151,7 @@ def test_an_answer_to_a_request_of_a_killed_brokers_client_reaches_no_client_of_
     os.kill(before["worker 0"], signal.SIGSTOP)
     try:
         with dealer(service.url, b"twin") as first:
-            first.send(request(protocol.REGISTER, value=encode(Registration()), sequence=5))
+            first.send(request(protocol.REGISTER, value=registration(b"hostile dict id!"), sequence=5))
             assert asked(first, request(protocol.LENGTH, worker=1, sequence=6)).sequence == 6  # both have been relayed
             kill(service_pid, "broker")
         with dealer(service.url, b"twin") as second:

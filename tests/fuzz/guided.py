@@ -20,7 +20,6 @@ except ImportError:
 
 with atheris.instrument_imports(include=["holdall", "msgspec"]):
     from holdall import protocol
-    from holdall.bodies import Registration, encode
     from holdall.broker.core import Broker
     from holdall.protocol import Request
     from holdall.slots import SLOTS, part_hash
@@ -28,6 +27,7 @@ with atheris.instrument_imports(include=["holdall", "msgspec"]):
     from holdall.worker.message import Message
     from holdall.worker.state.transaction import format_store
     from tests.memory_store import MemoryStore
+from tests.registration import registration
 
 DICT = b"d" * 16
 INSTANCE = b"instance"
@@ -48,7 +48,7 @@ class Target:
         store = MemoryStore()
         format_store(store)
         worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
-        body = encode(Registration())
+        body = registration(DICT)
         register = Request(protocol.REGISTER, 0, part_hash(0, SLOTS), b"s" * 16, 1, 1, DICT, b"", body)
         worker.tick([Message(NOWHERE, b"route", bytes(protocol.pack_request(register)[0]))], NOW)
         return worker

@@ -104,7 +104,9 @@ class Messages:
             protocol.GET_MANY: lambda: entries,
             protocol.POP_MANY: lambda: entries,
             protocol.PAGE: lambda: PageRequest(random.choice([b"", *KEYS]), random.choice([-1, 0, 1, 100, 2**40])),
-            protocol.REGISTER: lambda: Registration(None, random.choice([None, 0.5, -1.0])),
+            protocol.REGISTER: lambda: Registration(
+                None, random.choice([None, 0.5, -1.0]), "main", "fuzz", 0, random.choice([b"", bytes(16)])
+            ),
             protocol.LIST: lambda: CatalogPageRequest(
                 "main", random.choice([b"", b"main/fuzz-2"]), random.choice([0, 5, 2**40])
             ),

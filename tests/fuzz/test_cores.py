@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdall import protocol
-from holdall.bodies import Hello, Registration, RosterWorker, encode
+from holdall.bodies import Hello, RosterWorker, encode
 from holdall.broker.core import Broker
 from holdall.errors import ProtocolError
 from holdall.protocol import Reply, Request
@@ -21,6 +21,7 @@ from tests.fuzz.messages import DICT_IDS, Messages
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
+from tests.registration import registration
 
 LAYOUT = b"the real layout!"
 INSTANCE = b"this one"
@@ -85,7 +86,7 @@ def worker_of(store: MemoryStore) -> Worker:
     worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
     for number, dict_id in enumerate(DICT_IDS):
         for sequence, opcode, key, value in (
-            (1, protocol.REGISTER, b"", encode(Registration())),
+            (1, protocol.REGISTER, b"", registration(dict_id)),
             (2, protocol.PUT, b"s1", b"v"),
         ):
             frames = protocol.pack_request(Request(opcode, 0, 0, b"%016d" % number, sequence, sequence, dict_id, key, value))

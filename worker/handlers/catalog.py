@@ -11,6 +11,7 @@ import msgspec
 from holdall import protocol
 from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifetime, decode, encode
 from holdall.protocol import Reply, Request
+from holdall.settings import is_name
 from holdall.worker.state.refused import Refused
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.rows import ID_PREFIX, NAME_PREFIX
@@ -25,32 +26,35 @@ def create(transaction: Transaction, request: Request) -> Reply:
         raise Refused(protocol.MALFORMED, "the key of this request is not the name in its body, or its id has no 16 bytes")
     if not protocol.is_ttl(wanted.ttl):
         raise Refused(protocol.INVALID, f"{wanted.ttl!r} is no ttl")
+    if not (is_name(wanted.environment) and is_name(wanted.name) and protocol.is_creator(wanted.created_by)):
+        raise Refused(protocol.INVALID, "no Dict has such a name, or is in such an environment, or was made by such a user")
     found = _entry(transaction, request.key)
     if found is not None:
         if request.flags & protocol.SKIP_IF_EXISTS or found.deleting:
-            return Reply(protocol.OK, request.sequence, 0, encode(found))
+            return _answer(transaction, request, found)
         raise Refused(protocol.ALREADY_EXISTS, "a Dict of this name exists")
-    entry = msgspec.structs.replace(wanted, created_at=transaction.wall, deleting=False, ttl_version=0)
+    dict_id = transaction.dicts.id_for(request.key, wanted.dict_id)
+    entry = CatalogEntry(wanted.environment, wanted.name, dict_id, transaction.wall, wanted.created_by, wanted.ttl)
     transaction.write(NAME_PREFIX + request.key, encode(entry))
     transaction.write(ID_PREFIX + entry.dict_id, request.key)
-    return Reply(protocol.OK, request.sequence, transaction.next_version(), encode(entry))
+    return Reply(protocol.OK, request.sequence, transaction.next_version(), encode(transaction.dicts.sealed(entry)))
 
 
 def lookup(transaction: Transaction, request: Request) -> Reply:
-    return _answer(request, _entry(transaction, request.key))
+    return _answer(transaction, request, _entry(transaction, request.key))
 
 
 def find(transaction: Transaction, request: Request) -> Reply:
     """The entry of the Dict with this id, if this worker keeps it; an ephemeral one has no name."""
     key = transaction.get(ID_PREFIX + request.dict_id)
     if key is not None:
-        return _answer(request, _entry(transaction, key))
+        return _answer(transaction, request, _entry(transaction, key))
     opened = transaction.dicts.get(request.dict_id)
     if opened is None or opened.row.lease_seconds is None or opened.row.deleted_at is not None:
-        return _answer(request, None)
+        return _answer(transaction, request, None)
     row = opened.row
-    made = row.created_at, row.created_by
-    return _answer(request, CatalogEntry(row.environment, "", request.dict_id, *made, row.ttl, False, row.ttl_version))
+    made = row.created_at, row.created_by, row.ttl, False, row.ttl_version
+    return _answer(transaction, request, CatalogEntry(row.environment, "", request.dict_id, *made))
 
 
 def change_ttl(transaction: Transaction, request: Request) -> Reply:
@@ -60,10 +64,10 @@ def change_ttl(transaction: Transaction, request: Request) -> Reply:
         raise Refused(protocol.INVALID, f"{wanted.ttl!r} is no ttl")
     entry = _entry(transaction, request.key)
     if entry is None or entry.deleting or entry.dict_id != request.dict_id:
-        return _answer(request, None)
+        return _answer(transaction, request, None)
     entry = msgspec.structs.replace(entry, ttl=wanted.ttl, ttl_version=transaction.next_version())
     transaction.write(NAME_PREFIX + request.key, encode(entry))
-    return _answer(request, entry)
+    return _answer(transaction, request, entry)
 
 
 def mark_deleted(transaction: Transaction, request: Request) -> Reply:
@@ -72,7 +76,7 @@ def mark_deleted(transaction: Transaction, request: Request) -> Reply:
     if entry is not None and not entry.deleting:
         entry = msgspec.structs.replace(entry, deleting=True)
         transaction.write(NAME_PREFIX + request.key, encode(entry))
-    return _answer(request, entry)
+    return _answer(transaction, request, entry)
 
 
 def remove(transaction: Transaction, request: Request) -> Reply:
@@ -103,7 +107,7 @@ def _entry(transaction: Transaction, key: bytes) -> CatalogEntry | None:
     return None if data is None else decode(CatalogEntry, data)
 
 
-def _answer(request: Request, entry: CatalogEntry | None) -> Reply:
+def _answer(transaction: Transaction, request: Request, entry: CatalogEntry | None) -> Reply:
     if entry is None:
         return Reply(protocol.MISSING, request.sequence, 0, b"")
-    return Reply(protocol.OK, request.sequence, 0, encode(entry))
+    return Reply(protocol.OK, request.sequence, 0, encode(transaction.dicts.sealed(entry)))

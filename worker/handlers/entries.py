@@ -186,6 +186,7 @@ def register(transaction: Transaction, request: Request) -> Reply:
     if known is None:
         of = decode(Registration, request.value)
         _check_ttl(of.ttl)
+        transaction.dicts.require_right(request.dict_id, of)
         now = transaction.wall
         row = DictRow(0, 0, of.ttl, None, of.lease_seconds, of.environment, now, of.created_by, of.ttl_version)
         transaction.dicts.add(request.dict_id, row, transaction.elapsed, transaction.clock_ms)

@@ -3,19 +3,30 @@
 A deleted one leaves a tombstone, so that a client that looked it up just before cannot bring it back; an hour later no such
 client is left. An ephemeral one has a lease, renewed by its owner and counted in the seconds for which the store has been in
 use: a clock that jumps ends no lease, and after a restart each has its full time again.
+
+A Dict with a name is registered by whoever has looked it up, with a seal over its id and all that the registration says, under
+the layout's secret: nobody makes one up, with a ttl of his own. Nor has anybody the catalog seal one for the id of another
+Dict: the ids of those that are made come from the secret too. A seal from before a change of the ttl is good still: that
+change reaches every worker after it is noted in the catalog, and has the higher version.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable
 from math import ceil, inf
 
 import msgspec
 
+from holdall.bodies import CatalogEntry, Registration, encode
+from holdall.errors import ProtocolError
+from holdall.protocol import dict_id_of, is_creator, is_ephemeral
+from holdall.settings import is_name
 from holdall.worker.store import rows
 from holdall.worker.store.rows import DictRow
 
 TOMBSTONE_SECONDS = 3600
+SEAL_BYTES = 16
 TOUCHES_PER_TTL = 100
 """How often at most an entry that is only read is touched within the time to live of its Dict."""
 
@@ -79,9 +90,10 @@ class OpenDict:
 
 
 class Dicts:
-    """The table of them."""
+    """The table of them; `secret` is the layout's."""
 
-    def __init__(self) -> None:
+    def __init__(self, secret: bytes = b"") -> None:
+        self._secret = secret
         self._opened: dict[bytes, OpenDict] = {}
         self.get = self._opened.get
         """The Dict of this id, if it was registered here; a deleted one too, as long as its tombstone stands."""
@@ -102,6 +114,27 @@ class Dicts:
     def add(self, dict_id: bytes, row: DictRow, elapsed: float, clock_ms: int = 0) -> None:
         self._hold(dict_id, row, elapsed, clock_ms)
         self.changed_ids.add(dict_id)
+
+    def id_for(self, key: bytes, drawn: bytes) -> bytes:
+        """The id of a Dict that is made under this key of the catalog; `drawn` are random bytes of whoever makes it."""
+        return dict_id_of(hmac.digest(self._secret, b"id" + key + drawn, "sha256")[:16], ephemeral=False)
+
+    def sealed(self, entry: CatalogEntry) -> CatalogEntry:
+        """The entry, with what lets this Dict be registered as it is."""
+        registration = Registration(entry.ttl, ttl_version=entry.ttl_version)
+        return msgspec.structs.replace(entry, seal=self._seal(entry.dict_id, registration))
+
+    def require_right(self, dict_id: bytes, of: Registration) -> None:
+        """Raises ProtocolError if this Dict may not be registered so."""
+        if is_ephemeral(dict_id):
+            if of.lease_seconds is None or not is_name(of.environment) or not is_creator(of.created_by):
+                raise ProtocolError("an ephemeral Dict is registered with a lease, an environment, and who made it")
+        elif not hmac.compare_digest(of.seal, self._seal(dict_id, of)):
+            raise ProtocolError("a Dict with a name is registered with what the catalog says of it, and with the seal of that")
+
+    def _seal(self, dict_id: bytes, of: Registration) -> bytes:
+        said = b"seal" + dict_id + encode(msgspec.structs.replace(of, seal=b""))
+        return hmac.digest(self._secret, said, "sha256")[:SEAL_BYTES]
 
     def set_ttl(self, dict_id: bytes, seconds: float | None, version: int, clock_ms: int) -> None:
         """Have its entries expire after so long without use, unless another change of that came later."""

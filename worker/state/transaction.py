@@ -82,7 +82,7 @@ def format_store(store: Store) -> None:
 class Transaction:
     """What has been decided and is not in the store yet, over what is; and all that a worker keeps in memory of it."""
 
-    def __init__(self, store: Store, *, sync: bool, files: Files) -> None:
+    def __init__(self, store: Store, *, sync: bool, files: Files, secret: bytes = b"") -> None:
         self._store = store
         self._sync = sync
         self._cache = RecordCache(store)
@@ -113,7 +113,7 @@ class Transaction:
         """What it will be at least after a power cut."""
         self.elapsed = 0.0
         """Seconds for which this store has been in use, whatever the clock did: what horizons and leases are counted in."""
-        self.dicts = Dicts()
+        self.dicts = Dicts(secret)
         self.sessions = Sessions(store)
         self.blobs = Blobs(store, files)
         self._load()
