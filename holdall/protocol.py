@@ -85,8 +85,8 @@ FILES = frozenset((MAKE_FILE, OPEN_FILE))
 # Flags, of requests and (PAYLOAD, BATCHED) of replies.
 RETRY, SKIP_IF_EXISTS, KEY_OBJECT, PAYLOAD, WITH_VALUES, BATCHED, WITHOUT_VALUE = 1, 2, 4, 8, 16, 32, 64
 FLAGS_MAX = 127
-"""All of these; RETRY is for traces only. Reserved: 128 for IF_VERSION, 256 for IF_CLAIMED. A request with a flag that its
-receiver does not know is refused: a condition must not be ignored.
+"""All of these. Reserved: 128 for IF_VERSION, 256 for IF_CLAIMED. A request with a flag that its receiver does not know is
+refused: a condition must not be ignored.
 """
 
 # Statuses of a reply. Answers (3 is reserved for CHANGED):

@@ -306,7 +306,7 @@ class Worker:
     def _once(self, request: Request) -> Reply:
         """The reply to a write: the first one, however often it comes."""
         sessions = self._transaction.sessions
-        reply = sessions.recall(request.session, request.sequence, request.lowest)
+        reply = sessions.recall(request)
         if reply is None:
             reply = self._carried_out(request)
             if reply.status not in _NOT_REMEMBERED:

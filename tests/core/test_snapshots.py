@@ -15,7 +15,7 @@ from holdall.worker.handlers import snapshots
 from holdall.worker.handlers.snapshots import HOLD_SECONDS_MAX, PAGE_BYTES_MAX, SNAPSHOT_SECONDS, SNAPSHOTS_MAX
 from holdall.worker.message import Answer, Message
 from holdall.worker.state.transaction import format_store
-from holdall.worker.store.rows import LAST_ROW, entry_prefix
+from holdall.worker.store.rows import LAST_ROW, TOUCH_PREFIX, entry_prefix
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
@@ -207,7 +207,7 @@ def test_pages_have_every_row_once_in_order_and_a_running_checksum(driver: Drive
     for number, size in enumerate(sizes):
         driver.ask(protocol.PUT, b"s%04d" % number, bytes(size))
     driver.ask(protocol.SNAPSHOT, SNAPSHOT_ID)
-    expected = list(driver.store.scan(b""))
+    expected = [(row, value) for row, value in driver.store.scan(b"") if not row.startswith(b"S")]
     driver.ask(protocol.RELEASE, SNAPSHOT_ID)
     found, crc, after, more = list[tuple[bytes, bytes]](), 0, b"", True
     while more:
@@ -227,3 +227,24 @@ def test_a_store_that_ends_too_early_is_an_error_and_no_short_backup(driver: Dri
     driver.ask(protocol.RELEASE, SNAPSHOT_ID)
     reply = driver.ask(protocol.ROWS, SNAPSHOT_ID, encode(RowsRequest(b"", 0)))
     assert (reply.status, b"ends before" in bytes(reply.payload)) == (protocol.STORAGE, True)
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_no_row_of_a_snapshot_tells_a_session_or_an_outcome(driver: Driver, touched: bool) -> None:
+    """Who knows a session's id can speak for it, and an outcome may be a value."""
+    driver.tick(driver.put(b"sa"), driver.message(protocol.PUT, b"sb", b"v" * 5_000))
+    driver.tick(driver.message(protocol.POP, b"sb"))
+    if touched:
+        driver.store.write({TOUCH_PREFIX + DICT + bytes(4) + b"sa": bytes(8)}, False)
+    kept = dict(driver.store.scan(b""))
+    assert {row[:1] for row in kept} >= {b"S", b"O"}
+    driver.ask(protocol.SNAPSHOT, SNAPSHOT_ID)
+    told: list[tuple[bytes, bytes]] = []
+    after, crc, more = b"", 0, True
+    while more:
+        page = driver.page(after, crc)
+        told += decode(list[tuple[bytes, bytes]], page.rows)
+        after, crc, more = page.last, page.crc, page.more
+    assert dict(told).keys() == {row for row in kept if row[:1] not in (b"S", b"O")}
+    session = next(row for row in kept if row.startswith(b"S"))[1:]
+    assert not any(session in row + value for row, value in told)

@@ -294,3 +294,56 @@ def test_an_answer_of_many_ends_with_the_value_that_crosses_its_bound(opcode: in
     value = encode(PageRequest(b"", 9)) if opcode == protocol.PAGE else encode(names)
     payload = driver.ask(opcode, value=value, flags=protocol.WITH_VALUES).payload
     assert PAGE_BYTES_MAX < len(payload) <= PAGE_BYTES_MAX + 2 * BLOB_BYTES_MIN
+
+
+WRITTEN = {
+    protocol.PUT: (b"sk", b"v"),
+    protocol.POP: (b"sk", b""),
+    protocol.POP_ANY: (b"", b""),
+    protocol.CLEAR: (b"", b""),
+    protocol.SET_DEFAULT: (b"sk", b"v"),
+}
+
+
+def restored(driver: Driver) -> Driver:
+    """The same store without what was remembered, as from a backup."""
+    for row, _value in list(driver.store.scan(b"")):
+        if row[:1] in (b"S", b"O"):
+            driver.store.write({row: None}, True)
+    again = driver.reopened()
+    again.worker._transaction.sessions.begin_history(int(again.worker._transaction.elapsed))
+    return again
+
+
+@pytest.mark.parametrize("opcode", WRITTEN)
+def test_a_write_that_is_sent_again_after_a_restore_is_refused_and_a_new_one_is_not(opcode: int) -> None:
+    driver = Driver().registered()
+    driver.tick(driver.request(protocol.PUT, b"sk", b"v"), driver.request(protocol.PUT, b"sa", b"v"))
+    asked = driver.request(opcode, *WRITTEN[opcode])
+    assert driver.tick(asked)[0].status == protocol.OK if opcode != protocol.SET_DEFAULT else protocol.EXISTS
+    again = restored(driver)
+    before = again.ask(protocol.LENGTH).payload
+    for _ in range(2):  # other writes of the session between, which are new
+        retried = replace(asked, flags=protocol.RETRY)
+        assert again.tick(retried)[0].status == protocol.FORGOTTEN
+        assert again.ask(protocol.LENGTH).payload == before
+        new = again.request(protocol.PUT, b"sn", b"v", lowest=asked.sequence)
+        assert again.tick(new)[0].status == protocol.OK
+        assert again.tick(replace(new, flags=protocol.RETRY))[0].status == protocol.OK
+        before = again.ask(protocol.LENGTH).payload
+
+
+def test_an_hour_after_a_restore_a_retry_is_run_as_ever() -> None:
+    driver = restored(Driver().registered())
+    retried = driver.request(protocol.PUT, b"sk", b"v", protocol.RETRY)
+    assert driver.tick(retried)[0].status == protocol.FORGOTTEN
+    for second in range(0, SESSION_SECONDS + 10, 2):
+        driver.worker.sweep(NOW + second)
+    assert driver.tick(retried, now=NOW + SESSION_SECONDS + 10)[0].status == protocol.OK
+
+
+@pytest.mark.parametrize("opcode", WRITTEN)
+def test_a_write_of_no_session_is_malformed(opcode: int) -> None:
+    driver = Driver().registered()
+    asked = driver.request(opcode, *WRITTEN[opcode], session=protocol.NO_SESSION)
+    assert driver.tick(asked)[0].status == protocol.MALFORMED

@@ -90,11 +90,21 @@ def keys_in(file: Path) -> set[Any]:
 
 
 def rows_of(data: Path) -> list[dict[bytes, bytes]]:
-    """All rows of each worker, but those that tell how long the store has been in use."""
+    """All rows of each worker, but those that tell how long the store has been in use, and of sessions."""
     found: list[dict[bytes, bytes]] = []
     for index in range(WORKERS):
         with closing(LevelDBStore(data / f"worker-{index}" / "store")) as store:
-            found.append({row: value for row, value in store.scan(b"") if row != rows.COUNTER_ROW})
+            of_others = (rows.COUNTER_ROW, rows.SESSION_PREFIX, rows.OUTCOME_PREFIX)
+            found.append({row: value for row, value in store.scan(b"") if not row.startswith(of_others)})
+    return found
+
+
+def sessions_in(data: Path) -> set[bytes]:
+    """The ids of the sessions that workers remember."""
+    found: set[bytes] = set()
+    for index in range(WORKERS):
+        with closing(LevelDBStore(data / f"worker-{index}" / "store")) as store:
+            found.update(row[1:17] for row, _value in store.scan(b"") if row[:1] in (rows.SESSION_PREFIX, rows.OUTCOME_PREFIX))
     return found
 
 
@@ -113,6 +123,11 @@ def test_a_restored_directory_has_every_row_and_an_id_of_its_own(data: Path, tmp
     assert (made.tries, made.bytes) == (1, (tmp_path / "kv.backup").stat().st_size)
     done = restore(tmp_path / "kv.backup", DataDirectory(tmp_path / "restored"), quietly)
     assert done.rows == made.rows
+    assert sessions_in(tmp_path / "restored") == {protocol.NO_SESSION}
+    spoken_for = sessions_in(data)
+    assert spoken_for
+    kept = (tmp_path / "kv.backup").read_bytes()
+    assert not any(session in kept for session in spoken_for)
     assert rows_of(tmp_path / "restored") == rows_of(data)
     assert findings(tmp_path / "restored") == []
     layouts = [DataDirectory(each).layout() for each in (data, tmp_path / "restored")]

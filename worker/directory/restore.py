@@ -91,6 +91,7 @@ def _write(opened: BinaryIO, head: Head, directory: DataDirectory, note: Callabl
             store = directory.open_store(index)
             stack.callback(store.close)
             transaction = Transaction(store, sync=True, files=Folder(directory.part(index) / "blobs", sync=True))
+            transaction.sessions.begin_history(int(transaction.elapsed))
             transaction.flush()
             directory.note_close(index, transaction.version)
 

@@ -12,6 +12,9 @@ A hold ends by itself after HOLD_SECONDS_MAX, for a client may be gone, or when 
 MISSING, nothing of the above holds, and the backup begins anew. A client that is gone leaves a snapshot, which is given up
 when its rows were not asked for during SNAPSHOT_SECONDS. A restarted worker has none: MISSING again.
 
+What is remembered of sessions is told to nobody: who knows a session's id can speak for it. So a restored store does not know
+which writes it has seen, and refuses those that are sent again for as long as any may be: see `Sessions.begin_history`.
+
 The hold is kept by `Worker.begin` and `Worker.sweep`, which ask here only while there is a snapshot.
 """
 
@@ -27,7 +30,7 @@ from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Reply, Request
 from holdall.worker.state.refused import Refused
 from holdall.worker.state.transaction import Transaction
-from holdall.worker.store.rows import BLOB_PREFIX, LAST_ROW, unpack_blob
+from holdall.worker.store.rows import BLOB_PREFIX, LAST_ROW, OUTCOME_PREFIX, SESSION_PREFIX, TOUCH_PREFIX, unpack_blob
 from holdall.worker.store.store import Snapshot, Store
 
 if TYPE_CHECKING:
@@ -163,11 +166,20 @@ class Snapshots:
         return Reply(protocol.OK, request.sequence, 0, b"")
 
 
+def _told_rows(snapshot: Snapshot, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """All rows from `start` on but those of sessions and outcomes, which stand together, before the touches."""
+    for row, value in snapshot.scan(start):
+        if row.startswith((OUTCOME_PREFIX, SESSION_PREFIX)):
+            yield from snapshot.scan(TOUCH_PREFIX)
+            return
+        yield row, value
+
+
 def _page(snapshot: Snapshot, wanted: RowsRequest) -> RowsPage:
     found: list[tuple[bytes, bytes]] = []
     blobs: list[bytes] = []
     size, more = 0, False
-    for row, value in snapshot.scan(wanted.after + b"\x00" if wanted.after else b""):
+    for row, value in _told_rows(snapshot, wanted.after + b"\x00" if wanted.after else b""):
         size += len(row) + len(value)
         more = len(found) == PAGE_ROWS_MAX or (size > PAGE_BYTES_MAX and bool(found))
         if more:

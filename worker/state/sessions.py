@@ -3,6 +3,9 @@
 A plain put is remembered too: a late retry of it must not undo a newer value of another client. One row per session, written
 in the batch that holds the writes themselves; trimmed by the client's lowest pending number; forgotten an hour after the
 session's last write. A payload above OUTCOME_INLINE_BYTES_MAX has a row of its own, so that it is written once only.
+
+A backup holds none of it. In a store that was restored the row of NO_SESSION, which writes nothing, says so until it is
+forgotten as any other: meanwhile a write that is sent again and not remembered is refused, for it may have happened before.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from typing import Union
 import msgspec
 
 from holdall import protocol
-from holdall.errors import StorageError
-from holdall.protocol import Buffer, Reply
+from holdall.errors import ProtocolError, StorageError
+from holdall.protocol import Buffer, Reply, Request
 from holdall.worker.store.rows import SESSION_PREFIX, outcome_row
 from holdall.worker.store.store import Store
 
@@ -68,9 +71,20 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def recall(self, session: bytes, sequence: int, lowest: int) -> Reply | None:
-        """The reply this write got before, or a refusal to run it; None if it is to be run."""
+    def begin_history(self, elapsed: int) -> None:
+        """The store was restored: what was remembered of the writes in it is not here."""
+        self._rows[protocol.NO_SESSION] = SessionRow(elapsed, 0, {})
+        self._touched.add(protocol.NO_SESSION)
+
+    def recall(self, request: Request) -> Reply | None:
+        """The reply this write got before, or a refusal to run it; None if it is to be run. Raises ProtocolError."""
+        session, sequence, lowest = request.session, request.sequence, request.lowest
+        if session == protocol.NO_SESSION:
+            raise ProtocolError("a write has a session")
         row = self._rows.get(session)
+        is_of_before = request.flags & protocol.RETRY and protocol.NO_SESSION in self._rows
+        if is_of_before and (row is None or sequence not in row.outcomes):
+            return Reply(protocol.FORGOTTEN, sequence, 0, _FORGOTTEN)
         if row is None:
             if len(self._rows) >= SESSIONS_MAX:
                 return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many sessions within the hour")
