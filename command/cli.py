@@ -65,16 +65,21 @@ for each in (dict_group, bench_group, status, stop, check, backup, restore):
 @click.option("--listen", metavar="URL", help="Listen at this URL too: tcp://127.0.0.1:4255 or ipc:///PATH.")
 @click.option("--workers", type=click.IntRange(1), help="How many, in a new data directory.  [default: half the CPUs, 2 to 4]")
 @_sync
+@click.option(
+    "--adopt", is_flag=True, help="Use this directory from now on, though it is a copy, or was moved to another disk."
+)
 @click.option("--log", type=click.Choice(logs.FORMATS), help="What log lines are.  [default: HOLDALL_LOG, or text]")
 @click.option("--log-level", type=click.Choice(logs.LEVELS), help="[default: HOLDALL_LOG_LEVEL, or warning]")
-def serve(data: Path, listen: str | None, workers: int | None, sync: str, log: str | None, log_level: str | None) -> None:
+def serve(
+    data: Path, listen: str | None, workers: int | None, sync: str, adopt: bool, log: str | None, log_level: str | None
+) -> None:
     """Run broker and workers until Ctrl-C or SIGTERM."""
     from holdall.process.config import ServiceSettings
     from holdall.service.supervisor import notify_systemd, run
 
     os.environ.update({name: value for name, value in (("HOLDALL_LOG", log), ("HOLDALL_LOG_LEVEL", log_level)) if value})
     console = Console(stderr=True)
-    wanted = ServiceSettings(str(data.resolve()), listen, workers, cast(Sync, sync))
+    wanted = ServiceSettings(str(data.resolve()), listen, workers, cast(Sync, sync), adopt=adopt)
 
     def announce(url: str) -> None:
         also = f" and {settings.listen_url(listen)}" if listen else ""

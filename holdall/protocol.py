@@ -101,8 +101,6 @@ DICT_NOT_FOUND, ALREADY_EXISTS, INVALID, TOO_LARGE, MALFORMED, STORAGE, FORGOTTE
 NO_SESSION = NO_DICT = bytes(16)
 _EPHEMERAL_BIT = 0x80
 """Of the first byte of an ephemeral Dict's id, and of no other's: nobody has a Dict with a name end by a lease."""
-CREATOR_CHARACTERS_MAX = 320
-"""Who made a Dict, in printable characters."""
 
 REQUEST = Struct("<BBHI16sQQ16sI")
 REPLY = Struct("<BBHQQ")
@@ -125,10 +123,6 @@ def is_ephemeral(dict_id: bytes) -> bool:
 def dict_id_of(drawn: bytes, *, ephemeral: bool) -> bytes:
     """These 16 random bytes, but for the bit that says of which kind the Dict is."""
     return bytes([drawn[0] | _EPHEMERAL_BIT if ephemeral else drawn[0] & ~_EPHEMERAL_BIT]) + drawn[1:]
-
-
-def is_creator(text: str) -> bool:
-    return len(text) <= CREATOR_CHARACTERS_MAX and text.isprintable()
 
 
 def is_ttl(seconds: float | None) -> bool:

@@ -30,6 +30,9 @@ SOCKET_NAME_BYTES_MAX = 24
 IPC_PATH_BYTES_MAX = 107
 """The kernel's limit for the path of a Unix socket."""
 
+CREATOR_CHARACTERS_MAX = 320
+"""Of who made a Dict: printable ones."""
+
 _HOST = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?"
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 
@@ -45,6 +48,10 @@ def check_name(name: object, what: str = "Dict") -> str:
 
 def is_name(text: str) -> bool:
     return bool(re.fullmatch(_NAME, text))
+
+
+def is_creator(text: str) -> bool:
+    return len(text) <= CREATOR_CHARACTERS_MAX and text.isprintable()
 
 
 def check_ttl(seconds: object) -> float | None:

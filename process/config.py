@@ -18,7 +18,8 @@ that waits for a stuck one waits longer by default, and is answered by the one t
 class ServiceSettings(msgspec.Struct, frozen=True):
     """A service: its data directory, the URL it listens at besides its own ipc one, how many workers (None: as the
     directory was made), after how many idle seconds it ends (None: never), how long it waits for another service to leave
-    the data directory, and after how many seconds of silence a worker is replaced.
+    the data directory, after how many seconds of silence a worker is replaced, and whether a directory that is a copy of
+    another one, or was moved, is the one to be used from now on.
     """
 
     data: str
@@ -28,6 +29,7 @@ class ServiceSettings(msgspec.Struct, frozen=True):
     idle_seconds: Union[float, None] = None
     lock_seconds: float = 0.0
     stuck_seconds: float = STUCK_SECONDS
+    adopt: bool = False
 
 
 class BrokerSettings(msgspec.Struct, frozen=True):
@@ -45,13 +47,16 @@ class BrokerSettings(msgspec.Struct, frozen=True):
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """A worker: its data directory, its index in it, the URL of the broker, and the one it binds for lanes."""
+    """A worker: its data directory, its index in it, the URL of the broker, the one it binds for lanes, and `adopt`, as of the
+    service.
+    """
 
     data: str
     index: int
     broker: str
     address: str
     sync: Sync = "always"
+    adopt: bool = False
 
     @property
     def process(self) -> str:

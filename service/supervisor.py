@@ -97,7 +97,7 @@ class Service:
         children = {"broker": child.command("holdall.broker", broker)}
         for index in range(workers):
             lanes = defaults.socket_url(data, f"worker-{index}")
-            worker = WorkerSettings(str(data), index, backend, lanes, self._settings.sync)
+            worker = WorkerSettings(str(data), index, backend, lanes, self._settings.sync, self._settings.adopt)
             children[f"worker {index}"] = child.command("holdall.worker", worker)
         return children
 

@@ -48,6 +48,7 @@ def serve(settings: WorkerSettings, child: Child) -> int:
         raise InvalidError(f"{directory.path} has the workers 0 to {layout.workers - 1}, not {settings.index}")
     lock = directory.lock_worker(settings.index, LOCK_SECONDS)
     directory.enter(settings.index, lock)
+    directory.settle(settings.index, adopt=settings.adopt)
     with listening_socket(settings.address) as listening:
         poller = SystemPoller(child, Admission(settings.address))
         wake = poller.waker()

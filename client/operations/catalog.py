@@ -10,6 +10,7 @@ from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifeti
 from holdall.client.connection.query import Operation, Queries, Query
 from holdall.errors import NotFoundError
 from holdall.protocol import Reply
+from holdall.settings import CREATOR_CHARACTERS_MAX
 from holdall.slots import key_hash
 
 from .exchange import ServiceClient, to_each
@@ -191,4 +192,4 @@ def _creator() -> str:
     except (OSError, KeyError, ImportError):  # no name for this user id
         user = "unknown"
     told = "".join(filter(str.isprintable, f"{user}@{socket.gethostname()}"))  # LOGNAME may hold anything
-    return told[: protocol.CREATOR_CHARACTERS_MAX]
+    return told[:CREATOR_CHARACTERS_MAX]

@@ -35,7 +35,7 @@ class Sealing(Driver):
     def create(self, **more: Any) -> Reply:
         entry = CatalogEntry(
             **{"environment": "main", "name": "kv", "dict_id": DICT, "created_at": 0.0, "created_by": "me", **more}
-        )  # type: ignore[arg-type]
+        )
         return self.about(bytes(16), protocol.CREATE, encode(entry), f"{entry.environment}/{entry.name}".encode())
 
     def ttl_of(self, dict_id: bytes) -> float | None:
@@ -63,7 +63,7 @@ FORGED = {
 def test_a_registration_that_is_not_sealed_as_it_is_leaves_nothing(forged: str) -> None:
     driver = Sealing()
     rows = dict(driver.store.scan(b""))
-    numbers = {"session": SESSION, "sequence": 1, "lowest": 1}
+    numbers: dict[str, Any] = {"session": SESSION, "sequence": 1, "lowest": 1}
     assert driver.about(DICT, protocol.REGISTER, encode(FORGED[forged]), **numbers).status == protocol.MALFORMED
     assert driver.about(DICT, protocol.GET, key=b"sk").status == protocol.UNKNOWN_DICT
     assert {row: value for row, value in driver.store.scan(b"") if row != b"C"} == {k: v for k, v in rows.items() if k != b"C"}

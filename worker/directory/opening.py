@@ -5,6 +5,7 @@
     DIR/starting             held by the client that starts a service on it
     DIR/restoring            there while a backup is being restored, until layout.json is: all else is half of it
     DIR/worker-N/lock        held by worker N
+    DIR/worker-N/place       where this part is: see `place`
     DIR/worker-N/store/      its LevelDB
     DIR/worker-N/blobs/      its values that are files of their own, and files that are about to be some
     DIR/worker-N/reserve     room kept back for a full disk
@@ -17,6 +18,7 @@ uses the names of what is in there alone: whatever becomes of the path, nothing 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -28,6 +30,7 @@ from holdall.disk import FORMAT, refusal, sync_folder
 from holdall.errors import InvalidError, StorageError
 from holdall.settings import data_path
 
+from . import place
 from .layout import ENGINE, WORKERS_MAX, Layout, LayoutFormat, default_workers
 from .locks import Holder, Lock, is_locked, read_holder
 
@@ -157,6 +160,17 @@ class DataDirectory:
         """Make the folders of so many workers, before there is a layout: one that is missing later was lost. Raises OSError."""
         for index in range(workers):
             self.part(index).mkdir(exist_ok=True, mode=0o700)
+            self._record_place(index)
+
+    def settle(self, index: int, *, adopt: bool = False) -> None:
+        """Record where the part of worker `index` is. Raises StorageError if it belongs elsewhere, but to `adopt` it."""
+        if not adopt:
+            place.require(self.inside(index), self.part(index))
+        with contextlib.suppress(OSError):  # the disk is full: an older record says the same, or the next start refuses
+            self._record_place(index)
+
+    def _record_place(self, index: int) -> None:
+        _write_durably(self.inside(index) / place.FILE, place.packed(self.inside(index)))
 
     def part(self, index: int) -> Path:
         return self.path / f"worker-{index}"

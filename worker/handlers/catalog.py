@@ -11,7 +11,7 @@ import msgspec
 from holdall import protocol
 from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifetime, decode, encode
 from holdall.protocol import Reply, Request
-from holdall.settings import is_name
+from holdall.settings import is_creator, is_name
 from holdall.worker.state.refused import Refused
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.rows import ID_PREFIX, NAME_PREFIX
@@ -26,7 +26,7 @@ def create(transaction: Transaction, request: Request) -> Reply:
         raise Refused(protocol.MALFORMED, "the key of this request is not the name in its body, or its id has no 16 bytes")
     if not protocol.is_ttl(wanted.ttl):
         raise Refused(protocol.INVALID, f"{wanted.ttl!r} is no ttl")
-    if not (is_name(wanted.environment) and is_name(wanted.name) and protocol.is_creator(wanted.created_by)):
+    if not (is_name(wanted.environment) and is_name(wanted.name) and is_creator(wanted.created_by)):
         raise Refused(protocol.INVALID, "no Dict has such a name, or is in such an environment, or was made by such a user")
     found = _entry(transaction, request.key)
     if found is not None:

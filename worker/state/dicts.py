@@ -20,8 +20,8 @@ import msgspec
 
 from holdall.bodies import CatalogEntry, Registration, encode
 from holdall.errors import ProtocolError
-from holdall.protocol import dict_id_of, is_creator, is_ephemeral
-from holdall.settings import is_name
+from holdall.protocol import dict_id_of, is_ephemeral
+from holdall.settings import is_creator, is_name
 from holdall.worker.store import rows
 from holdall.worker.store.rows import DictRow
 
