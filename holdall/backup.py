@@ -7,9 +7,9 @@
            "B"  worker:u32 reference data       a blob (holdall/blob.py) that one of the rows before it owns
            "E"  End, in msgpack                 the last part: without it the backup is incomplete
 
-The rows are those of worker/store/rows.py as they stand in the store, so each record has its own checksum besides. End says
-how many rows each worker has, the CRC of all its `rows`, one after another, as the worker itself counted them, and how many
-blobs.
+The rows are those of worker/store/rows.py as they stand in the store, but those of sessions and outcomes, so each record has
+its own checksum besides. End says how many rows each worker has, the CRC of all its `rows`, one after another, as the worker
+itself counted them, and how many blobs.
 
 A backup of another format is refused, and so is an unknown kind.
 """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from holdall.client.connection.lane import BlockingLane
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, Sender
+from holdall.framing import ROOM_BYTES_MIN, Reader, Received, Sender
 from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX
 from tests.streams import pack
 
@@ -68,6 +68,16 @@ def test_a_large_payload_comes_in_pieces_and_is_not_copied_again(pair: tuple[soc
         heard += received(reader)
     assert plain(heard) == [[b"head", payload]]
     assert isinstance(heard[0].payload, memoryview)
+
+
+@pytest.mark.parametrize("came", [0, 1, 1_000, 60_000, 200_000])
+def test_room_for_a_payload_grows_with_what_has_come(pair: tuple[socket.socket, socket.socket], came: int) -> None:
+    ours, theirs = pair
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
+    reader = Reader(ours)
+    theirs.sendall((4).to_bytes(4, "little") + FRAME_BYTES_MAX.to_bytes(4, "little") + b"head" + bytes(came))
+    assert received(reader) == []
+    assert len(reader._payload) <= 2 * came + ROOM_BYTES_MIN
 
 
 @pytest.mark.parametrize("lengths", [(HEAD_BYTES_MAX + 1, 0), (0, FRAME_BYTES_MAX + 1), (2**32 - 1, 2**32 - 1)])
