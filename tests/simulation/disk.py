@@ -47,12 +47,14 @@ class DiskFiles(MemoryFiles):
         self.close()
 
     def power_cut(self) -> None:
-        """What was not synced is not whole; any of the files removed may be there again."""
+        """What was not synced is not whole; any of the files removed may be there again, unless another one of its name was
+        synced since, and the folder with it.
+        """
         for data in self.named.values():
             if not data.is_durable:
                 del data[self._random.randrange(len(data) + 1) :]
         for name, data in self._removed.items():
-            if self._random.random() < 0.5:
+            if self._random.random() < 0.5 and not (name in self.named and self.named[name].is_durable):
                 self.named[name] = data
         self._removed.clear()
 
