@@ -23,7 +23,8 @@ from holdall.client.connection.blocking import BlockingDriver
 from holdall.client.connection.connector import ServiceConnector
 from holdall.client.connection.query import Operation, Query, R
 from holdall.client.connection.session import Session
-from holdall.errors import ConnectionError, InvalidError
+from holdall.client.operations.refusals import error_of
+from holdall.errors import InvalidError
 
 if TYPE_CHECKING:
     import asyncio
@@ -48,14 +49,16 @@ class Client:
     """A connection to a service.
 
     Args:
-        url: `tcp://HOST:PORT` or `ipc:///PATH`; HOLDALL_URL by default. With neither: this user's local service, which
-            the first call starts if it does not run.
+        url: `ipc:///PATH`, in a directory that only this user can enter; HOLDALL_URL by default. With neither: this user's
+            local service, which the first call starts if it does not run. `tcp://localhost:PORT` is refused unless
+            HOLDALL_INSECURE_TCP allows it: every user of the machine reaches it.
         timeout: how many seconds a call may take before it ends in an error.
         lanes: whether to reach workers of this machine by lanes as well, where they answer; False: everything goes through
             the broker. HOLDALL_LANES (on or off) by default, and else True.
 
     Raises:
         InvalidError: `url` is no such URL, `timeout` is not above zero, or HOLDALL_LANES is neither on nor off.
+        AuthError: others could listen at `url`; of a path, that is found out by the first call.
 
     >>> with Client() as client:
     ...     d = Dict.from_name("kv", create_if_missing=True, client=client)
@@ -71,7 +74,7 @@ class Client:
             raise InvalidError(f"Invalid URL: use tcp://HOST:PORT or ipc:///PATH, not {url!r}")
         self.timeout = timeout
         url = url or os.environ.get("HOLDALL_URL")
-        self._url = settings.url(url) if url else None
+        self._url = settings.permitted_url(url) if url else None
         self.is_closed = False
         """Whether it was closed."""
         has_lanes = settings.lanes(lanes) and (self._url is None or self._url.startswith("ipc://"))
@@ -114,8 +117,8 @@ class Client:
     def address(self) -> str:
         """The URL this client connects to.
 
-        >>> Client("tcp://localhost").address
-        'tcp://localhost:4255'
+        >>> Client("ipc:///run/user/1000/kv").address
+        'ipc:///run/user/1000/kv'
         """
         return self._connector.url
 
@@ -232,11 +235,10 @@ class Client:
         return Session(os.urandom(16), Random())
 
     def _fetch_roster(self) -> Operation[Roster]:
-        reply = yield Query(protocol.ROSTER, 0, "reach", f"the service at {self.address}")
+        query = Query(protocol.ROSTER, 0, "reach", f"the service at {self.address}")
+        reply = yield query
         if reply.status != protocol.OK:
-            raise ConnectionError(
-                f"cannot reach the service at {self.address}: {bytes(reply.payload).decode('utf-8', 'replace')}"
-            )
+            raise error_of(query, reply)
         return decode(Roster, reply.payload)
 
     def _contact_deadline(self) -> float:

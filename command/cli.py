@@ -13,7 +13,7 @@ from rich.console import Console
 import holdall
 from holdall import settings
 from holdall.bench.cli import bench_group
-from holdall.errors import Error
+from holdall.errors import Error, plain
 from holdall.process import logs
 from holdall.process.config import Sync
 
@@ -41,7 +41,7 @@ class _Group(click.Group):
         except BrokenPipeError:
             raise  # click ends quietly
         except (Error, OSError) as error:
-            click.echo(f"holdall: {error}", err=True)
+            click.echo(f"holdall: {plain(str(error))}", err=True)
             sys.exit(FAILED)
 
 
@@ -62,7 +62,7 @@ for each in (dict_group, bench_group, status, stop, check, backup, restore):
 
 @cli.command()
 @data_option
-@click.option("--listen", metavar="URL", help="Listen at this URL too: tcp://127.0.0.1:4255 or ipc:///PATH.")
+@click.option("--listen", metavar="URL", help="Listen at this URL too: ipc:///PATH.")
 @click.option("--workers", type=click.IntRange(1), help="How many, in a new data directory.  [default: half the CPUs, 2 to 4]")
 @_sync
 @click.option(
@@ -77,12 +77,13 @@ def serve(
     from holdall.process.config import ServiceSettings
     from holdall.service.supervisor import notify_systemd, run
 
+    listen = settings.permitted_url(listen) if listen else None
     os.environ.update({name: value for name, value in (("HOLDALL_LOG", log), ("HOLDALL_LOG_LEVEL", log_level)) if value})
     console = Console(stderr=True)
     wanted = ServiceSettings(str(data.resolve()), listen, workers, cast(Sync, sync), adopt=adopt)
 
     def announce(url: str) -> None:
-        also = f" and {settings.listen_url(listen)}" if listen else ""
+        also = f" and {listen}" if listen else ""
         console.print(f"serving {data.resolve()} at {url}{also}", soft_wrap=True, highlight=False)
         notify_systemd("READY=1")
 
@@ -99,7 +100,7 @@ def broker(listen: str, workers_listen: str) -> None:
     from holdall.process.child import run
     from holdall.process.config import BrokerSettings
 
-    wanted = BrokerSettings([settings.listen_url(listen)], settings.ipc_url(workers_listen))
+    wanted = BrokerSettings([settings.permitted_url(listen)], settings.ipc_url(workers_listen))
     sys.exit(run(wanted, serve, supervised=False))
 
 

@@ -7,15 +7,21 @@ wrong with a body into ProtocolError.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar, Union
+from typing import Annotated, Any, NamedTuple, TypeVar, Union
 
 import msgspec
+from msgspec import Meta
 
 from holdall.errors import ProtocolError
 from holdall.protocol import Buffer
-from holdall.slots import part_hash
+from holdall.slots import SLOTS, part_hash, slot_range
 
 T = TypeVar("T")
+
+NAME = r"^[A-Za-z0-9._-]{0,64}\Z"
+"""What a Dict, or an environment, may be called; an ephemeral Dict has no name."""
+Count: Any = Annotated[int, Meta(ge=0, lt=2**53)]
+"""A number of entries: the sum of what all workers have is still one that `len` may return."""
 
 
 class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
@@ -23,10 +29,10 @@ class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
     Registration, in replies alone.
     """
 
-    environment: str
-    name: str
-    dict_id: bytes
-    created_at: float
+    environment: Annotated[str, Meta(pattern=NAME)]
+    name: Annotated[str, Meta(pattern=NAME)]
+    dict_id: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    created_at: Annotated[float, Meta(ge=0, lt=2**37)]  # there are datetimes until 2**37
     created_by: str
     ttl: Union[float, None] = None
     deleting: bool = False
@@ -143,6 +149,12 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
     layout_id: bytes
     workers: list[RosterWorker]
     history_id: bytes = b""
+
+    def __post_init__(self) -> None:
+        count = len(self.workers)
+        parts = [(each.index, each.first_slot, each.end_slot) for each in self.workers]
+        if not 1 <= count <= SLOTS or parts != [(index, *slot_range(index, count)) for index in range(count)]:
+            raise ValueError("a roster in which not every slot has one worker")
 
     def part_of_slot(self) -> list[int]:
         """For each slot, the hash of the part it is in."""

@@ -10,6 +10,11 @@ from __future__ import annotations
 import builtins
 
 
+def plain(text: str, kept: str = "") -> str:
+    """A text of others as a terminal may have it: what is no printable character, nor `kept`, stands as its escape sequence."""
+    return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in text)
+
+
 class Error(Exception):
     """The root of all errors that holdall raises."""
 

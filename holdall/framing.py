@@ -40,8 +40,11 @@ BUFFERS_MAX = 64
 _PREFIX = Struct("<II")
 _PREFIX_BYTES = _PREFIX.size
 _FILES_BYTES = socket.CMSG_SPACE(4)
+_CREDENTIALS = Struct("3i")
 _CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 DONT_WAIT = int(socket.MSG_DONTWAIT)
+FILES_MAX = 64
+"""Descriptors whose messages are still to come."""
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
@@ -76,6 +79,14 @@ def connected(url: str) -> Stream:
         stream.close()
         raise
     return stream
+
+
+def peer_uid(of: _socket.socket) -> int | None:
+    """The user of the process at the other end of this stream; None where the system does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    _pid, uid, _gid = _CREDENTIALS.unpack(of.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return int(uid)
 
 
 def pack_with_file(frames: list[Buffer]) -> bytes:
@@ -162,6 +173,8 @@ class Reader:
         for _level, _kind, descriptors in along:
             whole = len(descriptors) - len(descriptors) % array("i").itemsize
             self._files.extend(map(DiskFile, array("i", descriptors[:whole])))
+        if len(self._files) > FILES_MAX:
+            raise ProtocolError(f"more than {FILES_MAX} descriptors have come without their messages")
         return data
 
     def _fill(self, count: int) -> list[Received]:

@@ -1,6 +1,7 @@
 """Settings: an argument, else an environment variable, else a default.
 
-HOLDALL_URL           the service: tcp://host:4255 or ipc:///path; unset: this user's local service
+HOLDALL_URL           the service: ipc:///path, or tcp://localhost:4255 where that is allowed; unset: this user's local service
+HOLDALL_INSECURE_TCP  allows addresses of this machine, if it is INSECURE_TCP: every user of the machine reaches them
 HOLDALL_LANES         off: everything goes through the broker; on (the default): also by lanes to the workers of this machine
 HOLDALL_DATA          the data directory of the local service and of `holdall serve`
 HOLDALL_ENVIRONMENT   the environment in which names are looked up
@@ -27,12 +28,17 @@ IDLE_SECONDS = 300.0
 """After how long without a request a service that a client started ends by itself."""
 SOCKET_NAME_BYTES_MAX = 24
 """Of the names of sockets in a runtime directory, with what is added to them while admission is closed."""
+INSECURE_TCP = "anyone-on-this-machine-may-run-code-as-me"
+"""What HOLDALL_INSECURE_TCP must say: a port has no owner."""
 IPC_PATH_BYTES_MAX = 107
 """The kernel's limit for the path of a Unix socket."""
 
 CREATOR_CHARACTERS_MAX = 320
 """Of who made a Dict: printable ones."""
 
+_FORWARD = (
+    "use a Unix socket (ipc:///PATH), and for another machine have ssh forward one (ssh -nNT -L SOCKET:SOCKET_THERE HOST)"
+)
 _HOST = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?"
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 
@@ -110,17 +116,21 @@ def ipc_url(value: str) -> str:
     return checked
 
 
-def listen_url(value: str) -> str:
-    """A URL that a service may listen at: never one that strangers can reach. Raises InvalidError."""
+def permitted_url(value: str) -> str:
+    """A URL that nobody else reaches, unless that is allowed. Raises InvalidError for one that other machines reach, AuthError
+    for one that other users of this machine do.
+    """
+    checked = url(value)
+    if checked.startswith("ipc://"):
+        return checked
     from urllib.parse import urlsplit
 
-    checked = url(value)
-    host = urlsplit(checked).hostname
-    if host is not None and host not in ("localhost", "::1") and not re.fullmatch(r"127(\.\d{1,3}){3}", host):
-        raise InvalidError(
-            f"{value!r} can be reached from other machines, and what reaches a service can run code in its readers: "
-            "listen at 127.0.0.1 and let others in through an ssh tunnel"
-        )
+    host = urlsplit(checked).hostname or ""
+    if host not in ("localhost", "::1") and not re.fullmatch(r"127(\.\d{1,3}){3}", host):
+        raise InvalidError(f"{value!r} can be reached from other machines, which can then run code as you: {_FORWARD}")
+    if os.environ.get("HOLDALL_INSECURE_TCP") != INSECURE_TCP:
+        alone = f"or, if you are alone here, set HOLDALL_INSECURE_TCP={INSECURE_TCP}"
+        raise AuthError(f"{value!r} is open to every user of this machine, who can then run code as you: {_FORWARD}; {alone}")
     return checked
 
 

@@ -8,7 +8,10 @@ line to its standard output: READY, or why it cannot start. One that was started
 from __future__ import annotations
 
 import os
+import re
+import resource
 import signal
+import site
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +30,11 @@ from .slices import ask_for_short_slices
 
 WORKING_DIRECTORY = "/"
 """Of every child, so that no file of the directory a user happens to be in is imported."""
+INHERITED = re.compile(
+    "PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|TZ|TMPDIR|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|VIRTUAL_ENV|(LC|XDG|HOLDALL|COVERAGE)_.*|"
+    "PYTHON(HOME|PATH|USERBASE|NOUSERSITE|PLATLIBDIR|DONTWRITEBYTECODE|PYCACHEPREFIX)"
+)
+"""The variables that a child inherits: those by which programs, this package and the user's directories are found, and ours."""
 READY = "ready"
 STUCK = "stuck: "
 """What a broker says of a worker, by its name, that does not answer: its parent replaces it."""
@@ -46,9 +54,18 @@ def command(module: str, settings: object, *options: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
+    """The environment of a child. PYTHONPATH leads to this package where Python does not look for it after its own library."""
+    kept = {name: value for name, value in os.environ.items() if INHERITED.fullmatch(name)}
     home = str(Path(holdall.__file__).resolve().parent.parent)
-    inherited = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (home, inherited)))}
+    is_installed = home in map(os.path.realpath, (*site.getsitepackages(), site.getusersitepackages()))
+    path = [*([] if is_installed else [home]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(path)} if path else kept
+
+
+def be_private() -> None:
+    """Leave others nothing of this process: not the files it makes, nor, if it crashes, its memory."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _noted(_number: int, _frame: object) -> None:
@@ -81,6 +98,7 @@ class Child:
 def run(settings: BrokerSettings | WorkerSettings, main: Callable[[Any, Child], int | None], *, supervised: bool) -> int:
     """Run `main(settings, child)` as this process. Returns its exit status; by hand, raises why it cannot start."""
     raise_descriptor_limit()
+    be_private()
     child = Child(supervised=supervised)
     try:
         logs.begin(settings.process)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
-import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from holdall.errors import AuthError, ConnectionError
+from holdall.errors import AuthError, ConnectionError, Error
 from holdall.framing import SCHEME, connected, path_of
+from holdall.private import OTHERS, fault
 
 BACKLOG = 1_000
 """Clients that may come to a worker in one moment; the system bounds it further."""
@@ -37,43 +39,73 @@ def listen(zmq_socket: Any, url: str) -> None:
     """Bind. A second bind to a live ipc path would succeed and steal it: that is refused with ConnectionError."""
     from zmq import ZMQError  # not at the top: a supervisor binds nothing, and starts sooner without
 
-    _refuse_to_steal(url)
-    try:
-        zmq_socket.bind(url)
-    except ZMQError as error:
-        raise ConnectionError(f"cannot listen at {url}: {error.strerror}") from None
-    _protect(url)
+    with _only_here(url) if url.startswith(SCHEME) else contextlib.nullcontext():
+        try:
+            zmq_socket.bind(url)
+        except ZMQError as error:
+            raise ConnectionError(f"cannot listen at {url}: {error.strerror}") from None
 
 
 def listening_socket(url: str) -> socket.socket:
     """A socket that listens for lanes at this ipc URL. Raises ConnectionError if it cannot, or another process does."""
-    _refuse_to_steal(url)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path_of(url))  # a dead one's
-        listening.bind(path_of(url))
-        _protect(url)
-        listening.listen(BACKLOG)
-    except OSError as error:
+        with _only_here(url):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path_of(url))  # a dead one's
+            listening.bind(path_of(url))
+            listening.listen(BACKLOG)
+    except BaseException:
         listening.close()
-        raise ConnectionError(f"cannot listen at {url}: {error.strerror}") from None
+        raise
     listening.setblocking(False)
     return listening
 
 
-def _refuse_to_steal(url: str) -> None:
-    """Wait for a process that is just leaving; raise ConnectionError if it stays."""
+@contextlib.contextmanager
+def _only_here(url: str) -> Iterator[None]:
+    """A block in which nobody else listens at this ipc URL, nor begins to; its OSErrors are ConnectionErrors."""
+    refuse_shared(url)
     until = time.monotonic() + LISTENER_LEAVING_SECONDS
-    while url.startswith(SCHEME) and is_listening(url):
-        if time.monotonic() > until:
-            raise ConnectionError(f"cannot listen at {url}: another process does already")
-        time.sleep(LOOK_SECONDS)
+    try:
+        folder = os.open(os.path.dirname(path_of(url)), os.O_RDONLY)
+        try:
+            while not locked(folder) or is_listening(url):
+                if time.monotonic() > until:
+                    raise ConnectionError(f"cannot listen at {url}: another process does already")
+                time.sleep(LOOK_SECONDS)
+            yield
+            os.chmod(path_of(url), 0o600)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if isinstance(error, Error):
+            raise
+        raise ConnectionError(f"cannot listen at {url}: {error.strerror}") from None
 
 
-def _protect(url: str) -> None:
-    if url.startswith(SCHEME):
-        os.chmod(path_of(url), stat.S_IRUSR | stat.S_IWUSR)
+def locked(file: IO[str] | int) -> bool:
+    """Take the lock of this file, or folder, until it is closed. Returns whether nobody else has it."""
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def why_shared(url: str) -> str:
+    """What lets another user listen at this URL, if it is an ipc one; empty if nothing does."""
+    path = Path(path_of(url))
+    try:
+        return "" if path_of(url) == url else fault(path.parent, OTHERS) or (f"{path} is a link" if path.is_symlink() else "")
+    except (OSError, ValueError) as error:
+        return str(error)
+
+
+def refuse_shared(url: str) -> None:
+    """Raise AuthError if another user may listen at this ipc URL."""
+    if what := why_shared(url):
+        advice = "sockets must be in a directory that only you can enter: use another one, or set XDG_RUNTIME_DIR"
+        raise AuthError(f"others could listen at {url}: {what}; {advice}")
 
 
 def make_private(path: Path) -> Path:
@@ -82,20 +114,7 @@ def make_private(path: Path) -> Path:
         for each in reversed((path, *path.parents)):
             if not each.exists():
                 each.mkdir(mode=0o700, exist_ok=True)
-        private = is_private(path)
     except OSError as error:
         raise AuthError(f"the directory {path} for sockets cannot be made: {error.strerror}; set XDG_RUNTIME_DIR") from None
-    if not private:
-        raise AuthError(f"the directory {path} for sockets is not this user's alone: remove it, or set XDG_RUNTIME_DIR")
+    refuse_shared(f"{SCHEME}{path}/socket")
     return path
-
-
-def is_private(path: Path) -> bool:
-    """Whether only this user can enter this directory, and nobody else can replace what leads to it. Raises OSError."""
-    return all(_is_ours(each.stat()) for each in (path, *path.parents)) and not path.lstat().st_mode & 0o077
-
-
-def _is_ours(found: os.stat_result) -> bool:
-    """Whether only this user and root can replace what this directory holds."""
-    replaceable = bool(found.st_mode & 0o022) and not found.st_mode & stat.S_ISVTX
-    return stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.getuid()) and not replaceable

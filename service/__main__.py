@@ -26,10 +26,14 @@ def _detach() -> None:
 
 def _log_to(data: Path) -> None:
     """Let this process and its children write to a file: the standard error that they inherited is their starter's."""
+    from holdall.errors import Error
+    from holdall.private import open_own
+    from holdall.worker.directory.opening import DataDirectory
+
     try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        log = os.open(data / "service.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    except OSError:  # the service is about to say what is wrong with the directory
+        DataDirectory(data).make()
+        log = open_own(data / "service.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except (Error, OSError):  # the service is about to say what is wrong with the directory
         log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 2)
     os.close(log)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import IO
 from holdall import __version__, settings
 from holdall.errors import StorageError
 from holdall.framing import path_of
+from holdall.private import open_own
 from holdall.process import child
 from holdall.process.admission import closed_url
 from holdall.process.child import READY, refusal_error
 from holdall.process.config import ServiceSettings
-from holdall.process.listen import is_listening, is_private, make_private
+from holdall.process.listen import is_listening, locked, make_private, why_shared
 from holdall.protocol import VERSION
 from holdall.worker.directory.locks import Holder
 from holdall.worker.directory.opening import DataDirectory
@@ -36,18 +36,14 @@ def found(data: Path) -> str | None:
     of the directory says; that one's runtime directory follows from another environment, or was there before a clean-up.
     """
     url = settings.service_url(data)
-    if is_listening(url) or is_listening(closed_url(url)):
+    if not why_shared(url) and (is_listening(url) or is_listening(closed_url(url))):
         return url
     directory = DataDirectory(data)
     holder = directory.holder()
     if holder is None or holder.url in (None, url) or not directory.is_held:
         return None
     other = holder.url or ""
-    place = Path(path_of(other)).parent
-    try:
-        is_its_own = place.name == settings.runtime_directory(data).name and is_private(place)
-    except (OSError, ValueError):  # it is not there, or can be no path
-        return None
+    is_its_own = Path(path_of(other)).parent.name == settings.runtime_directory(data).name and not why_shared(other)
     return other if is_its_own and is_listening(other) else None
 
 
@@ -63,7 +59,7 @@ def ensure_running(data: Path) -> str:
         if not data.exists():
             require_plyvel()
         with _open_starting(data) as starting:
-            while url is None and not _is_first(starting):
+            while url is None and not locked(starting):
                 sleep(RETURN_CHECK_SECONDS)  # not in the system: what starts it may be another greenlet of this thread
                 url = found(data)
             url = url or _when_its_broker_is_back(data)
@@ -77,18 +73,9 @@ def _open_starting(data: Path) -> IO[str]:
     """The file by which clients start a service one by one: in the data directory, which is the same for all of them."""
     DataDirectory(data).make()
     try:
-        return open(data / "starting", "w")
+        return open(data / "starting", "w", opener=open_own)
     except OSError as error:
         raise StorageError(f"the data directory {data} cannot be used: {error.strerror}: {error.filename}") from None
-
-
-def _is_first(starting: IO[str]) -> bool:
-    """Whether it is this caller who starts the service."""
-    try:
-        fcntl.flock(starting, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _when_its_broker_is_back(data: Path) -> str | None:

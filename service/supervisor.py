@@ -91,7 +91,7 @@ class Service:
     def _children(self, data: Path, workers: int) -> dict[str, list[str]]:
         make_private(defaults.runtime_directory(data))
         url, backend = defaults.service_url(data), defaults.socket_url(data, "workers")
-        extra = [defaults.listen_url(self._settings.listen)] if self._settings.listen else []
+        extra = [defaults.permitted_url(self._settings.listen)] if self._settings.listen else []
         listen = [url, *(each for each in extra if each != url)]
         broker = BrokerSettings(listen, backend, self._settings.idle_seconds, self._settings.stuck_seconds)
         children = {"broker": child.command("holdall.broker", broker)}
@@ -128,6 +128,7 @@ def require_plyvel() -> None:
 
 def run(settings: ServiceSettings, announce: Callable[[str], None], *, supervised: bool) -> None:
     """Run a service as this process; `supervised`: until its standard input ends. Raises what `Service.run` raises."""
+    child.be_private()
     logs.begin("service")
     asyncio.run(_run(Service(settings), announce, supervised))
 

@@ -17,6 +17,7 @@ from holdall.errors import StorageError
 from holdall.process import child
 from holdall.process.child import READY
 from holdall.process.config import ServiceSettings
+from holdall.settings import INSECURE_TCP
 from holdall.worker.directory.opening import DataDirectory
 
 WAIT_SECONDS = 20.0
@@ -61,6 +62,13 @@ def restarting_at_once(folder: Path) -> Iterator[None]:
     """Services that are started in this block start what is killed again at once. The folder is for this alone."""
     (folder / "sitecustomize.py").write_text(RESTARTING_AT_ONCE)
     with mock.patch.dict(os.environ, PYTHONPATH=str(folder)):
+        yield
+
+
+@contextlib.contextmanager
+def insecure_tcp() -> Iterator[None]:
+    """A block in which addresses that every user of this machine reaches are allowed."""
+    with mock.patch.dict(os.environ, HOLDALL_INSECURE_TCP=INSECURE_TCP):
         yield
 
 

@@ -12,13 +12,12 @@ import os
 import socket
 from collections.abc import Callable
 from errno import EAGAIN, ETOOMANYREFS
-from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
-from holdall.framing import Reader, Received, Sender, pack_with_file
+from holdall.framing import Reader, Received, Sender, pack_with_file, peer_uid
 from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
 
 from .message import Message
@@ -33,7 +32,6 @@ TURN_BYTES = CHUNK_BYTES
 ARRIVALS_PER_TURN = 16
 UNSENT_MAX = 10_000
 """Pieces of messages that one client has not taken: small ones cost more than their bytes."""
-_CREDENTIALS = Struct("3i")
 
 
 class Backlog:
@@ -84,7 +82,7 @@ class Lane:
         self._counted = 0
         self.is_open = True
         """Whether the client is still there, as far as is known."""
-        self._is_same_user = _is_same_user(connected)
+        self._is_same_user = peer_uid(connected) == os.getuid()
         poller.add(self._descriptor, self)
 
     def take(self) -> tuple[list[Message], int]:
@@ -183,13 +181,6 @@ class Lane:
         with contextlib.suppress(OSError):
             self._socket.close()
         self._closed(self)
-
-
-def _is_same_user(connected: socket.socket) -> bool:
-    if not hasattr(socket, "SO_PEERCRED"):
-        return False
-    _pid, uid, _gid = _CREDENTIALS.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return bool(uid == os.getuid())
 
 
 def work_bytes(head: bytes, payload: Buffer | None) -> int:

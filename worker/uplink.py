@@ -14,6 +14,7 @@ import zmq
 
 from holdall import protocol, sockets
 from holdall.errors import ProtocolError
+from holdall.process.listen import refuse_shared
 from holdall.process.unsent import Unsent
 
 from .lanes import TURN_BYTES, work_bytes
@@ -35,6 +36,7 @@ class Uplink:
     def __init__(self, url: str, poller: SystemPoller) -> None:
         self.refusal = ""
         """Why the broker does not take this worker, once it has said so."""
+        refuse_shared(url)
         self._context = sockets.new_context()
         self._dealer = sockets.worker_dealer(self._context)
         self._dealer.connect(url)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from holdall import settings
 from holdall.errors import ConnectionError
-from holdall.framing import SCHEME, Stream, connected, path_of
+from holdall.framing import Stream, connected, path_of, peer_uid
+from holdall.process.listen import refuse_shared
+from holdall.protocol import VERSION
 
 from .lane import AwaitingLane, BlockingLane
 
@@ -62,6 +64,7 @@ class ServiceConnector:
                 raise ConnectionError(f"this client of {self.url} is closed: make another one")
             if self._context is None:
                 self._context = sockets.new_context()
+            refuse_shared(self.url)
             dealer: Dealer | None = None
             try:
                 dealer = Dealer(self._context, lambda: self.url, wait_seconds)
@@ -76,7 +79,8 @@ class ServiceConnector:
     def lane_address(self, worker: RosterWorker) -> str | None:
         if not self._has_lanes or len(self._streams) >= LANES_MAX:
             return None
-        return next((each for each in worker.addresses if each.startswith(SCHEME) and os.path.exists(path_of(each))), None)
+        address = f"{self.url.rpartition('/')[0]}/worker-{worker.index}.v{VERSION}"
+        return address if address in worker.addresses and os.path.exists(path_of(address)) else None
 
     def open_lane(self, address: str, wait_seconds: float) -> BlockingLane | None:
         stream = self._stream(address)
@@ -129,7 +133,7 @@ class ServiceConnector:
         except OSError:
             return None
         with self._lock:
-            if not self._is_closed:
+            if not self._is_closed and peer_uid(stream) in (None, os.getuid()):
                 self._streams.add(stream)
                 return stream
         stream.close()

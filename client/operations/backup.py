@@ -17,10 +17,11 @@ import msgspec
 from holdall import backup, protocol
 from holdall.backup import End, Head, Tally
 from holdall.blob import Reference, reference_of
-from holdall.bodies import RowsPage, RowsRequest, decode, encode
+from holdall.bodies import Count, RowsPage, RowsRequest, decode, encode
 from holdall.client.connection.query import Operation, Queries, Query
 from holdall.disk import FORMAT, crc32, sync_folder
 from holdall.errors import Error, InvalidError, ProtocolError, StorageError, TimeoutError
+from holdall.private import open_own
 from holdall.protocol import Reply
 
 from .exchange import ServiceClient
@@ -76,7 +77,7 @@ def back_up(client: Client, file: Path, progressed: Callable[[Backup], None]) ->
     scratch = file.with_name(f"{file.name}.{os.getpid()}.part")
     made = Backup(str(file))
     try:
-        with open(scratch, "xb") as out:
+        with open(scratch, "xb", opener=open_own) as out:
             _tried(client, out, made, progressed)
             out.flush()
             os.fsync(out.fileno())
@@ -126,7 +127,7 @@ def _write(client: Client, snapshot_id: bytes, out: BinaryIO, made: Backup, prog
     tallies = [Tally()] * made.workers
     while left:
         for index, page in client.run(_read(client, snapshot_id, left)).items():
-            _check(page, index, tallies[index])
+            _check(page, index, tallies[index], left[index].after)
             backup.write_rows(out, index, page.rows)
             for each in page.blobs:
                 reference = reference_of(each)
@@ -144,15 +145,15 @@ def _write(client: Client, snapshot_id: bytes, out: BinaryIO, made: Backup, prog
     made.bytes = out.tell()
 
 
-def _check(page: RowsPage, index: int, before: Tally) -> None:
-    if crc32(page.rows, before.crc) != page.crc or (page.more and not page.count):
+def _check(page: RowsPage, index: int, before: Tally, after: bytes) -> None:
+    if crc32(page.rows, before.crc) != page.crc or (page.more and page.last <= after):
         raise ProtocolError(f"the rows that worker {index} sent for a backup are not those that it counted")
 
 
 def _take(client: ServiceClient, snapshot_id: bytes) -> Operation[int]:
     """Take a snapshot of all workers. Returns about how many rows it has. Raises SnapshotLost."""
     replies = yield from _answers(_to_all(client, protocol.SNAPSHOT, "take a snapshot of", snapshot_id))
-    estimate = sum(decode(int, reply.payload) for reply in replies)
+    estimate: int = sum(decode(Count, reply.payload) for reply in replies)
     yield from _answers(_to_all(client, protocol.RELEASE, "release", snapshot_id))  # after all snapshots: so they are one
     return estimate
 

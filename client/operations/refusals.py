@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from holdall import errors, protocol
 from holdall.client.connection.query import Query
-from holdall.errors import Error
+from holdall.errors import Error, plain
 from holdall.protocol import Reply
 
+SENTENCE_BYTES_MAX = 2_000
+"""More than any sentence of ours has."""
 _ERRORS: dict[int, type[Error]] = {
     protocol.DICT_NOT_FOUND: errors.NotFoundError,
     protocol.ALREADY_EXISTS: errors.AlreadyExistsError,
@@ -21,7 +23,7 @@ _ERRORS: dict[int, type[Error]] = {
 
 
 def error_of(query: Query, reply: Reply) -> Error:
-    text = bytes(reply.payload).decode("utf-8", "replace")
+    text = plain(bytes(reply.payload[:SENTENCE_BYTES_MAX]).decode("utf-8", "replace"))
     if reply.status == protocol.WRONG_WORKER:
         text = "the service at this address is another one than before: make a new Client"
     return _ERRORS.get(reply.status, errors.ProtocolError)(f"cannot {query}: {text or f'status {reply.status}'}")

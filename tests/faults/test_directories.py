@@ -45,6 +45,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     try:
         mounted = small_disk(disk, 1)
         with mounted:
+            disk.chmod(0o700)
             subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
             yield disk
     except PermissionError as error:

@@ -25,7 +25,7 @@ from holdall.slots import SLOTS, slot_range
 from holdall.worker.directory.opening import DataDirectory
 from tests.faults.hostile import SEQUENCE, asked, client, dealer, most_resident_bytes, received, request, shaken
 from tests.fuzz.strangers import SIGNATURE, connected
-from tests.processes import WAIT_SECONDS, process_ids, service_process
+from tests.processes import WAIT_SECONDS, insecure_tcp, process_ids, service_process
 from tests.registration import registration
 from tests.streams import OVERSIZED, OVERSIZED_HEAD, StreamClient
 
@@ -51,7 +51,7 @@ def urls(data: Path) -> Iterator[dict[str, str]]:
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         far = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    with service_process(ServiceSettings(str(data), listen=far, workers=2, sync="off")):
+    with insecure_tcp(), service_process(ServiceSettings(str(data), listen=far, workers=2, sync="off")):
         near = service_url(data)
         secret = bytes.fromhex(DataDirectory(data).layout().secret)
         body = registration(b"hostile dict id!", secret=secret)

@@ -23,7 +23,7 @@ from tests.fuzz.messages import Messages
 from tests.fuzz.strangers import Strangers
 from tests.fuzz.streams import StreamDealer
 from tests.fuzz.witness import Testimony, testify
-from tests.processes import process_ids
+from tests.processes import insecure_tcp, process_ids
 
 SOCKETS = ("broker", "workers", "worker")
 """The broker's for clients, the broker's for workers, both of ZeroMQ, and a worker's own for lanes."""
@@ -173,6 +173,7 @@ def _service(folder: Path) -> Iterator[dict[str, list[str]]]:
     argv = command("holdall.service", ServiceSettings(str(data), listen=tcp, workers=2, sync="off"))
     pipe = subprocess.PIPE
     with (
+        insecure_tcp(),
         open(folder / "log", "w") as log,
         subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=log, env=environment()) as running,
     ):

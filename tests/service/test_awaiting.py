@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -241,10 +242,10 @@ def test_a_client_is_closed_by_its_block(service: holdall.LocalService, name: st
     asyncio.run(main())
 
 
-def test_a_wrong_url_is_a_connection_error_and_the_loop_goes_on(d: Dict[Any, Any]) -> None:
+def test_a_wrong_url_is_a_connection_error_and_the_loop_goes_on(d: Dict[Any, Any], tmp_path: Path) -> None:
     async def main() -> None:
-        async with holdall.Client("ipc:///tmp/holdall-nobody-listens-here", timeout=0.5) as client:
-            with pytest.raises(holdall.ConnectionError, match="no service answered at ipc:///tmp/holdall-nobody"):
+        async with holdall.Client(f"ipc://{tmp_path}/nobody-listens-here", timeout=0.5) as client:
+            with pytest.raises(holdall.ConnectionError, match=f"no service answered at ipc://{tmp_path}/nobody"):
                 await Dict.from_name("kv", client=client).get.aio("key")
         assert await d.get.aio("key") is None
 

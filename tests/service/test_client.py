@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,10 +27,10 @@ def test_a_url_that_is_none_is_an_invalid_error(url: str) -> None:
         holdall.Client(url)
 
 
-def test_a_wrong_url_is_a_connection_error_that_names_it(d: Dict[Any, Any]) -> None:
-    with holdall.Client("tcp://127.0.0.1:9", timeout=0.4) as client:
+def test_a_wrong_url_is_a_connection_error_that_names_it(d: Dict[Any, Any], tmp_path: Path) -> None:
+    with holdall.Client(f"ipc://{tmp_path}/wrong", timeout=0.4) as client:
         for _ in range(2):
-            with pytest.raises(holdall.ConnectionError, match=r"tcp://127.0.0.1:9.*holdall serve") as caught:
+            with pytest.raises(holdall.ConnectionError, match=f"ipc://{tmp_path}/wrong.*holdall serve") as caught:
                 Dict.from_name("kv", client=client)["key"]
     assert isinstance(caught.value, ConnectionError)
     assert d.get("key") is None

@@ -19,7 +19,7 @@ from holdall import Client, Dict, LocalService
 from holdall.framing import path_of
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url, socket_url
-from tests.processes import process_ids, restarting_at_once, service_process, stopped, until
+from tests.processes import insecure_tcp, process_ids, restarting_at_once, service_process, stopped, until
 
 WORKERS = 2
 KEYS = range(100)
@@ -251,7 +251,8 @@ def test_a_client_at_a_tcp_address_is_relayed(data: Path) -> None:
             os.kill(broker_of(data), signal.SIGKILL)
             assert await asyncio.gather(*(d.pop.aio(key) for key in KEYS)) == [str(key) for key in KEYS]
 
-    with service_process(ServiceSettings(str(data), listen=url, workers=WORKERS, sync="off")), Client(url) as client:
+    wanted = ServiceSettings(str(data), listen=url, workers=WORKERS, sync="off")
+    with insecure_tcp(), service_process(wanted), Client(url) as client:
         d = Dict.from_name("kv", create_if_missing=True, client=client)
         fill(d)
         d["large"] = bytes(5_000_000)

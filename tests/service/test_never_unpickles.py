@@ -30,7 +30,7 @@ for module in pickle, _pickle:
         if hasattr(module, name):
             setattr(module, name, end)
 sys.meta_path.insert(0, Watch())
-pathlib.Path(os.environ["GUARDED"], str(os.getpid())).touch()
+pathlib.Path(os.environ["HOLDALL_GUARDED"], str(os.getpid())).touch()
 """
 
 
@@ -61,7 +61,7 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "path" / "sitecustomize.py").write_text(GUARD)
     (tmp_path / "guarded").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
-    monkeypatch.setenv("GUARDED", str(tmp_path / "guarded"))
+    monkeypatch.setenv("HOLDALL_GUARDED", str(tmp_path / "guarded"))
     return tmp_path / "guarded"
 
 

@@ -100,7 +100,7 @@ def test_a_handle_that_travels_uses_the_service_configured_there(d: Dict[Any, An
     here = {key: value for key, value in os.environ.items() if key != "HOLDALL_URL"}
     alone = subprocess.run([sys.executable, "-c", program], env=here, capture_output=True, text=True, check=False)
     assert alone.stdout == "value\n"  # by the address that travelled with it
-    elsewhere = {**here, "HOLDALL_URL": "tcp://127.0.0.1:9"}
+    elsewhere = {**here, "HOLDALL_URL": "ipc:///run/elsewhere"}
     program = f"import holdall, pickle; d = pickle.loads({sent!r}); print(d.connected().address)"
     configured = subprocess.run([sys.executable, "-c", program], env=elsewhere, capture_output=True, text=True, check=False)
-    assert configured.stdout == "tcp://127.0.0.1:9\n"
+    assert configured.stdout == "ipc:///run/elsewhere\n"

@@ -26,7 +26,7 @@ from holdall.process.config import BrokerSettings, ServiceSettings, Sync
 from holdall.process.listen import is_listening
 from holdall.service import own
 from holdall.worker.directory.opening import DataDirectory
-from tests.processes import WAIT_SECONDS, end_service, service_pid, until
+from tests.processes import WAIT_SECONDS, end_service, insecure_tcp, service_pid, until
 
 
 def processes(url: str) -> dict[int, str]:
@@ -215,6 +215,7 @@ def test_a_port_in_use_is_a_connection_error_that_names_it(tmp_path: Path) -> No
     with socket.create_server(("127.0.0.1", 0)) as other:
         url = f"tcp://127.0.0.1:{other.getsockname()[1]}"
         with (
+            insecure_tcp(),
             pytest.raises(holdall.ConnectionError, match=f"cannot listen at {url}"),
             running(ServiceSettings(str(tmp_path), listen=url, workers=1)),
         ):

@@ -17,6 +17,7 @@ from typing import IO, NamedTuple
 
 from holdall import __version__
 from holdall.errors import StorageError
+from holdall.private import open_own
 from holdall.protocol import VERSION
 
 LOCK_RETRY_SECONDS = 0.05
@@ -40,7 +41,7 @@ class Holder(NamedTuple):
 def read_holder(file: Path) -> Holder | None:
     """The process that holds this lock file, or held it last; None if it is missing, or does not say."""
     try:
-        with open(file, "rb") as lock:
+        with open(file, "rb", opener=open_own) as lock:
             line = _HOLDER.fullmatch(lock.read(HOLDER_BYTES_MAX))
     except OSError:
         return None
@@ -54,7 +55,7 @@ def read_holder(file: Path) -> Holder | None:
 
 def is_locked(file: Path) -> bool:
     try:
-        with open(file) as lock:
+        with open(file, opener=open_own) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -87,7 +88,7 @@ class Lock:
 
     def _opened(self, file: Path, what: str) -> IO[str]:
         try:
-            return open(file, "a+", errors="surrogateescape")
+            return open(file, "a+", errors="surrogateescape", opener=open_own)
         except OSError as error:
             raise StorageError(f"{what} cannot be used: {error.strerror}: {file}") from None
 

@@ -28,6 +28,7 @@ import msgspec
 
 from holdall.disk import FORMAT, refusal, sync_folder
 from holdall.errors import InvalidError, StorageError
+from holdall.private import fault, open_own, planted
 from holdall.settings import data_path
 
 from . import place
@@ -79,7 +80,8 @@ class DataDirectory:
         if not file.exists():
             self._refuse_half_restored()
         try:
-            data = file.read_bytes()
+            with open(file, "rb", opener=open_own) as opened:
+                data = opened.read()
             written = msgspec.json.decode(data, type=LayoutFormat).format
             if written != FORMAT:
                 raise StorageError(refusal(f"the data directory {self.path}", written))
@@ -100,6 +102,7 @@ class DataDirectory:
         Waits `wait_seconds` for another to end; raises StorageError if it still has it.
         """
         self.make()
+        self._refuse_shared(*self.path.glob("worker-*"))
         return Lock(self.path / "lock", f"the data directory {self.path}", wait_seconds, url)
 
     def make(self) -> None:
@@ -108,6 +111,16 @@ class DataDirectory:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be made: {error.strerror}") from None
+        self._refuse_shared()
+
+    def _refuse_shared(self, *parts: Path) -> None:
+        """Raise StorageError if others can change the directory, or what is in these parts of it."""
+        try:
+            what = fault(self.path) or next(filter(None, map(planted, parts)), "")
+        except OSError as error:
+            what = str(error)
+        if what:
+            raise StorageError(f"the data directory {self.path} cannot be used, it is not this user's alone: {what}")
 
     @property
     def is_held(self) -> bool:
@@ -154,6 +167,7 @@ class DataDirectory:
         folder = self.part(index)
         if not folder.exists():
             raise StorageError(f"{folder} is missing: restore the data directory from a backup")
+        self._refuse_shared(folder)
         return Lock(folder / "lock", f"the part of worker {index} in {self.path}", wait_seconds)
 
     def make_parts(self, workers: int) -> None:
@@ -240,7 +254,7 @@ class DataDirectory:
 
 def _write_durably(file: Path, data: bytes) -> None:
     scratch = file.with_name(f"{file.name}.{os.getpid()}")
-    with open(scratch, "wb") as out:
+    with open(scratch, "wb", opener=open_own) as out:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())
