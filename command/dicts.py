@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -19,7 +20,7 @@ from holdall import Dict, protocol, settings
 from holdall.client.client import Client
 from holdall.client.connection.query import shown
 from holdall.client.operations.large import Progress as Progressed
-from holdall.errors import Error, InvalidError, NotFoundError
+from holdall.errors import Error, InvalidError, NotFoundError, plain
 
 ITEMS_SHOWN = 100
 _MISSING: Any = object()
@@ -93,7 +94,7 @@ def list_dicts(most: int | None, environment: str | None, as_json: bool) -> None
     table.columns[3].justify = table.columns[4].justify = "right"
     for name, info, length in rows:
         created = f"{info.created_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        table.add_row(name, created, info.created_by, _duration(info.ttl), f"{length:,}")
+        table.add_row(name, created, Text(info.created_by), _duration(info.ttl), f"{length:,}")
     Console().print(table)
 
 
@@ -155,7 +156,8 @@ def get(name: str, key: str, output: IO[bytes] | None, literal: bool, environmen
     elif as_json:
         _print_json(value)
     else:
-        click.echo(_content(value) if isinstance(value, str) else repr(value))
+        text = value if isinstance(value, str) else plain(repr(value))
+        click.echo(plain(text, "\n\t") if sys.stdout.isatty() else _content(text))
 
 
 @dict_group.command()
@@ -205,7 +207,7 @@ def items(name: str, most: int, everything: bool, environment: str | None, as_js
             _print_json(pair)
     elif everything:
         for key, value in found:
-            click.echo(f"{key!r}\t{value!r}")
+            click.echo(f"{plain(repr(key))}\t{plain(repr(value))}")
     else:
         table = Table("key", "value")
         for key, value in found:

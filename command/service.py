@@ -75,7 +75,7 @@ def status(as_json: bool) -> None:
     for column in table.columns[2:]:
         column.justify = "right"
     for each, counters in zip(workers, counted, strict=True):
-        counts = (f"{counters[name]:,}" for name in ("entries", "handled", "expired_entries", "swept_rows"))
+        counts = (f"{counters.get(name, 0):,}" for name in ("entries", "handled", "expired_entries", "swept_rows"))
         table.add_row(str(each.index), f"{each.first_slot} to {each.end_slot - 1}", *counts)
     console.print(table)
 

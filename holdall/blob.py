@@ -16,7 +16,7 @@ from struct import Struct
 import msgspec
 
 from holdall.errors import ProtocolError
-from holdall.protocol import Buffer
+from holdall.protocol import OBJECT_BYTES_MAX, Buffer
 
 BLOB_BYTES_MIN = 256 * 1024
 """A value of more bytes is a blob: LevelDB was measured with 100 MiB values, at +500 MiB of memory and up to 3.6 s."""
@@ -57,10 +57,12 @@ def is_reference(value: Buffer) -> bool:
 
 
 def reference_of(value: Buffer) -> Reference:
-    """The reference in these bytes. Raises ProtocolError if they are none."""
+    """The reference in these bytes. Raises ProtocolError if they are none, or one of more than any value may have."""
     if len(value) != _REFERENCE.size or value[:1] != MARK:
         raise ProtocolError(f"a reference to a blob has {_REFERENCE.size} bytes and begins with 2")
     _mark, blob_id, size, crc = _REFERENCE.unpack(value)
+    if size > OBJECT_BYTES_MAX:
+        raise ProtocolError(f"a reference to a blob of {size:,} bytes, and a value has at most {OBJECT_BYTES_MAX:,}")
     return Reference(blob_id, size, crc)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,12 @@ class DiskFile:
     def __init__(self, of: str | int, flags: int = 0) -> None:
         self.descriptor = -1
         self.descriptor = os.open(of, flags | os.O_CLOEXEC, 0o600) if isinstance(of, str) else of
+
+    @property
+    def size(self) -> int | None:
+        """In bytes; None of what is no regular file: who reads or writes that may wait for ever."""
+        found = os.fstat(self.descriptor)
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def write(self, data: Any) -> int:
         """Write some of this; how many bytes."""

@@ -22,6 +22,10 @@ class MemoryFile:
         self._data = data
         self._at = 0
 
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
     def write(self, data: Buffer) -> int:
         self._data[self._at : self._at + len(data)] = data
         self._data.is_durable = False

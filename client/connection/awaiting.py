@@ -14,7 +14,7 @@ from typing import Any
 from holdall.errors import ConnectionError, Error
 from holdall.protocol import Reply
 
-from .driver import CHECK_SECONDS, Driver
+from .driver import CHECK_SECONDS, DRAIN_MAX, Driver
 from .query import Operation, Queries, Query, R
 from .session import Link, Pending, Session
 from .transport import BrokerTransport, Connector, Transport
@@ -152,11 +152,15 @@ class AwaitingDriver(Driver):
 
     def _drain(self, transport: Transport, link: Link | None) -> None:
         has_more = not self._is_closed
-        while has_more:
+        left = DRAIN_MAX
+        while has_more and left:
+            left -= 1
             answered, has_more = self._receive(transport, link, wait=False)
             for pending in answered:
                 if not pending.waiter.done():
                     pending.waiter.set_result(pending.reply)
+        if has_more:
+            self.loop.call_soon(self._drain, transport, link)
         if self._session.outbox:  # a lane was proved, or lost
             self._flush_soon()
 

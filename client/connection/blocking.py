@@ -8,7 +8,7 @@ from typing import Any
 
 from holdall.protocol import Reply
 
-from .driver import CHECK_SECONDS, Driver
+from .driver import CHECK_SECONDS, DRAIN_MAX, Driver
 from .query import Operation, Queries, Query, R
 from .session import Link, Pending, Session
 from .transport import BrokerTransport, Connector, Transport
@@ -94,9 +94,9 @@ class BlockingDriver(Driver):
         return replies
 
     def _drain(self, link: Link) -> None:
-        has_more = True
-        while has_more and link.lane is not None:
-            _, has_more = self._receive(link.lane, link, wait=False)
+        for _ in range(DRAIN_MAX):
+            if link.lane is None or not self._receive(link.lane, link, wait=False)[1]:
+                return
 
     def _lose_broken(self) -> None:
         """Lanes that were interrupted in the middle of a message."""

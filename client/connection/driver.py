@@ -13,6 +13,8 @@ from holdall.bodies import Roster
 from .session import Link, Pending, Session
 from .transport import BrokerTransport, Connector, Transport
 
+DRAIN_MAX = 1_000
+"""Times that one transport is read in a row: its peer may send without end."""
 CHECK_SECONDS = 0.25
 """How often it is checked whether an answer is overdue."""
 

@@ -141,7 +141,9 @@ class Session:
             self._link_of_slot[worker.first_slot : worker.end_slot] = [link] * (worker.end_slot - worker.first_slot)
 
     def ask(self, query: Query, now: float, deadline: float) -> Pending:
-        """Number a request; it is `outgoing` from now on."""
+        """Number a request; it is `outgoing` from now on. Raises TimeoutError if its time is over, whatever was answered."""
+        if deadline <= now:
+            raise TimeoutError(f"cannot {query}: the time of the call was over before this was asked")
         sequence = self._next
         self._next = sequence + 1
         lowest = next(iter(self.pending)) if self.pending else sequence

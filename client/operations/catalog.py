@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from holdall import protocol
 from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifetime, Registration, decode, encode
 from holdall.client.connection.query import Operation, Queries, Query
-from holdall.errors import NotFoundError
+from holdall.errors import NotFoundError, ProtocolError, plain
 from holdall.protocol import Reply
 from holdall.settings import CREATOR_CHARACTERS_MAX
 from holdall.slots import key_hash
@@ -34,7 +34,7 @@ class DictInfo(NamedTuple):
 
     @classmethod
     def of_entry(cls, entry: CatalogEntry) -> DictInfo:
-        return cls(entry.name or None, created_at(entry), entry.created_by, entry.ttl)
+        return cls(entry.name or None, created_at(entry), plain(entry.created_by), entry.ttl)
 
 
 def created_at(entry: CatalogEntry) -> datetime:
@@ -67,7 +67,8 @@ def create(
     query = _query(protocol.CREATE, "create", environment, name, value=encode(wanted), flags=flags)
     while True:
         entry = _entry(query, (yield query))
-        assert entry is not None
+        if entry is None:
+            raise ProtocolError(f"cannot {query}: the service says neither that it was made nor why not")
         if not entry.deleting:
             return entry
         yield from _finish_deleting(client, entry)
@@ -93,8 +94,11 @@ def list_entries(client: ServiceClient, environment: str) -> Operation[list[Cata
             [reply] = yield from _done([query])
             page = decode(CatalogPage, reply.payload)
             entries += [entry for entry in page.entries if not entry.deleting]
+            last = _key(environment, page.entries[-1].name) if page.entries else b""
             more = page.more
-            after = _key(environment, page.entries[-1].name) if page.entries else b""
+            if more and last <= after:
+                raise ProtocolError(f"cannot {query}: a page of them does not go on after the one before")
+            after = last
     return entries
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from holdall import blob, keys, values
 from holdall.client.connection.query import shown
-from holdall.errors import DeserializationError, LargeValueWarning, RequestSizeError, SerializationError
+from holdall.errors import DeserializationError, LargeValueWarning, RequestSizeError, SerializationError, plain
 from holdall.keys import EncodedKey
 from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, Buffer
 from holdall.values import PROTOCOL
@@ -195,4 +195,4 @@ def _unreadable(of: str, key: object, error: Exception) -> DeserializationError:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return plain(f"{type(error).__name__}: {error}")

@@ -10,8 +10,8 @@ from typing import Any
 
 from holdall import processors, protocol
 from holdall.blob import BLOB_BYTES_MIN, is_reference, reference_of
-from holdall.bodies import PageEntry, decode, encode
-from holdall.client.connection.query import Operation, Query
+from holdall.bodies import Count, PageEntry, decode, encode
+from holdall.client.connection.query import Operation, Queries, Query
 from holdall.errors import Error, NotFoundError, StorageError
 from holdall.protocol import Buffer, Reply, join_key_object
 from holdall.slots import key_hash
@@ -120,7 +120,7 @@ def set_ttl(handle: DictHandle, ttl: float | None) -> Operation[None]:
 
 def length(handle: DictHandle) -> Operation[int]:
     replies = yield from ask_each(handle, protocol.LENGTH, "count")
-    return sum(decode(int, reply.payload) for reply in replies)
+    return sum(decode(Count, reply.payload) for reply in replies)
 
 
 def clear(handle: DictHandle) -> Operation[None]:
@@ -180,6 +180,7 @@ def _put_back(
     handle: DictHandle, key: object, data: bytes, shown_as: bytes | None, value: Buffer, error: BaseException
 ) -> Operation[None]:
     """Store again what was popped and cannot be read here, unless there is another value by now: so nothing is lost."""
+    yield Queries(transfers=True)  # it has the whole time of a call
     try:
         yield from _stored(handle, *_PUT_BACK, key, data, shown_as, field_of(value))
     except Error as failed:  # the disk is full, for example

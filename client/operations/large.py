@@ -136,12 +136,12 @@ def upload_all(values: list[tuple[Place, Pieces]]) -> Operation[list[bytes]]:
 
 def download(place: Place, reference: Reference, progress: Progress | None) -> Operation[bytearray | None]:
     """The value that a reference stands for, None if it was removed meanwhile. Raises StorageError if it is damaged."""
-    data = bytearray(reference.size)
-    crc = (yield from _read_file(place, reference, data, progress)) if place.passes_files else None
-    if crc is None:  # if it should be there, the worker knows what to say when it is asked for chunks
-        crc = yield from _fetch_chunks(place, reference, data, progress)
-    if crc is None:
+    found = (yield from _read_file(place, reference, progress)) if place.passes_files else None
+    if found is None:  # if it should be there, the worker knows what to say when it is asked for chunks
+        found = yield from _fetch_chunks(place, reference, progress)
+    if found is None:
         return None
+    data, crc = found
     if crc != reference.crc:
         raise _damaged(place, f"the file blobs/{reference.id.hex()} of its worker is damaged: its checksum does not match")
     return data
@@ -151,7 +151,7 @@ def _fill_file(place: Place, blob_id: bytes, pieces: Pieces, progress: Progress 
     """Write a value into the file of its blob. Returns the CRC, None if that cannot be done."""
     size = len(pieces)
     reply = yield from _ask(place, protocol.MAKE_FILE, Chunk(blob_id, 0, size))
-    if reply is None or reply.file is None:
+    if reply is None or reply.file is None or reply.file.size != 0:
         yield release(place, blob_id)  # a copy of the request may have come by a lane meanwhile
         return None
     syncs = bytes(reply.payload) == b"\x01"
@@ -202,11 +202,12 @@ def _send_chunks(place: Place, blob_id: bytes, pieces: Pieces, progress: Progres
     return crc
 
 
-def _read_file(place: Place, reference: Reference, data: bytearray, progress: Progress | None) -> Operation[int | None]:
-    """Read the file of a blob. Returns the CRC of what was read, None if that cannot be done."""
+def _read_file(place: Place, reference: Reference, progress: Progress | None) -> Operation[tuple[bytearray, int] | None]:
+    """Read the file of a blob. Returns what was read and its CRC, None if that cannot be done."""
     reply = yield from _ask(place, protocol.OPEN_FILE, Chunk(reference.id, 0, 0))
-    if reply is None or reply.file is None:
+    if reply is None or reply.file is None or reply.file.size != reference.size:
         return None
+    data = bytearray(reference.size)
     view, crc = memoryview(data), 0
     for start in range(0, reference.size, FILE_STEP_BYTES):
         read: int | None = yield Queries(
@@ -216,7 +217,7 @@ def _read_file(place: Place, reference: Reference, data: bytearray, progress: Pr
             return None
         crc = read
         _tell(progress, start + FILE_STEP_BYTES, reference.size)
-    return crc
+    return data, crc
 
 
 def _read(file: Any, into: memoryview, crc: int) -> int | None:
@@ -233,9 +234,9 @@ def _read(file: Any, into: memoryview, crc: int) -> int | None:
     return int(crc32(into, crc))
 
 
-def _fetch_chunks(place: Place, reference: Reference, data: bytearray, progress: Progress | None) -> Operation[int | None]:
-    """Fetch a blob in chunks. Returns the CRC of what has come, None if it was removed meanwhile."""
-    view, crc = memoryview(data), 0
+def _fetch_chunks(place: Place, reference: Reference, progress: Progress | None) -> Operation[tuple[bytearray, int] | None]:
+    """Fetch a blob in chunks. Returns what has come and its CRC, None if it was removed meanwhile."""
+    data, crc = bytearray(), 0
     for offsets in _windows(reference.size):
         chunks: list[Query] = []
         for offset in offsets:
@@ -247,10 +248,10 @@ def _fetch_chunks(place: Place, reference: Reference, data: bytearray, progress:
         for offset, reply in zip(offsets, replies, strict=True):
             if len(reply.payload) != min(blob.CHUNK_BYTES, reference.size - offset):
                 raise _damaged(place, f"blob {reference.id.hex()} is damaged: a chunk has a wrong size")
-            view[offset : offset + len(reply.payload)] = reply.payload
+            data += reply.payload
             crc = crc32(reply.payload, crc)
         _tell(progress, offsets[-1] + blob.CHUNK_BYTES, reference.size)
-    return crc
+    return data, crc
 
 
 def release(place: Place, blob_id: bytes) -> Query:

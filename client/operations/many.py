@@ -15,7 +15,7 @@ import msgspec
 
 from holdall import protocol
 from holdall.blob import is_reference
-from holdall.bodies import decode, encode
+from holdall.bodies import Count, decode, encode
 from holdall.client.connection.query import Operation, Queries, Query
 from holdall.errors import Error, RequestSizeError
 from holdall.keys import SHORT
@@ -98,6 +98,7 @@ def _put_back(handle: DictHandle, many: _Many, taken: dict[bytes, Buffer], error
     """Store again all that was popped, since some of it cannot be read here; not where there is another value by now."""
     entries: list[Entry] = []
     large_keys: dict[bytes, object] = {}
+    yield Queries(transfers=True)  # it has the whole time of a call
     try:
         for key, data, value in many.popped:
             if data not in taken and is_reference(value):
@@ -294,7 +295,7 @@ def _put_groups(
             if reply.status == protocol.UNKNOWN_BLOB:
                 left.append(group)
             else:
-                stored += decode(int, reply.payload)
+                stored += decode(Count, reply.payload)
         if not left:
             return stored
         groups = left

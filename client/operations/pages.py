@@ -8,6 +8,7 @@ from holdall import protocol
 from holdall.blob import is_reference
 from holdall.bodies import Page, PageEntry, PageRequest, decode, encode
 from holdall.client.connection.query import Operation, Query
+from holdall.errors import ProtocolError
 
 from .encoding import decode_key, decode_value
 from .entries import read_blob
@@ -53,7 +54,11 @@ def _asked(handle: DictHandle, after: After | None, flags: int, most: int) -> Op
         body, hash_ = encode(PageRequest(key, most)), workers[number].hash
         queries.append(Query(protocol.PAGE, hash_, "iterate over", handle.label, dict_id=dict_id, value=body, flags=flags))
     replies = yield from answers_to(handle, queries)
-    return {number: decode(Page, reply.payload) for number, reply in zip(after, replies, strict=True)}
+    found = {number: decode(Page, reply.payload) for number, reply in zip(after, replies, strict=True)}
+    for number, page in found.items():
+        if page.more and page.more <= after[number]:
+            raise ProtocolError(f"cannot iterate over {handle.label}: a page of it does not go on after the one before")
+    return found
 
 
 def _left(found: dict[int, Page]) -> After:

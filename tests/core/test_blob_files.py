@@ -213,6 +213,10 @@ class Seen:
         self._file = file
         self._on_use = on_use
 
+    @property
+    def size(self) -> int:
+        return int(self._file.size)
+
     def write(self, data: Buffer) -> int:
         self._on_use()
         return int(self._file.write(data))

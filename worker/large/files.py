@@ -15,6 +15,9 @@ from holdall.protocol import Buffer
 class OpenFile(Protocol):
     """A file that is open, at its beginning, until nothing refers to it any more."""
 
+    @property
+    def size(self) -> int | None: ...
+
     def write(self, data: Buffer) -> int:
         """Write some of this; how many bytes. Raises OSError."""
         ...
