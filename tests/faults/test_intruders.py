@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,13 @@ def test_a_lane_of_another_users_process_is_none(folder: Path) -> None:
 
 
 def test_of_many_that_begin_to_listen_at_once_one_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_listening(url: str) -> bool:
+        found = listen_now(url)
+        time.sleep(0.02)  # all have looked before the first of them goes on
+        return found
+
+    listen_now = listen.is_listening
+    monkeypatch.setattr(listen, "is_listening", is_listening)
     monkeypatch.setattr(listen, "LISTENER_LEAVING_SECONDS", 0.2)
     got: list[Any] = []
     start = threading.Barrier(8)
