@@ -11,7 +11,6 @@ from holdall import settings
 from holdall.process import child
 from holdall.process.child import READY, refusal_error
 from holdall.process.config import ServiceSettings, Sync
-from holdall.service.supervisor import require_plyvel
 
 from .client import close_default
 
@@ -56,7 +55,6 @@ class LocalService:
         >>> service.start()
         >>> service.stop()
         """
-        require_plyvel()
         self._pid = os.getpid()
         data = settings.data_path(self._directory or self._make_temporary())
         wanted = ServiceSettings(str(data), workers=self._workers, sync=self._sync)

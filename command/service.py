@@ -28,9 +28,10 @@ from .storage import data_option, running_client
 
 
 class _Own(NamedTuple):
-    """The service of this user: its data directory, its process, since when, how much is on the disk."""
+    """The service of this user: its data directory and engine, its process, since when, how much is on the disk."""
 
     data: Path
+    engine: str
     holder: Holder
     since: datetime
     bytes: int
@@ -43,10 +44,11 @@ class _Own(NamedTuple):
         if holder is None or not client.is_local:
             return None
         since = datetime.fromtimestamp((directory.path / "lock").stat().st_mtime)
-        return cls(directory.path, holder, since, sum(map(_bytes_on_disk, directory.path.rglob("*"))))
+        engine = directory.layout().engine
+        return cls(directory.path, engine, holder, since, sum(map(_bytes_on_disk, directory.path.rglob("*"))))
 
     def __str__(self) -> str:
-        size = f"{self.bytes / 2**20:,.1f} MiB in {self.data}"
+        size = f"{self.bytes / 2**20:,.1f} MiB in {self.data} ({self.engine})"
         return f"{self.holder}, since {self.since:%Y-%m-%d %H:%M:%S}, with {size}"
 
 
@@ -62,7 +64,7 @@ def status(as_json: bool) -> None:
     if as_json:
         told = {"dicts": len(dicts), "workers": to_builtins(workers), "statistics": counted}
         if own is not None:
-            about = {"data": str(own.data), "log": str(own.data / "service.log"), "bytes": own.bytes}
+            about = {"data": str(own.data), "log": str(own.data / "service.log"), "engine": own.engine, "bytes": own.bytes}
             told |= {"pid": own.holder.pid, "version": own.holder.version, "since": own.since.isoformat(), **about}
         click.echo(json.dumps({"url": client.address, **told}))
         return

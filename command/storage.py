@@ -20,7 +20,7 @@ from holdall.errors import ConnectionError
 from holdall.worker.directory.opening import DataDirectory
 
 if TYPE_CHECKING:
-    from holdall.worker.directory.check import Finding, Part  # it loads LevelDB, which other commands need not have
+    from holdall.worker.directory.check import Finding, Part  # other commands need not load it
 
 DAMAGED = 1
 
@@ -45,7 +45,7 @@ def check(data: Path, as_json: bool) -> None:
     from holdall.worker.directory.check import check_directory
 
     directory = DataDirectory(data)
-    directory.layout()  # a directory that is none is not made one by locking it
+    engine = directory.layout().engine  # a directory that is none is not made one by locking it
     lock = directory.lock()
     try:
         parts = _shown(check_directory(directory), as_json)
@@ -53,9 +53,10 @@ def check(data: Path, as_json: bool) -> None:
         lock.release()
     findings = [(part, finding) for part in parts for finding in part.findings]
     if as_json:
-        click.echo(json.dumps({"data": str(directory.path), "workers": [_as_json(part) for part in parts]}, indent=2))
+        told = {"data": str(directory.path), "engine": engine, "workers": [_as_json(part) for part in parts]}
+        click.echo(json.dumps(told, indent=2))
     else:
-        _print(directory, parts, findings)
+        _print(f"{directory.path} ({engine})", parts, findings)
     if findings:
         sys.exit(DAMAGED)
 
@@ -88,8 +89,9 @@ def backup(file: Path, url: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("file", metavar="BACKUP", type=_FILE)
 @data_option
+@click.option("--workers", type=click.IntRange(1), help="For how many.  [default: as many as the backup is of]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def restore(file: Path, data: Path, as_json: bool) -> None:
+def restore(file: Path, data: Path, workers: int | None, as_json: bool) -> None:
     """Make a data directory of the file BACKUP: in a place that has none, or where an earlier restore was interrupted."""
     from holdall.worker.directory.restore import Restored
     from holdall.worker.directory.restore import restore as run
@@ -102,7 +104,7 @@ def restore(file: Path, data: Path, as_json: bool) -> None:
             what = f"{done.rows:,} rows written" if done.rows else "verifying"
             progress.update(task, completed=done.bytes, total=done.bytes_in_all, description=what)
 
-        done = run(file, directory, show)
+        done = run(file, directory, show, workers)
     if as_json:
         click.echo(json.dumps({"data": str(directory.path), **to_builtins(done)}))
     else:
@@ -143,9 +145,9 @@ def _as_json(part: Part) -> dict[str, object]:
     return {"worker": part.index, **counts, "findings": [finding._asdict() for finding in part.findings]}
 
 
-def _print(directory: DataDirectory, parts: list[Part], findings: list[tuple[Part, Finding]]) -> None:
+def _print(title: str, parts: list[Part], findings: list[tuple[Part, Finding]]) -> None:
     console = Console()
-    table = Table("worker", "rows", "MiB", "Dicts", "entries", "findings", title=str(directory.path))
+    table = Table("worker", "rows", "MiB", "Dicts", "entries", "findings", title=title)
     for column in table.columns[1:]:
         column.justify = "right"
     for part in parts:

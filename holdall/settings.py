@@ -4,6 +4,7 @@ HOLDALL_URL           the service: ipc:///path, or tcp://localhost:4255 where th
 HOLDALL_INSECURE_TCP  allows addresses of this machine, if it is INSECURE_TCP: every user of the machine reaches them
 HOLDALL_LANES         off: everything goes through the broker; on (the default): also by lanes to the workers of this machine
 HOLDALL_DATA          the data directory of the local service and of `holdall serve`
+HOLDALL_ENGINE        what a new data directory is kept in: leveldb (the default, where its binding is installed) or sqlite
 HOLDALL_ENVIRONMENT   the environment in which names are looked up
 HOLDALL_LOG           what a service writes its log lines as: text (the default) or json
 HOLDALL_LOG_LEVEL     from which level on: info, warning (the default) or error

@@ -21,8 +21,6 @@ from holdall.protocol import VERSION
 from holdall.worker.directory.locks import Holder
 from holdall.worker.directory.opening import DataDirectory
 
-from .supervisor import require_plyvel
-
 LEAVING_SECONDS = 10.0
 """How long a new service waits for one that is just ending to leave the data directory."""
 START_SECONDS_MAX = 60.0
@@ -56,8 +54,6 @@ def ensure_running(data: Path) -> str:
     url = found(data)
     if url is None:
         make_private(settings.runtime_directory(data))
-        if not data.exists():
-            require_plyvel()
         with _open_starting(data) as starting:
             while url is None and not locked(starting):
                 sleep(RETURN_CHECK_SECONDS)  # not in the system: what starts it may be another greenlet of this thread
@@ -111,7 +107,6 @@ def _other_version(data: Path, holder: Holder) -> str:
 
 
 def _start_detached(data: Path) -> None:
-    require_plyvel()
     wanted = ServiceSettings(str(data), idle_seconds=settings.IDLE_SECONDS, lock_seconds=LEAVING_SECONDS)
     argv = child.command("holdall.service", wanted, "--detach")
     try:

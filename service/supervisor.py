@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import os
 import signal
@@ -18,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from holdall import settings as defaults
-from holdall.errors import StorageError
 from holdall.process import child, logs
 from holdall.process.config import BrokerSettings, ServiceSettings, WorkerSettings
 from holdall.process.listen import make_private
@@ -49,7 +47,6 @@ class Service:
 
         Raises an Error that says what to do if the service cannot start as things are.
         """
-        require_plyvel()
         directory = DataDirectory(self._settings.data)
         lock = directory.lock(self._settings.lock_seconds, defaults.service_url(directory.path))
         layout = directory.prepare(self._settings.workers)
@@ -115,15 +112,6 @@ def _remove_sockets(runtime: Path) -> None:
             each.unlink()
     with contextlib.suppress(OSError):  # it is not empty
         runtime.rmdir()
-
-
-def require_plyvel() -> None:
-    """Raise StorageError, saying what to install, where LevelDB's binding is missing."""
-    if importlib.util.find_spec("plyvel") is None:
-        text = "the service keeps its data in LevelDB and needs the package plyvel: pip install plyvel"
-        if sys.version_info >= (3, 13):
-            text += "; here that builds it from source, with LevelDB's headers: apt-get install libleveldb-dev g++"
-        raise StorageError(text)
 
 
 def run(settings: ServiceSettings, announce: Callable[[str], None], *, supervised: bool) -> None:

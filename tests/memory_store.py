@@ -56,6 +56,9 @@ class MemoryStore:
     def compact(self, first: bytes, last: bytes) -> bool:
         return first <= last
 
+    def damages(self) -> list[str]:
+        return []
+
     def close(self) -> None:
         pass
 

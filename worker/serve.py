@@ -102,7 +102,7 @@ def open_worker(
 
     Raises StorageError if the store is damaged, or has lost writes since it was closed.
     """
-    store = directory.open_store(index)
+    store = directory.open_store(index, layout.engine)
     try:
         blobs, name = directory.inside(index) / "blobs", directory.part(index) / "blobs"
         folder = Folder(blobs, sync=sync != "off", wake=wake, name=name)

@@ -19,7 +19,7 @@ from holdall.disk import FORMAT, crc32
 from holdall.errors import InvalidError, StorageError
 from holdall.process import child
 from holdall.protocol import VERSION
-from holdall.worker.directory.layout import ENGINE, WORKERS_MAX
+from holdall.worker.directory.layout import WORKERS_MAX
 from holdall.worker.directory.locks import LOCK_RETRY_SECONDS, Holder
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.state.transaction import Transaction
@@ -40,7 +40,7 @@ def directory(tmp_path: Path) -> Iterator[DataDirectory]:
 
 def layout_file(directory: DataDirectory, **changes: Any) -> None:
     """Write a layout as another program would."""
-    fields = {"id": "0" * 32, "history_id": "1" * 32, "secret": "2" * 64, "engine": ENGINE, "workers": 2}
+    fields = {"id": "0" * 32, "history_id": "1" * 32, "secret": "2" * 64, "engine": "leveldb", "workers": 2}
     layout = {"format": FORMAT, **fields, **changes}
     (directory.path / "layout.json").write_bytes(msgspec.json.encode(layout))
 
@@ -153,7 +153,7 @@ def test_a_layout_that_is_missing_is_refused_where_none_may_be_made(tmp_path: Pa
 
 def test_a_lost_layout_is_not_replaced_where_there_are_stores(directory: DataDirectory) -> None:
     lock = directory.lock_worker(0)
-    directory.open_store(0).close()
+    directory.open_store(0, directory.layout().engine).close()
     lock.release()
     (directory.path / "layout.json").unlink()
     with pytest.raises(StorageError):
@@ -326,7 +326,7 @@ def test_the_lock_of_another_process_names_it_and_goes_when_it_is_killed(tmp_pat
 def opened(directory: DataDirectory) -> Store:
     """The store of worker 0, as its process opens it."""
     directory.lock_worker(0).release()
-    return directory.open_store(0)
+    return directory.open_store(0, directory.layout().engine)
 
 
 def test_a_store_is_made_whole_on_the_first_opening_and_kept_on_the_next(directory: DataDirectory) -> None:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from click.testing import CliRunner, Result
@@ -29,7 +30,6 @@ from holdall.worker.directory.check import check_directory
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.directory.restore import Restored, restore
 from holdall.worker.store import rows
-from holdall.worker.store.leveldb import LevelDBStore
 from tests.processes import WAIT_SECONDS, process_ids, until, worker_pid
 from tests.streams import StreamClient
 
@@ -90,20 +90,24 @@ def keys_in(file: Path) -> set[Any]:
 
 
 def rows_of(data: Path) -> list[dict[bytes, bytes]]:
-    """All rows of each worker, but those that tell how long the store has been in use, and of sessions."""
+    """The sentinels, the catalog and the entries of each worker, without the times of these."""
     found: list[dict[bytes, bytes]] = []
-    for index in range(WORKERS):
-        with closing(LevelDBStore(data / f"worker-{index}" / "store")) as store:
-            of_others = (rows.COUNTER_ROW, rows.SESSION_PREFIX, rows.OUTCOME_PREFIX)
-            found.append({row: value for row, value in store.scan(b"") if not row.startswith(of_others)})
+    kinds = (rows.FIRST_ROW[:1], rows.LAST_ROW[:1], rows.NAME_PREFIX, rows.ID_PREFIX)
+    directory = DataDirectory(data)
+    for index in range(directory.layout().workers):
+        with closing(directory.open_store(index, directory.layout().engine)) as store:
+            entries = {row: value for row, value in store.scan(rows.ENTRY_PREFIX) if row[:1] == rows.ENTRY_PREFIX}
+            values = {row: bytes(rows.parse_record(row, value).value) for row, value in entries.items()}
+            found.append(values | {row: value for row, value in store.scan(b"") if row[:1] in kinds})
     return found
 
 
 def sessions_in(data: Path) -> set[bytes]:
     """The ids of the sessions that workers remember."""
     found: set[bytes] = set()
-    for index in range(WORKERS):
-        with closing(LevelDBStore(data / f"worker-{index}" / "store")) as store:
+    directory = DataDirectory(data)
+    for index in range(directory.layout().workers):
+        with closing(directory.open_store(index, directory.layout().engine)) as store:
             found.update(row[1:17] for row, _value in store.scan(b"") if row[:1] in (rows.SESSION_PREFIX, rows.OUTCOME_PREFIX))
     return found
 
@@ -117,8 +121,9 @@ def test_a_restored_directory_has_every_row_and_an_id_of_its_own(data: Path, tmp
         d = dict_of(client)
         d.update({number: number for number in range(3_000)})
         d["large"] = b"x" * 3_000_000
-        assert d.pop("large") is not None  # a large remembered outcome
+        assert d.pop("large") is not None  # the blob stays for a while, and an outcome refers to it
         d["large"] = b"x" * 3_000_000
+        d.update({("large", number): b"%d" % number * 1_000_000 for number in range(5)})
         made = back_up(client, tmp_path / "kv.backup", quietly)
     assert (made.tries, made.bytes) == (1, (tmp_path / "kv.backup").stat().st_size)
     done = restore(tmp_path / "kv.backup", DataDirectory(tmp_path / "restored"), quietly)
@@ -130,13 +135,29 @@ def test_a_restored_directory_has_every_row_and_an_id_of_its_own(data: Path, tmp
     assert not any(session in kept for session in spoken_for)
     assert rows_of(tmp_path / "restored") == rows_of(data)
     assert findings(tmp_path / "restored") == []
+    assert_restored_for_others(tmp_path)
     layouts = [DataDirectory(each).layout() for each in (data, tmp_path / "restored")]
     assert layouts[0].workers == layouts[1].workers
     assert layouts[0].id != layouts[1].id
     with LocalService(tmp_path / "restored") as service, Client(service.url) as client:
         d = dict_of(client)
-        assert (len(d), d[2_999], len(d["large"])) == (3_001, 2_999, 3_000_000)
+        assert (len(d), d[2_999], len(d["large"])) == (3_006, 2_999, 3_000_000)
         d["new"] = 1
+
+
+def assert_restored_for_others(home: Path) -> None:
+    """From one engine to the other, and to other numbers of workers, all rows come, and what they say of each other holds."""
+    expected = dict(itertools.chain.from_iterable(part.items() for part in rows_of(home / "restored")))
+    for engine, workers in (("sqlite", 3), ("leveldb", 1)):
+        with mock.patch.dict(os.environ, HOLDALL_ENGINE=engine):
+            other = DataDirectory(home / engine)
+            assert restore(home / "kv.backup", other, quietly, workers).workers == workers
+        assert (other.layout().engine, other.layout().workers) == (engine, workers)
+        assert findings(other.path) == []
+        parts = rows_of(other.path)
+        assert all(len(part) > 600 for part in parts)
+        assert dict(itertools.chain.from_iterable(part.items() for part in parts)) == expected
+        assert len([*other.path.glob("worker-*/blobs/*")]) == 6
 
 
 def key_at(client: Client, d: Dict[Any, Any], worker: int, *parts: object) -> Any:
@@ -371,7 +392,8 @@ def test_the_commands_tell_people_and_scripts_what_they_did(client: Client, data
     assert (made["file"], made["workers"], made["tries"]) == (file, WORKERS, 1)
     assert made["bytes"] == Path(file).stat().st_size
     assert made["rows"] > made["rows_expected"] >= 1_000
-    assert told("restore", file, "--data", restored)["rows"] == made["rows"]
+    assert told("restore", file, "--data", restored, "--workers", "3")["rows"] == made["rows"]
+    assert told("check", restored)["engine"] == DataDirectory(restored).layout().engine
     assert sum(each["entries"] for each in told("check", restored)["workers"]) == 1_000
     shown = call("backup", str(tmp_path / "other"), "--url", client.address)
     assert (shown.exit_code, f"{WORKERS} workers, " in shown.stdout) == (0, True)

@@ -227,7 +227,7 @@ def data(tmp_path: Path) -> Path:
     directory = DataDirectory(made)
     lock = directory.lock()
     directory.prepare(1)
-    directory.open_store(0).close()
+    directory.open_store(0, "leveldb").close()
     lock.release()
     (tmp_path / "above" / "backup").write_bytes(b"holdall backup\n")
     return made

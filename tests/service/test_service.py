@@ -265,22 +265,53 @@ def test_a_process_whose_service_is_gone_ends_in_silence(tmp_path: Path) -> None
     assert (broker.returncode, broker.stderr) == (0, b"")
 
 
-def test_without_plyvel_a_service_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def without_plyvel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['plyvel'] = None\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(holdall.StorageError, match="pip install plyvel"), running(ServiceSettings(str(tmp_path / "data"))):
-        pass
+    monkeypatch.delenv("HOLDALL_ENGINE", raising=False)
 
 
-def test_without_plyvel_a_client_that_needs_its_own_service_says_what_to_install(
-    users_data: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("without_plyvel")
+def test_without_plyvel_a_new_directory_is_kept_in_sqlite_and_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for said in ("", "leveldb"):
+        monkeypatch.setenv("HOLDALL_ENGINE", said)
+        with LocalService(tmp_path / "data") as service, holdall.Client(service.url) as client:
+            d: Dict[str, int] = Dict.from_name("kv", create_if_missing=True, client=client)
+            d["key"] = d.get("key", 0) + 1
+    assert DataDirectory(tmp_path / "data").layout().engine == "sqlite"
+    monkeypatch.delenv("PYTHONPATH")
+    with LocalService(tmp_path / "data") as service, holdall.Client(service.url) as client:
+        assert Dict[str, int].from_name("kv", client=client)["key"] == 2
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.usefixtures("without_plyvel")
+def test_without_plyvel_a_directory_in_leveldb_is_refused_and_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
 ) -> None:
-    monkeypatch.setitem(sys.modules, "plyvel", None)
-    with holdall.Client() as client, pytest.raises(holdall.StorageError, match="pip install plyvel"):
-        Dict.from_name("kv", client=client).get("key")
-    with pytest.raises(holdall.StorageError, match="pip install plyvel"):
-        LocalService().start()
-    assert not users_data.exists()
+    monkeypatch.setenv("HOLDALL_ENGINE", "leveldb")
+    if not is_new:
+        DataDirectory(tmp_path / "data").make()
+        DataDirectory(tmp_path / "data").prepare(1)
+        monkeypatch.delenv("HOLDALL_ENGINE")
+    for _ in range(2):
+        with pytest.raises(holdall.StorageError, match="kept in leveldb, which needs the package plyvel: pip install plyvel"):
+            LocalService(tmp_path / "data").start()
+    assert (tmp_path / "data" / "layout.json").exists() is not is_new
+
+
+def test_an_engine_that_there_is_none_of_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDALL_ENGINE", "rocksdb")
+    with pytest.raises(holdall.InvalidError, match="HOLDALL_ENGINE must be one of leveldb, sqlite, not 'rocksdb'"):
+        LocalService(tmp_path / "data").start()
+
+
+def test_without_any_engine_a_service_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['plyvel'] = sys.modules['sqlite3'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(holdall.StorageError, match="kept in sqlite, which needs a Python with the module sqlite3"):
+        LocalService(tmp_path / "data").start()
 
 
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])

@@ -1,7 +1,7 @@
 """Reads everything in a data directory and says what is wrong with it. Nothing is repaired.
 
-LevelDB moves what it finds in its log into a table when a store is opened, as every start of a worker does; nothing else is
-written. A finding names the file or the row; what is not damaged is still checked.
+An engine moves what it finds in its log into its tables when a store is opened, as every start of a worker does; nothing else
+is written. A finding names the file or the row; what is not damaged is still checked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from holdall.slots import dict_crc, key_hash, slot_of, slot_range
 from holdall.worker.state.sessions import SessionRow
 from holdall.worker.state.transaction import COUNTERS
 from holdall.worker.store import rows
-from holdall.worker.store.leveldb import LevelDBStore
 from holdall.worker.store.rows import DictRow, parse_record
 from holdall.worker.store.store import Store
 
@@ -81,7 +80,7 @@ def check_directory(directory: DataDirectory) -> Iterator[Part]:
         reader = _Reader(part, *slot_range(part.index, layout.workers))
         try:
             if (directory.part(part.index) / "complete").exists():
-                for _ in _read(directory, part, reader):
+                for _ in _read(directory, layout.engine, part, reader):
                     yield part
                 part.is_whole = True
             else:
@@ -94,7 +93,7 @@ def check_directory(directory: DataDirectory) -> Iterator[Part]:
     in_use = any(part.rows > ROWS_UNUSED or part.findings for part in parts)
     for part in missing:
         folder = directory.part(part.index)
-        if any((folder / "store").glob("*.ldb")):
+        if (folder / "version").exists():
             part.find(folder / "complete", "is missing: if the data is whole, make that file, empty")
         elif in_use:
             part.find(folder, "has no store, and other workers have data: all that this one held is missing")
@@ -109,13 +108,15 @@ def check_directory(directory: DataDirectory) -> Iterator[Part]:
             yield part
 
 
-def _read(directory: DataDirectory, part: Part, reader: _Reader) -> Iterator[None]:
+def _read(directory: DataDirectory, engine: str, part: Part, reader: _Reader) -> Iterator[None]:
     folder = directory.part(part.index)
     lock = directory.lock_worker(part.index)
     try:
         closed_at = directory.version_at_close(part.index)
-        store = LevelDBStore(folder / "store")
+        store = directory.open_store(part.index, engine)
         try:
+            for damage in store.damages():
+                part.find(folder / "store", damage)
             yield from reader.read(store)
             yield from reader.read_blobs(folder / "blobs")
         finally:

@@ -8,12 +8,12 @@ import msgspec
 
 from holdall import processors
 from holdall.disk import FORMAT, crc32
+from holdall.errors import InvalidError
+from holdall.worker.store.engines import default_engine
 
 WORKERS_MAX = 64
 """More would leave each less than 16 slots."""
 DEFAULT_WORKERS_MIN, DEFAULT_WORKERS_MAX = 2, 4
-ENGINE = "leveldb"
-"""What the stores of this version are kept in."""
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -32,7 +32,10 @@ class Layout(msgspec.Struct, frozen=True):
 
     @classmethod
     def new(cls, workers: int) -> Layout:
-        fields = FORMAT, secrets.token_hex(16), secrets.token_hex(16), secrets.token_hex(32), ENGINE, workers
+        """One for so many workers, in the `default_engine`. Raises InvalidError if that cannot be."""
+        if not 1 <= workers <= WORKERS_MAX:
+            raise InvalidError(f"a service has 1 to {WORKERS_MAX} workers, not {workers}")
+        fields = FORMAT, secrets.token_hex(16), secrets.token_hex(16), secrets.token_hex(32), default_engine(), workers
         return cls(*fields, _layout_crc(*fields))
 
     @property

@@ -6,11 +6,11 @@
     DIR/restoring            there while a backup is being restored, until layout.json is: all else is half of it
     DIR/worker-N/lock        held by worker N
     DIR/worker-N/place       where this part is: see `place`
-    DIR/worker-N/store/      its LevelDB
+    DIR/worker-N/store/      its LevelDB, or its SQLite
     DIR/worker-N/blobs/      its values that are files of their own, and files that are about to be some
     DIR/worker-N/reserve     room kept back for a full disk
     DIR/worker-N/complete    there once the store was made whole: only before that may it be created
-    DIR/worker-N/version     the worker's version counter when it last ended in order: a store with less has lost writes
+    DIR/worker-N/version     the worker's version counter when it last ended in order, or 0: a store with less has lost writes
 
 The real path of a directory is used, and its parts are locked by that: see `locks`. A worker's process goes into its part and
 uses the names of what is in there alone: whatever becomes of the path, nothing is written into what takes its place.
@@ -30,9 +30,10 @@ from holdall.disk import FORMAT, refusal, sync_folder
 from holdall.errors import InvalidError, StorageError
 from holdall.private import fault, open_own, planted
 from holdall.settings import data_path
+from holdall.worker.store.engines import ENGINES, store_of
 
 from . import place
-from .layout import ENGINE, WORKERS_MAX, Layout, LayoutFormat, default_workers
+from .layout import Layout, LayoutFormat, default_workers
 from .locks import Holder, Lock, is_locked, read_holder
 
 if TYPE_CHECKING:
@@ -47,31 +48,30 @@ class DataDirectory:
         self._entered: int | None = None
 
     def prepare(self, workers: int | None) -> Layout:
-        """The layout, made now if there is none: with `workers` workers, or `default_workers`.
+        """The layout, made now if there is none: with `workers` workers, or `default_workers`, in the `default_engine`.
 
         The caller holds the lock. Raises StorageError if the directory cannot be used, InvalidError if it was made for
         another number of workers.
         """
         try:
             if not (self.path / "layout.json").exists():
-                if workers is not None and not 1 <= workers <= WORKERS_MAX:
-                    raise InvalidError(f"a service has 1 to {WORKERS_MAX} workers, not {workers}")
+                layout = Layout.new(default_workers() if workers is None else workers)
                 self._refuse_half_restored()
                 if any(self.path.glob("worker-*/store")):
                     raise StorageError(f"{self.path} holds data but no layout.json: restore that file from a backup")
-                count = workers or default_workers()
                 for left in self.path.glob("worker-*"):  # of a directory whose removal was interrupted
                     shutil.rmtree(left)
-                self.make_parts(count)
-                self._write_layout(Layout.new(count))
+                self.make_parts(layout.workers)
+                self._write_layout(layout)
         except OSError as error:
             raise StorageError(f"the data directory {self.path} cannot be used: {error.strerror}: {error.filename}") from None
         layout = self.layout()
         if workers is not None and workers != layout.workers:
             raise InvalidError(
                 f"the data directory {self.path} was made for {layout.workers} workers and cannot be opened with {workers}: "
-                "leave the number out, or use another directory"
+                "leave the number out, or `holdall restore --workers` a backup into another directory"
             )
+        store_of(layout.engine)
         return layout
 
     def layout(self) -> Layout:
@@ -92,7 +92,7 @@ class DataDirectory:
             raise StorageError(f"{file} is damaged: {error}") from None
         if not layout.is_sound:
             raise StorageError(f"{file} is damaged: its checksum does not match")
-        if layout.engine != ENGINE:
+        if layout.engine not in ENGINES:
             raise StorageError(f"the stores in {self.path} are kept in {layout.engine!r}: use a later version of holdall")
         return layout
 
@@ -234,22 +234,21 @@ class DataDirectory:
         """The store of worker `index` is closed in order, with this version. Raises OSError."""
         _write_durably(self.inside(index) / "version", f"{version}\n".encode())
 
-    def open_store(self, index: int) -> Store:
+    def open_store(self, index: int, engine: str) -> Store:
         """The store of worker `index`, made on the first call. Raises StorageError if it is damaged."""
-        from holdall.worker.state.transaction import format_store
-        from holdall.worker.store.leveldb import LevelDBStore  # a supervisor prepares and locks, and never opens
+        from holdall.worker.state.transaction import format_store  # a supervisor prepares and locks, and never opens
 
-        folder, name = self.inside(index), self.part(index)
+        folder, name, kind = self.inside(index), self.part(index), store_of(engine)
         if not (folder / "complete").exists():
-            if any((folder / "store").glob("*.ldb")):
+            if (folder / "version").exists():
                 raise StorageError(f"{name} holds data but no file 'complete': if the data is whole, make that file, empty")
             shutil.rmtree(folder / "store", ignore_errors=True)  # a start that was interrupted: nothing was ever stored
-            (folder / "version").unlink(missing_ok=True)
-            store = LevelDBStore(folder / "store", create=True)
+            store = kind(folder / "store", create=True)
             format_store(store)
-            store.close()  # and open it again: that moves what was written into a table, the sign of a store in use
+            store.close()
             _write_durably(folder / "complete", b"")
-        return LevelDBStore(folder / "store", name=name / "store")
+            self.note_close(index, 0)
+        return kind(folder / "store", name=name / "store")
 
 
 def _write_durably(file: Path, data: bytes) -> None:

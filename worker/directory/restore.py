@@ -1,21 +1,21 @@
-"""Makes a data directory of a backup: the same rows, the same number of workers, an id of its own.
+"""Makes a data directory of a backup: the same entries and names, an id of its own, any number of workers and either engine.
 
-The backup is read twice: first all its checksums are verified, then it is written. `layout.json` comes last; until then a mark
-says that what is there is half of it, and the next restore begins anew.
+The backup is read twice: first all its checksums are verified, then it is written (`spread`). `layout.json` comes last; until
+then a mark says that what is there is half of it, and the next restore begins anew.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from holdall import backup
-from holdall.backup import Blob, Head
+from holdall.backup import Blob, Rows
 from holdall.disk import sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
@@ -23,12 +23,13 @@ from holdall.worker.large.folder import Folder
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.store import Store
 
-from .layout import WORKERS_MAX, Layout
+from .layout import Layout
 from .opening import DataDirectory
+from .spread import Spread
 
 
 class Restored(msgspec.Struct):
-    """What has been restored so far: `bytes` of the file's `bytes_in_all` were read, twice in the end."""
+    """What has been restored so far: `rows` of the backup; `bytes` of the file's `bytes_in_all` were read, twice in the end."""
 
     workers: int
     made_at: float
@@ -37,18 +38,21 @@ class Restored(msgspec.Struct):
     bytes_in_all: int = 0
 
 
-def restore(file: Path, directory: DataDirectory, progressed: Callable[[Restored], None]) -> Restored:
-    """Restore a backup into this directory, which must have no data; calls `progressed` now and then.
+def restore(
+    file: Path, directory: DataDirectory, progressed: Callable[[Restored], None], workers: int | None = None
+) -> Restored:
+    """Restore a backup into this directory, which must have no data; calls `progressed` now and then. It is then for so many
+    workers, or as many as before, and kept in the `default_engine`, whatever it was kept in.
 
-    Raises StorageError if the backup is damaged or incomplete, or the directory has data, or a service, or cannot be written.
+    Raises StorageError if the backup is damaged or incomplete, or the directory has data, or a service, or cannot be written,
+    InvalidError for an impossible number of workers.
     """
     try:
         with open(file, "rb") as opened, contextlib.ExitStack() as stack:
             stack.callback(directory.lock_for_restore().release)
             head = backup.read_head(opened, str(file))
-            if head.workers > WORKERS_MAX:
-                raise StorageError(f"the backup {file} is of {head.workers} workers, a directory has at most {WORKERS_MAX}")
-            done = Restored(head.workers, head.made_at, bytes_in_all=2 * file.stat().st_size)
+            layout = Layout.new(workers or head.workers)
+            done = Restored(layout.workers, head.made_at, bytes_in_all=2 * file.stat().st_size)
 
             def note(rows: int, size: int) -> None:
                 done.rows += rows
@@ -56,40 +60,49 @@ def restore(file: Path, directory: DataDirectory, progressed: Callable[[Restored
                 progressed(done)
 
             begin = opened.tell()
+            spread = Spread(head.workers, layout.workers)
             for part in backup.read_parts(opened, head, str(file)):
+                if isinstance(part, Rows):
+                    spread.note(part.worker, part.rows)
                 note(0, part.bytes)
             opened.seek(begin)
             directory.begin_restore()
-            layout = Layout.new(head.workers)
-            _write(opened, head, directory, note)
+            _write(backup.read_parts(opened, head, str(file)), spread, directory, layout, note)
             directory.end_restore(layout)
-    except OSError as error:
-        raise StorageError(f"{file} cannot be restored into {directory.path}: {error.strerror or error}") from None
+    except (OSError, msgspec.MsgspecError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"{file} cannot be restored into {directory.path}: {reason}") from None
     done.bytes = done.bytes_in_all
     return done
 
 
-def _write(opened: BinaryIO, head: Head, directory: DataDirectory, note: Callable[[int, int], None]) -> None:
+def _write(
+    parts: Iterator[Rows | Blob], spread: Spread, directory: DataDirectory, layout: Layout, note: Callable[[int, int], None]
+) -> None:
     with contextlib.ExitStack() as stack:
         stores: list[Store] = []
-        directory.make_parts(head.workers)
-        for index in range(head.workers):
+        directory.make_parts(layout.workers)
+        for index in range(layout.workers):
             stack.callback(directory.lock_worker(index).release)
-            store = directory.open_store(index)
+            store = directory.open_store(index, layout.engine)
             stack.callback(store.close)
             stores.append(store)
-        for part in backup.read_parts(opened, head, opened.name):
+        for part in parts:
             if isinstance(part, Blob):
-                _write_blob(directory.part(part.worker) / "blobs" / part.reference.id.hex(), part.data)
+                owner = spread.owner_of(part.reference.id)
+                if owner is not None:
+                    _write_blob(directory.part(owner) / "blobs" / part.reference.id.hex(), part.data)
                 note(0, part.bytes)
             else:
-                stores[part.worker].write(dict(part.rows), sync=True)
+                batches: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
+                for worker, row, value in spread.placed(part.worker, part.rows):
+                    batches[worker][row] = value
+                for worker, batch in batches.items():
+                    stores[worker].write(batch, sync=False)
                 note(len(part.rows), part.bytes)
-    for index in range(head.workers):  # opened and closed as by a service: that finds what it would refuse
-        with contextlib.ExitStack() as stack:
-            stack.callback(directory.lock_worker(index).release)
-            store = directory.open_store(index)
-            stack.callback(store.close)
+        for index, store in enumerate(stores):
+            store.write(spread.table(index), sync=False)
+            store.sync()
             transaction = Transaction(store, sync=True, files=Folder(directory.part(index) / "blobs", sync=True))
             transaction.sessions.begin_history(int(transaction.elapsed))
             transaction.flush()

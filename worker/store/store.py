@@ -40,6 +40,10 @@ class Store(Protocol):
         """Begin to give back the space of what was deleted from `first` to `last`. False: the one before is not over yet."""
         ...
 
+    def damages(self) -> list[str]:
+        """What the engine finds wrong when it looks at all of its files, and a scan would not. Raises StorageError."""
+        ...
+
     def close(self) -> None:
         """Give the store up, after its snapshots. Nothing may be called afterwards."""
 
