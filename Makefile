@@ -8,6 +8,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 CONTRACT := $(addprefix tests/service/test_,dict.py mapping_protocol.py objects.py batches.py awaiting.py large_values.py parallel.py \
 	values_between_processes.py ttl.py size.py)
 
+DISK := $(addprefix tests/,core/test_check.py core/test_directory.py faults/test_backup.py faults/test_blob_kills.py \
+	faults/test_fate.py faults/test_full_disk.py faults/test_kills.py)
+
 .PHONY: help demo test slow test-all contract check house bench profile soak fuzz clean
 
 help: ## Show the targets
@@ -25,8 +28,9 @@ slow: $(VENV)/has-test ## Those that take long by their nature
 test-all: $(VENV)/has-test ## All tests
 	$(PYTEST)
 
-contract: $(VENV)/has-test ## What a Dict promises, in every other setting: without lanes
+contract: $(VENV)/has-test ## What a Dict promises, in every other setting: without lanes; in SQLite, with what is promised of a disk
 	HOLDALL_LANES=off $(PYTEST) $(CONTRACT)
+	HOLDALL_ENGINE=sqlite $(PYTEST) $(CONTRACT) $(DISK)
 
 check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict; the house
 	$(BIN)/ruff check .

@@ -23,14 +23,15 @@ from holdall.worker.directory.layout import WORKERS_MAX
 from holdall.worker.directory.locks import LOCK_RETRY_SECONDS, Holder
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.state.transaction import Transaction
-from holdall.worker.store.leveldb import LevelDBStore
+from holdall.worker.store.engines import ENGINES, store_of
 from holdall.worker.store.store import Store
 from tests.memory_files import MemoryFiles
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Iterator[DataDirectory]:
+@pytest.fixture(params=[*ENGINES])
+def directory(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDirectory]:
     """A data directory for two workers, locked as a service would."""
+    monkeypatch.setenv("HOLDALL_ENGINE", request.param)
     made = DataDirectory(tmp_path / "data")
     lock = made.lock()
     made.prepare(2)
@@ -347,7 +348,8 @@ def test_a_first_start_that_was_interrupted_is_begun_anew(directory: DataDirecto
         (path / "MANIFEST-000001").write_bytes(b"\x00")
         (path / "CURRENT").write_bytes(b"MANIFEST-000001\n")
     if left == "a store without its rows":
-        LevelDBStore(path, create=True).close()
+        path.rmdir()
+        store_of(directory.layout().engine)(path, create=True).close()
     with closing(opened(directory)) as store:
         assert Transaction(store, sync=True, files=MemoryFiles()).dicts.get(b"d" * 16) is None
     opened(directory).close()
@@ -366,12 +368,12 @@ def test_a_store_with_data_is_not_begun_anew_when_its_marker_is_lost(directory: 
             assert store.get(b"Na") == b"1"
 
 
-@pytest.mark.parametrize("lost", ["CURRENT", "MANIFEST-*", "*"])
-def test_a_store_that_was_made_is_never_made_again(directory: DataDirectory, tmp_path: Path, lost: str) -> None:
+@pytest.mark.parametrize("lost", [("CURRENT", "rows.sqlite"), ("MANIFEST-*", "rows.sqlite"), ("*", "*")])
+def test_a_store_that_was_made_is_never_made_again(directory: DataDirectory, tmp_path: Path, lost: tuple[str, str]) -> None:
     with closing(opened(directory)) as store:
         store.write({b"Na": b"1"}, True)
     path = directory.path / "worker-0" / "store"
-    moved = {file: tmp_path / file.name for file in path.glob(lost)}
+    moved = {file: tmp_path / file.name for pattern in lost for file in path.glob(pattern)}
     for file, aside in moved.items():
         file.rename(aside)
     for _ in range(2):
@@ -387,7 +389,7 @@ def test_a_store_that_is_gone_altogether_is_not_made_again(directory: DataDirect
     opened(directory).close()
     path = directory.path / "worker-0" / "store"
     path.rename(path.with_name("elsewhere"))
-    with pytest.raises(StorageError, match="does not exist"):
+    with pytest.raises(StorageError, match=r"does not exist|No such file"):
         opened(directory)
 
 

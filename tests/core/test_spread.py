@@ -95,9 +95,9 @@ def spread(service: Service, workers: int) -> Service:
     for index, store in enumerate(service.stores):
         made.note(index, list(store.scan(b"")))
     for index, store in enumerate(service.stores):
-        for owner, row, value in made.placed(index, list(store.scan(b""))):
-            assert stores[owner].get(row) is None
-            stores[owner].write({row: value}, True)
+        for owner, batch in made.placed(index, list(store.scan(b""))).items():
+            assert not any(row in dict(stores[owner].scan(b"")) for row in batch)
+            stores[owner].write(dict[bytes, bytes | None](batch), True)
     for index, store in enumerate(stores):
         store.write(dict[bytes, bytes | None](made.table(index)), True)
     return Service(workers, stores)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections import defaultdict
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def restore(
             directory.begin_restore()
             _write(backup.read_parts(opened, head, str(file)), spread, directory, layout, note)
             directory.end_restore(layout)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, ArithmeticError, struct.error, msgspec.MsgspecError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StorageError(f"{file} cannot be restored into {directory.path}: {reason}") from None
     done.bytes = done.bytes_in_all
@@ -94,10 +94,7 @@ def _write(
                     _write_blob(directory.part(owner) / "blobs" / part.reference.id.hex(), part.data)
                 note(0, part.bytes)
             else:
-                batches: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
-                for worker, row, value in spread.placed(part.worker, part.rows):
-                    batches[worker][row] = value
-                for worker, batch in batches.items():
+                for worker, batch in spread.placed(part.worker, part.rows).items():
                     stores[worker].write(batch, sync=False)
                 note(len(part.rows), part.bytes)
         for index, store in enumerate(stores):

@@ -9,8 +9,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from functools import cached_property
 
 import msgspec
@@ -43,9 +42,9 @@ class Spread:
             elif row[:1] == rows.ENTRY_PREFIX and is_reference(value := rows.parse_record(row, data).value):
                 self._blobs[reference_of(value).id] = worker, row
 
-    def placed(self, worker: int, found: list[tuple[bytes, bytes]]) -> Iterator[tuple[int, bytes, bytes]]:
-        """What becomes of these rows of that worker: the worker that each goes to, its name there, its value."""
-        behind_ms = self._behind_ms(worker)
+    def placed(self, worker: int, found: list[tuple[bytes, bytes]]) -> dict[int, dict[bytes, bytes]]:
+        """What becomes of these rows of that worker: what is to be written by which worker."""
+        behind_ms, given = self._behind_ms(worker), defaultdict[int, dict[bytes, bytes]](dict)
         for row, data in found:
             kind, owner, moved = row[:1], None, row
             if kind in (rows.NAME_PREFIX, rows.ID_PREFIX):
@@ -62,7 +61,8 @@ class Spread:
                     data = rows.pack_record(moved, record)
                     self._lengths[owner, row[1:17]] += 1
             if owner is not None:
-                yield owner, moved, data
+                given[owner][moved] = data
+        return given
 
     def owner_of(self, blob_id: bytes) -> int | None:
         """The worker that this blob goes to; None if it is left behind."""

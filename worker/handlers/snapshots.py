@@ -97,7 +97,11 @@ class Snapshots:
         """Take the snapshots that were asked for, before anything else is written; end what is due. Raises CommitFailed."""
         for snapshot_id, held in list(self.held.items()):
             if held.rows is None:
-                held.rows = self._store.snapshot()
+                try:
+                    held.rows = self._store.snapshot()
+                except StorageError:  # its client hears of a snapshot that is not there, and begins anew
+                    del self.held[snapshot_id]
+                    continue
             if held.hold_until is not None and held.hold_until < elapsed:
                 held.hold_until = None
             if held.used_at + SNAPSHOT_SECONDS < elapsed and not self._held_back:

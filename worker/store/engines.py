@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Union
+from collections.abc import Callable
 
 from holdall.errors import InvalidError, StorageError
 
-if TYPE_CHECKING:
-    from .leveldb import LevelDBStore
-    from .sqlite import SQLiteStore
+from .store import Store
 
 ENGINES = {
     "leveldb": "the package plyvel: pip install plyvel (compiled, from Python 3.13 on: apt-get install libleveldb-dev g++)",
@@ -19,7 +17,7 @@ ENGINES = {
 """Their names, and what to install where one cannot be loaded."""
 
 
-def store_of(engine: str) -> Union[type[LevelDBStore], type[SQLiteStore]]:
+def store_of(engine: str) -> Callable[..., Store]:
     """The kind of store that this engine keeps. Raises StorageError, saying what to install, if it cannot be used here."""
     try:
         if engine == "leveldb":

@@ -1,11 +1,9 @@
 """The store on disk where LevelDB's binding is not installed: SQLite, and the only place where its errors are translated.
 
-1. One connection writes, and it alone moves into the table what the log (`-wal`) holds: after a commit, and when it is closed.
-2. A connection that is in a transaction sees the rows as they were when that began: each scan and each snapshot has one of its
-   own, and the one that gets rows is in none. The log grows meanwhile.
-3. SQLite has no checksums of its pages: each row has one here, of its name and value, which every read compares.
-4. Pages of what was deleted are given back by the commit that deletes (`auto_vacuum`).
-5. No other process may open the files (`unix-excl`): locks and the log's index are in memory.
+1. One connection writes, and alone moves into the table what the log (`-wal`) holds. Each scan and each snapshot has one of its
+   own, in a transaction: it sees the rows as they were when that began, and the log grows meanwhile.
+2. SQLite has no checksums of its pages: each row has one here, of its name and value, which every read compares.
+3. The commit that deletes gives back the pages (`auto_vacuum`). No other process may open the files (`unix-excl`).
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import sqlite3
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from sqlite3 import Connection
+from typing import NamedTuple
 from urllib.parse import quote
 
 from holdall.disk import crc32, sync_file, sync_folder
@@ -123,16 +122,15 @@ class SQLiteStore:
             raise StorageError(f"the store {self._name} cannot {what}: {reason}") from None
 
 
-class _Snapshot:
+class _Snapshot(NamedTuple):
     """A transaction that only reads, on a connection that is idle again when it ends."""
 
-    def __init__(self, store: SQLiteStore, connection: Connection) -> None:
-        self._store = store
-        self._connection = connection
+    store: SQLiteStore
+    connection: Connection
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._store.scan_on(self._connection, start)
+        return self.store.scan_on(self.connection, start)
 
     def close(self) -> None:
-        self._connection.rollback()
-        self._store.idle.append(self._connection)
+        self.connection.rollback()
+        self.store.idle.append(self.connection)
