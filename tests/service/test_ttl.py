@@ -52,7 +52,7 @@ def test_a_ttl_survives_a_restart_and_entries_age_meanwhile(tmp_path: Path) -> N
         d["gone"] = 1
         d.set_ttl(3600)
         d["stays"] = 2
-        d.set_ttl(TTL / 10)
+        d.set_ttl(TTL / 2)
         d.set_ttl(3600)
     with LocalService(tmp_path / "data") as service, Client(service.url) as client:
         d = Dict.from_name("kv", client=client)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from holdall import backup
-from holdall.backup import Blob, Rows
+from holdall.backup import Rows
 from holdall.disk import sync_folder
 from holdall.errors import StorageError
 from holdall.protocol import Buffer
@@ -67,43 +67,35 @@ def restore(
                 note(0, part.bytes)
             opened.seek(begin)
             directory.begin_restore()
-            _write(backup.read_parts(opened, head, str(file)), spread, directory, layout, note)
+            directory.make_parts(layout.workers)
+            stores: list[Store] = []
+            for index in range(layout.workers):
+                stack.callback(directory.lock_worker(index).release)
+                stores.append(directory.open_store(index, layout.engine))
+                stack.callback(stores[index].close)
+            for part in backup.read_parts(opened, head, str(file)):
+                if isinstance(part, Rows):
+                    for worker, batch in spread.placed(part.worker, part.rows).items():
+                        stores[worker].write(batch, sync=False)
+                    note(len(part.rows), part.bytes)
+                else:
+                    owner = spread.owner_of(part.reference.id)
+                    if owner is not None:
+                        _write_blob(directory.part(owner) / "blobs" / part.reference.id.hex(), part.data)
+                    note(0, part.bytes)
+            for index, store in enumerate(stores):
+                store.write(spread.table(index), sync=False)
+                store.sync()
+                transaction = Transaction(store, sync=True, files=Folder(directory.part(index) / "blobs", sync=True))
+                transaction.sessions.begin_history(int(transaction.elapsed))
+                transaction.flush()  # what a service would refuse, it refuses here
+                directory.note_close(index, transaction.version)
             directory.end_restore(layout)
     except (OSError, ValueError, ArithmeticError, struct.error, msgspec.MsgspecError) as error:
         reason = getattr(error, "strerror", None) or error
         raise StorageError(f"{file} cannot be restored into {directory.path}: {reason}") from None
     done.bytes = done.bytes_in_all
     return done
-
-
-def _write(
-    parts: Iterator[Rows | Blob], spread: Spread, directory: DataDirectory, layout: Layout, note: Callable[[int, int], None]
-) -> None:
-    with contextlib.ExitStack() as stack:
-        stores: list[Store] = []
-        directory.make_parts(layout.workers)
-        for index in range(layout.workers):
-            stack.callback(directory.lock_worker(index).release)
-            store = directory.open_store(index, layout.engine)
-            stack.callback(store.close)
-            stores.append(store)
-        for part in parts:
-            if isinstance(part, Blob):
-                owner = spread.owner_of(part.reference.id)
-                if owner is not None:
-                    _write_blob(directory.part(owner) / "blobs" / part.reference.id.hex(), part.data)
-                note(0, part.bytes)
-            else:
-                for worker, batch in spread.placed(part.worker, part.rows).items():
-                    stores[worker].write(batch, sync=False)
-                note(len(part.rows), part.bytes)
-        for index, store in enumerate(stores):
-            store.write(spread.table(index), sync=False)
-            store.sync()
-            transaction = Transaction(store, sync=True, files=Folder(directory.part(index) / "blobs", sync=True))
-            transaction.sessions.begin_history(int(transaction.elapsed))
-            transaction.flush()
-            directory.note_close(index, transaction.version)
 
 
 def _write_blob(file: Path, data: Buffer) -> None:

@@ -1,6 +1,4 @@
-"""The rows of a backup for any number of workers: each goes to the one that owns its slot.
-
-`note` sees all rows first; then `placed` says what becomes of each, `owner_of` where a blob goes; `table` is what is left.
+"""The rows of a backup for any number of workers: each goes to the one that owns its slot. `note` sees all rows first.
 
 1. Left behind is what was about to be swept, and what answers calls that were under way: outcomes, popped blobs.
 2. All workers get the clock that was ahead, if all were opened now; times are set forward by as much as theirs was behind.

@@ -12,7 +12,7 @@ from .store import Store
 
 ENGINES = {
     "leveldb": "the package plyvel: pip install plyvel (compiled, from Python 3.13 on: apt-get install libleveldb-dev g++)",
-    "sqlite": "a Python with the module sqlite3, of SQLite 3.15.2 or later",
+    "sqlite": "a Python with the module sqlite3",
 }
 """Their names, and what to install where one cannot be loaded."""
 

@@ -28,9 +28,6 @@ LOG_BYTES = 4 * 1024 * 1024
 _MADE = "PRAGMA auto_vacuum = FULL", "CREATE TABLE rows (row BLOB PRIMARY KEY, crc INT, value BLOB) WITHOUT ROWID"
 _OPENED = "PRAGMA journal_mode = WAL", f"PRAGMA journal_size_limit = {LOG_BYTES}", "SELECT 1 FROM rows"
 
-if sqlite3.sqlite_version_info < (3, 15, 2):
-    raise ImportError("SQLite is older than Python 3.13 itself needs it")
-
 
 class SQLiteStore:
     """A store in the directory `path`, which `create` makes; errors call it `name`, or else by its path."""
@@ -85,16 +82,14 @@ class SQLiteStore:
         return _Snapshot(self, connection)
 
     def compact(self, first: bytes, last: bytes) -> bool:
-        """The space was given back with the rows."""
-        return first <= last
+        return first <= last  # the space was given back with the rows
 
     def damages(self) -> list[str]:
         with self._translated("be checked"):
             return [text for (text,) in self._reader.execute("PRAGMA integrity_check") if text != "ok"]
 
     def close(self) -> None:
-        """The writer, which empties the log, is closed last."""
-        while self._connections:
+        while self._connections:  # the writer, which empties the log, is the last one
             self._connections.pop().close()
 
     def _connected(self, mode: str = "rw") -> Connection:
