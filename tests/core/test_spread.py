@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdall import protocol
+from holdall import backup, protocol
 from holdall.bodies import CatalogEntry, Lifetime, Registration, decode, encode
+from holdall.disk import FORMAT, crc32
+from holdall.errors import StorageError
 from holdall.protocol import Reply, Request
 from holdall.slots import dict_crc, key_hash, slot_of
 from holdall.worker.core import Worker
 from holdall.worker.directory.check import Part, _Reader
+from holdall.worker.directory.opening import DataDirectory
+from holdall.worker.directory.restore import restore
 from holdall.worker.directory.spread import Spread
 from holdall.worker.message import Message
-from holdall.worker.state.transaction import format_store
+from holdall.worker.state.transaction import COUNTERS, format_store
 from holdall.worker.store import rows
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
@@ -149,3 +154,29 @@ def test_what_had_expired_when_its_ttl_was_changed_stays_so(after: int) -> None:
     assert new.entries("brief", KEYS).keys() == {1, 2}
     versions = [worker.version for worker in (*old.workers, *new.workers)]
     assert min(versions[2:]) >= max(versions[:2])
+
+
+D, NOT_MSGPACK = b"D" + b"d" * 16, b"\xc1"
+RECORD = rows.pack_record(b"E" + b"d" * 16 + bytes(4) + b"k", rows.Record(2**64 - 1, 1, None, b"v", 0))
+HOSTILE: dict[str, list[tuple[bytes, bytes]]] = {
+    "counters cut short": [(b"C", b"short")],
+    "a clock of no number": [(b"C", COUNTERS.pack(1, 0.0, float("nan"), 1.0)), (D, encode(rows.DictRow()))],
+    "an endless clock": [(b"C", COUNTERS.pack(1, 0.0, float("inf"), 1.0)), (D, encode(rows.DictRow()))],
+    "no Dict": [(D, NOT_MSGPACK)],
+    "a generation of no u32": [(D, encode(rows.DictRow(generation=-1))), (b"E" + D[1:] + b"xxxxk", RECORD)],
+    "a damaged record": [(D, encode(rows.DictRow())), (b"E" + D[1:] + bytes(4) + b"other", RECORD)],
+    "a touch cut short": [(D, encode(rows.DictRow())), (b"T" + D[1:] + bytes(4) + b"k", b"")],
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_backup_of_rows_that_are_none_is_a_storage_error_and_no_directory(tmp_path: Path, what: str) -> None:
+    body = encode(HOSTILE[what])
+    with open(tmp_path / "backup", "wb") as file:
+        backup.write_head(file, backup.Head(FORMAT, b"l" * 16, 1, 0.0))
+        backup.write_rows(file, 0, body)
+        backup.write_end(file, backup.End([backup.Tally(len(HOSTILE[what]), crc32(body))]))
+    directory = DataDirectory(tmp_path / "data")
+    with pytest.raises(StorageError):
+        restore(tmp_path / "backup", directory, lambda done: None, 2)
+    assert not (directory.path / "layout.json").exists()

@@ -163,7 +163,8 @@ def test_status_says_which_service_it_is_and_stop_ends_it_and_leaves_the_data(
     assert (told["pid"], told["version"], told["data"]) == (holder.pid, holdall.__version__, str(data))
     assert told["bytes"] > 0
     assert datetime.fromisoformat(told["since"]) <= datetime.now()
-    for shown in (str(holder.pid), str(data), "1 Dict", "service.log", "holdall stop"):
+    assert told["engine"] == DataDirectory(data).layout().engine
+    for shown in (str(holder.pid), f"{data} ({told['engine']})", "1 Dict", "service.log", "holdall stop"):
         assert shown in told_by("status")
     assert str(holder.pid) in told_by("stop")
     assert not DataDirectory(data).is_held
