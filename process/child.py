@@ -92,7 +92,7 @@ class Child:
 
     def say(self, line: str) -> None:
         if self._supervised:
-            _tell_parent(line)
+            tell_parent(line)
 
 
 def run(settings: BrokerSettings | WorkerSettings, main: Callable[[Any, Child], int | None], *, supervised: bool) -> int:
@@ -106,11 +106,12 @@ def run(settings: BrokerSettings | WorkerSettings, main: Callable[[Any, Child], 
     except Error as error:
         if not supervised:
             raise
-        _tell_parent(refusal(error))
+        tell_parent(refusal(error))
         return EXIT_REFUSED
 
 
-def _tell_parent(line: str) -> None:
+def tell_parent(line: str) -> None:
+    """Write a line to standard output, which the parent reads."""
     try:
         os.write(sys.stdout.fileno(), f"{line}\n".encode())  # print would try again, and complain, at the end
     except BrokenPipeError:  # it is gone, and so is the other end of standard input: this process ends anyway

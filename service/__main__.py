@@ -16,7 +16,10 @@ def _detach() -> None:
         os.close(writable)
         with open(readable) as report:
             line = report.readline()
-        print(line, end="", flush=True)
+        try:
+            os.write(1, line.encode())
+        except BrokenPipeError:  # who has started this is gone
+            pass
         os._exit(0)
     os.close(readable)
     os.setsid()
@@ -47,7 +50,7 @@ def _main() -> int:
     import msgspec
 
     from holdall.errors import Error
-    from holdall.process.child import EXIT_REFUSED, READY, refusal
+    from holdall.process.child import EXIT_REFUSED, READY, refusal, tell_parent
     from holdall.process.config import ServiceSettings
 
     from .supervisor import run
@@ -57,14 +60,14 @@ def _main() -> int:
         _log_to(Path(settings.data))
 
     def announce(url: str) -> None:
-        print(READY, flush=True)
+        tell_parent(READY)
         if detached:  # the process that waits for the end of this output has waited long enough
             os.dup2(2, 1)
 
     try:
         run(settings, announce, supervised=not detached)
     except Error as error:
-        print(refusal(error), flush=True)
+        tell_parent(refusal(error))
         return EXIT_REFUSED
     return 0
 

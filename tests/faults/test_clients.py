@@ -22,6 +22,7 @@ from holdall import Client, Dict
 from holdall.process.child import READY, command, environment
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
+from holdall.worker.directory.opening import DataDirectory
 from tests.processes import WAIT_SECONDS, until
 
 CLIENTS = 100
@@ -188,3 +189,35 @@ except KeyboardInterrupt:
         assert called.communicate(timeout=WAIT_SECONDS)[0] == "interrupted\n"
         timer.join()
     assert called.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "is_killed"),
+    [((), False), (("--detach",), False), (("--detach",), True)],
+    ids=["of a block", "in the background", "in the background, whose other process is killed"],
+)
+def test_a_service_that_refuses_complains_nowhere_when_nobody_listens(
+    tmp_path: Path, options: tuple[str, ...], is_killed: bool
+) -> None:
+    data, complaints = tmp_path / "data", tmp_path / "complaints"
+    lock = DataDirectory(data).lock()
+    ended, inherited = os.pipe()
+    argv = command("holdall.service", ServiceSettings(str(data), lock_seconds=0.3), *options)
+    with complaints.open("wb") as log:
+        read, write = os.pipe()
+        service = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=write, stderr=log, env=environment(), pass_fds=[inherited]
+        )
+        for descriptor in (read, write, inherited):
+            os.close(descriptor)
+        if is_killed:
+            until((data / "service.log").exists)
+            service.kill()  # the process that passes on what the one in the background says
+        assert os.read(ended, 1) == b""  # all of them have ended
+        os.close(ended)
+        assert service.stdin is not None
+        service.stdin.close()
+        service.wait(WAIT_SECONDS)
+    lock.release()
+    said = [file.read_text() for file in (complaints, data / "service.log") if file.exists()]
+    assert "".join(said) == ""
