@@ -26,6 +26,8 @@ from holdall.client.connection.session import Session
 from holdall.client.operations.refusals import error_of
 from holdall.errors import InvalidError
 
+from .twin import Offering
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
@@ -38,6 +40,9 @@ CONTACT_SECONDS = 5.0
 DRIVERS_IDLE_MAX = 64
 """Drivers kept for later calls; threads beyond that make and close their own."""
 
+OTHER_LOOPS = {"trio": "trio.to_thread.run_sync", "curio": "curio.run_in_thread"}
+"""Loops that are none of asyncio's, and what of theirs makes a blocking call in a thread."""
+
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _defaults: dict[str, Client] = {}
 _defaults_lock = threading.Lock()
@@ -45,7 +50,7 @@ _inherited: list[object] = []
 """What a forked child inherited and must neither use nor close."""
 
 
-class Client:
+class Client(Offering):
     """A connection to a service.
 
     Args:
@@ -133,7 +138,8 @@ class Client:
         try:
             driver = self._idle.pop()
         except IndexError:
-            driver = self._new_driver()
+            driver = None
+        driver = driver or self._new_driver()  # not in the handler: it may have an error of its own to tell
         deadline = monotonic() + self.timeout
         try:
             if self._roster is None:
@@ -150,7 +156,11 @@ class Client:
     def run_awaiting(self, operation: Operation[R]) -> Coroutine[Any, Any, R]:
         import asyncio  # programs that block never load it
 
-        driver = self._loops.get(asyncio.get_running_loop())
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise InvalidError(_no_loop()) from None
+        driver = self._loops.get(loop)
         if driver is None or not driver.knows_workers:
             return self._run_first(operation)
         return driver.run(operation, self.timeout, monotonic() + self.timeout)
@@ -252,6 +262,16 @@ class Client:
     def _give_up(self, driver: BlockingDriver | AwaitingDriver) -> None:
         driver.close()
         self._connector.forget_closed()
+
+
+def _no_loop() -> str:
+    """Why a call cannot be awaited here, and how else it is made."""
+    found = next(((name, way) for name, way in OTHER_LOOPS.items() if name in sys.modules), None)
+    under = f"; under {found[0]}, in a thread: await {found[1]}(d.get, key)" if found else ""
+    return (
+        "cannot await a call of holdall here: `.aio` needs an event loop of asyncio (or uvloop), and none runs in this thread; "
+        f"use asyncio.run, or call the method without .aio{under}"
+    )
 
 
 def close_default(url: str) -> None:

@@ -41,6 +41,9 @@ class Ephemeral(Generic[H]):
         self._pid = 0  # of the process that entered the block: a forked child that leaves it ends nothing
         self._renewing: threading.Thread | None = None
 
+    def __repr__(self) -> str:
+        return f"<a block of {self._dict!r}>"
+
     def __enter__(self) -> H:
         self._client.run(self._begin())
         self._start_renewing()

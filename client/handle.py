@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from holdall import protocol, settings
@@ -11,6 +12,9 @@ from holdall.client.operations import catalog
 from holdall.errors import InvalidError, NotFoundError
 from holdall.slots import dict_crc
 
+from .twin import Offering
+from .views import stream
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -18,12 +22,12 @@ if TYPE_CHECKING:
 
     from .client import Client
 
-_INTERNAL = frozenset(("connected", "crc", "hydration", "id", "label", "of_entry", "register"))
-"""What operations need of a handle, and users do not."""
+COMPLETIONS_MAX = 1000
+"""Keys that a prompt offers after `d["`."""
 _OBJECT_ID = r"di-([0-9a-f]{32})"
 
 
-class Handle:
+class Handle(Offering):
     """What every operation needs to know of a Dict.
 
     Looked up lazily: threads and tasks that are the first to need it at once each look for themselves. Two handles are equal
@@ -230,11 +234,11 @@ class Handle:
         return hash((self.environment, self.name) if self.name else self.id)
 
     def __repr__(self) -> str:
-        return f"<holdall.{self.label}>"
+        place = "" if self._client is None or self._is_default else f" at {self._client.address}"
+        return f"<holdall.{self.label}{place}>"
 
-    def __dir__(self) -> list[str]:
-        """What users call: completion is for them."""
-        return [name for name in super().__dir__() if name not in _INTERNAL]
+    def _ipython_key_completions_(self) -> list[Any]:
+        return list(islice(stream(self, with_values=False), COMPLETIONS_MAX))
 
     def __copy__(self) -> Self:
         return self

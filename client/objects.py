@@ -10,7 +10,7 @@ from holdall.client.operations import catalog
 from holdall.errors import InvalidError, NotFoundError
 
 from .handle import Handle, default_client
-from .twin import Twin
+from .twin import Offering, Twin
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 H = TypeVar("H", bound=Handle)
 
 
-class DictObjects(Generic[H]):
+class DictObjects(Offering, Generic[H]):
     """The Dicts of a service. Each method has an awaitable twin `.aio`; `client` defaults to `Client.from_env()`."""
 
     def __init__(self, kind: type[H]) -> None:

@@ -6,9 +6,9 @@ The signatures of `get` and `pop`, which depend on whether a default is given, a
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import Callable, Coroutine, Iterable
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from holdall.client.connection.query import Operation
 from holdall.client.operations.large import Progress
@@ -27,6 +27,22 @@ V_co = TypeVar("V_co", covariant=True)
 T = TypeVar("T")
 
 
+INTERNAL = frozenset(
+    "awaitable connected crc hydration id label of_entry register "
+    "disconnect finds_service inherit is_closed is_local passes_files roster run run_awaiting".split()
+)
+"""What other parts of holdall need of these objects, and users do not."""
+
+
+class Offering:
+    """What users call is what completion offers."""
+
+    __slots__ = ()
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in INTERNAL]
+
+
 class Connected(Protocol):
     """What has a client."""
 
@@ -35,45 +51,77 @@ class Connected(Protocol):
         ...
 
 
-class BoundTwin(Generic[P, R]):
+class Bound(Offering):
+    """A method of one object. To `help`, `inspect` and completion it is the function that was written."""
+
+    __slots__ = ("_owner", "_written")
+
+    def __init__(self, owner: Any, written: Callable[..., Any]) -> None:
+        self._owner = owner
+        self._written = written
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.__doc__ = property(lambda bound: bound._written.__doc__)  # type: ignore[assignment]
+
+    def __get__(self, owner: object, kind: type | None = None) -> Self:
+        return self  # what can be bound is a routine to `help`
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":
+            return MethodType(self._written, self._owner)
+        if name in ("__name__", "__qualname__"):
+            return getattr(self._written, name)
+        raise AttributeError(f"{self!r} has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self._owner, self._written.__name__)
+
+    def __repr__(self) -> str:
+        return f"<{self._written.__qualname__} of {self._owner!r}>"
+
+
+class _Awaitable:
+    """`aio`: a coroutine function with the signature and the text of its own operation."""
+
+    def __get__(self, twin: Any, kind: type) -> Any:
+        return self if twin is None else MethodType(twin._written.aio, twin)
+
+
+class BoundTwin(Bound, Generic[P, R]):
     """An operation of one object. Call it, or await its `aio` with the same arguments."""
 
-    __slots__ = ("__wrapped__", "_owner")
-
-    def __init__(self, owner: Connected, operation: Callable[..., Operation[R]]) -> None:
-        self._owner = owner
-        self.__wrapped__ = operation
+    __slots__ = ()
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Carry it out on this thread."""
-        operation = self.__wrapped__(self._owner, *args, **kwargs)
-        return self._owner.connected(self._given(kwargs) if kwargs else None).run(operation)
+        operation: Operation[R] = self._written(self._owner, *args, **kwargs)
+        return self._client(kwargs).run(operation)
 
-    async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        operation = self.__wrapped__(self._owner, *args, **kwargs)
-        return await self._owner.connected(self._given(kwargs) if kwargs else None).run_awaiting(operation)
+    if TYPE_CHECKING:
 
-    def _given(self, kwargs: dict[str, Any]) -> Any:
-        """The client that this call was given; to `update`, which takes any keyword, it would be an entry."""
-        if "client" not in kwargs:
-            return None
-        code = self.__wrapped__.__code__
-        return kwargs["client"] if "client" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] else None
+        async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    else:
+        aio = _Awaitable()
 
-    def __getattr__(self, name: str) -> Any:
-        if name != "__signature__":
-            raise AttributeError(f"{self!r} has no attribute {name!r}")
-        import inspect  # for people at a prompt
+    @staticmethod
+    def awaitable(operation: Callable[..., Operation[R]]) -> Callable[..., Coroutine[Any, Any, R]]:
+        """The function of which `aio` is a method."""
 
-        _self, *parameters = (of_operation := inspect.signature(self.__wrapped__)).parameters.values()
-        of_result = re.fullmatch(r"Operation\[(.*)\]", str(of_operation.return_annotation))
-        return inspect.Signature(parameters, return_annotation=of_result[1] if of_result else of_operation.return_annotation)
+        async def aio(twin: BoundTwin[..., R], /, *args: Any, **kwargs: Any) -> R:
+            asked = operation(twin._owner, *args, **kwargs)
+            return await twin._client(kwargs).run_awaiting(asked)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return getattr, (self._owner, self.__wrapped__.__name__)
+        return functools.update_wrapper(aio, operation, ("__module__", "__qualname__", "__doc__"))
 
-    def __repr__(self) -> str:
-        return f"<{self.__wrapped__.__qualname__} of {self._owner!r}>"
+    def _client(self, kwargs: dict[str, Any]) -> Client:
+        """The one that this call was given, or its owner's; to `update`, which takes any keyword, it would be an entry."""
+        given: Client | None = None
+        if "client" in kwargs:
+            code = self._written.__code__
+            if "client" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
+                given = kwargs["client"]
+        return cast("Client", self._owner.connected(given))
 
 
 class Twin(Generic[P, R]):
@@ -81,7 +129,14 @@ class Twin(Generic[P, R]):
 
     def __init__(self, operation: Callable[Concatenate[Any, P], Operation[R]]) -> None:
         self._operation = operation
-        functools.update_wrapper(self, operation)  # type: ignore[arg-type]
+        returned = operation.__annotations__["return"]  # what a caller is given is the result
+        operation.__annotations__["return"] = returned.removeprefix("Operation[").removesuffix("]")
+        functools.update_wrapper(self, operation)
+        vars(operation)["aio"] = BoundTwin.awaitable(operation)
+
+    def __call__(self, owner: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """As a function of the object, as methods are of classes."""
+        return BoundTwin[P, R](owner, self._operation)(*args, **kwargs)
 
     @overload
     def __get__(self, owner: None, kind: type) -> Self: ...

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, ItemsView, Iterator, KeysView, ValuesView
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from holdall.client.operations.pages import pages
+
+from .twin import Bound
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -100,32 +103,38 @@ class Items(ItemsView[K, V]):
         return isinstance(pair, tuple) and len(pair) == 2 and super().__contains__(pair)  # pyright: ignore[reportUnknownArgumentType]
 
 
-class BoundViewTwin(Generic[View, Item]):
+class BoundViewTwin(Bound, Generic[View, Item]):
     """A view of one Dict: call it for the view, iterate over its `aio()` with `async for`."""
 
-    __slots__ = ("_handle", "_view")
-
-    def __init__(self, handle: Handle, view: type[Any]) -> None:
-        self._handle = handle
-        self._view = view
+    __slots__ = ()
 
     def __call__(self) -> View:
-        return cast(View, self._view(self._handle))
+        return cast(View, self._written(self._owner))
 
     def aio(self) -> AsyncIterator[Item]:
-        return cast("AsyncIterator[Item]", self._view(self._handle).__aiter__())
+        """The same, to iterate over with `async for`."""
+        return cast("AsyncIterator[Item]", self._written(self._owner).__aiter__())
 
 
 class ViewTwin(Generic[View, Item]):
     """The method that gives a view, in both ways."""
 
     def __init__(self, view: type[Any]) -> None:
-        self._view = view
-        self.__doc__ = view.__doc__
+        def written(self: Handle) -> View:
+            return cast(View, view(self))
+
+        name = view.__name__.lower()
+        written.__name__, written.__qualname__, written.__doc__ = name, f"Dict.{name}", view.__doc__
+        written.__annotations__["return"] = view.__name__
+        self._written = written
+        functools.update_wrapper(self, written)
+
+    def __call__(self, handle: Handle) -> View:
+        return self._written(handle)
 
     @overload
     def __get__(self, handle: None, kind: type) -> Self: ...
     @overload
     def __get__(self, handle: Handle, kind: type) -> BoundViewTwin[View, Item]: ...
     def __get__(self, handle: Handle | None, kind: type) -> Self | BoundViewTwin[View, Item]:
-        return self if handle is None else BoundViewTwin(handle, self._view)
+        return self if handle is None else BoundViewTwin(handle, self._written)

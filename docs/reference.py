@@ -10,7 +10,7 @@ from typing import Any
 
 import holdall
 from holdall.client.objects import DictObjects
-from holdall.client.twin import Twin
+from holdall.client.twin import INTERNAL, Twin
 from holdall.client.views import ViewTwin
 
 FILE = Path(__file__).with_name("reference.md")
@@ -58,30 +58,6 @@ def _class(kind: Any, shown_as: str) -> str:
 
 def _is_public(base: type, name: str) -> bool:
     return base.__module__.startswith("holdall.") and not name.startswith("_") and name not in INTERNAL
-
-
-INTERNAL = {
-    *(
-        "of_entry",
-        "connected",
-        "hydration",
-        "register",
-        "id",
-        "crc",
-        "label",
-    ),
-    *(
-        "run",
-        "run_awaiting",
-        "roster",
-        "inherit",
-        "disconnect",
-        "finds_service",
-        "is_local",
-        "is_closed",
-    ),
-}
-"""What other parts of holdall need of these classes, and users do not."""
 
 
 def _member(name: str, member: Any) -> str | None:

@@ -80,9 +80,9 @@ class DiskFile:
         """Have what was written survive a power cut."""
         sync(self.descriptor)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may have gone before
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            close(self.descriptor)
 
 
 def refusal(what: str, found: int) -> str:
