@@ -27,10 +27,19 @@ V_co = TypeVar("V_co", covariant=True)
 T = TypeVar("T")
 
 
-INTERNAL = frozenset(
-    "awaitable connected crc hydration id label of_entry register "
-    "disconnect finds_service inherit is_closed is_local passes_files roster run run_awaiting".split()
+_OF_HANDLES = ("awaitable", "connected", "crc", "hydration", "id", "label", "of_entry", "register")
+_OF_CLIENTS = (
+    "disconnect",
+    "finds_service",
+    "inherit",
+    "is_closed",
+    "is_local",
+    "passes_files",
+    "roster",
+    "run",
+    "run_awaiting",
 )
+INTERNAL = frozenset((*_OF_HANDLES, *_OF_CLIENTS))
 """What other parts of holdall need of these objects, and users do not."""
 
 
@@ -134,9 +143,9 @@ class Twin(Generic[P, R]):
         functools.update_wrapper(self, operation)
         vars(operation)["aio"] = BoundTwin.awaitable(operation)
 
-    def __call__(self, owner: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, owner: Any, /, *args: Any, **kwargs: Any) -> Any:
         """As a function of the object, as methods are of classes."""
-        return BoundTwin[P, R](owner, self._operation)(*args, **kwargs)
+        return BoundTwin[..., Any](owner, self._operation)(*args, **kwargs)
 
     @overload
     def __get__(self, owner: None, kind: type) -> Self: ...
