@@ -40,9 +40,6 @@ CONTACT_SECONDS = 5.0
 DRIVERS_IDLE_MAX = 64
 """Drivers kept for later calls; threads beyond that make and close their own."""
 
-OTHER_LOOPS = {"trio": "trio.to_thread.run_sync", "curio": "curio.run_in_thread"}
-"""Loops that are none of asyncio's, and what of theirs makes a blocking call in a thread."""
-
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _defaults: dict[str, Client] = {}
 _defaults_lock = threading.Lock()
@@ -159,7 +156,10 @@ class Client(Offering):
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            raise InvalidError(_no_loop()) from None
+            raise InvalidError(
+                "cannot await this here: `.aio` needs a running event loop of asyncio, or uvloop; under trio or curio, call "
+                "the method itself in a thread: trio.to_thread.run_sync(d.get, key), curio.run_in_thread(d.get, key)"
+            ) from None
         driver = self._loops.get(loop)
         if driver is None or not driver.knows_workers:
             return self._run_first(operation)
@@ -262,16 +262,6 @@ class Client(Offering):
     def _give_up(self, driver: BlockingDriver | AwaitingDriver) -> None:
         driver.close()
         self._connector.forget_closed()
-
-
-def _no_loop() -> str:
-    """Why a call cannot be awaited here, and how else it is made."""
-    found = next(((name, way) for name, way in OTHER_LOOPS.items() if name in sys.modules), None)
-    under = f"; under {found[0]}, in a thread: await {found[1]}(d.get, key)" if found else ""
-    return (
-        "cannot await a call of holdall here: `.aio` needs an event loop of asyncio (or uvloop), and none runs in this thread; "
-        f"use asyncio.run, or call the method without .aio{under}"
-    )
 
 
 def close_default(url: str) -> None:

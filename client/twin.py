@@ -26,19 +26,8 @@ K_contra = TypeVar("K_contra", contravariant=True)
 V_co = TypeVar("V_co", covariant=True)
 T = TypeVar("T")
 
-
 _OF_HANDLES = ("awaitable", "connected", "crc", "hydration", "id", "label", "of_entry", "register")
-_OF_CLIENTS = (
-    "disconnect",
-    "finds_service",
-    "inherit",
-    "is_closed",
-    "is_local",
-    "passes_files",
-    "roster",
-    "run",
-    "run_awaiting",
-)
+_OF_CLIENTS = ("disconnect", "finds_service", "inherit", "is_local", "passes_files", "roster", "run", "run_awaiting")
 INTERNAL = frozenset((*_OF_HANDLES, *_OF_CLIENTS))
 """What other parts of holdall need of these objects, and users do not."""
 
@@ -90,13 +79,6 @@ class Bound(Offering):
         return f"<{self._written.__qualname__} of {self._owner!r}>"
 
 
-class _Awaitable:
-    """`aio`: a coroutine function with the signature and the text of its own operation."""
-
-    def __get__(self, twin: Any, kind: type) -> Any:
-        return self if twin is None else MethodType(twin._written.aio, twin)
-
-
 class BoundTwin(Bound, Generic[P, R]):
     """An operation of one object. Call it, or await its `aio` with the same arguments."""
 
@@ -107,11 +89,10 @@ class BoundTwin(Bound, Generic[P, R]):
         operation: Operation[R] = self._written(self._owner, *args, **kwargs)
         return self._client(kwargs).run(operation)
 
-    if TYPE_CHECKING:
-
-        async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    else:
-        aio = _Awaitable()
+    @property
+    def aio(self) -> Callable[P, Coroutine[Any, Any, R]]:
+        """The same, as a coroutine function."""
+        return MethodType(self._written.aio, self)  # type: ignore[attr-defined]
 
     @staticmethod
     def awaitable(operation: Callable[..., Operation[R]]) -> Callable[..., Coroutine[Any, Any, R]]:
@@ -125,12 +106,9 @@ class BoundTwin(Bound, Generic[P, R]):
 
     def _client(self, kwargs: dict[str, Any]) -> Client:
         """The one that this call was given, or its owner's; to `update`, which takes any keyword, it would be an entry."""
-        given: Client | None = None
-        if "client" in kwargs:
-            code = self._written.__code__
-            if "client" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
-                given = kwargs["client"]
-        return cast("Client", self._owner.connected(given))
+        code = self._written.__code__
+        is_given = "client" in kwargs and "client" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        return cast("Client", self._owner.connected(kwargs["client"] if is_given else None))
 
 
 class Twin(Generic[P, R]):
@@ -190,7 +168,7 @@ class BoundGet(BoundTwin[..., Any], Generic[K, V]):
         async def aio(self, key: K, default: V, *, progress: Progress | None = None) -> V: ...
         @overload
         async def aio(self, key: K, default: T, *, progress: Progress | None = None) -> V | T: ...
-        async def aio(self, key: Any, default: Any = None, *, progress: Progress | None = None) -> Any: ...
+        async def aio(self, key: Any, default: Any = None, **more: Any) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class GetTwin(Twin[..., Any], Generic[K, V]):
@@ -225,7 +203,7 @@ class BoundPop(BoundTwin[..., Any], Generic[K, V]):
         async def aio(self, key: K, default: V) -> V: ...
         @overload
         async def aio(self, key: K, default: T) -> V | T: ...
-        async def aio(self, key: Any, default: Any = None) -> Any: ...
+        async def aio(self, key: Any, default: Any = None) -> Any: ...  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class PopTwin(Twin[..., Any], Generic[K, V]):

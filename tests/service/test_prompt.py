@@ -8,7 +8,6 @@ import pickle
 import pydoc
 import subprocess
 import sys
-import types
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -133,16 +132,10 @@ AWAITED: dict[str, Callable[[Dict[Any, Any]], Coroutine[Any, Any, Any]]] = {
 
 
 @pytest.mark.parametrize("awaited", AWAITED.values(), ids=AWAITED)
-@pytest.mark.parametrize("library", ["trio", "curio", None])
-def test_a_call_that_no_loop_of_asyncio_drives_is_refused_with_the_way_out(
-    d: Dict[Any, Any], monkeypatch: pytest.MonkeyPatch, awaited: Any, library: str | None
-) -> None:
+def test_a_call_that_no_loop_of_asyncio_drives_is_refused_with_the_way_out(d: Dict[Any, Any], awaited: Any) -> None:
     """As under trio and curio, which drive coroutines by `send` themselves."""
-    if library:
-        monkeypatch.setitem(sys.modules, library, types.ModuleType(library))
-    with pytest.raises(holdall.InvalidError, match="event loop of asyncio") as refused:
+    with pytest.raises(holdall.InvalidError, match=r"event loop of asyncio.*trio\.to_thread.*curio\.run_in_thread"):
         awaited(d).send(None)
-    assert (f"under {library}, in a thread: await {library}." in str(refused.value)) == bool(library)
     assert len(d) == 0
 
 
