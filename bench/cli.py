@@ -53,11 +53,11 @@ def _measured(command: Callable[..., None]) -> Callable[..., None]:
     return measured
 
 
-@click.group("bench", invoke_without_command=True)
+@click.group("bench", invoke_without_command=True, epilog="Example: holdall bench compare get --quick")
 @click.option("--list", "lists", is_flag=True, help="List the named workloads.")
 @click.pass_context
 def bench_group(context: click.Context, lists: bool) -> None:
-    """Measure latency and throughput beside the peers that are installed."""
+    """Measure latency and throughput beside installed peers."""
     if not all(find_spec(library) for library in LIBRARIES):
         raise click.ClickException("this needs some packages more; in a checkout: pip install '.[bench]'")
     if lists:
@@ -68,12 +68,15 @@ def bench_group(context: click.Context, lists: bool) -> None:
         click.echo(context.get_help())
 
 
-@bench_group.command()
+@bench_group.command(epilog="Example: holdall bench goals --rounds 3")
 @_measured
 @click.option("--only", metavar="PATTERN", default="", help="Only rows whose name contains this.")
 @click.option("--strict", is_flag=True, help="Exit with 1 when a goal is missed or left out.")
 def goals(measuring: Measuring, only: str, strict: bool) -> None:
-    """Every goal as a ratio, the median of rounds in which both sides take turns, and whether it is met."""
+    """Measure every goal, and say whether it is met.
+
+    Each is a ratio, the median of rounds in which both sides take turns.
+    """
     from holdall.bench import machine
     from holdall.bench.goals import GOALS, measure, redis_get
     from holdall.bench.peers.peer import Missing
@@ -99,13 +102,13 @@ def goals(measuring: Measuring, only: str, strict: bool) -> None:
         sys.exit(MISSED)
 
 
-@bench_group.command()
+@bench_group.command(epilog="Example: holdall bench compare get")
 @click.argument("workload", metavar="WORKLOAD")
 @_measured
 @click.option("--peers", metavar="NAMES", default="", help="Only these, by parts of their names: redis,holdall")
 @click.option("--open", "rate", type=click.FloatRange(0, min_open=True), help="An open loop of so many calls a second in all.")
 def compare(measuring: Measuring, workload: str, peers: str, rate: float | None) -> None:
-    """One named workload at all peers."""
+    """Measure one named workload at all peers."""
     from holdall.bench import machine
     from holdall.bench.compare import compare as compare_peers
     from holdall.bench.turn import Length
@@ -122,14 +125,17 @@ def compare(measuring: Measuring, workload: str, peers: str, rate: float | None)
     _give(structs.replace(machine.report(), comparisons=[comparison]), measuring)
 
 
-@bench_group.command()
+@bench_group.command(epilog="Example: holdall bench scaling clients workers")
 @click.argument("what", nargs=-1, type=click.Choice(SCALINGS))
 @_measured
 @click.option("--peers", metavar="NAMES", default=SCALING_PEERS, show_default=True, help="Of clients and storm.")
 @click.option("--clients", type=click.IntRange(1), default=1_000, show_default=True, help="Of a storm.")
 @click.option("--entries", type=click.IntRange(1), default=10_000_000, show_default=True, help="How many are loaded.")
 def scaling(measuring: Measuring, what: tuple[str, ...], peers: str, clients: int, entries: int) -> None:
-    """How throughput grows with clients and workers, a storm of new clients, and many entries. All, or what is named."""
+    """Measure how throughput grows, with all or what is named.
+
+    Clients, workers, a storm of new clients, many entries.
+    """
     from holdall.bench import machine, scaling
     from holdall.bench.many_entries import many_entries
     from holdall.bench.storm import storm
@@ -155,7 +161,7 @@ def scaling(measuring: Measuring, what: tuple[str, ...], peers: str, clients: in
     _give(report, measuring)
 
 
-@bench_group.command()
+@bench_group.command(epilog="Example: holdall bench page get.json put.json --html page.html")
 @click.argument("files", nargs=-1, required=True, type=click.File("rb"))
 @click.option("--html", type=click.File("w", lazy=True), metavar="FILE", required=True, help="Where it goes.")
 def page(files: tuple[IO[bytes], ...], html: IO[str]) -> None:
@@ -200,7 +206,7 @@ def _give(report: Report, to: Measuring) -> None:
     print_report(Console(stderr=to.json is not None and to.json.name == "-"), report)
 
 
-@bench_group.command()
+@bench_group.command(epilog="Example: holdall bench profile")
 @click.option("--calls", type=click.IntRange(10), default=20_000, show_default=True, help="Of each kind.")
 @click.option("--value-bytes", type=click.IntRange(0), default=100, show_default=True)
 @click.option("--sync", type=click.Choice(["always", "interval", "off"]), default="interval", show_default=True)

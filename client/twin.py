@@ -66,11 +66,8 @@ class Bound(Offering):
         return self  # what can be bound is a routine to `help`
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__wrapped__":
-            return MethodType(self._written, self._owner)
-        if name in ("__name__", "__qualname__"):
-            return getattr(self._written, name)
-        raise AttributeError(f"{self!r} has no attribute {name!r}")
+        method = MethodType(self._written, self._owner)
+        return method if name == "__wrapped__" else getattr(method, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return getattr, (self._owner, self._written.__name__)

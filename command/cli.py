@@ -33,7 +33,10 @@ _sync = click.option(
 
 
 class _Group(click.Group):
-    """Turns our own errors into one line and exit status 1."""
+    """Turns our own errors into one line and exit status 1; `help COMMAND` is `COMMAND --help`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -50,8 +53,8 @@ def main() -> None:
     cli(prog_name="holdall")
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(holdall.__version__)
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: holdall help dict put")
+@click.version_option(holdall.__version__, message=f"%(prog)s, version %(version)s, from {Path(holdall.__file__).parent}")
 def cli() -> None:
     """A dict that every process of a parallel job can reach."""
 
@@ -60,7 +63,7 @@ for each in (dict_group, bench_group, status, stop, check, backup, restore):
     cli.add_command(each)
 
 
-@cli.command()
+@cli.command(epilog="Example: holdall serve --data /var/lib/me/kv --sync interval")
 @data_option
 @click.option("--listen", metavar="URL", help="Listen at this URL too: ipc:///PATH.")
 @click.option("--workers", type=click.IntRange(1), help="How many, in a new data directory.  [default: half the CPUs, 2 to 4]")
@@ -91,7 +94,7 @@ def serve(
     console.print("stopped")
 
 
-@cli.command()
+@cli.command(epilog="Example: holdall broker --listen ipc:///run/kv/service --workers-listen ipc:///run/kv/workers")
 @click.option("--listen", metavar="URL", required=True, help="Where clients connect.")
 @click.option("--workers-listen", metavar="URL", required=True, help="Where workers connect.")
 def broker(listen: str, workers_listen: str) -> None:
@@ -104,14 +107,14 @@ def broker(listen: str, workers_listen: str) -> None:
     sys.exit(run(wanted, serve, supervised=False))
 
 
-@cli.command()
+@cli.command(epilog="Example: holdall worker --index 0 --broker ipc:///run/kv/workers --address ipc:///run/kv/worker-0")
 @data_option
 @click.option("--index", type=click.IntRange(0), required=True, help="Which worker of the data directory.")
 @click.option("--broker", metavar="URL", required=True, help="The broker's URL for workers.")
 @click.option("--address", metavar="URL", required=True, help="Where this worker listens for clients.")
 @_sync
 def worker(data: Path, index: int, broker: str, address: str, sync: str) -> None:
-    """Run one worker alone, on a data directory that a service has made."""
+    """Run one worker alone, on a directory that a service has made."""
     from holdall.process.child import run
     from holdall.process.config import WorkerSettings
     from holdall.worker.serve import serve
@@ -120,12 +123,12 @@ def worker(data: Path, index: int, broker: str, address: str, sync: str) -> None
     sys.exit(run(wanted, serve, supervised=False))
 
 
-@cli.command()
+@cli.command(epilog="Example: holdall demo --files 100")
 @click.option("--processes", type=click.IntRange(1), default=4, show_default=True, help="In the pool; half are forked.")
 @click.option("--files", type=click.IntRange(1), help="Only so many files; all by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def demo(processes: int, files: int | None, as_json: bool) -> None:
-    """A parallel job on one Dict: what is used where in Python's standard library."""
+    """Run a parallel job on one Dict: what Python's library uses."""
     from .demo import run_demo
 
     sys.exit(run_demo(processes, files, as_json))

@@ -10,11 +10,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from math import ceil
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,6 +25,7 @@ from holdall import Client, Dict, LocalService
 from holdall.client.operations.catalog import statistics
 from holdall.worker.directory.opening import DataDirectory
 
+from .service import processes
 from .survey import Facts, Fared, source_files, survey
 
 PROGRESS_SECONDS = 0.1
@@ -120,26 +120,9 @@ def _service(directory: str) -> Generator[LocalService, None, None]:
 
 def _invite_to_kill(console: Console, directory: DataDirectory) -> None:
     console.print("kill any of these while it runs; each is started again, as another process:", highlight=False)
-    for name, pid in _process_ids(directory).items():
+    for name, (pid, _settings) in processes(directory).items():
         console.print(f"  kill -9 {pid}  # {name}", highlight=False)
     console.print()
-
-
-def _process_ids(directory: DataDirectory) -> dict[str, int]:
-    """The broker, where the system lists a process's children, and the workers."""
-    found: dict[str, int] = {}
-    service = directory.holder()
-    if service is not None:
-        for children in Path("/proc").glob(f"{service.pid}/task/*/children"):
-            with suppress(OSError):  # one of them has just ended
-                for child in children.read_text().split():
-                    if b"holdall.broker" in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
-                        found["broker"] = int(child)
-    for index in range(directory.layout().workers):
-        worker = directory.worker_holder(index)
-        if worker is not None:
-            found[f"worker {index}"] = worker.pid
-    return found
 
 
 def _work(console: Console, processes: int, files: list[str]) -> None:

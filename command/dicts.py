@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import IO, Any
@@ -20,9 +20,11 @@ from holdall import Dict, protocol, settings
 from holdall.client.client import Client
 from holdall.client.connection.query import shown
 from holdall.client.operations.large import Progress as Progressed
-from holdall.errors import Error, InvalidError, NotFoundError, plain
+from holdall.errors import AlreadyExistsError, Error, InvalidError, NotFoundError, plain
 
-ITEMS_SHOWN = 100
+from .storage import count
+
+ITEMS_SHOWN = 20
 _MISSING: Any = object()
 
 
@@ -49,19 +51,25 @@ def _ttl(text: str) -> float | None:
 
 _name_argument = click.argument("name", shell_complete=_names)
 _environment = click.option("--environment", metavar="NAME", help="Default: HOLDALL_ENVIRONMENT, or main.")
-_literal = click.option("--literal", "-l", is_flag=True, help="Read keys and values as Python literals, not as strings.")
+_literal = click.option("--literal", "-l", is_flag=True, help="Keys and values are Python literals, not strings.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON; what JSON has no form for, as its repr.")
 _yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
-@click.group("dict")
+def _of_key(command: Callable[..., None]) -> Callable[..., None]:
+    """Let this command have what all have that concern one key."""
+    for parameter in (_environment, _literal, click.argument("key"), _name_argument):
+        command = parameter(command)
+    return command
+
+
+@click.group("dict", epilog="Example: holdall dict put kv key value --create")
 def dict_group() -> None:
     """Make, list, read, write and delete Dicts."""
 
 
-@dict_group.command()
+@dict_group.command(epilog="Example: holdall dict create cache --ttl 3600")
 @click.argument("name")
-@click.option("--allow-existing", is_flag=True, help="Do nothing if there is one of this name.")
 @click.option(
     "--ttl",
     metavar="SECONDS",
@@ -71,74 +79,64 @@ def dict_group() -> None:
     help="Seconds an entry lives that nobody reads or writes, or 'never'.",
 )
 @_environment
-def create(name: str, allow_existing: bool, ttl: float | None, environment: str | None) -> None:
-    """Make a Dict."""
-    Dict.objects.create(name, allow_existing=allow_existing, ttl=ttl, environment_name=environment)
+def create(name: str, ttl: float | None, environment: str | None) -> None:
+    """Make a Dict, if there is none of this name."""
+    try:
+        Dict.objects.create(name, ttl=ttl, environment_name=environment)
+    except AlreadyExistsError:
+        found = _existing(name, environment).info()
+        click.echo(f"Dict {name!r} is there already, with a ttl of {_duration(found.ttl)}: nothing was changed")
 
 
-@dict_group.command("list")
+@dict_group.command("list", epilog="Example: holdall dict list --json | jq -r .name")
 @click.option("--max", "most", type=click.IntRange(0), help="At most so many, the newest first.")
 @_environment
 @_json
 def list_dicts(most: int | None, environment: str | None, as_json: bool) -> None:
     """List Dicts, the newest first."""
-    found = Dict.objects.list(max_objects=most, environment_name=environment)
-    rows = [(each.name or "", each.info(), each.len()) for each in found]
+    rows = [_facts(each) for each in Dict.objects.list(max_objects=most, environment_name=environment)]
     if as_json:
-        for name, info, length in rows:
-            made = {"created_at": info.created_at, "created_by": info.created_by}
-            _print_json({"name": name, **made, "ttl": info.ttl, "entries": length})
+        for row in rows:
+            _print_json(row)
         return
     table = Table("name", "created", "by", "ttl", "entries")
     table.columns[0].no_wrap = True
     table.columns[3].justify = table.columns[4].justify = "right"
-    for name, info, length in rows:
-        created = f"{info.created_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        table.add_row(name, created, Text(info.created_by), _duration(info.ttl), f"{length:,}")
+    for row in rows:
+        created = f"{row['created_at'].astimezone():%Y-%m-%d %H:%M:%S}"
+        table.add_row(row["name"], created, Text(row["created_by"]), _duration(row["ttl"]), f"{row['entries']:,}")
     Console().print(table)
 
 
-@dict_group.command()
+@dict_group.command(epilog="Example: holdall dict info kv")
 @_name_argument
 @_environment
 @_json
 def info(name: str, environment: str | None, as_json: bool) -> None:
     """Show what is known of a Dict."""
-    d = _existing(name, environment)
-    found = d.info()
-    facts = {
-        "name": name,
-        "id": d.object_id,
-        "created_at": found.created_at,
-        "created_by": found.created_by,
-        "ttl": found.ttl if as_json else _duration(found.ttl),
-        "entries": d.len(),
-    }
+    facts = _facts(_existing(name, environment))
     if as_json:
         _print_json(facts)
         return
-    for fact, value in facts.items():
+    for fact, value in {**facts, "ttl": _duration(facts["ttl"])}.items():
         click.echo(f"{fact:<10}  {value}")
 
 
-@dict_group.command()
+@dict_group.command(epilog="Example: holdall dict ttl kv never")
 @_name_argument
 @click.argument("seconds", type=_ttl)
 @_environment
 def ttl(name: str, seconds: float | None, environment: str | None) -> None:
-    """Have entries live for so many SECONDS after they were last read or written, or 'never' expire.
+    """Have entries live for so many SECONDS unused, or 'never' expire.
 
-    That counts for those that are there, too; what has expired stays so.
+    An entry is used by being read or written. That counts for those that are there, too; what has expired stays so.
     """
     _existing(name, environment).set_ttl(seconds)
 
 
-@dict_group.command()
-@_name_argument
-@click.argument("key")
+@dict_group.command(epilog="Example: holdall dict get kv model --output model.bin")
+@_of_key
 @click.option("--output", "-o", type=click.File("wb", lazy=True), help="Write it, bytes or text, to this file; '-': as it is.")
-@_literal
-@_environment
 @_json
 def get(name: str, key: str, output: IO[bytes] | None, literal: bool, environment: str | None, as_json: bool) -> None:
     """Print the value of a key."""
@@ -149,33 +147,56 @@ def get(name: str, key: str, output: IO[bytes] | None, literal: bool, environmen
     with _bar() as progressed:
         value: Any = d.get(wanted, _MISSING, progress=progressed)
     if value is _MISSING:
-        raise NotFoundError(f"there is no key {shown(wanted)} in Dict {name!r}")
+        raise NotFoundError(f"there is no key {shown(wanted)} in {d.label}")
     if output is not None:
         content = _content(value)  # before the file is opened, which empties it
         output.write(content)
-    elif as_json:
-        _print_json(value)
     else:
-        text = value if isinstance(value, str) else plain(repr(value))
-        click.echo(plain(text, "\n\t") if sys.stdout.isatty() else _content(text))
+        _print(value, as_json)
 
 
-@dict_group.command()
+@dict_group.command(epilog="Example: holdall dict pop kv key")
+@_of_key
+@_json
+def pop(name: str, key: str, literal: bool, environment: str | None, as_json: bool) -> None:
+    """Remove a key and print its value. One that cannot be printed is put back."""
+    d = _existing(name, environment)
+    wanted = _key(key, literal)
+    value: Any = d.pop(wanted, _MISSING)
+    if value is _MISSING:
+        raise NotFoundError(f"there is no key {shown(wanted)} in {d.label}")
+    try:
+        _print(value, as_json)
+    except BaseException:
+        d.put(wanted, value, skip_if_exists=True)
+        raise
+
+
+@dict_group.command(epilog="Example: holdall dict contains kv key && echo it is there")
+@_of_key
+def contains(name: str, key: str, literal: bool, environment: str | None) -> None:
+    """Say whether a key is there; exit status 1 if it is not."""
+    found = _existing(name, environment).contains(_key(key, literal))
+    click.echo("yes" if found else "no")
+    sys.exit(not found)
+
+
+@dict_group.command("len", epilog="Example: holdall dict len kv")
 @_name_argument
-@click.argument("key")
+@_environment
+def length(name: str, environment: str | None) -> None:
+    """Print the number of entries."""
+    click.echo(_existing(name, environment).len())
+
+
+@dict_group.command(epilog="Example: holdall dict put kv model --input model.bin --create")
+@_of_key
 @click.argument("value", required=False)
 @click.option("--input", "-i", "file", type=click.File("rb"), help="Store the bytes of this file; '-': of standard input.")
 @click.option("--skip-if-exists", is_flag=True, help="Store it only if the key is missing; exit status 1 if it is not.")
-@_literal
-@_environment
+@click.option("--create", is_flag=True, help="Make the Dict if there is none of this name.")
 def put(
-    name: str,
-    key: str,
-    value: str | None,
-    file: IO[bytes] | None,
-    skip_if_exists: bool,
-    literal: bool,
-    environment: str | None,
+    name: str, key: str, value: str | None, file: IO[bytes] | None, literal: bool, environment: str | None, **how: bool
 ) -> None:
     """Store a value: VALUE, or the bytes of a file."""
     if value is not None and file is None:
@@ -184,22 +205,33 @@ def put(
         content = file.read(protocol.OBJECT_BYTES_MAX + 1)  # one byte more than may be is enough to be told so
     else:
         raise click.UsageError("give either a VALUE or a file with --input")
-    d = _existing(name, environment)
     wanted = _key(key, literal)
+    d = _existing(name, environment, create=how["create"])
     with _bar() as progressed:
-        stored = d.put(wanted, content, skip_if_exists=skip_if_exists, progress=progressed)
+        stored = d.put(wanted, content, skip_if_exists=how["skip_if_exists"], progress=progressed)
     if not stored:
         raise click.ClickException(f"the key {key!r} exists")
 
 
-@dict_group.command()
+@dict_group.command(epilog="Example: holdall dict keys kv | head")
 @_name_argument
-@click.option("--max", "most", type=click.IntRange(0), default=ITEMS_SHOWN, show_default=True, help="At most so many.")
+@_literal
+@_environment
+@_json
+def keys(name: str, literal: bool, environment: str | None, as_json: bool) -> None:
+    """Print all keys, a line each, in no order."""
+    for key in _existing(name, environment):
+        _print(key, as_json, literal)
+
+
+@dict_group.command(epilog="Example: holdall dict items kv --all --json | jq -c .")
+@_name_argument
+@click.argument("most", metavar="[N]", type=click.IntRange(0), default=ITEMS_SHOWN)
 @click.option("--all", "everything", is_flag=True, help="All of them, a line each.")
 @_environment
 @_json
 def items(name: str, most: int, everything: bool, environment: str | None, as_json: bool) -> None:
-    """Print keys and values, in no order; with --json as [key, value], a line each."""
+    """Print N entries, 20 by default; with --json [key, value] each."""
     d = _existing(name, environment)
     found: Iterator[tuple[Any, Any]] = iter(d.items()) if everything else islice(iter(d.items()), most)
     if as_json:
@@ -213,30 +245,31 @@ def items(name: str, most: int, everything: bool, environment: str | None, as_js
         for key, value in found:
             table.add_row(Text(shown(key)), Text(shown(value)))
         Console().print(table)
-        more = d.len() - table.row_count
-        if more > 0:
-            click.echo(f"and {more:,} more: --max N, or --all")
+    if not everything and (more := d.len() - most) > 0:
+        click.echo(f"and {more:,} more: holdall dict items {name} N, or --all", err=as_json)
 
 
-@dict_group.command()
+@dict_group.command(epilog="Example: holdall dict clear kv --yes")
 @_name_argument
 @_yes
 @_environment
 def clear(name: str, yes: bool, environment: str | None) -> None:
     """Remove all entries of a Dict."""
     d = _existing(name, environment)
-    _confirm(f"Remove all {d.len():,} entries of Dict {name!r}?", yes)
+    if not yes:
+        click.confirm(f"Remove all {count(d.len(), 'entry')} of Dict {name!r}?", abort=True)
     d.clear()
 
 
-@dict_group.command()
+@dict_group.command(epilog="Example: holdall dict delete kv --yes")
 @_name_argument
 @click.option("--allow-missing", is_flag=True, help="Do nothing if there is none of this name.")
 @_yes
 @_environment
 def delete(name: str, allow_missing: bool, yes: bool, environment: str | None) -> None:
     """Delete a Dict and all that is in it."""
-    _confirm(f"Delete Dict {name!r} and all that is in it?", yes)
+    if not yes:
+        click.confirm(f"Delete Dict {name!r} and all that is in it?", abort=True)
     Dict.objects.delete(name, allow_missing=allow_missing, environment_name=environment)
 
 
@@ -258,6 +291,13 @@ def _content(value: Any) -> bytes:
         raise InvalidError(f"only bytes and strings can be written to a file, the value is {shown(value)}") from None
 
 
+def _facts(d: Dict[Any, Any]) -> dict[str, Any]:
+    """What is known of a Dict."""
+    info = d.info()
+    made = {"created_at": info.created_at, "created_by": info.created_by}
+    return {"name": d.name, "id": d.object_id, **made, "ttl": info.ttl, "entries": d.len()}
+
+
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "never"
@@ -267,8 +307,15 @@ def _duration(seconds: float | None) -> str:
     return f"{seconds:g} s"
 
 
-def _existing(name: str, environment: str | None) -> Dict[Any, Any]:
-    return Dict.from_name(name, environment_name=settings.environment(environment)).hydrate()
+def _existing(name: str, environment: str | None, *, create: bool = False) -> Dict[Any, Any]:
+    d: Dict[Any, Any] = Dict.from_name(name, environment_name=environment, create_if_missing=create)
+    try:
+        return d.hydrate()
+    except NotFoundError:
+        there = f"--environment {environment} {name}" if environment else name
+        raise NotFoundError(
+            f"there is no {d.label} at {d.connected().address}: correct the name, or make it: holdall dict create {there}"
+        ) from None
 
 
 def _read(text: str, literal: bool) -> Any:
@@ -290,9 +337,13 @@ def _key(text: str, literal: bool) -> Any:
     return key
 
 
-def _confirm(question: str, yes: bool) -> None:
-    if not yes:
-        click.confirm(question, abort=True)
+def _print(value: object, as_json: bool, literal: bool = False) -> None:
+    """Print a value: a string as it is, unless it is to be a `literal`."""
+    if as_json:
+        _print_json(value)
+    else:
+        text = value if isinstance(value, str) and not literal else plain(repr(value))
+        click.echo(plain(text, "\n\t") if sys.stdout.isatty() else _content(text))
 
 
 def _print_json(value: object) -> None:

@@ -10,79 +10,64 @@ import sys
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import click
-from msgspec import to_builtins
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from holdall import Client, Dict, settings
-from holdall.client.operations.catalog import statistics
+from holdall import Dict, settings
+from holdall.client.operations.catalog import statistics, this_user
 from holdall.errors import StorageError
+from holdall.process.config import BrokerSettings, WorkerSettings
 from holdall.service.keeper import STOP_SECONDS
-from holdall.worker.directory.locks import LOCK_RETRY_SECONDS, Holder
+from holdall.worker.directory.locks import LOCK_RETRY_SECONDS
 from holdall.worker.directory.opening import DataDirectory
 
-from .storage import data_option, running_client
+from .storage import count, data_option, running_client
+
+_SETTINGS = {"holdall.broker": BrokerSettings, "holdall.worker": WorkerSettings}
 
 
-class _Own(NamedTuple):
-    """The service of this user: its data directory and engine, its process, since when, how much is on the disk."""
-
-    data: Path
-    engine: str
-    holder: Holder
-    since: datetime
-    bytes: int
-
-    @classmethod
-    def of(cls, client: Client) -> _Own | None:
-        """None: the service is another one, at a URL."""
-        directory = DataDirectory(settings.data_directory())
-        holder = directory.holder()
-        if holder is None or not client.is_local:
-            return None
-        since = datetime.fromtimestamp((directory.path / "lock").stat().st_mtime)
-        engine = directory.layout().engine
-        return cls(directory.path, engine, holder, since, sum(map(_bytes_on_disk, directory.path.rglob("*"))))
-
-    def __str__(self) -> str:
-        size = f"{self.bytes / 2**20:,.1f} MiB in {self.data} ({self.engine})"
-        return f"{self.holder}, since {self.since:%Y-%m-%d %H:%M:%S}, with {size}"
-
-
-@click.command()
+@click.command(epilog="Example: holdall status --json | jq .pid")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(as_json: bool) -> None:
-    """Show the service that clients here use: HOLDALL_URL, or this user's own. It is not started for this."""
+    """Show the service at HOLDALL_URL, or this user's own if it runs."""
     client = running_client()
     dicts = Dict.objects.list()
     workers = client.roster.workers
     counted = client.run(statistics(client))
-    own = _Own.of(client)
+    told = {"url": client.address, "user": this_user(), "lanes": client.passes_files, "dicts": len(dicts)}
+    own = _own() if client.is_local else {}
     if as_json:
-        told = {"dicts": len(dicts), "workers": to_builtins(workers), "statistics": counted}
-        if own is not None:
-            about = {"data": str(own.data), "log": str(own.data / "service.log"), "engine": own.engine, "bytes": own.bytes}
-            told |= {"pid": own.holder.pid, "version": own.holder.version, "since": own.since.isoformat(), **about}
-        click.echo(json.dumps({"url": client.address, **told}))
+        click.echo(json.dumps({**told, "workers": msgspec.to_builtins(workers), "statistics": counted, **own}))
         return
     console = Console()
-    what = f"{_count(len(workers), 'worker')}, {_count(len(dicts), 'Dict')}"
-    console.print(f"{client.address}: {what}", soft_wrap=True, highlight=False)
-    if own is not None:
-        console.print(f"{own}; its log is {own.data / 'service.log'}; `holdall stop` ends it", soft_wrap=True, highlight=False)
-    table = Table("worker", "slots", "entries", "requests", "expired", "swept")
-    for column in table.columns[2:]:
+    what = f"{count(len(workers), 'worker')}, {count(len(dicts), 'Dict')}"
+    ways = f"you are {told['user']}, and reach it {'by lanes, and' if client.passes_files else 'only'} by its broker"
+    console.print(f"{client.address}: {what}; {ways}", soft_wrap=True, highlight=False)
+    pids = own.get("processes", {})
+    if own:
+        idle = own["idle_seconds"]
+        until = f"ends {idle:.0f} s after the last request" if idle else "runs until it is stopped"
+        kept = (
+            f"{own['bytes'] / 2**20:,.1f} MiB in {own['data']} ({own['engine']}), sync {own['sync']}; its log is {own['log']}"
+        )
+        what = f"process {own['pid']} of holdall {own['version']}, broker {pids.get('broker')}, since {own['since']}"
+        console.print(f"{what}; it {until}, or by `holdall stop`\n{kept}", soft_wrap=True, highlight=False)
+    table = Table("worker", "process", "slots", "entries", "requests", "expired", "swept")
+    for column in table.columns[3:]:
         column.justify = "right"
     for each, counters in zip(workers, counted, strict=True):
         counts = (f"{counters.get(name, 0):,}" for name in ("entries", "handled", "expired_entries", "swept_rows"))
-        table.add_row(str(each.index), f"{each.first_slot} to {each.end_slot - 1}", *counts)
+        table.add_row(
+            str(each.index), str(pids.get(f"worker {each.index}", "")), f"{each.first_slot} to {each.end_slot - 1}", *counts
+        )
     console.print(table)
 
 
-@click.command()
+@click.command(epilog="Example: holdall stop")
 @data_option
 def stop(data: Path) -> None:
     """End the service on a data directory. The data stays; the next call of a client starts another service.
@@ -106,12 +91,45 @@ def stop(data: Path) -> None:
     click.echo(f"{holder} has ended; its data stays in {directory.path}")
 
 
+def processes(directory: DataDirectory) -> dict[str, tuple[int, BrokerSettings | WorkerSettings]]:
+    """The broker and the workers of a service, where the system lists children: their ids, and how they were started."""
+    found: dict[str, tuple[int, BrokerSettings | WorkerSettings]] = {}
+    holder = directory.holder()
+    for children in Path("/proc").glob(f"{holder.pid if holder else 0}/task/*/children"):
+        for pid in children.read_text().split():
+            with contextlib.suppress(
+                OSError, LookupError, ValueError, msgspec.MsgspecError
+            ):  # it has just ended, or is another one
+                _, _, module, given, *_ = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+                settings = msgspec.json.decode(given, type=_SETTINGS[module])
+                found[settings.process] = int(pid), settings
+    return dict(sorted(found.items()))
+
+
+def _own() -> dict[str, Any]:
+    """What is known of this user's own service."""
+    directory = DataDirectory(settings.data_directory())
+    holder = directory.holder()
+    if holder is None:
+        return {}
+    running = processes(directory)
+    broker, worker = (running.get(name, (0, None))[1] for name in ("broker", "worker 0"))
+    return {
+        "pid": holder.pid,
+        "version": holder.version,
+        "since": datetime.fromtimestamp((directory.path / "lock").stat().st_mtime).isoformat(" ", "seconds"),
+        "idle_seconds": broker.idle_seconds if isinstance(broker, BrokerSettings) else None,
+        "engine": directory.layout().engine,
+        "sync": worker.sync if isinstance(worker, WorkerSettings) else None,
+        "data": str(directory.path),
+        "bytes": sum(map(_bytes_on_disk, directory.path.rglob("*"))),
+        "log": str(directory.path / "service.log"),
+        "processes": {name: pid for name, (pid, _settings) in running.items()},
+    }
+
+
 def _bytes_on_disk(file: Path) -> int:
     try:
         return file.lstat().st_blocks * 512
     except OSError:  # it was removed meanwhile
         return 0
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' if number != 1 else ''}"

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.table import Table
 
 from holdall import Client, settings
-from holdall.errors import ConnectionError
+from holdall.errors import ConnectionError, StorageError
 from holdall.worker.directory.opening import DataDirectory
 
 if TYPE_CHECKING:
@@ -34,23 +34,29 @@ data_option = click.option(
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(epilog="Example: holdall check /var/lib/me/kv --json")
 @click.argument("data", type=click.Path(file_okay=False, path_type=Path), default=settings.data_directory)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(data: Path, as_json: bool) -> None:
-    """Read everything in the data directory DATA (by default HOLDALL_DATA, or this user's) and say what is damaged.
+    """Read a whole data directory and say what is damaged.
 
-    No service may run on it. Nothing is repaired. Exit status 1 if there is damage.
+    That is DATA, or HOLDALL_DATA, or this user's. No service may run on it (holdall stop). Nothing is repaired. Exit status 1
+    if there is damage.
     """
     from holdall.worker.directory.check import check_directory
 
     directory = DataDirectory(data)
-    engine = directory.layout().engine  # a directory that is none is not made one by locking it
-    lock = directory.lock()
     try:
-        parts = _shown(check_directory(directory), as_json)
-    finally:
-        lock.release()
+        engine = directory.layout().engine  # a directory that is none is not made one by locking it
+        lock = directory.lock()
+        try:
+            parts = _shown(check_directory(directory), as_json)
+        finally:
+            lock.release()
+    except StorageError as error:
+        if as_json:
+            click.echo(json.dumps({"data": str(directory.path), "refused": str(error)}))
+        raise
     findings = [(part, finding) for part in parts for finding in part.findings]
     if as_json:
         told = {"data": str(directory.path), "engine": engine, "workers": [_as_json(part) for part in parts]}
@@ -61,7 +67,7 @@ def check(data: Path, as_json: bool) -> None:
         sys.exit(DAMAGED)
 
 
-@click.command()
+@click.command(epilog="Example: holdall backup kv-monday.backup")
 @click.argument("file", type=_FILE)
 @click.option("--url", metavar="URL", help="The service.  [default: HOLDALL_URL, or this user's own]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -83,16 +89,16 @@ def backup(file: Path, url: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(to_builtins(made)))
     else:
-        click.echo(f"{file}: {made.workers} workers, {_size(made.rows, made.bytes)}")
+        click.echo(f"{file}: {count(made.workers, 'worker')}, {_size(made.rows, made.bytes)}")
 
 
-@click.command()
+@click.command(epilog="Example: holdall restore kv-monday.backup --data /var/lib/me/kv")
 @click.argument("file", metavar="BACKUP", type=_FILE)
 @data_option
 @click.option("--workers", type=click.IntRange(1), help="For how many.  [default: as many as the backup is of]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def restore(file: Path, data: Path, workers: int | None, as_json: bool) -> None:
-    """Make a data directory of the file BACKUP: in a place that has none, or where an earlier restore was interrupted."""
+    """Make a data directory of a backup, in a place that has none."""
     from holdall.worker.directory.restore import Restored
     from holdall.worker.directory.restore import restore as run
 
@@ -101,7 +107,7 @@ def restore(file: Path, data: Path, workers: int | None, as_json: bool) -> None:
         task = progress.add_task("restore", total=None)
 
         def show(done: Restored) -> None:
-            what = f"{done.rows:,} rows written" if done.rows else "verifying"
+            what = f"{count(done.rows, 'row')} written" if done.rows else "verifying"
             progress.update(task, completed=done.bytes, total=done.bytes_in_all, description=what)
 
         done = run(file, directory, show, workers)
@@ -109,7 +115,9 @@ def restore(file: Path, data: Path, workers: int | None, as_json: bool) -> None:
         click.echo(json.dumps({"data": str(directory.path), **to_builtins(done)}))
     else:
         made_at = datetime.fromtimestamp(done.made_at)
-        click.echo(f"{directory.path}: {done.workers} workers, {done.rows:,} rows, as of {made_at:%Y-%m-%d %H:%M:%S}")
+        click.echo(
+            f"{directory.path}: {count(done.workers, 'worker')}, {count(done.rows, 'row')}, as of {made_at:%Y-%m-%d %H:%M:%S}"
+        )
 
 
 def running_client(url: str | None = None) -> Client:
@@ -120,13 +128,18 @@ def running_client(url: str | None = None) -> Client:
     return client
 
 
+def count(number: int, noun: str) -> str:
+    """So many of these."""
+    return f"{number:,} {noun if number == 1 else f'{noun[:-1]}ies' if noun.endswith('y') else f'{noun}s'}"
+
+
 def _bar(as_json: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=as_json)
 
 
 def _size(rows: int, size: int) -> str:
-    return f"{rows:,} rows, {size / 2**20:,.1f} MiB"
+    return f"{count(rows, 'row')}, {size / 2**20:,.1f} MiB"
 
 
 def _shown(read: Iterator[Part], as_json: bool) -> list[Part]:

@@ -62,7 +62,7 @@ def create(
     client: ServiceClient, environment: str, name: str, ttl: float | None, *, allow_existing: bool
 ) -> Operation[CatalogEntry]:
     """Make a Dict of this name. Raises AlreadyExistsError if there is one and that is not allowed."""
-    wanted = CatalogEntry(environment, name, os.urandom(16), 0.0, _creator(), ttl)
+    wanted = CatalogEntry(environment, name, os.urandom(16), 0.0, this_user(), ttl)
     flags = protocol.SKIP_IF_EXISTS if allow_existing else 0
     query = _query(protocol.CREATE, "create", environment, name, value=encode(wanted), flags=flags)
     while True:
@@ -136,7 +136,7 @@ def change_ttl(client: ServiceClient, dict_id: bytes, of: str, ttl: float | None
 
 
 def begin_lease(client: ServiceClient, environment: str, dict_id: bytes, of: str, lease_seconds: float) -> Operation[None]:
-    body = encode(Registration(protocol.TTL_SECONDS, lease_seconds, environment, _creator()))
+    body = encode(Registration(protocol.TTL_SECONDS, lease_seconds, environment, this_user()))
     yield from _done(to_each(client.roster, protocol.REGISTER, "make", of, dict_id=dict_id, value=body))
 
 
@@ -187,7 +187,8 @@ def _entry(query: Query, reply: Reply) -> CatalogEntry | None:
     return decode(CatalogEntry, reply.payload)
 
 
-def _creator() -> str:
+def this_user() -> str:
+    """Who makes Dicts here, as `created_by` tells it."""
     import getpass  # slow to load, as socket is: only making a Dict needs them
     import socket
 

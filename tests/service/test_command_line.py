@@ -41,8 +41,8 @@ def failed(*arguments: str, answer: str | None = None) -> str:
 
 def test_a_dict_is_made_listed_described_and_deleted(name: str) -> None:
     done("create", name)
-    assert "exists" in failed("create", name)
-    done("create", name, "--allow-existing")
+    assert "is there already" in done("create", name, "--ttl", "5")
+    assert Dict.from_name(name).info().ttl == 7 * 86_400
     done("put", name, "key", "value")
     listed = [json.loads(line) for line in done("list", "--json").splitlines()]
     mine = next(each for each in listed if each["name"] == name)
@@ -95,11 +95,15 @@ def test_items_come_as_a_table_as_lines_and_as_json(d: Dict[Any, Any], name: str
     d.update({number: {number} for number in range(250)})
     shown = done("items", name)
     assert "key" in shown
-    assert "and 150 more" in shown
+    assert "and 230 more" in shown
+    assert "and 240 more" in done("items", name, "10")
+    assert "more" not in done("items", name, "250")
+    as_json = call("items", name, "--json")
+    assert (len(as_json.stdout.splitlines()), "and 230 more" in as_json.stderr) == (20, True)
     assert len(done("items", name, "--all").splitlines()) == 250
     lines = done("items", name, "--all", "--json").splitlines()
     assert sorted(json.loads(line) for line in lines)[:2] == [[0, "{0}"], [1, "{1}"]]
-    assert len(done("items", name, "--max", "3", "--json").splitlines()) == 3
+    assert len(call("items", name, "3", "--json").stdout.splitlines()) == 3
 
 
 @pytest.mark.parametrize("value", [{(1, 2): 3}, float("nan"), 10**5000, object], ids=["tuple as key", "NaN", "huge", "class"])
@@ -113,13 +117,13 @@ def test_what_destroys_asks_first(d: Dict[Any, Any], name: str) -> None:
     refused = call("clear", name, answer="n\n")
     assert refused.exit_code == 1
     assert d == {"key": 1}
-    assert "1 entries" in done("clear", name, answer="y\n")
+    assert "1 entry of" in done("clear", name, answer="y\n")
     assert len(d) == 0
     assert call("delete", name, answer="n\n").exit_code == 1
     assert d.info().name == name
 
 
-@pytest.mark.parametrize("arguments", [["info"], ["get", "kv"], ["no-such"], ["items", "kv", "--max", "-1"]])
+@pytest.mark.parametrize("arguments", [["info"], ["get", "kv"], ["no-such"], ["items", "kv", "-1"]])
 def test_wrong_use_exits_with_2(arguments: list[str]) -> None:
     assert call(*arguments).exit_code == 2
 

@@ -64,7 +64,7 @@ def test_a_method_may_be_called_as_a_function_of_its_class(d: Dict[Any, Any]) ->
 def test_completion_offers_what_users_call_and_nothing_else(d: Dict[Any, Any], service: holdall.LocalService) -> None:
     assert {name for name in dir(holdall) if not name.startswith("__")} == set(holdall.__all__)
     with Client(service.url) as client:
-        assert [name for name in dir(client) if name[0] != "_"] == ["address", "close", "from_env", "timeout"]
+        assert [name for name in dir(client) if name[0] != "_"] == ["address", "close", "from_env", "is_closed", "timeout"]
     assert [name for name in dir(Dict.objects) if name[0] != "_"] == ["create", "delete", "list"]
     assert [name for name in dir(d.get) if name[0] != "_"] == ["aio"]
     assert [name for name in dir(d.keys) if name[0] != "_"] == ["aio"]
