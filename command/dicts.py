@@ -84,8 +84,8 @@ def create(name: str, ttl: float | None, environment: str | None) -> None:
     try:
         Dict.objects.create(name, ttl=ttl, environment_name=environment)
     except AlreadyExistsError:
-        found = _existing(name, environment).info()
-        click.echo(f"Dict {name!r} is there already, with a ttl of {_duration(found.ttl)}: nothing was changed")
+        there = _duration(_existing(name, environment).info().ttl)
+        click.echo(f"Dict {name!r} is there already, with a ttl of {there}: nothing was changed")
 
 
 @dict_group.command("list", epilog="Example: holdall dict list --json | jq -r .name")
@@ -292,7 +292,6 @@ def _content(value: Any) -> bytes:
 
 
 def _facts(d: Dict[Any, Any]) -> dict[str, Any]:
-    """What is known of a Dict."""
     info = d.info()
     made = {"created_at": info.created_at, "created_by": info.created_by}
     return {"name": d.name, "id": d.object_id, **made, "ttl": info.ttl, "entries": d.len()}

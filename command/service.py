@@ -27,8 +27,6 @@ from holdall.worker.directory.opening import DataDirectory
 
 from .storage import count, data_option, running_client
 
-_SETTINGS = {"holdall.broker": BrokerSettings, "holdall.worker": WorkerSettings}
-
 
 @click.command(epilog="Example: holdall status --json | jq .pid")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -49,11 +47,11 @@ def status(as_json: bool) -> None:
     console.print(f"{client.address}: {what}; {ways}", soft_wrap=True, highlight=False)
     pids = own.get("processes", {})
     if own:
-        idle = own["idle_seconds"]
-        until = f"ends {idle:.0f} s after the last request" if idle else "runs until it is stopped"
-        kept = (
-            f"{own['bytes'] / 2**20:,.1f} MiB in {own['data']} ({own['engine']}), sync {own['sync']}; its log is {own['log']}"
+        until = (
+            f"ends {own['idle_seconds']:.0f} s after the last request" if own["idle_seconds"] else "runs until it is stopped"
         )
+        size = f"{own['bytes'] / 2**20:,.1f} MiB ({own['engine']})"
+        kept = f"{size} in {own['data']}, sync {own['sync']}; its log is {own['log']}"
         what = f"process {own['pid']} of holdall {own['version']}, broker {pids.get('broker')}, since {own['since']}"
         console.print(f"{what}; it {until}, or by `holdall stop`\n{kept}", soft_wrap=True, highlight=False)
     table = Table("worker", "process", "slots", "entries", "requests", "expired", "swept")
@@ -97,11 +95,9 @@ def processes(directory: DataDirectory) -> dict[str, tuple[int, BrokerSettings |
     holder = directory.holder()
     for children in Path("/proc").glob(f"{holder.pid if holder else 0}/task/*/children"):
         for pid in children.read_text().split():
-            with contextlib.suppress(
-                OSError, LookupError, ValueError, msgspec.MsgspecError
-            ):  # it has just ended, or is another one
+            with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):  # it has just ended, or is another one
                 _, _, module, given, *_ = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-                settings = msgspec.json.decode(given, type=_SETTINGS[module])
+                settings = msgspec.json.decode(given, type=BrokerSettings if module == "holdall.broker" else WorkerSettings)
                 found[settings.process] = int(pid), settings
     return dict(sorted(found.items()))
 

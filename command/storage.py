@@ -129,7 +129,6 @@ def running_client(url: str | None = None) -> Client:
 
 
 def count(number: int, noun: str) -> str:
-    """So many of these."""
     return f"{number:,} {noun if number == 1 else f'{noun[:-1]}ies' if noun.endswith('y') else f'{noun}s'}"
 
 

@@ -5,6 +5,7 @@ loaded anything, the parent waits for the first line of the child, repeats it an
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -16,10 +17,8 @@ def _detach() -> None:
         os.close(writable)
         with open(readable) as report:
             line = report.readline()
-        try:
-            os.write(1, line.encode())
-        except BrokenPipeError:  # who has started this is gone
-            pass
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # what has started this may be gone
+        print(line, end="", flush=True)
         os._exit(0)
     os.close(readable)
     os.setsid()

@@ -188,7 +188,6 @@ def _entry(query: Query, reply: Reply) -> CatalogEntry | None:
 
 
 def this_user() -> str:
-    """Who makes Dicts here, as `created_by` tells it."""
     import getpass  # slow to load, as socket is: only making a Dict needs them
     import socket
 
