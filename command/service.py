@@ -47,9 +47,7 @@ def status(as_json: bool) -> None:
     console.print(f"{client.address}: {what}; {ways}", soft_wrap=True, highlight=False)
     pids = own.get("processes", {})
     if own:
-        until = (
-            f"ends {own['idle_seconds']:.0f} s after the last request" if own["idle_seconds"] else "runs until it is stopped"
-        )
+        until = f"ends {own['idle_seconds']:.0f} s after the last request" if own["idle_seconds"] else "runs till it is stopped"
         size = f"{own['bytes'] / 2**20:,.1f} MiB ({own['engine']})"
         kept = f"{size} in {own['data']}, sync {own['sync']}; its log is {own['log']}"
         what = f"process {own['pid']} of holdall {own['version']}, broker {pids.get('broker')}, since {own['since']}"
@@ -59,9 +57,8 @@ def status(as_json: bool) -> None:
         column.justify = "right"
     for each, counters in zip(workers, counted, strict=True):
         counts = (f"{counters.get(name, 0):,}" for name in ("entries", "handled", "expired_entries", "swept_rows"))
-        table.add_row(
-            str(each.index), str(pids.get(f"worker {each.index}", "")), f"{each.first_slot} to {each.end_slot - 1}", *counts
-        )
+        pid = str(pids.get(f"worker {each.index}", ""))
+        table.add_row(str(each.index), pid, f"{each.first_slot} to {each.end_slot - 1}", *counts)
     console.print(table)
 
 

@@ -146,7 +146,7 @@ def test_status_says_how_the_service_was_started(tmp_path: Path, monkeypatch: py
         assert status["processes"] == children(pid)
         assert (status["user"].partition("@")[1], status["lanes"]) == ("@", True)
         shown = CliRunner().invoke(cli, ["status"], catch_exceptions=False, terminal_width=200).stdout
-        until = "runs until it is stopped" if idle is None else "ends 1234 s after the last request"
+        until = "runs till it is stopped" if idle is None else "ends 1234 s after the last request"
         for each in (until, f"sync {sync}", status["user"], "by lanes", *map(str, status["processes"].values())):
             assert each in shown
 
