@@ -44,7 +44,8 @@ class Dict(Handle, MutableMapping[K, V]):
     the service has an awaitable twin `.aio`.
     A handle may be used by any number of threads, event loops and forked children at once, and may be pickled.
 
-    Reading a Dict can run what a writer pickled: share a service only with those you would let run code.
+    Reading a Dict can run what a writer pickled, but with a `serializer` that takes no pickles (see `from_name`), or with
+    HOLDALL_PICKLE=off: share a service only with those you would let run code.
 
     Any call can raise NotFoundError (the Dict is missing, or was deleted), ConnectionError (no service answers) and
     TimeoutError (no answer in the client's `timeout`); any that takes a key TypeError (it is unhashable) and
@@ -63,7 +64,9 @@ class Dict(Handle, MutableMapping[K, V]):
         raise TypeError("a Dict has a place in a service: use Dict.from_name(name, create_if_missing=True)")
 
     @classmethod
-    def ephemeral(cls, *, client: Client | None = None, environment_name: str | None = None) -> Ephemeral[Dict[K, V]]:
+    def ephemeral(
+        cls, *, client: Client | None = None, environment_name: str | None = None, serializer: settings.Serializer = "auto"
+    ) -> Ephemeral[Dict[K, V]]:
         """An anonymous Dict for a `with` or `async with` block: gone when it ends, and by itself soon after its process dies.
 
         The handle may be passed to other processes; what they do with it after the end of the block gets NotFoundError.
@@ -71,13 +74,15 @@ class Dict(Handle, MutableMapping[K, V]):
         Args:
             client: through which service; `Client.from_env()` by default.
             environment_name: in which environment; HOLDALL_ENVIRONMENT, or else "main".
+            serializer: as with `from_name`.
 
         >>> with Dict.ephemeral() as d:
         ...     d["key"] = "value"
         ...     len(d)
         1
         """
-        return Ephemeral(client or default_client(), settings.environment(environment_name), cls)
+        settings.check_serializer(serializer)
+        return Ephemeral(client or default_client(), settings.environment(environment_name), cls, serializer)
 
     @Twin
     def hydrate(self, *, client: Client | None = None) -> Operation[Dict[K, V]]:
@@ -147,7 +152,7 @@ class Dict(Handle, MutableMapping[K, V]):
         >>> d.get("missing"), d.get("missing", 0)
         (None, 0)
         """
-        return entries.get(self, key, key_data(self.label, key), default, progress)
+        return entries.get(self, key, key_data(self, key), default, progress)
 
     @Twin
     def put(self, key: K, value: V, *, skip_if_exists: bool = False, progress: Progress | None = None) -> Operation[bool]:
@@ -155,15 +160,15 @@ class Dict(Handle, MutableMapping[K, V]):
 
         Args:
             key: under which key.
-            value: of more than 5 MiB as pickled, it gives a `LargeValueWarning`, once per process. The memory of numpy
+            value: of more than 5 MiB as encoded, it gives a `LargeValueWarning`, once per process. The memory of numpy
                 arrays is sent as it is: do not change it before the call has ended.
             skip_if_exists: store it only if the key is missing: of any number of callers at once exactly one gets True.
             progress: called with the bytes that have been sent and with all there are, now and then while a value of more
                 than 256 KiB is sent. What it raises ends the call, and nothing is stored.
 
         Raises:
-            SerializationError: the value cannot be pickled; nothing was sent.
-            RequestSizeError: key and value have more than 100 MiB as pickled; nothing was stored.
+            SerializationError: the value cannot be pickled, or the serializer takes no pickles; nothing was sent.
+            RequestSizeError: key and value have more than 100 MiB as encoded; nothing was stored.
 
         >>> d = Dict.from_name("kv", create_if_missing=True)
         >>> d.put("key", 1), d.put("key", 2, skip_if_exists=True), d["key"]
@@ -214,7 +219,7 @@ class Dict(Handle, MutableMapping[K, V]):
 
         Raises:
             SerializationError: the default cannot be pickled; nothing was sent.
-            RequestSizeError: key and default have more than 100 MiB as pickled; nothing was stored.
+            RequestSizeError: key and default have more than 100 MiB as encoded; nothing was stored.
             DeserializationError: the value there is cannot be read in this process.
 
         >>> d = Dict.from_name("kv", create_if_missing=True)
@@ -332,7 +337,7 @@ class Dict(Handle, MutableMapping[K, V]):
     items: ViewTwin[ItemsView[K, V], tuple[K, V]] = ViewTwin(Items)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __getitem__(self, key: K) -> V:
-        value: V = self.connected().run(entries.get(self, key, key_data(self.label, key), _MISSING))
+        value: V = self.connected().run(entries.get(self, key, key_data(self, key), _MISSING))
         if value is _MISSING:
             raise KeyError(key)
         return value
@@ -386,7 +391,7 @@ def _plain(mapping: Any) -> dict[Any, Any]:
 Dict.objects = DictObjects(Dict)
 
 
-def _encode_handle(handle: Dict[Any, Any]) -> keys.EncodedKey:
+def _encode_handle(handle: Dict[Any, Any], _dump: keys.Dump) -> keys.EncodedKey:
     return keys.EncodedKey(b"D" + bytes.fromhex(handle.object_id[3:]), False)
 
 

@@ -15,6 +15,7 @@ from holdall.bodies import CatalogEntry
 from holdall.client.connection.query import Operation
 from holdall.client.operations import catalog
 from holdall.errors import Error
+from holdall.settings import Serializer
 
 from .handle import Handle
 
@@ -32,11 +33,11 @@ RENEW_SECONDS = 4.0
 class Ephemeral(Generic[H]):
     """The block in which the Dict exists. Enter it with `with` or `async with`."""
 
-    def __init__(self, client: Client, environment: str, kind: type[H]) -> None:
+    def __init__(self, client: Client, environment: str, kind: type[H], serializer: Serializer) -> None:
         self._client = client
         self._id = protocol.dict_id_of(os.urandom(16), ephemeral=True)
         self._environment = environment
-        self._dict = kind.of_entry(CatalogEntry(environment, "", self._id, 0.0, ""), client)
+        self._dict = kind.of_entry(CatalogEntry(environment, "", self._id, 0.0, ""), client, serializer)
         self._ended = threading.Event()
         self._pid = 0  # of the process that entered the block: a forked child that leaves it ends nothing
         self._renewing: threading.Thread | None = None

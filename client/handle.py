@@ -10,6 +10,7 @@ from holdall import protocol, settings
 from holdall.client.connection.query import Operation, Query
 from holdall.client.operations import catalog
 from holdall.errors import InvalidError, NotFoundError
+from holdall.settings import Serializer
 from holdall.slots import dict_crc
 
 from .twin import Offering
@@ -40,6 +41,8 @@ class Handle(Offering):
     """Its id, once it is known."""
     crc: int
     """The CRC-32 of its id, from which the hash of each key goes on."""
+    serializer: Serializer
+    """How this handle writes and reads values, and keys that have no encoding of their own."""
     _name: str | None  # None: not known yet; "": it is ephemeral, and has none
     _environment: str
     _create_if_missing: bool
@@ -57,6 +60,7 @@ class Handle(Offering):
         create_if_missing: bool = False,
         client: Client | None = None,
         ttl: float | None = protocol.TTL_SECONDS,
+        serializer: Serializer = "auto",
     ) -> Self:
         """The Dict of this name. Nothing is sent before it is first used.
 
@@ -67,9 +71,12 @@ class Handle(Offering):
             client: through which service; `Client.from_env()` by default.
             ttl: how many seconds an entry lives that nobody reads or writes; None for ever, 7 days by default. It counts only
                 when this makes the Dict; see `set_ttl` for one that is there.
+            serializer: how this handle and its copies write and read. "auto": plain data (None, bool, int, float, str, bytes,
+                list, tuple, dict, set, frozenset) as such, all else as pickles, which run code when they are read. "plain":
+                plain data alone. "json", "bytes": values as these, and no other. All but "auto" take no pickle, in keys too.
 
         Raises:
-            InvalidError: no such name, or ttl, is possible.
+            InvalidError: no such name, ttl or serializer is possible.
 
         >>> d = Dict.from_name("kv", create_if_missing=True)
         >>> d.name
@@ -77,18 +84,21 @@ class Handle(Offering):
         """
         settings.check_name(name)
         settings.check_ttl(ttl)
-        return cls._make(name, settings.environment(environment_name), create_if_missing, ttl, client=client)
+        settings.check_serializer(serializer)
+        environment = settings.environment(environment_name)
+        return cls._make(name, environment, create_if_missing, ttl, client=client, serializer=serializer)
 
     @classmethod
-    def from_id(cls, dict_id: str, client: Client | None = None) -> Self:
+    def from_id(cls, dict_id: str, client: Client | None = None, *, serializer: Serializer = "auto") -> Self:
         """The Dict of this id (see `object_id`). Nothing is sent before it is first used.
 
         Args:
             dict_id: `di-` and 32 hexadecimal digits.
             client: through which service; `Client.from_env()` by default.
+            serializer: as with `from_name`.
 
         Raises:
-            InvalidError: no such id is possible.
+            InvalidError: no such id, or serializer, is possible.
 
         >>> d = Dict.from_name("kv", create_if_missing=True)
         >>> Dict.from_id(d.object_id).name
@@ -97,7 +107,8 @@ class Handle(Offering):
         matched = re.fullmatch(_OBJECT_ID, dict_id) if isinstance(dict_id, str) else None
         if matched is None:
             raise InvalidError(f"Invalid Dict id {dict_id!r}: an id is 'di-' and 32 hexadecimal digits")
-        return cls._make(None, "", client=client, dict_id=bytes.fromhex(matched[1]))
+        settings.check_serializer(serializer)
+        return cls._make(None, "", client=client, dict_id=bytes.fromhex(matched[1]), serializer=serializer)
 
     @classmethod
     def _make(
@@ -108,6 +119,7 @@ class Handle(Offering):
         ttl: float | None = protocol.TTL_SECONDS,
         url: str | None = None,
         dict_id: bytes | None = None,
+        serializer: Serializer = "auto",
         client: Client | None = None,
     ) -> Self:
         handle = object.__new__(cls)
@@ -118,14 +130,15 @@ class Handle(Offering):
         handle._client = client
         handle._is_default = False
         handle._url = url
+        handle.serializer = serializer
         handle.id = dict_id
         handle.crc = dict_crc(dict_id or b"")
         handle.label = catalog.described(environment, name) if name else f"Dict di-{(dict_id or b'').hex()}"
         return handle
 
     @classmethod
-    def of_entry(cls, entry: CatalogEntry, client: Client | None) -> Self:
-        return cls._make(entry.name, entry.environment, client=client, dict_id=entry.dict_id)
+    def of_entry(cls, entry: CatalogEntry, client: Client | None, serializer: Serializer = "auto") -> Self:
+        return cls._make(entry.name, entry.environment, client=client, dict_id=entry.dict_id, serializer=serializer)
 
     @property
     def name(self) -> str | None:
@@ -248,7 +261,8 @@ class Handle(Offering):
 
     def __reduce__(self) -> tuple[Any, ...]:
         url = self._url if self._client is None or self._client.is_local else self._client.address
-        return type(self)._make, (self._name, self._environment, self._create_if_missing, self._ttl, url, self.id)
+        told = (self._name, self._environment, self._create_if_missing, self._ttl, url, self.id, self.serializer)
+        return type(self)._make, told
 
 
 def default_client(fallback_url: str | None = None) -> Client:

@@ -26,7 +26,7 @@ K_contra = TypeVar("K_contra", contravariant=True)
 V_co = TypeVar("V_co", covariant=True)
 T = TypeVar("T")
 
-_OF_HANDLES = ("awaitable", "connected", "crc", "hydration", "id", "label", "of_entry", "register")
+_OF_HANDLES = ("awaitable", "connected", "crc", "hydration", "id", "label", "of_entry", "register", "serializer")
 _OF_CLIENTS = ("disconnect", "finds_service", "inherit", "is_local", "passes_files", "roster", "run", "run_awaiting")
 INTERNAL = frozenset((*_OF_HANDLES, *_OF_CLIENTS))
 """What other parts of holdall need of these objects, and users do not."""

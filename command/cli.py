@@ -13,7 +13,7 @@ from rich.console import Console
 import holdall
 from holdall import settings
 from holdall.bench.cli import bench_group
-from holdall.errors import Error, plain
+from holdall.errors import Error, printable
 from holdall.process import logs
 from holdall.process.config import Sync
 
@@ -44,7 +44,7 @@ class _Group(click.Group):
         except BrokenPipeError:
             raise  # click ends quietly
         except (Error, OSError) as error:
-            click.echo(f"holdall: {plain(str(error))}", err=True)
+            click.echo(f"holdall: {printable(str(error))}", err=True)
             sys.exit(FAILED)
 
 

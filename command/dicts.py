@@ -20,7 +20,7 @@ from holdall import Dict, protocol, settings
 from holdall.client.client import Client
 from holdall.client.connection.query import shown
 from holdall.client.operations.large import Progress as Progressed
-from holdall.errors import AlreadyExistsError, Error, InvalidError, NotFoundError, plain
+from holdall.errors import AlreadyExistsError, Error, InvalidError, NotFoundError, printable
 
 from .storage import count
 
@@ -239,7 +239,7 @@ def items(name: str, most: int, everything: bool, environment: str | None, as_js
             _print_json(pair)
     elif everything:
         for key, value in found:
-            click.echo(f"{plain(repr(key))}\t{plain(repr(value))}")
+            click.echo(f"{printable(repr(key))}\t{printable(repr(value))}")
     else:
         table = Table("key", "value")
         for key, value in found:
@@ -341,8 +341,8 @@ def _print(value: object, as_json: bool, literal: bool = False) -> None:
     if as_json:
         _print_json(value)
     else:
-        text = value if isinstance(value, str) and not literal else plain(repr(value))
-        click.echo(plain(text, "\n\t") if sys.stdout.isatty() else _content(text))
+        text = value if isinstance(value, str) and not literal else printable(repr(value))
+        click.echo(printable(text, "\n\t") if sys.stdout.isatty() else _content(text))
 
 
 def _print_json(value: object) -> None:

@@ -32,14 +32,14 @@ def text() -> str:
     """The whole page."""
     parts = [HEAD, _class(holdall.Dict, "Dict"), OPERATORS, _class(DictObjects, "Dict.objects")]
     parts += [_class(kind, kind.__name__) for kind in (holdall.DictInfo, holdall.Client, holdall.LocalService)]
-    parts.append("## Errors\n\n" + "\n".join(_errors()))
+    parts.append("## Errors and warnings\n\n" + "\n".join(_errors()))
     return "\n".join(parts)
 
 
 def _errors() -> Iterator[str]:
     for name in holdall.__all__:
         kind = getattr(holdall, name)
-        if isinstance(kind, type) and issubclass(kind, holdall.Error):
+        if isinstance(kind, type) and issubclass(kind, (holdall.Error, Warning)):
             bases = ", ".join(f"`{base.__name__}`" for base in kind.__bases__ if base is not Exception)
             yield f"- **`{name}`**{f' (is a {bases})' if bases else ''}: {' '.join((kind.__doc__ or '').split())}"
 

@@ -1,4 +1,4 @@
-"""Every error a user can meet, and the one warning.
+"""Every error a user can meet, and the warnings.
 
 Rules: one root; the branches differ by what the caller can do about it; each takes one finished sentence
 (what was asked, of which Dict and key, what happened, what to do), so that it survives pickling; each is raised once,
@@ -8,9 +8,11 @@ at the place that knows.
 from __future__ import annotations
 
 import builtins
+import sys
+import warnings
 
 
-def plain(text: str, kept: str = "") -> str:
+def printable(text: str, kept: str = "") -> str:
     """A text of others as a terminal may have it: what is no printable character, nor `kept`, stands as its escape sequence."""
     return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in text)
 
@@ -36,11 +38,11 @@ class RequestSizeError(Error):
 
 
 class SerializationError(Error):
-    """A key or a value cannot be pickled. Nothing was sent."""
+    """A key or a value cannot be pickled, or its Dict's serializer refuses it. Nothing was sent."""
 
 
 class DeserializationError(Error):
-    """A stored key or value cannot be read back in this process."""
+    """A stored key or value cannot be read back in this process, or by this serializer."""
 
 
 class ConnectionError(Error, builtins.ConnectionError):
@@ -71,3 +73,15 @@ class ProtocolError(Error):
 
 class LargeValueWarning(UserWarning):
     """A value is larger than a Dict is meant for, though not too large. Given once per process."""
+
+
+class KeyTypeWarning(UserWarning):
+    """Keys of a type are compared by their pickles, and its `==` may say otherwise. Given once per type and process."""
+
+
+def warn(warning: Warning) -> None:
+    """Give a warning at the line that called this package; in an event loop, at asyncio's."""
+    frame, depth = sys._getframe(1), 2  # pyright: ignore[reportPrivateUsage]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __name__.partition(".")[0]:
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(warning, stacklevel=depth)

@@ -24,8 +24,8 @@ writer sends the key object along, for iteration to return.
 What pickling makes a string, a number or a tuple of that equals the key is encoded as that one.
 
 "Any other object" is keyed by its cloudpickle bytes: two such keys are the same key when they pickle to the same bytes,
-which `==` alone does not promise. Values that a class of `__main__` defines are pickled with their class, and that class is
-another one in each process: keys of such types find nothing elsewhere. Import the class from a module.
+which `==` alone does not promise: `KeyTypeWarning`. Values that a class of `__main__` defines are pickled with their class,
+and that class is another one in each process: keys of such types find nothing elsewhere. Import the class from a module.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ from weakref import WeakSet
 import msgspec
 
 from holdall import values
-from holdall.protocol import KEY_BYTES_MAX
+from holdall.errors import KeyTypeWarning, warn
+from holdall.protocol import KEY_BYTES_MAX, Buffer
+
+Dump = Callable[[object], bytes]
+Load = Callable[[Buffer], Any]
 
 DECIMAL_EXPONENT_MAX = 10_000
 """Of a Decimal key: what equals it is an int or a fraction of so many digits, and one of 100,000,000 takes minutes to make."""
@@ -59,18 +63,17 @@ class EncodedKey(msgspec.Struct, frozen=True, gc=False):
     exact: bool
 
 
-def encode(key: object) -> EncodedKey:
-    """The encoding of a key.
+def encode(key: object, dump: Dump = values.dump) -> EncodedKey:
+    """The encoding of a key; `dump` pickles what has no encoding of its own.
 
-    Raises what hashing it raises (`TypeError` for a list), or what pickling it raises.
+    Raises what hashing it raises (`TypeError` for a list), or what `dump` raises.
 
     >>> encode("a"), encode(1.0), encode((1, "a")) == encode((True, "a"))
     (EncodedKey(data=b'sa', exact=True), EncodedKey(data=b'i\\x01', exact=False), False)
     >>> encode((1, "a")).data == encode((True, "a")).data
     True
     """
-    encoder = _ENCODERS.get(type(key))
-    encoded = _encode_other(key) if encoder is None else encoder(key)
+    encoded = _encode(key, dump)
     if len(encoded.data) > KEY_BYTES_MAX:
         from hashlib import blake2b
 
@@ -88,21 +91,21 @@ def data_of_strings(keys: Sequence[Any]) -> list[bytes]:
     return []
 
 
-def decode(data: bytes) -> Any:
-    """The key in an exact encoding.
+def decode(data: bytes, load: Load = values.load) -> Any:
+    """The key in an exact encoding; `load` reads what was pickled.
 
     >>> decode(encode(("a", 1.5, frozenset({None}))).data)
     ('a', 1.5, frozenset({None}))
     """
-    return _DECODERS[data[:1]](data[1:])
+    return _DECODERS[data[:1]](data[1:], load)
 
 
-def _encode(key: object) -> EncodedKey:
+def _encode(key: object, dump: Dump = values.dump) -> EncodedKey:
     encoder = _ENCODERS.get(type(key))
-    return encoder(key) if encoder is not None else _encode_other(key)
+    return _encode_other(key, dump) if encoder is None else encoder(key, dump)
 
 
-def _encode_str(key: str) -> EncodedKey:
+def _encode_str(key: str, _dump: Dump) -> EncodedKey:
     try:
         return EncodedKey(b"s" + str.encode(key), True)
     except UnicodeEncodeError:
@@ -117,13 +120,13 @@ def _int_of(data: bytes) -> int:
     return int.from_bytes(data, "little", signed=True)
 
 
-def _encode_float(key: float) -> EncodedKey:
+def _encode_float(key: float, _dump: Dump = values.dump) -> EncodedKey:
     if float.is_integer(key):
         return EncodedKey(b"i" + _int_bytes(int(key)), False)
     return EncodedKey(b"d" + (_F64.pack(key) if key == key else _NAN), True)
 
 
-def _encode_complex(key: complex) -> EncodedKey:
+def _encode_complex(key: complex, _dump: Dump) -> EncodedKey:
     if key.imag == 0:
         return EncodedKey(_encode_float(key.real).data, False)
     return EncodedKey(b"c" + _COMPLEX.pack(key.real + 0.0, key.imag), True)  # + 0.0: -0.0 equals 0.0
@@ -143,27 +146,27 @@ def _split(data: bytes) -> list[bytes]:
     return parts
 
 
-def _encode_tuple(key: tuple[object, ...]) -> EncodedKey:
-    members = [_encode(member) for member in tuple[Any, ...].__iter__(key)]
+def _encode_tuple(key: tuple[object, ...], dump: Dump) -> EncodedKey:
+    members = [_encode(member, dump) for member in tuple[Any, ...].__iter__(key)]
     return EncodedKey(b"t" + _sized([m.data for m in members]), all(m.exact for m in members))
 
 
-def _encode_frozenset(key: frozenset[object]) -> EncodedKey:
-    members = [_encode(member) for member in frozenset[Any].__iter__(key)]
+def _encode_frozenset(key: frozenset[object], dump: Dump) -> EncodedKey:
+    members = [_encode(member, dump) for member in frozenset[Any].__iter__(key)]
     return EncodedKey(b"f" + _sized(sorted(m.data for m in members)), all(m.exact for m in members))
 
 
-def add_type(kind: type, encoder: Callable[[Any], EncodedKey]) -> None:
+def add_type(kind: type, encoder: Callable[[Any, Dump], EncodedKey]) -> None:
     """Let keys of exactly this type be encoded by `encoder`; the first byte of their encodings is in the grammar above."""
     _ENCODERS[kind] = encoder
 
 
-_ENCODERS: dict[type, Callable[[Any], EncodedKey]] = {
+_ENCODERS: dict[type, Callable[[Any, Dump], EncodedKey]] = {
     str: _encode_str,
-    int: lambda key: EncodedKey(b"i" + _int_bytes(key), True),
-    bytes: lambda key: EncodedKey(b"b" + bytes.__getitem__(key, slice(None)), True),
-    type(None): lambda key: EncodedKey(b"n", True),
-    bool: lambda key: EncodedKey(b"i\x01" if key else b"i\x00", False),
+    int: lambda key, _: EncodedKey(b"i" + _int_bytes(key), True),
+    bytes: lambda key, _: EncodedKey(b"b" + bytes.__getitem__(key, slice(None)), True),
+    type(None): lambda key, _: EncodedKey(b"n", True),
+    bool: lambda key, _: EncodedKey(b"i\x01" if key else b"i\x00", False),
     float: _encode_float,
     complex: _encode_complex,
     tuple: _encode_tuple,
@@ -171,35 +174,35 @@ _ENCODERS: dict[type, Callable[[Any], EncodedKey]] = {
 }
 
 
-def _fraction(data: bytes) -> Any:
+def _fraction(data: bytes, _load: Load) -> Any:
     from fractions import Fraction
 
     return Fraction(*map(_int_of, _split(data)))
 
 
-_DECODERS: dict[bytes, Callable[[bytes], Any]] = {
-    b"n": lambda data: None,
-    b"s": lambda data: data.decode("utf-8", "surrogatepass"),
-    b"b": lambda data: data,
-    b"i": _int_of,
-    b"d": lambda data: _F64.unpack(data)[0],
-    b"c": lambda data: complex(*_COMPLEX.unpack(data)),
+_DECODERS: dict[bytes, Callable[[bytes, Load], Any]] = {
+    b"n": lambda data, _: None,
+    b"s": lambda data, _: data.decode("utf-8", "surrogatepass"),
+    b"b": lambda data, _: data,
+    b"i": lambda data, _: _int_of(data),
+    b"d": lambda data, _: _F64.unpack(data)[0],
+    b"c": lambda data, _: complex(*_COMPLEX.unpack(data)),
     b"q": _fraction,
-    b"t": lambda data: tuple(map(decode, _split(data))),
-    b"f": lambda data: frozenset(map(decode, _split(data))),
-    b"p": values.load,
+    b"t": lambda data, load: tuple([decode(member, load) for member in _split(data)]),
+    b"f": lambda data, load: frozenset([decode(member, load) for member in _split(data)]),
+    b"p": lambda data, load: load(data),
 }
 
 
 _BASES: tuple[Any, ...] = (str, bytes, int, float, complex, tuple, frozenset)
 
 
-def _encode_other(key: Any) -> EncodedKey:
+def _encode_other(key: Any, dump: Dump) -> EncodedKey:
     kind = cast(Any, type(key))
     hash(key)  # an unhashable key is a TypeError, and a __hash__ that raises is heard, as with dict
     for base in _BASES:
         if isinstance(key, base) and kind.__hash__ is base.__hash__ and kind.__eq__ is base.__eq__:
-            return EncodedKey(_ENCODERS[base](key).data, False)
+            return EncodedKey(_ENCODERS[base](key, dump).data, False)
     if isinstance(key, Number):
         encoded = _encode_number(key)
         if encoded is not None:
@@ -207,11 +210,11 @@ def _encode_other(key: Any) -> EncodedKey:
     elif kind.__module__ == "numpy" and isinstance(key, getattr(sys.modules["numpy"], "generic", ())):
         for base in (str, bytes):  # `item` drops the NULs at their end
             if isinstance(key, base):
-                return EncodedKey(_ENCODERS[base](key).data, False)
+                return EncodedKey(_ENCODERS[base](key, dump).data, False)
         twin = cast(Any, key).item()  # pyright: ignore[reportUnnecessaryCast]
         if type(twin) in _ENCODERS and twin == key and hash(twin) == hash(key):
             return EncodedKey(_encode(twin).data, False)
-    pickled = values.dump(key)
+    pickled = dump(key)
     if kind not in _COMES_BACK_AS_ITSELF:
         twin = values.load(pickled)
         if type(twin) not in _ENCODERS:
@@ -220,7 +223,25 @@ def _encode_other(key: Any) -> EncodedKey:
             return EncodedKey(_encode(twin).data, False)
         else:
             raise ValueError(f"it comes back as {twin!r}, which is another key")
+    _warn_of(key)
     return EncodedKey(b"p" + pickled, True)
+
+
+def _warn_of(key: object) -> None:
+    """Warn, once of each type, that what it calls equal need not pickle alike; that of what inherits `==` from object does."""
+    kind = type(key)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    pickles_alike = name in _PICKLE_ALIKE and getattr(key, "tzinfo", None) is None
+    if pickles_alike or kind.__eq__ is object.__eq__ or kind in _WARNED:
+        return
+    _WARNED.add(kind)
+    what = f"keys of type {name} are compared by their pickles, not by ==, and equal ones may be two keys"
+    warn(KeyTypeWarning(f"{what}: use a str, or a tuple of what makes them equal"))
+
+
+_PICKLE_ALIKE = frozenset(("uuid.UUID", "datetime.date", "datetime.time", "datetime.datetime", "datetime.timedelta"))
+"""Types whose equal objects surely pickle alike, those with a time zone excepted."""
+_WARNED: WeakSet[type] = WeakSet()
 
 
 _COMES_BACK_AS_ITSELF: WeakSet[type] = WeakSet()

@@ -35,7 +35,7 @@ KEY_BYTES_MAX = 1024
 OBJECT_BYTES_MAX = 100 * 1024 * 1024
 """The most bytes an entry may have, key and value as encoded."""
 KEY_OBJECT_BYTES_MAX = 1024 * 1024
-"""The most bytes a key may have as pickled: it travels and is stored beside its digest, in one piece."""
+"""The most bytes a key object may have as encoded: it travels and is stored beside its digest, in one piece."""
 UPDATE_BYTES_MAX = 16 * 1024 * 1024
 """An update larger than this goes to a worker in several messages, each of them atomic."""
 FRAME_BYTES_MAX = 2 * UPDATE_BYTES_MAX

@@ -6,6 +6,7 @@ HOLDALL_LANES         off: everything goes through the broker; on (the default):
 HOLDALL_DATA          the data directory of the local service and of `holdall serve`
 HOLDALL_ENGINE        what a new data directory is kept in: leveldb (the default, where its binding is installed) or sqlite
 HOLDALL_ENVIRONMENT   the environment in which names are looked up
+HOLDALL_PICKLE        off: this process writes and reads no pickles; on (the default): a Dict with serializer="auto" does
 HOLDALL_LOG           what a service writes its log lines as: text (the default) or json
 HOLDALL_LOG_LEVEL     from which level on: info, warning (the default) or error
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from holdall.errors import AuthError, InvalidError
 from holdall.protocol import TTL_SECONDS_MAX, VERSION, is_ttl
@@ -23,6 +24,8 @@ from holdall.protocol import TTL_SECONDS_MAX, VERSION, is_ttl
 if TYPE_CHECKING:
     from pathlib import Path
 
+Serializer = Literal["auto", "plain", "json", "bytes"]
+"""How a Dict's handle writes and reads: see `holdall.values`."""
 DEFAULT_PORT = 4255
 DEFAULT_TIMEOUT_SECONDS = 30.0
 IDLE_SECONDS = 300.0
@@ -71,13 +74,22 @@ def check_ttl(seconds: object) -> float | None:
     return seconds
 
 
+def check_serializer(name: object) -> None:
+    """Raise InvalidError if there is no such serializer."""
+    if name not in get_args(Serializer):
+        raise InvalidError(f"Invalid serializer {name!r}: use 'auto', 'plain', 'json' or 'bytes'")
+
+
 def lanes(wanted: bool | None = None) -> bool:
     """Whether a client may have lanes. Raises InvalidError."""
-    if wanted is not None:
-        return wanted
-    value = os.environ.get("HOLDALL_LANES") or "on"
+    return is_on("HOLDALL_LANES") if wanted is None else wanted
+
+
+def is_on(variable: str) -> bool:
+    """Whether this variable is on, or unset. Raises InvalidError."""
+    value = os.environ.get(variable) or "on"
     if value not in ("on", "off"):
-        raise InvalidError(f"HOLDALL_LANES must be on or off, not {value!r}")
+        raise InvalidError(f"{variable} must be on or off, not {value!r}")
     return value == "on"
 
 

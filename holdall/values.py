@@ -1,18 +1,18 @@
-"""Values ↔ bytes: pickle protocol 5.
+"""Values ↔ bytes.
 
-    value   = pickle                                    its first byte is 0x80
-            | 0x01 count:u32 length:u64* pickle buffer*  `count` buffers out of band; the length of each, the pickle's first
-            | 0x02 …                                     a reference to a blob (`holdall.blob`); never made here
+    value   = 0x91 …                                    plain data (`holdall.plain`)
+            | 0x80 …                                    pickle, of protocol 5
+            | 0x01 count:u32 length:u64* pickle buffer* `count` buffers out of band; the length of each, the pickle's first
+            | 0x02 …                                    a reference to a blob (`holdall.blob`); never made here
+            | 0x03 byte*                                bytes
+            | 0x04 utf-8                                JSON
+
+The serializer "auto" writes plain data where that says a value exactly, else a pickle, and reads all; "plain", "json" and
+"bytes" write and read their own kind alone. The caller chooses, never what is stored.
 
 The memory of large arrays and other buffers is not pickled but stands beside the pickle, which zeros fill up so that the first
 buffer is aligned. `parts` copies none of it, nor large bytes; `load` makes the buffers views of a bytearray, which is
 its reader's own and may be written to, and copies them out of anything else.
-
-`pickle` succeeds for an instance of a class of `__main__`, by reference, and no other process can read it; `cloudpickle`
-stores the class itself but is ten times slower for small objects. So the C pickler serves values made of exact builtin
-types only, and gives way at the first object of any other type: `reducer_override` is called for just those.
-
-Other first bytes are free for formats to come (safer serializers).
 
 No server process imports this module.
 """
@@ -25,29 +25,23 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
-from holdall.protocol import Buffer
+import msgspec
 
-PROTOCOL = 5
-"""Of pickle: the newest that every supported Python reads."""
-PICKLED = b"\x80"
-OUT_OF_BAND = b"\x01"
+from holdall import plain
+from holdall.errors import RequestSizeError
+from holdall.plain import Unsupported
+from holdall.protocol import OBJECT_BYTES_MAX, Buffer
+from holdall.settings import Serializer, is_on
+
+PICKLE_PROTOCOL = 5
+"""The newest that every supported Python reads."""
+PLAIN, PICKLED, OUT_OF_BAND, RAW, JSON = b"\x91", b"\x80", b"\x01", b"\x03", b"\x04"
 OUT_OF_BAND_BYTES_MIN = 64 * 1024
 """Smaller buffers are pickled with the rest: that costs less than the bookkeeping."""
 ALIGNMENT_BYTES = 16
 """What the largest numbers that arrays hold need, and what memory has that is allocated."""
 _COUNT = struct.Struct("<I")
-_SCALARS = frozenset((str, int, float, bool, bytes, type(None)))
-
-
-class _NotPlain(Exception):
-    """The value holds something that is not of an exact builtin type."""
-
-
-class _PlainPickler(pickle.Pickler):
-    def reducer_override(self, value: object) -> Any:
-        if type(value) is complex:
-            return NotImplemented
-        raise _NotPlain
+_LARGE_BYTES = struct.Struct(">2sI")  # msgpack's array of one member, and its bin 32
 
 
 class _Written(list[bytes]):
@@ -57,36 +51,74 @@ class _Written(list[bytes]):
         self.append(data if type(data) is bytes else bytes(data))
 
 
-def dump(value: object) -> bytes:
-    """The bytes of a value. Raises whatever pickling it raises; `client.encoding` gives it a name."""
-    return join(parts(value))
+def dump(value: object, serializer: Serializer = "auto") -> bytes:
+    """The bytes of a value. Raises what `parts` raises."""
+    return join(parts(value, serializer))
 
 
 def join(buffers: Sequence[Buffer]) -> bytes:
     return buffers[0] if len(buffers) == 1 and type(buffers[0]) is bytes else b"".join(buffers)
 
 
-def parts(value: object) -> Sequence[Buffer]:
-    """The bytes of a value, in parts, some of which may be its own memory."""
-    if type(value) in _SCALARS and not (isinstance(value, bytes) and len(value) > OUT_OF_BAND_BYTES_MIN):
-        return (pickle.dumps(value, PROTOCOL),)
-    written = _Written()
+def parts(value: object, serializer: Serializer = "auto") -> Sequence[Buffer]:
+    """The bytes of a value, in parts, some of which may be its own memory.
+
+    Raises Unsupported if the serializer does not write it, RequestSizeError, or whatever pickling raises.
+    """
+    if serializer == "bytes":
+        return RAW, _memory(value)
+    if serializer == "json":
+        return JSON, _json(value)
+    if type(value) is bytes and OUT_OF_BAND_BYTES_MIN < len(value) <= OBJECT_BYTES_MAX:
+        return _LARGE_BYTES.pack(b"\x91\xc6", len(value)), value
     try:
-        _PlainPickler(written, PROTOCOL).dump(value)
-    except _NotPlain:
-        import cloudpickle  # type: ignore[import-untyped]  # slow to load, and plain values need none of it
-
-        dump_into = cast(Callable[..., None], cloudpickle.dump)  # pyright: ignore[reportUnknownMemberType]
-        buffers: list[memoryview] = []
-        written.clear()
-        dump_into(value, written, PROTOCOL, buffer_callback=partial(_stays_in, buffers))
-        return _beside(written, buffers)
-    return written
+        return (plain.encode(value, keeps_shared=serializer == "auto"),)
+    except (Unsupported, RequestSizeError, RecursionError):
+        if serializer == "plain":
+            raise
+    if not is_on("HOLDALL_PICKLE"):
+        return (plain.encode(value, keeps_shared=False),)
+    return _pickled(value)
 
 
-def load(data: Buffer) -> Any:
-    """The value in these bytes. Runs what its writer pickled; raises whatever that raises."""
-    if data[:1] != OUT_OF_BAND:
+def load(data: Buffer, serializer: Serializer = "auto") -> Any:
+    """The value in these bytes. With "auto" it runs what a writer pickled. Raises Unsupported, or whatever reading raises."""
+    kind, read = _READERS.get(bytes(data[:1]), ("of no kind that is known here", None))
+    if read is None or serializer not in ("auto", kind):
+        raise Unsupported(f"it is {kind}, and is to be read with serializer={serializer!r}")
+    return read(data)
+
+
+def _memory(value: object) -> Buffer:
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise Unsupported(f"an object of type {type(value).__qualname__} is neither bytes, a bytearray nor a memoryview")
+    view = memoryview(cast(bytes, value))
+    return view.cast("B") if view.nbytes and view.c_contiguous else view.tobytes()
+
+
+def _json(value: object) -> bytes:
+    """The text of a value. What comes back must be the same plain data."""
+    encoded = plain.encode(value, keeps_shared=False)
+    text = msgspec.json.encode(value)
+    if plain.encode(msgspec.json.decode(text), keeps_shared=False) != encoded:
+        raise Unsupported("JSON has no tuples, sets, bytes, nan, infinity, nor keys that are no str")
+    return text
+
+
+def _pickled(value: object) -> Sequence[Buffer]:
+    import cloudpickle  # type: ignore[import-untyped]  # slow to load, and plain values need none of it
+
+    dump_into = cast(Callable[..., None], cloudpickle.dump)  # pyright: ignore[reportUnknownMemberType]
+    written = _Written()
+    buffers: list[memoryview] = []
+    dump_into(value, written, PICKLE_PROTOCOL, buffer_callback=partial(_stays_in, buffers))
+    return _beside(written, buffers)
+
+
+def _unpickled(data: Buffer) -> Any:
+    if not is_on("HOLDALL_PICKLE"):
+        raise Unsupported("it is a pickle, and HOLDALL_PICKLE=off refuses those")
+    if data[:1] == PICKLED:
         return pickle.loads(data)
     view = memoryview(data)
     (count,) = _COUNT.unpack_from(view, 1)
@@ -101,6 +133,15 @@ def load(data: Buffer) -> Any:
         buffers.append(buffer if owned else bytearray(buffer))
         at += length
     return pickle.loads(pickled, buffers=buffers)
+
+
+_READERS: dict[bytes, tuple[str, Callable[[Buffer], Any] | None]] = {
+    PLAIN: ("plain", lambda data: plain.decode(data)[0]),
+    PICKLED: ("a pickle", _unpickled),
+    OUT_OF_BAND: ("a pickle", _unpickled),
+    RAW: ("bytes", lambda data: bytes(memoryview(data)[1:])),
+    JSON: ("json", lambda data: msgspec.json.decode(memoryview(data)[1:])),
+}
 
 
 def _stays_in(out: list[memoryview], buffer: pickle.PickleBuffer) -> bool:

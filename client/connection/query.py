@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import msgspec
 
-from holdall.errors import plain
+from holdall.errors import printable
 from holdall.protocol import NO_DICT, Buffer, Reply
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def shown(key: object) -> str:
         text = repr(key)
     except Exception as error:  # a user's own __repr__ may raise anything, and must not hide the error at hand
         text = f"<{type(key).__name__} object, whose repr raises {type(error).__name__}>"
-    return plain(text if len(text) <= 100 else f"{text[:97]}...")
+    return printable(text if len(text) <= 100 else f"{text[:97]}...")
 
 
 Operation: TypeAlias = "Generator[Union[Query, Queries], Any, R]"

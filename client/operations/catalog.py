@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from holdall import protocol
 from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifetime, Registration, decode, encode
 from holdall.client.connection.query import Operation, Queries, Query
-from holdall.errors import NotFoundError, ProtocolError, plain
+from holdall.errors import NotFoundError, ProtocolError, printable
 from holdall.protocol import Reply
 from holdall.settings import CREATOR_CHARACTERS_MAX
 from holdall.slots import key_hash
@@ -34,7 +34,7 @@ class DictInfo(NamedTuple):
 
     @classmethod
     def of_entry(cls, entry: CatalogEntry) -> DictInfo:
-        return cls(entry.name or None, created_at(entry), plain(entry.created_by), entry.ttl)
+        return cls(entry.name or None, created_at(entry), printable(entry.created_by), entry.ttl)
 
 
 def created_at(entry: CatalogEntry) -> datetime:

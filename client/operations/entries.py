@@ -35,7 +35,7 @@ def get(handle: DictHandle, key: object, data: bytes, default: Any, progress: Pr
         return default
     if is_reference(reply.payload):
         return (yield from read_blob(handle, key, data, reply.payload, default, progress))
-    return decode_value(handle.label, key, reply.payload)
+    return decode_value(handle, key, reply.payload)
 
 
 def put(
@@ -52,35 +52,35 @@ def set_default(handle: DictHandle, key: object, value: object) -> Operation[Any
         reply = yield from _store(handle, protocol.SET_DEFAULT, verb, key, value, 0)
         if reply.status == protocol.OK:
             return value
-        found = yield from _whole(place_of(handle, verb, key, key_data(handle.label, key)), reply.payload)
+        found = yield from _whole(place_of(handle, verb, key, key_data(handle, key)), reply.payload)
         if found is not None:
-            return decode_value(handle.label, key, found)
+            return decode_value(handle, key, found)
     raise large.lost(place_of(handle, verb, key, b""))
 
 
 def pop(handle: DictHandle, key: object, default: Any) -> Operation[Any]:
-    data = key_data(handle.label, key)
+    data = key_data(handle, key)
     reply = yield from about_key(handle, protocol.POP, "pop", key, data)
     if reply.status == protocol.MISSING:
         return default
     found = yield from taken_over(place_of(handle, "pop", key, data), reply.payload)
     try:
-        return decode_value(handle.label, key, found)
+        return decode_value(handle, key, found)
     except BaseException as error:
-        shown_as = key_object(handle.label, key, encode_key(handle.label, key))
+        shown_as = key_object(handle, key, encode_key(handle, key), puts_back=True)
         yield from _put_back(handle, key, data, shown_as, found, error)
         raise
 
 
 def remove(handle: DictHandle, key: object) -> Operation[bool]:
     """Remove a key, whatever its value; returns whether it was there."""
-    data = key_data(handle.label, key)
+    data = key_data(handle, key)
     reply = yield from about_key(handle, protocol.POP, "delete", key, data, flags=protocol.WITHOUT_VALUE)
     return bool(reply.status == protocol.OK)
 
 
 def contains(handle: DictHandle, key: object) -> Operation[bool]:
-    reply = yield from about_key(handle, protocol.CONTAINS, "look for", key, key_data(handle.label, key))
+    reply = yield from about_key(handle, protocol.CONTAINS, "look for", key, key_data(handle, key))
     return bool(reply.status == protocol.OK)
 
 
@@ -95,8 +95,8 @@ def pop_any(handle: DictHandle) -> Operation[tuple[Any, Any]]:
             entry = decode(PageEntry, reply.payload)
             value = yield from taken_over(place_of(handle, "pop", None, entry.key), entry.value or b"")
             try:
-                key = decode_key(handle.label, entry.key, entry.key_object)
-                return key, decode_value(handle.label, key, value)
+                key = decode_key(handle, entry.key, entry.key_object)
+                return key, decode_value(handle, key, value)
             except BaseException as error:
                 yield from _put_back(handle, None, entry.key, entry.key_object, value, error)
                 raise
@@ -135,13 +135,13 @@ def read_blob(
         place = place_of(handle, "get", key, data)
         found = yield from large.download(place, reference_of(payload), progress)
         if found is not None:
-            return decode_value(handle.label, key, found)
+            return decode_value(handle, key, found)
         reply = yield from about_key(handle, protocol.GET, "get", key, data)
         if reply.status == protocol.MISSING:
             return default
         payload = reply.payload
         if not is_reference(payload):
-            return decode_value(handle.label, key, payload)
+            return decode_value(handle, key, payload)
     raise large.lost(place_of(handle, "get", key, data))
 
 
@@ -169,10 +169,10 @@ def _store(
     handle: DictHandle, opcode: int, verb: str, key: object, value: object, flags: int, progress: Progress | None = None
 ) -> Operation[Reply]:
     """The reply to a request that brings a value for one key."""
-    encoded = encode_key(handle.label, key)
-    shown_as = key_object(handle.label, key, encoded)
-    field = encode_value(handle.label, key, value)
-    check_size(handle.label, key, len(encoded.data) + len(shown_as or b"") + len(field))
+    encoded = encode_key(handle, key)
+    shown_as = key_object(handle, key, encoded)
+    field = encode_value(handle, key, value)
+    check_size(handle, key, len(encoded.data) + len(shown_as or b"") + len(field))
     return (yield from _stored(handle, opcode, verb, flags, key, encoded.data, shown_as, field, progress))
 
 

@@ -8,6 +8,7 @@ from holdall import protocol
 from holdall.bodies import Roster
 from holdall.client.connection.query import Operation, Queries, Query
 from holdall.protocol import Buffer, Reply
+from holdall.settings import Serializer
 from holdall.slots import key_hash
 
 from .large import Place
@@ -33,6 +34,7 @@ class DictHandle(Protocol):
     label: str
     id: bytes | None
     crc: int
+    serializer: Serializer
 
     def connected(self) -> ServiceClient: ...
 

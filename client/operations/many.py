@@ -85,7 +85,7 @@ def pop_many(handle: DictHandle, keys: Iterable[object]) -> Operation[dict[Any, 
         for key, data, value in many.popped:
             taken[data] = yield from taken_over(place_of(handle, many.verb, key, data), value)
         for key, data, _value in many.popped:
-            many.found[key] = decode_value(handle.label, key, taken[data])
+            many.found[key] = decode_value(handle, key, taken[data])
         return many.in_order_of(asked)
     except GeneratorExit:
         raise
@@ -107,8 +107,8 @@ def _put_back(handle: DictHandle, many: _Many, taken: dict[bytes, Buffer], error
                 except Error as lost:
                     error.add_note(str(lost))
                     continue
-            encoded, whole = encode_key(handle.label, key), field_of(taken.get(data, value))
-            entries.append((data, key_object(handle.label, key, encoded), whole))
+            encoded, whole = encode_key(handle, key), field_of(taken.get(data, value))
+            entries.append((data, key_object(handle, key, encoded, puts_back=True), whole))
             if type(whole) is Pieces:
                 large_keys[data] = key
         for groups in _rounds(_by_worker(handle, Entries.of(entries))):
@@ -174,7 +174,7 @@ class _Many:
             self._left.append(_KeyGroup(group.part, group.keys[len(values) :], group.data[len(values) :]))
 
     def _read(self, group: _KeyGroup, values: list[Union[bytes, None]]) -> None:
-        for at in decode_values(self._handle.label, group.keys, values, self.found):
+        for at in decode_values(self._handle, group.keys, values, self.found):
             self.blobs.append(_Blob(group.keys[at], group.data[at], values[at] or b""))
 
 
@@ -184,7 +184,7 @@ def _grouped(handle: DictHandle, keys: list[object]) -> Iterator[_KeyGroup]:
     parts, count = roster.part_of_slot(), len(roster.workers)
     for start in range(0, len(keys), KEYS_PER_MESSAGE * count):
         some = keys[start : start + KEYS_PER_MESSAGE * count]
-        data = keys_data(handle.label, some)
+        data = keys_data(handle, some)
         if count == 1:
             yield _KeyGroup(parts[0], some, data)
             continue
@@ -222,7 +222,7 @@ def put_many(handle: DictHandle, items: Iterable[tuple[object, object]], skip_if
     """Store these items, those that came before the iterator raised too. Returns how many were stored."""
     large_keys: dict[bytes, object] = {}
     encoded: dict[bytes, Entry] = {}
-    failure = _encode_each(handle.label, items, skip_if_exists, encoded, large_keys)
+    failure = _encode_each(handle, items, skip_if_exists, encoded, large_keys)
     entries = Entries.of(encoded.values())
     dict_id = handle.id or (yield from handle.hydration())
     flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
@@ -235,7 +235,7 @@ def put_many(handle: DictHandle, items: Iterable[tuple[object, object]], skip_if
 
 
 def _encode_each(
-    of: str,
+    handle: DictHandle,
     items: Iterable[tuple[object, object]],
     skip_if_exists: bool,
     entries: dict[bytes, Entry],
@@ -250,10 +250,10 @@ def _encode_each(
         for count, (key, value) in enumerate(items):
             if count == protocol.UPDATE_ENTRIES_MAX:
                 raise RequestSizeError(
-                    f"an update of {of} has at most {protocol.UPDATE_ENTRIES_MAX:,} entries; nothing was stored: "
+                    f"an update of {handle.label} has at most {protocol.UPDATE_ENTRIES_MAX:,} entries; nothing was stored: "
                     "divide it into several"
                 )
-            entry = _encoded(of, key, value)
+            entry = _encoded(handle, key, value)
             data = entry[0]
             if type(entry[2]) is Pieces:
                 large_keys[data] = key
@@ -268,12 +268,12 @@ def _encode_each(
     return None
 
 
-def _encoded(of: str, key: object, value: object) -> Entry:
-    if type(key) is str and len(key) <= SHORT and (small := small_value(value)) is not None:
-        return key_data(of, key), None, small
-    encoded = encode_key(of, key)
-    entry = encoded.data, None if encoded.exact else key_object(of, key, encoded), encode_value(of, key, value)
-    check_size(of, key, _size(entry))
+def _encoded(handle: DictHandle, key: object, value: object) -> Entry:
+    if type(key) is str and len(key) <= SHORT and (small := small_value(handle, value)) is not None:
+        return key_data(handle, key), None, small
+    encoded = encode_key(handle, key)
+    entry = encoded.data, key_object(handle, key, encoded), encode_value(handle, key, value)
+    check_size(handle, key, _size(entry))
     return entry
 
 

@@ -68,11 +68,11 @@ def _left(found: dict[int, Page]) -> After:
 def _items(handle: DictHandle, entries: list[PageEntry], with_values: bool) -> Operation[list[Any]]:
     items: list[Any] = []
     for data, shown_as, value in entries:
-        key = decode_key(handle.label, data, shown_as)
+        key = decode_key(handle, data, shown_as)
         if not with_values:
             items.append(key)
         elif not is_reference(value or b""):
-            items.append((key, decode_value(handle.label, key, value or b"")))
+            items.append((key, decode_value(handle, key, value or b"")))
         else:
             read = yield from read_blob(handle, key, data, value or b"", _ABSENT)
             if read is not _ABSENT:  # it was removed meanwhile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdall import errors, protocol
 from holdall.client.connection.query import Query
-from holdall.errors import Error, plain
+from holdall.errors import Error, printable
 from holdall.protocol import Reply
 
 SENTENCE_BYTES_MAX = 2_000
@@ -23,7 +23,7 @@ _ERRORS: dict[int, type[Error]] = {
 
 
 def error_of(query: Query, reply: Reply) -> Error:
-    text = plain(bytes(reply.payload[:SENTENCE_BYTES_MAX]).decode("utf-8", "replace"))
+    text = printable(bytes(reply.payload[:SENTENCE_BYTES_MAX]).decode("utf-8", "replace"))
     if reply.status == protocol.WRONG_WORKER:
         text = "the service at this address is another one than before: make a new Client"
     return _ERRORS.get(reply.status, errors.ProtocolError)(f"cannot {query}: {text or f'status {reply.status}'}")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import enum
 import math
+import pathlib
 import subprocess
 import sys
+import uuid
+import warnings
+import weakref
+import zoneinfo
 from collections import namedtuple
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -16,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdall import keys
+from holdall import KeyTypeWarning, keys
 
 scalars = st.one_of(
     st.none(),
@@ -108,13 +115,75 @@ def test_common_types_that_compare_equal_are_one_key(same: tuple[Any, ...]) -> N
     assert len({keys.encode(key).data for key in same}) == 1
 
 
+@pytest.mark.filterwarnings("ignore::holdall.KeyTypeWarning")
 @pytest.mark.parametrize("key", ["", b"", "\0", b"\0", "\ud800", (), frozenset(), ((),), ..., range(3)], ids=repr)
 def test_odd_keys_come_back(key: Any) -> None:
     assert keys.decode(keys.encode(key).data) == key
 
 
+@pytest.mark.filterwarnings("ignore::holdall.KeyTypeWarning")
 def test_a_subclass_with_an_equality_of_its_own_is_keyed_by_its_pickle() -> None:
     assert keys.encode(CaseBlind("a")).data[:1] == b"p"
+
+
+@dataclass(frozen=True)
+class Place:
+    x: float
+
+
+class Lonely:
+    """Equal to itself alone."""
+
+
+class Plain(enum.Enum):
+    ONE = 1
+
+
+UTC = datetime.timezone.utc
+OWN_EQUALITY = [
+    Place(1),
+    CaseBlind("a"),
+    range(3),
+    pathlib.PurePosixPath("a"),
+    datetime.datetime(2020, 1, 1, tzinfo=UTC),
+    datetime.time(1, tzinfo=zoneinfo.ZoneInfo("UTC")),
+    datetime.timezone(datetime.timedelta(hours=1)),
+]
+PICKLE_ALIKE = [
+    Plain.ONE,
+    Colour.RED,
+    Lonely(),
+    uuid.UUID(int=1),
+    datetime.date(2020, 1, 1),
+    datetime.datetime(2020, 1, 1),
+    datetime.time(1),
+    datetime.timedelta(1),
+    Place,
+    ...,
+    memoryview(b"abc"),
+    np.int64(1),
+    Point(1, 2),
+    Decimal(1),
+    "a",
+]
+
+
+@pytest.mark.parametrize("place", [lambda key: key, lambda key: ("a", (key,)), lambda key: frozenset({key})], ids=range(3))
+@pytest.mark.parametrize("key", OWN_EQUALITY, ids=lambda key: type(key).__name__)
+def test_keys_whose_type_says_what_equals_them_warn_once(key: Any, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "_WARNED", weakref.WeakSet())
+    with pytest.warns(KeyTypeWarning, match=rf"keys of type \S*{type(key).__name__} .*use a str, or a tuple") as caught:
+        keys.encode(place(key))
+    assert [each.filename for each in caught] == [__file__]
+    keys.encode(place(key))
+
+
+@pytest.mark.parametrize("key", PICKLE_ALIKE, ids=range(len(PICKLE_ALIKE)))
+def test_keys_that_pickle_alike_if_they_are_equal_do_not_warn(key: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "_WARNED", weakref.WeakSet())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        keys.encode((key,))
 
 
 @pytest.mark.parametrize("key", [[], {}, set(), ([],), (1, ({},)), bytearray()], ids=repr)
@@ -133,10 +202,15 @@ def test_a_long_key_is_replaced_by_its_digest() -> None:
 def test_encodings_are_the_same_in_a_process_with_another_hash_seed() -> None:
     program = "from holdall import keys; print(keys.encode(frozenset('abcdef')).data.hex(), keys.encode((1.5, 'a')).data.hex())"
     ran = [
-        subprocess.run([sys.executable, "-c", program], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
-                       capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         for seed in ("1", "2")
-    ]  # fmt: skip
+    ]
     assert ran[0] == ran[1] == f"{keys.encode(frozenset('abcdef')).data.hex()} {keys.encode((1.5, 'a')).data.hex()}\n"
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from holdall import blob, protocol, values
+from holdall import Dict, blob, protocol, values
 from holdall.bodies import Lifetime, Page, PageRequest, Update, decode, encode
 from holdall.client.operations.encoding import decode_values
 from holdall.errors import DeserializationError
@@ -160,5 +160,5 @@ def test_the_value_that_cannot_be_read_is_named_and_those_before_it_are_there() 
     found: dict[Any, Any] = {"earlier": 0}
     data = [values.dump(number) for number in range(3)]
     with pytest.raises(DeserializationError, match="the value of 'bad' in Dict 'kv' cannot be read back"):
-        decode_values("Dict 'kv'", ["a", "b", "bad", "c"], [data[0], data[1], b"\x80\x05", data[2]], found)
+        decode_values(Dict.from_name("kv"), ["a", "b", "bad", "c"], [data[0], data[1], b"\x80\x05", data[2]], found)
     assert found == {"earlier": 0, "a": 0, "b": 1}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from holdall.errors import plain
+from holdall.errors import printable
 from holdall.private import OTHERS, fault, open_own, planted
 
 STRANGER = 54_321
@@ -188,5 +188,5 @@ SHOWN = {
 
 @pytest.mark.parametrize("text", SHOWN)
 def test_a_text_of_others_has_nothing_that_a_terminal_would_carry_out(text: str) -> None:
-    assert plain(text) == SHOWN[text]
-    assert plain(text, "\r\n").replace("\r\n", "").isprintable()
+    assert printable(text) == SHOWN[text]
+    assert printable(text, "\r\n").replace("\r\n", "").isprintable()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from holdall import values
@@ -24,12 +24,6 @@ plain = st.recursive(
 @given(plain)
 def test_a_plain_value_comes_back(value: Any) -> None:
     assert values.load(values.dump(value)) == value
-
-
-@given(plain)
-def test_a_plain_value_is_served_by_the_fast_pickler(value: Any) -> None:
-    assume("cloudpickle" not in repr(value))
-    assert b"cloudpickle" not in values.dump(value)
 
 
 def test_a_list_that_contains_itself_comes_back() -> None:
@@ -48,7 +42,7 @@ def test_what_only_cloudpickle_can_pickle_comes_back() -> None:
 def test_a_class_that_others_cannot_import_travels_with_its_value() -> None:
     local = type("Local", (), {"__module__": "__main__"})
     data = values.dump([local()])
-    with pytest.raises(AttributeError):  # what the plain pickler would have stored
+    with pytest.raises(AttributeError):  # what pickle alone would have stored
         pickle.loads(b"\x80\x05c__main__\nLocal\n.")
     assert type(values.load(data)[0]).__name__ == "Local"
 
@@ -82,9 +76,9 @@ def test_damaged_bytes_of_a_large_array_raise_and_never_crash() -> None:
             values.load(data[:end])
 
 
-def test_too_deep_a_nesting_is_a_recursion_error_and_no_crash() -> None:
+def test_too_deep_a_nesting_is_an_error_and_no_crash() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(RecursionError):
+    with pytest.raises(pickle.PicklingError, match="recursion"):
         values.dump(deep)

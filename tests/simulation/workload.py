@@ -67,7 +67,7 @@ class Wish(NamedTuple):
         if self.kind == SET_DEFAULT:
             return entries.set_default(handle, key, self.values[0])
         if self.kind == GET:
-            return entries.get(handle, key, key_data(handle.label, key), ABSENT)
+            return entries.get(handle, key, key_data(handle, key), ABSENT)
         if self.kind == POP:
             return entries.pop(handle, key, ABSENT)
         if self.kind == REMOVE:
