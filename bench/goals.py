@@ -11,13 +11,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
+from holdall.bench.encodings import DOCUMENT, PAIRS, SMALL, pickled, plain
 from holdall.bench.peers.limits import RELAYED_WORKERS, plain_files, zmq_echo, zmq_relay
 from holdall.bench.peers.ours import holdall_dict
 from holdall.bench.peers.peer import Missing
 from holdall.bench.peers.redis import redis
 from holdall.bench.results import GoalResult
 from holdall.bench.rounds import in_turns, median_figure, median_ratio
-from holdall.bench.sides import Side, gets_beside_a_writer, idling, importing, latency, starting, tail, throughput
+from holdall.bench.sides import Side, converting, gets_beside_a_writer, idling, importing, latency, starting, tail, throughput
 from holdall.bench.workload import NAMED
 
 Relation = Literal["≤", "≥"]
@@ -105,6 +106,9 @@ GOALS = (
     Goal("100 MiB get against a plain file, p50", "≤", 2.5, latency(ALWAYS, GET_100M), latency(FILES, GET_100M)),
     Goal("get beside puts of 1 MiB, p99.9", "≤", 5.0, gets_beside_a_writer(ALWAYS, PUT_1M, 99.9), tail(ALWAYS, GET, 99.9)),
     Goal("get beside puts of 100 MiB, p99", "≤", 3.0, gets_beside_a_writer(ALWAYS, PUT_100M, 99), tail(ALWAYS, GET, 99)),
+    Goal("100 bytes to a plain value and back", "≤", 1.1, converting(plain, SMALL), converting(pickled, SMALL), 1.1),
+    Goal("a nested dict to plain data and back", "≤", 8.0, converting(plain, DOCUMENT), converting(pickled, DOCUMENT)),
+    Goal("20 tuples to plain data and back", "≤", 8.0, converting(plain, PAIRS), converting(pickled, PAIRS)),
     Goal("import", "≤", 1.6, importing("import holdall; holdall.Dict"), importing("import zmq")),
     Goal("start of a private service, to its first answer", "≤", 500.0, starting()),
     Goal("CPU of an idle service and client", "≤", 0.1, idling(ALWAYS)),

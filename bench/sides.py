@@ -10,6 +10,7 @@ from time import monotonic, sleep
 
 from holdall.bench import latencies
 from holdall.bench.client_process import Failed
+from holdall.bench.encodings import microseconds
 from holdall.bench.fleet import fleet
 from holdall.bench.peers.peer import Peer
 from holdall.bench.resources import busy_seconds, family
@@ -80,14 +81,24 @@ def starting() -> Side:
     return Side("LocalService", "ms", measured)
 
 
-def _repeated(milliseconds: Callable[[], float], seconds: float) -> Callable[[], float]:
+def converting(convert: Callable[[object], object], value: object) -> Side:
+    """How long a value takes to bytes and back, within a process."""
+
+    @contextmanager
+    def measured(seconds: float) -> Generator[Callable[[], float], None, None]:
+        yield _repeated(lambda: microseconds(convert, value), seconds)
+
+    return Side(convert.__name__, "µs", measured)
+
+
+def _repeated(once: Callable[[], float], seconds: float) -> Callable[[], float]:
     """What happens once in a process: the median of as many as a turn has time for."""
 
     def turn() -> float:
         ends = monotonic() + seconds
-        taken = [milliseconds()]
+        taken = [once()]
         while monotonic() < ends:
-            taken.append(milliseconds())
+            taken.append(once())
         return median(taken)
 
     return turn
