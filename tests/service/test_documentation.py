@@ -66,3 +66,15 @@ def test_each_fault_on_the_page_on_reliability_has_tests_that_exist() -> None:
 def _tests_in(file: Path) -> set[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     return {each.name for each in tree.body if isinstance(each, ast.FunctionDef) and each.name.startswith("test_")}
+
+
+def test_the_workflow_runs_what_decides_whether_a_change_lands() -> None:
+    yaml = pytest.importorskip("yaml", reason="comes with distributed")
+    workflows = {file.name: yaml.safe_load(file.read_text()) for file in (HOME / ".github" / "workflows").glob("*.yml")}
+    jobs = workflows["test.yml"]["jobs"]
+    run = {step["run"] for job in jobs.values() for step in job["steps"] if step.get("run", "").startswith("make ")}
+    assert run == set(re.findall(r"^make .*$", (HOME / ".ci" / "run").read_text(), flags=re.MULTILINE))
+    assert set(jobs["test"]["strategy"]["matrix"]["python"]) == {"3.11", "3.12", "3.13"}
+    assert all(
+        step.keys() & {"run", "uses"} for each in workflows.values() for job in each["jobs"].values() for step in job["steps"]
+    )
