@@ -186,7 +186,7 @@ class DataDirectory:
             self._record_place(index)
 
     def _record_place(self, index: int) -> None:
-        _write_durably(self.inside(index) / place.FILE, place.packed(self.inside(index)))
+        _write_durably(self.inside(index) / place.PLACE, place.packed(self.inside(index)))
 
     def part(self, index: int) -> Path:
         return self.path / f"worker-{index}"

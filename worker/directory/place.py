@@ -15,7 +15,7 @@ import msgspec
 
 from holdall.errors import StorageError
 
-FILE = "place"
+PLACE = "place"
 _IDS = Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id")
 """Of this machine, and of the time since it was started; not all systems, and containers, have them."""
 
@@ -42,7 +42,7 @@ def packed(folder: Path) -> bytes:
 def require(folder: Path, name: Path) -> None:
     """Raises StorageError if the part in this folder, which is called `name`, belongs elsewhere."""
     try:
-        if msgspec.json.decode((folder / FILE).read_bytes(), type=Location).is_that_of(_found(folder)):
+        if msgspec.json.decode((folder / PLACE).read_bytes(), type=Location).is_that_of(_found(folder)):
             return
         why = "is a copy, or was moved to another file system or machine"
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -79,7 +79,7 @@ class SQLiteStore:
             connection = self.idle.pop() if self.idle else self._connected()
             for statement in ("BEGIN", _OPENED[-1]):
                 connection.execute(statement).fetchone()
-        return _Snapshot(self, connection)
+        return _Moment(self, connection)
 
     def compact(self, first: bytes, last: bytes) -> bool:
         return first <= last  # the space was given back with the rows
@@ -117,7 +117,7 @@ class SQLiteStore:
             raise StorageError(f"the store {self._name} cannot {what}: {reason}") from None
 
 
-class _Snapshot(NamedTuple):
+class _Moment(NamedTuple):
     """A transaction that only reads, on a connection that is idle again when it ends."""
 
     store: SQLiteStore
