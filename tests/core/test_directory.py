@@ -23,12 +23,13 @@ from holdall.worker.directory.layout import WORKERS_MAX
 from holdall.worker.directory.locks import LOCK_RETRY_SECONDS, Holder
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.state.transaction import Transaction
-from holdall.worker.store.engines import ENGINES, store_of
+from holdall.worker.store.engines import store_of
 from holdall.worker.store.store import Store
+from tests.engines import USABLE
 from tests.memory_files import MemoryFiles
 
 
-@pytest.fixture(params=[*ENGINES])
+@pytest.fixture(params=USABLE)
 def directory(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDirectory]:
     """A data directory for two workers, locked as a service would."""
     monkeypatch.setenv("HOLDALL_ENGINE", request.param)

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from holdall.errors import StorageError
-from holdall.worker.store.leveldb import LevelDBStore
+from holdall.worker.store.engines import store_of
+from tests.engines import needs_leveldb
+
+pytestmark = needs_leveldb
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc shows which file a descriptor is of")
@@ -23,7 +26,7 @@ def test_all_logs_are_synced_the_older_ones_first(tmp_path: Path, monkeypatch: p
         fdatasync(descriptor)
 
     monkeypatch.setattr(os, "fdatasync", noting)
-    with closing(LevelDBStore(tmp_path / "store", create=True)) as store:
+    with closing(store_of("leveldb")(tmp_path / "store", create=True)) as store:
         store.write({b"row": b"value"}, sync=False)
         [present] = (tmp_path / "store").glob("*.log")
         (tmp_path / "store" / "000001.log").touch()  # as one that is full, whose rows are not in a table yet
@@ -33,7 +36,7 @@ def test_all_logs_are_synced_the_older_ones_first(tmp_path: Path, monkeypatch: p
 
 def test_a_log_that_has_gone_meanwhile_is_no_error_and_a_folder_that_has_is_one(tmp_path: Path) -> None:
     folder = tmp_path / "store"
-    with closing(LevelDBStore(folder, create=True)) as store:
+    with closing(store_of("leveldb")(folder, create=True)) as store:
         (folder / "000001.log").symlink_to("gone")
         store.sync()
         folder.rename(tmp_path / "elsewhere")

@@ -16,8 +16,8 @@ from random import Random
 import pytest
 
 from holdall.errors import StorageError
-from holdall.worker.store.leveldb import LevelDBStore
 from holdall.worker.store.sqlite import FILE, LOG, LOG_BYTES, SQLiteStore
+from tests.engines import Kind, on_each_engine
 
 ROWS = {b"E%04d" % number: b"value %d " % number * 20 for number in range(500)}
 
@@ -162,8 +162,8 @@ for number in range(int(sys.argv[3]), 10**9):
 """
 
 
-@pytest.mark.parametrize("kind", [LevelDBStore, SQLiteStore])
-def test_a_batch_is_whole_after_a_kill_in_the_middle(path: Path, kind: type[LevelDBStore] | type[SQLiteStore]) -> None:
+@on_each_engine
+def test_a_batch_is_whole_after_a_kill_in_the_middle(path: Path, kind: Kind) -> None:
     kind(path, create=True).close()
     engine, begun = kind.__name__.removesuffix("Store").lower(), 0
     for round_ in range(3):

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, cast
@@ -26,10 +27,10 @@ from holdall.worker.message import Message
 from holdall.worker.state.transaction import CommitFailed, Transaction, format_store
 from holdall.worker.store import rows
 from holdall.worker.store.cache import RECORD_BYTES, RecordCache
-from holdall.worker.store.leveldb import LevelDBStore
+from holdall.worker.store.engines import store_of
 from holdall.worker.store.rows import Record, pack_record, parse_record
-from holdall.worker.store.sqlite import SQLiteStore
 from holdall.worker.store.store import Changes, Store
+from tests.engines import USABLE, Kind, needs_leveldb, on_each_engine
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
@@ -49,24 +50,17 @@ def memory() -> Iterator[Store]:
 
 
 @contextmanager
-def leveldb() -> Iterator[Store]:
-    with tempfile.TemporaryDirectory() as directory, closing(LevelDBStore(Path(directory) / "store", create=True)) as store:
-        yield store
-
-
-@contextmanager
-def sqlite() -> Iterator[Store]:
-    with tempfile.TemporaryDirectory() as directory, closing(SQLiteStore(Path(directory) / "store", create=True)) as store:
+def on_disk(engine: str) -> Iterator[Store]:
+    with tempfile.TemporaryDirectory() as directory, closing(store_of(engine)(Path(directory) / "store", create=True)) as store:
         yield store
 
 
 Opened = Callable[[], AbstractContextManager[Store]]
-all_kinds = pytest.mark.parametrize("opened", [memory, leveldb, sqlite])
-on_disk = pytest.mark.parametrize("kind", [LevelDBStore, SQLiteStore])
-Kind = type[LevelDBStore] | type[SQLiteStore]
+KINDS: dict[str, Opened] = {"memory": memory, **{engine: partial(on_disk, engine) for engine in USABLE}}
+all_kinds = pytest.mark.parametrize("opened", KINDS.values(), ids=[*KINDS])
 
 
-@pytest.fixture(params=[memory, leveldb, sqlite])
+@pytest.fixture(params=[*KINDS.values()], ids=[*KINDS])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store, one of each kind."""
     with request.param() as opened:
@@ -152,7 +146,7 @@ def test_a_crash_loses_what_was_not_synced_but_the_first_few_batches(batches: An
     assert list(store.scan(b"")) == sorted(expected.items())
 
 
-@on_disk
+@on_each_engine
 def test_a_store_on_disk_holds_its_rows_through_closing_and_opening(tmp_path: Path, kind: Kind) -> None:
     random, model, path = Random(1), dict[bytes, bytes](), tmp_path / "store"
     kind(path, create=True).close()
@@ -166,7 +160,7 @@ def test_a_store_on_disk_holds_its_rows_through_closing_and_opening(tmp_path: Pa
     assert read_rows(path, kind) == model
 
 
-@on_disk
+@on_each_engine
 def test_compacting_gives_the_space_of_deleted_rows_back_while_others_are_written(tmp_path: Path, kind: Kind) -> None:
     path, random = tmp_path / "store", Random(1)
     with closing(kind(path, create=True)) as store:
@@ -183,12 +177,12 @@ def test_compacting_gives_the_space_of_deleted_rows_back_while_others_are_writte
     assert len(read_rows(path, kind)) in (101, 102)
 
 
-def read_rows(path: Path, kind: Kind = LevelDBStore) -> Rows:
+def read_rows(path: Path, kind: Kind) -> Rows:
     with closing(kind(path)) as store:
         return dict(store.scan(b""))
 
 
-@on_disk
+@on_each_engine
 def test_a_batch_that_fails_in_the_middle_leaves_nothing_behind(tmp_path: Path, kind: Kind) -> None:
     with closing(kind(tmp_path / "store", create=True)) as store:
         with pytest.raises((TypeError, StorageError)):
@@ -207,7 +201,7 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@on_disk
+@on_each_engine
 def test_a_write_that_the_disk_refuses_is_a_storage_error_and_leaves_nothing_behind(tmp_path: Path, kind: Kind) -> None:
     path = tmp_path / "store"
     with closing(kind(path, create=True)) as store:
@@ -220,7 +214,7 @@ def test_a_write_that_the_disk_refuses_is_a_storage_error_and_leaves_nothing_beh
     assert read_rows(path, kind) == {b"a": b"before"}
 
 
-@on_disk
+@on_each_engine
 def test_a_tick_that_the_disk_refuses_answers_nothing_and_changes_nothing(tmp_path: Path, kind: Kind) -> None:
     path = tmp_path / "store"
     with closing(kind(path, create=True)) as store:
@@ -243,13 +237,15 @@ def ask(worker: Worker, sequence: int, opcode: int, key: bytes = b"", value: byt
     return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
 
 
+@needs_leveldb
 def test_a_store_that_is_open_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    with closing(LevelDBStore(path, create=True)), pytest.raises(StorageError, match=f"{path} cannot be opened"):
-        LevelDBStore(path)
+    kind = store_of("leveldb")
+    with closing(kind(path, create=True)), pytest.raises(StorageError, match=f"{path} cannot be opened"):
+        kind(path)
 
 
-@on_disk
+@on_each_engine
 def test_a_store_is_only_made_where_none_is(tmp_path: Path, kind: Kind) -> None:
     path = tmp_path / "store"
     with closing(kind(path, create=True)) as store:
@@ -259,14 +255,14 @@ def test_a_store_is_only_made_where_none_is(tmp_path: Path, kind: Kind) -> None:
     assert read_rows(path, kind) == {b"a": b"1"}
 
 
-@on_disk
+@on_each_engine
 def test_a_store_that_is_missing_is_not_made_by_opening_it(tmp_path: Path, kind: Kind) -> None:
     for _ in range(2):
         with pytest.raises(StorageError, match=r"does not exist|No such file"):
             kind(tmp_path / "store")
 
 
-@on_disk
+@on_each_engine
 @pytest.mark.parametrize("where", ["file", "file/below", "missing/below"])
 def test_a_store_cannot_be_made_in_a_wrong_place(tmp_path: Path, kind: Kind, where: str) -> None:
     (tmp_path / "file").write_text("text")
@@ -294,17 +290,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A store of two tables and a log, each of which changes rows of what was written before."""
     path, states = tmp_path_factory.mktemp("built") / "store", [Rows()]
 
-    def write(store: LevelDBStore, numbers: range, value: bytes | None) -> None:
+    kind = pytest.importorskip("holdall.worker.store.leveldb").LevelDBStore
+
+    def write(store: Any, numbers: range, value: bytes | None) -> None:
         changes = {b"E%03d" % number: value and value * 20 for number in numbers}
         store.write(changes, True)
         states.append(changed(states[-1], changes))
 
-    with closing(LevelDBStore(path, create=True)) as store:
+    with closing(kind(path, create=True)) as store:
         format_store(store)
         states.append(dict(store.scan(b"")))
         write(store, range(60), b"first")
         store._db.compact_range(start=b"\x00", stop=b"\xff\xff")
-    with closing(LevelDBStore(path)) as store:
+    with closing(kind(path)) as store:
         write(store, range(30, 90), b"second")
         store._db.compact_range(start=b"\xfe", stop=b"\xfe\xfe")  # moves no row, but writes a table, as a full buffer does
         write(store, range(45, 50), b"third")
@@ -327,7 +325,7 @@ def read(path: Path) -> list[Rows | None]:
     """All rows of the store, scanned and then looked up one by one; None for what is refused."""
     found: list[Rows | None] = []
     try:
-        with closing(LevelDBStore(path)) as store:
+        with closing(store_of("leveldb")(path)) as store:
             for reader in (scanned, looked_up):
                 try:
                     found.append(reader(store))
@@ -441,7 +439,7 @@ def test_a_damaged_table_is_a_storage_error_that_names_the_store(built: Built, t
     path = built.copied(tmp_path / "copy")
     table = path / built.file(FIRST_TABLE).name
     table.write_bytes(table.read_bytes()[:-1])
-    with closing(LevelDBStore(path)) as store, pytest.raises(StorageError, match=f"the store {path} cannot be "):
+    with closing(store_of("leveldb")(path)) as store, pytest.raises(StorageError, match=f"the store {path} cannot be "):
         store.get(b"E020") if call == "get" else list(store.scan(b""))
 
 

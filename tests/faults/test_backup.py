@@ -30,6 +30,7 @@ from holdall.worker.directory.check import check_directory
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.directory.restore import Restored, restore
 from holdall.worker.store import rows
+from tests.engines import USABLE
 from tests.processes import WAIT_SECONDS, process_ids, until, worker_pid
 from tests.streams import StreamClient
 
@@ -148,9 +149,9 @@ def test_a_restored_directory_has_every_row_and_an_id_of_its_own(data: Path, tmp
 def assert_restored_for_others(home: Path) -> None:
     """From one engine to the other, and to other numbers of workers, all rows come, and what they say of each other holds."""
     expected = dict(itertools.chain.from_iterable(part.items() for part in rows_of(home / "restored")))
-    for engine, workers in (("sqlite", 3), ("leveldb", 1)):
+    for engine, workers in (("sqlite", 3), (USABLE[0], 1)):
         with mock.patch.dict(os.environ, HOLDALL_ENGINE=engine):
-            other = DataDirectory(home / engine)
+            other = DataDirectory(home / f"{engine} {workers}")
             assert restore(home / "kv.backup", other, quietly, workers).workers == workers
         assert (other.layout().engine, other.layout().workers) == (engine, workers)
         assert findings(other.path) == []

@@ -18,7 +18,7 @@ from holdall.worker.core import Worker
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.message import Message
 from holdall.worker.serve import close_worker, open_worker
-from holdall.worker.store.engines import ENGINES
+from tests.engines import USABLE
 from tests.nowhere import NOWHERE
 from tests.registration import registration
 
@@ -33,7 +33,7 @@ def ask(worker: Worker, sequence: int, opcode: int, key: bytes, value: bytes = b
     return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module", params=[*ENGINES])
+@pytest.fixture(scope="module", params=USABLE)
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """What the directories are kept in."""
     with mock.patch.dict(os.environ, HOLDALL_ENGINE=request.param):

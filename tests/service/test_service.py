@@ -26,6 +26,7 @@ from holdall.process.config import BrokerSettings, ServiceSettings, Sync
 from holdall.process.listen import is_listening
 from holdall.service import own
 from holdall.worker.directory.opening import DataDirectory
+from tests.engines import needs_leveldb
 from tests.processes import WAIT_SECONDS, end_service, insecure_tcp, service_pid, until
 
 
@@ -285,7 +286,7 @@ def test_without_plyvel_a_new_directory_is_kept_in_sqlite_and_stays_so(tmp_path:
         assert Dict[str, int].from_name("kv", client=client)["key"] == 2
 
 
-@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("is_new", [True, pytest.param(False, marks=needs_leveldb)])
 @pytest.mark.usefixtures("without_plyvel")
 def test_without_plyvel_a_directory_in_leveldb_is_refused_and_told_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
