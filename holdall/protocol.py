@@ -99,8 +99,6 @@ UNKNOWN_DICT, WRONG_WORKER, UNAVAILABLE, UNKNOWN_BLOB = 16, 17, 18, 19
 DICT_NOT_FOUND, ALREADY_EXISTS, INVALID, TOO_LARGE, MALFORMED, STORAGE, FORGOTTEN, NO_ROOM = range(32, 40)
 
 NO_SESSION = NO_DICT = bytes(16)
-_EPHEMERAL_BIT = 0x80
-"""Of the first byte of an ephemeral Dict's id, and of no other's: nobody has a Dict with a name end by a lease."""
 
 REQUEST = Struct("<BBHI16sQQ16sI")
 REPLY = Struct("<BBHQQ")
@@ -117,12 +115,13 @@ FLAGS_OFFSET = 2
 
 
 def is_ephemeral(dict_id: bytes) -> bool:
-    return bool(dict_id[0] & _EPHEMERAL_BIT)
+    """As the first bit of its id says: so nobody has a Dict with a name end by a lease."""
+    return dict_id[0] >= 0x80
 
 
 def dict_id_of(drawn: bytes, *, ephemeral: bool) -> bytes:
-    """These 16 random bytes, but for the bit that says of which kind the Dict is."""
-    return bytes([drawn[0] | _EPHEMERAL_BIT if ephemeral else drawn[0] & ~_EPHEMERAL_BIT]) + drawn[1:]
+    """These 16 random bytes, but for that bit."""
+    return bytes([drawn[0] | 0x80 if ephemeral else drawn[0] & 0x7F]) + drawn[1:]
 
 
 def is_ttl(seconds: float | None) -> bool:

@@ -47,9 +47,7 @@ class BrokerSettings(msgspec.Struct, frozen=True):
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """A worker: its data directory, its index in it, the URL of the broker, the one it binds for lanes, and `adopt`, as of the
-    service.
-    """
+    """A worker: its data directory, its index in it, the URLs of broker and lanes, and `adopt`, as of the service."""
 
     data: str
     index: int

@@ -63,7 +63,7 @@ class Uplink:
                 message = Message(self, address, *frames)
                 messages.append(message)
                 size += work_bytes(message.head, message.payload)
-            elif frames and frames[0]:  # else the broker looks whether this worker is connected
+            elif not address and frames and frames[0]:  # else the broker looks whether this worker is connected
                 with suppress(ProtocolError):
                     self.refusal = bytes(protocol.parse_reply(frames[0]).payload).decode("utf-8", "replace")
         return messages, size

@@ -54,7 +54,5 @@ def require(folder: Path, name: Path) -> None:
 
 
 def _found(folder: Path) -> Location:
-    found = folder.stat()
-    return Location(
-        found.st_dev, found.st_ino, *(each.read_text().strip() if os.access(each, os.R_OK) else "" for each in _IDS)
-    )
+    found, ids = folder.stat(), (each.read_text().strip() if os.access(each, os.R_OK) else "" for each in _IDS)
+    return Location(found.st_dev, found.st_ino, *ids)

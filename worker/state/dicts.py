@@ -26,7 +26,6 @@ from holdall.worker.store import rows
 from holdall.worker.store.rows import DictRow
 
 TOMBSTONE_SECONDS = 3600
-SEAL_BYTES = 16
 TOUCHES_PER_TTL = 100
 """How often at most an entry that is only read is touched within the time to live of its Dict."""
 
@@ -134,7 +133,7 @@ class Dicts:
 
     def _seal(self, dict_id: bytes, of: Registration) -> bytes:
         said = b"seal" + dict_id + encode(msgspec.structs.replace(of, seal=b""))
-        return hmac.digest(self._secret, said, "sha256")[:SEAL_BYTES]
+        return hmac.digest(self._secret, said, "sha256")[:16]
 
     def set_ttl(self, dict_id: bytes, seconds: float | None, version: int, clock_ms: int) -> None:
         """Have its entries expire after so long without use, unless another change of that came later."""
