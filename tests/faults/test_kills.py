@@ -25,6 +25,7 @@ from holdall import Dict, protocol
 from holdall.process.child import READY, command, environment
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
+from holdall.worker.directory.opening import DataDirectory
 from tests import processes
 from tests.faults.hostile import asked, dealer, request
 from tests.processes import WAIT_SECONDS, children, restarting_at_once, until
@@ -144,20 +145,21 @@ def test_put_if_absent_and_pop_happen_exactly_once_whoever_is_killed(d: Dict[Any
 
 
 def test_an_answer_to_a_request_of_a_killed_brokers_client_reaches_no_client_of_the_next(
-    service: holdall.LocalService, service_pid: int
+    service: holdall.LocalService, service_pid: int, data: Path
 ) -> None:
     """A route means one client at one broker, and may mean another client at the next."""
     before = children(service_pid)
+    registered = registration(b"hostile dict id!", secret=bytes.fromhex(DataDirectory(data).layout().secret))
     os.kill(before["worker 0"], signal.SIGSTOP)
     try:
         with dealer(service.url, b"twin") as first:
-            first.send(request(protocol.REGISTER, value=registration(b"hostile dict id!"), sequence=5))
+            first.send(request(protocol.REGISTER, value=registered, sequence=5))
             assert asked(first, request(protocol.LENGTH, worker=1, sequence=6)).sequence == 6  # both have been relayed
             kill(service_pid, "broker")
         with dealer(service.url, b"twin") as second:
             assert asked(second, request(protocol.LENGTH, worker=1, sequence=7)).sequence == 7
             os.kill(before["worker 0"], signal.SIGCONT)
-            for sequence in itertools.count(8):
+            for sequence in range(8, 100_000):
                 reply = asked(second, request(protocol.LENGTH, sequence=sequence))
                 assert reply.sequence == sequence
                 if reply.status == protocol.OK:  # the first one's request has been carried out, and so was answered
