@@ -7,7 +7,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,7 +63,7 @@ def listening_socket(url: str) -> socket.socket:
 
 
 @contextlib.contextmanager
-def _only_here(url: str) -> Iterator[None]:
+def _only_here(url: str) -> Generator[None, None, None]:
     """A block in which nobody else listens at this ipc URL, nor begins to; its OSErrors are ConnectionErrors."""
     refuse_shared(url)
     until = time.monotonic() + LISTENER_LEAVING_SECONDS

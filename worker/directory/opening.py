@@ -118,7 +118,7 @@ class DataDirectory:
     def _refuse_shared(self, *parts: Path) -> None:
         """Raise StorageError if others can change the directory, or what is in these parts of it."""
         try:
-            what = fault(self.path) or next(filter(None, map(planted, parts)), "")
+            what = fault(self.path) or next((found for part in parts if (found := planted(part))), "")
         except OSError as error:
             what = str(error)
         if what:
