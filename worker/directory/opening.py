@@ -110,9 +110,7 @@ class DataDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise StorageError(
-                f"the data directory {self.path} cannot be made: {error.strerror}; use another (HOLDALL_DATA)"
-            ) from None
+            raise StorageError(f"the data directory {self.path} cannot be made: {error.strerror}; set HOLDALL_DATA") from None
         self._refuse_shared()
 
     def _refuse_shared(self, *parts: Path) -> None:
