@@ -51,7 +51,7 @@ class MemoryStore:
     def snapshot(self) -> Snapshot:
         copy = MemoryStore()
         copy._rows, copy._order = dict(self._rows), list(self._order)
-        return copy
+        return Snapshot(copy.scan, copy.close)
 
     def compact(self, first: bytes, last: bytes) -> bool:
         return first <= last

@@ -139,7 +139,7 @@ def protocol_batch(reply: protocol.Reply) -> list[bytes]:
 def test_a_damaged_row_of_a_blob_costs_its_entry_and_no_other(driver: Driver, folder: Path, how: str) -> None:
     driver.ask(protocol.PUT, KEY, filled(driver))
     driver.ask(protocol.PUT, b"sother", filled(driver, OTHER, VALUE[::-1]))
-    driver.store.write({rows.blob_row(ID): b"??"}, True)
+    driver.store.write({rows.BLOB_PREFIX + ID: b"??"}, True)
     assert driver.ask(protocol.OPEN_FILE, WHICH).status == protocol.STORAGE
     if how == "replaced":
         assert driver.ask(protocol.PUT, KEY, b"small").status == protocol.OK

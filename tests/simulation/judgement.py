@@ -94,7 +94,7 @@ def _every_blob_has_one_owner(simulation: Simulation, machine: Machine) -> None:
     simulation.require(agree, f"the blobs of {machine.name} are owned by {owners}, and there are {[*owned]}")
     files: set[bytes] = set()
     for blob_id, row in owned.items():
-        reference = rows.unpack_blob(rows.blob_row(blob_id), row)
+        reference = rows.unpack_blob(rows.BLOB_PREFIX + blob_id, row)
         data = disk.files.named.get(blob_id, b"")
         whole = reference == Reference(blob_id, len(data), crc32(data))
         simulation.require(whole, f"blob {blob_id.hex()} of {machine.name} is missing or torn")

@@ -273,7 +273,7 @@ class _Reader:
         for blob_id in self._owners.keys() | self._blobs.keys():
             stored = self._blobs.get(blob_id)
             if self._owners[blob_id] != 1 or self._referred.get(blob_id, stored) != stored:
-                part.find(rows.blob_row(blob_id), f"{self._owners[blob_id]} own this blob, or say otherwise of it")
+                part.find(rows.BLOB_PREFIX + blob_id, f"{self._owners[blob_id]} own this blob, or say otherwise of it")
         for dict_id in self._keys.keys() | self._ids.keys():
             if self._keys.get(dict_id) != self._ids.get(dict_id):
                 part.find(rows.ID_PREFIX + dict_id, "in the catalog this id and its name do not lead to each other")

@@ -29,7 +29,7 @@ from holdall.blob import Chunk, Reference
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer
 from holdall.worker.large.files import Files, OpenFile
-from holdall.worker.store.rows import BLOB_PREFIX, blob_row, handed_row, pack_blob, unpack_blob
+from holdall.worker.store.rows import BLOB_PREFIX, HANDED_PREFIX, pack_blob, unpack_blob
 from holdall.worker.store.store import Store
 
 from .refused import Refused
@@ -194,7 +194,7 @@ class Blobs:
     def claim(self, reference: Reference) -> None:
         """An entry refers to this blob, which was checked, from now on."""
         del self._uploads[reference.id]
-        self.changes[blob_row(reference.id)] = pack_blob(reference)
+        self.changes[BLOB_PREFIX + reference.id] = pack_blob(reference)
 
     def discard(self, reference: Reference) -> None:
         """A blob that was checked is not needed after all."""
@@ -205,14 +205,14 @@ class Blobs:
         self._gone.add(blob_id)
         self._dropped.append(blob_id)
         self.waits_for_commit = True
-        self.changes[blob_row(blob_id)] = None
+        self.changes[BLOB_PREFIX + blob_id] = None
         if self._handed.pop(blob_id, None) is not None:
-            self.changes[handed_row(blob_id)] = None
+            self.changes[HANDED_PREFIX + blob_id] = None
 
     def hand_over(self, blob_id: bytes, elapsed: float) -> None:
         """The entry that owned this blob was popped: it is its client's."""
         self._handed[blob_id] = elapsed
-        self.changes[handed_row(blob_id)] = b""
+        self.changes[HANDED_PREFIX + blob_id] = b""
 
     def release(self, session: bytes, blob_id: bytes, elapsed: float) -> None:
         """The client that popped this blob has read it, or gives its upload up."""
@@ -338,7 +338,7 @@ class Blobs:
 
     def _stored(self, blob_id: bytes) -> Reference | None:
         """What something owns by this id."""
-        row = blob_row(blob_id)
+        row = BLOB_PREFIX + blob_id
         data = self.changes[row] if row in self.changes else self._store.get(row)
         return None if data is None else unpack_blob(row, data)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
@@ -17,7 +17,7 @@ import plyvel
 from holdall.disk import sync_file, sync_folder
 from holdall.errors import StorageError
 
-from .store import Changes, Snapshot
+from .store import Changes, Scan, Snapshot
 
 WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 """Of rows in memory before they become a table: with less, many writes in a row wait for compactions."""
@@ -83,11 +83,12 @@ class LevelDBStore:
         except OSError as error:
             raise self._translated("be synced", error) from None
 
-    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, start: bytes) -> Scan:
         return self._scan(self._db, start)
 
     def snapshot(self) -> Snapshot:
-        return _Snapshot(self._db.snapshot(), self._scan)
+        of = self._db.snapshot()  # which costs nothing but the room of what is deleted while it is held
+        return Snapshot(partial(self._scan, of), of.close)
 
     def compact(self, first: bytes, last: bytes) -> bool:
         if self._compacting is not None and self._compacting.is_alive():
@@ -104,7 +105,7 @@ class LevelDBStore:
             self._compacting.join()
         self._db.close()
 
-    def _scan(self, of: _Readable, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _scan(self, of: _Readable, start: bytes) -> Scan:
         try:
             with of.iterator(start=start, verify_checksums=True, fill_cache=False) as rows:
                 yield from rows
@@ -120,17 +121,3 @@ class LevelDBStore:
         reason = getattr(error, "strerror", None) or (error.args[0] if error.args else error)
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
         return StorageError(f"the store {self._name} cannot {what}: {text}")
-
-
-class _Snapshot:
-    """Of LevelDB: it costs nothing but the room of what is deleted while it is held."""
-
-    def __init__(self, of: plyvel.Snapshot, scan: Callable[[plyvel.Snapshot, bytes], Iterator[tuple[bytes, bytes]]]) -> None:
-        self._of = of
-        self._scan = scan
-
-    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self._scan(self._of, start)
-
-    def close(self) -> None:
-        self._of.close()

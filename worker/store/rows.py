@@ -119,16 +119,6 @@ def outcome_row(session: bytes, sequence: int) -> bytes:
     return OUTCOME_PREFIX + session + _SEQUENCE.pack(sequence)
 
 
-def blob_row(blob_id: bytes) -> bytes:
-    """The row that says: something owns this blob."""
-    return BLOB_PREFIX + blob_id
-
-
-def handed_row(blob_id: bytes) -> bytes:
-    """The row that says: this blob was popped, and its client still has to read it."""
-    return HANDED_PREFIX + blob_id
-
-
 def pack_blob(reference: Reference) -> bytes:
     return _BLOB.pack(reference.size, reference.crc)
 
@@ -152,10 +142,8 @@ def pack_record(row: bytes, record: Record) -> bytes:
 
 def parse_record(row: bytes, data: bytes) -> Record:
     """The record in these bytes. Raises StorageError, naming the row, if they are damaged."""
-    if len(data) < _HEAD_END:
-        raise StorageError(f"the record in row {row!r} is damaged: its checksum does not match")
     body = data[4:] if len(data) <= _COPIED_BYTES_MAX else memoryview(data)[4:]
-    if int(_CRC.unpack_from(data)[0]) != crc32(body, crc32(row)):
+    if len(data) < _HEAD_END or int(_CRC.unpack_from(data)[0]) != crc32(body, crc32(row)):
         raise StorageError(f"the record in row {row!r} is damaged: its checksum does not match")
     flags, encoding, time, version = _HEAD.unpack_from(data, _CRC.size)
     if not flags and not encoding:

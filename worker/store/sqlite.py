@@ -11,16 +11,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection
-from typing import NamedTuple
 from urllib.parse import quote
 
 from holdall.disk import crc32, sync_file, sync_folder
 from holdall.errors import StorageError
 
-from .store import Changes, Snapshot
+from .store import Changes, Scan, Snapshot
 
 FILE, LOG = "rows.sqlite", "rows.sqlite-wal"
 LOG_BYTES = 4 * 1024 * 1024
@@ -36,7 +36,7 @@ class SQLiteStore:
         self._path = path
         self._name = name or path
         self._connections: list[Connection] = []
-        self.idle: list[Connection] = []
+        self._idle: list[Connection] = []
         with contextlib.ExitStack() as failed:
             failed.callback(self.close)
             with self._translated("be opened"):
@@ -70,16 +70,16 @@ class SQLiteStore:
             sync_file(self._path / LOG)
             sync_folder(self._path)
 
-    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, start: bytes) -> Scan:
         with contextlib.closing(self.snapshot()) as snapshot:
             yield from snapshot.scan(start)
 
     def snapshot(self) -> Snapshot:
         with self._translated("be read"):
-            connection = self.idle.pop() if self.idle else self._connected()
+            connection = self._idle.pop() if self._idle else self._connected()
             for statement in ("BEGIN", _OPENED[-1]):
                 connection.execute(statement).fetchone()
-        return _Moment(self, connection)
+        return Snapshot(partial(self._scan, connection), partial(self._let_go, connection))
 
     def compact(self, first: bytes, last: bytes) -> bool:
         return first <= last  # the space was given back with the rows
@@ -97,7 +97,12 @@ class SQLiteStore:
         self._connections.append(sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False))
         return self._connections[-1]
 
-    def scan_on(self, connection: Connection, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _let_go(self, connection: Connection) -> None:
+        """Its transaction, which only read, ends: it is idle again."""
+        connection.rollback()
+        self._idle.append(connection)
+
+    def _scan(self, connection: Connection, start: bytes) -> Scan:
         with self._translated("be scanned"):
             for row, crc, value in connection.execute("SELECT * FROM rows WHERE row >= ? ORDER BY row", (start,)):
                 yield row, self._checked(row, crc, value)
@@ -115,17 +120,3 @@ class SQLiteStore:
         except (sqlite3.Error, OSError) as error:
             reason = getattr(error, "strerror", None) or error
             raise StorageError(f"the store {self._name} cannot {what}: {reason}") from None
-
-
-class _Moment(NamedTuple):
-    """A transaction that only reads, on a connection that is idle again when it ends."""
-
-    store: SQLiteStore
-    connection: Connection
-
-    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        return self.store.scan_on(self.connection, start)
-
-    def close(self) -> None:
-        self.connection.rollback()
-        self.store.idle.append(self.connection)

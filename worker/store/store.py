@@ -6,9 +6,11 @@ while the first one reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
+Scan = Iterator[tuple[bytes, bytes]]
+"""Rows and their values, in order."""
 Changes = Mapping[bytes, "bytes | None"]
 """Rows to write; None deletes one."""
 
@@ -28,7 +30,7 @@ class Store(Protocol):
     def sync(self) -> None:
         """Have everything written so far survive a power cut, whatever log it is in. Raises StorageError."""
 
-    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, start: bytes) -> Scan:
         """Rows in order from `start` on, as they were when the scan began."""
         ...
 
@@ -48,12 +50,8 @@ class Store(Protocol):
         """Give the store up, after its snapshots. Nothing may be called afterwards."""
 
 
-class Snapshot(Protocol):
-    """The rows of a store as they were at one moment."""
+class Snapshot(NamedTuple):
+    """The rows of a store as they were at one moment: `scan` gives those from a row on; `close` lets the store forget it."""
 
-    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Rows in order from `start` on."""
-        ...
-
-    def close(self) -> None:
-        """Let the store forget that moment."""
+    scan: Callable[[bytes], Scan]
+    close: Callable[[], None]
