@@ -24,6 +24,8 @@ import logging
 from collections import Counter, deque
 from typing import Any, NamedTuple
 
+import msgspec
+
 from holdall import protocol
 from holdall.bodies import Hello, Roster, RosterWorker, decode, encode
 from holdall.errors import ProtocolError
@@ -70,22 +72,19 @@ class Parked(NamedTuple):
     frames: list[Any]
 
 
-class Owner:
+class Owner(msgspec.Struct, eq=False):
     """What the broker knows of a worker, which owns slots: its route, whether it is there, when it was heard last."""
 
-    __slots__ = ("handled", "heard", "instance", "present", "rival", "rivals", "route", "worker")
-
-    def __init__(self, route: bytes, hello: Hello, now: float) -> None:
-        self.route = route
-        self.instance = hello.instance
-        self.worker: RosterWorker = hello.worker
-        self.handled = hello.handled
-        self.heard = now
-        self.present = True
-        self.rival: Owner | None = None
-        """Another process that claims the part, while it is being found out whether this one is gone."""
-        self.rivals: dict[bytes, int] = {}
-        """How often the processes that claim the part were heard, by their instances."""
+    route: bytes
+    instance: bytes
+    worker: RosterWorker
+    handled: int
+    heard: float
+    present: bool = True
+    rival: Owner | None = None
+    """Another process that claims the part, while it is being found out whether this one is gone."""
+    rivals: dict[bytes, int] = {}
+    """How often the processes that claim the part were heard, by their instances."""
 
 
 class Broker:
@@ -257,7 +256,7 @@ class Broker:
         self._layout_id, self._workers = hello.layout_id, hello.workers
         owner = self._by_index.get(hello.worker.index)
         if owner is None or (owner.route, owner.instance) != (frames[0], hello.instance):
-            claims = Owner(frames[0], hello, now)
+            claims = Owner(frames[0], hello.instance, hello.worker, hello.handled, now)
             if owner is not None and owner.present and owner.instance != hello.instance:
                 return self._fence(owner, claims)
             return self._register(claims, now)

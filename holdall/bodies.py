@@ -158,10 +158,7 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
 
     def part_of_slot(self) -> list[int]:
         """For each slot, the hash of the part it is in."""
-        parts: list[int] = []
-        for worker in self.workers:
-            parts += [worker.hash] * (worker.end_slot - worker.first_slot)
-        return parts
+        return [each.hash for each in self.workers for _ in range(each.first_slot, each.end_slot)]
 
 
 class Identity(msgspec.Struct, array_like=True, frozen=True):

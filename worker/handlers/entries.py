@@ -48,7 +48,7 @@ def put(transaction: Transaction, request: Request) -> Reply:
     references = _checked(transaction, [(request.key, key_object, value)])
     if request.flags & protocol.SKIP_IF_EXISTS and expiry.use(transaction, opened, opened.prefix + request.key):
         for each in references:
-            transaction.blobs.discard(each)
+            transaction.blobs.discard(each.id)
         return Reply(protocol.EXISTS, request.sequence, 0, b"")
     version = transaction.next_version()
     _store(transaction, opened, (request.key, key_object, value), version)
@@ -71,7 +71,7 @@ def put_many(transaction: Transaction, request: Request) -> Reply:
     for entry in entries:
         if request.flags & protocol.SKIP_IF_EXISTS and expiry.use(transaction, opened, opened.prefix + entry[0]):
             if is_reference(entry[2]):
-                transaction.blobs.discard(reference_of(entry[2]))
+                transaction.blobs.discard(reference_of(entry[2]).id)
             continue
         _store(transaction, opened, entry, version)
         stored += 1
@@ -292,7 +292,7 @@ def _replaced(transaction: Transaction, opened: OpenDict, row: bytes, key_object
     old = transaction.record(row)
     if old is None:
         opened.row.length += 1
-        transaction.dicts.changed(opened.dict_id)
+        transaction.dicts.changed_ids.add(opened.dict_id)
         return key_object
     if key_object != old.key_object and expiry.is_live(transaction, opened, row, old):
         key_object = old.key_object  # as with dict, the key that was stored first stays

@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from holdall import protocol
 from holdall.bodies import RowsPage, RowsRequest, decode, encode
 from holdall.disk import crc32
@@ -51,17 +53,15 @@ PAGE_BYTES_MAX = 1024 * 1024
 """A page ends before the row that crosses this, unless it is the page's only one."""
 
 
-class Held:
-    """A snapshot: `rows` is None until the tick in which it was asked for has ended, `hold_until` None once the hold has."""
+class Held(msgspec.Struct):
+    """A snapshot: `rows` is None until the tick in which it was asked for has ended, `hold_until` None once the hold has;
+    `released`: RELEASE came while the hold stood.
+    """
 
-    __slots__ = ("hold_until", "released", "rows", "used_at")
-
-    def __init__(self, elapsed: float) -> None:
-        self.rows: Snapshot | None = None
-        self.hold_until: float | None = elapsed + HOLD_SECONDS_MAX
-        self.released = False
-        """Whether RELEASE came while the hold stood."""
-        self.used_at = elapsed
+    used_at: float
+    hold_until: float | None
+    rows: Snapshot | None = None
+    released: bool = False
 
 
 class Snapshots:
@@ -146,7 +146,7 @@ class Snapshots:
         if request.key not in self.held:
             if len(self.held) == SNAPSHOTS_MAX:
                 raise Refused(protocol.INVALID, f"{SNAPSHOTS_MAX} backups are being taken already: try again in a minute")
-            self.held[request.key] = Held(transaction.elapsed)
+            self.held[request.key] = Held(transaction.elapsed, transaction.elapsed + HOLD_SECONDS_MAX)
         return Reply(protocol.OK, request.sequence, 0, encode(transaction.dicts.entries))
 
     def _release(self, _transaction: Transaction, request: Request) -> Reply:

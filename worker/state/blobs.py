@@ -24,6 +24,8 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import NamedTuple, TypeVar
 
+import msgspec
+
 from holdall import blob, protocol
 from holdall.blob import Chunk, Reference
 from holdall.errors import ProtocolError, StorageError
@@ -73,19 +75,16 @@ class Told(NamedTuple):
     payload: bytes = b""
 
 
-class Upload:
+class Upload(msgspec.Struct):
     """A blob that no entry refers to yet. `reference` is what its client sealed it as."""
 
-    __slots__ = ("idle_seconds", "is_sealed", "received", "reference", "session", "size", "touched")
-
-    def __init__(self, session: bytes, size: int, touched: float) -> None:
-        self.session = session
-        self.size = size
-        self.touched = touched
-        self.idle_seconds = UPLOAD_IDLE_SECONDS
-        self.received = 0
-        self.reference: Reference | None = None
-        self.is_sealed = False
+    session: bytes
+    size: int
+    touched: float
+    idle_seconds: float = UPLOAD_IDLE_SECONDS
+    received: int = 0
+    reference: Reference | None = None
+    is_sealed: bool = False
 
 
 class Blobs:
@@ -94,6 +93,8 @@ class Blobs:
     def __init__(self, store: Store, files: Files) -> None:
         self._store = store
         self._files = files
+        self.syncs = files.syncs
+        """Whether what a client writes itself is to survive a power cut before it is sealed."""
         self._uploads: dict[bytes, Upload] = {}
         self._lent: dict[bytes, float] = {}
         self._handed: dict[bytes, float] = {}
@@ -108,11 +109,6 @@ class Blobs:
         self._doomed: dict[bytes, None] = {}
         self._gone: set[bytes] = set()
         """The ids in the three before: blobs without a row, whose files are still there."""
-
-    @property
-    def syncs(self) -> bool:
-        """Whether what a client writes itself is to survive a power cut before it is sealed."""
-        return self._files.syncs
 
     def load(self, handed: Iterable[bytes], elapsed: float) -> None:
         """Take over the blobs that were handed over: each has its full time again."""
@@ -139,7 +135,7 @@ class Blobs:
         try:
             self._files.write(chunk.id, chunk.offset, data)
         except StorageError:
-            self._drop_upload(chunk.id)
+            self.discard(chunk.id)
             raise
 
     def make_file(self, session: bytes, chunk: Chunk, elapsed: float) -> OpenFile:
@@ -153,7 +149,7 @@ class Blobs:
         try:
             return self._files.make(chunk.id)
         except StorageError:
-            self._drop_upload(chunk.id)
+            self.discard(chunk.id)
             raise
 
     def seal(self, reference: Reference) -> bool:
@@ -177,7 +173,7 @@ class Blobs:
         for blob_id, torn, error in self._files.sealed():
             upload = self._uploads.get(blob_id)
             if upload is None or torn or error:
-                self._drop_upload(blob_id)
+                self.discard(blob_id)
             else:
                 upload.is_sealed = True
                 upload.touched = elapsed
@@ -195,10 +191,6 @@ class Blobs:
         """An entry refers to this blob, which was checked, from now on."""
         del self._uploads[reference.id]
         self.changes[BLOB_PREFIX + reference.id] = pack_blob(reference)
-
-    def discard(self, reference: Reference) -> None:
-        """A blob that was checked is not needed after all."""
-        self._drop_upload(reference.id)
 
     def let_go(self, blob_id: bytes) -> None:
         """What owned this blob is gone, in this batch."""
@@ -218,7 +210,7 @@ class Blobs:
         """The client that popped this blob has read it, or gives its upload up."""
         upload = self._uploads.get(blob_id)
         if upload is not None and upload.session == session:
-            self._drop_upload(blob_id)
+            self.discard(blob_id)
             self._given_up[blob_id] = elapsed
             if len(self._given_up) > LENT_MAX:
                 del self._given_up[next(iter(self._given_up))]
@@ -278,7 +270,7 @@ class Blobs:
         for blob_id, upload in list(self._uploads.items()):
             is_sealing = upload.reference is not None and not upload.is_sealed
             if upload.touched + upload.idle_seconds < elapsed and not is_sealing:
-                self._drop_upload(blob_id)
+                self.discard(blob_id)
         if keep:
             return False
         free = [each for each in self._doomed if each not in self._lent][:COLLECT_MAX]
@@ -324,7 +316,8 @@ class Blobs:
             )
         return Upload(session, chunk.size, elapsed)
 
-    def _drop_upload(self, blob_id: bytes) -> None:
+    def discard(self, blob_id: bytes) -> None:
+        """This upload failed, is over, or is not needed after all."""
         self._uploads.pop(blob_id, None)
         self._files.remove([blob_id])
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
+from itertools import islice, takewhile
 from math import ceil, inf
 
 import msgspec
@@ -150,10 +151,6 @@ class Dicts:
         self.changed_ids.add(dict_id)
         return opened.next_generation()
 
-    def changed(self, dict_id: bytes) -> None:
-        """Have the row of this Dict written."""
-        self.changed_ids.add(dict_id)
-
     def delete(self, dict_id: bytes, elapsed: float) -> bytes:
         """Make it a tombstone. Returns the row that has its entries swept."""
         left = self.clear(dict_id)
@@ -173,12 +170,9 @@ class Dicts:
 
     def forget(self, elapsed: float, most: int) -> None:
         """Remove up to `most` tombstones that are old enough. The oldest come first."""
-        due: list[bytes] = []
-        for dict_id, deleted_at in self._tombstones.items():
-            if deleted_at + TOMBSTONE_SECONDS > elapsed or len(due) == most:
-                break
-            due.append(dict_id)
-        for dict_id in due:
+        times = self._tombstones
+        due = takewhile(lambda dict_id: times[dict_id] + TOMBSTONE_SECONDS <= elapsed, times)
+        for dict_id in [*islice(due, most)]:
             del self._tombstones[dict_id], self._opened[dict_id]
             self.changed_ids.discard(dict_id)
             self.gone_ids.add(dict_id)

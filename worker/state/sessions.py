@@ -11,6 +11,7 @@ forgotten as any other: meanwhile a write that is sent again and not remembered 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice, takewhile
 from typing import Union
 
 import msgspec
@@ -118,14 +119,9 @@ class Sessions:
 
     def forget(self, elapsed: int, most: int) -> None:
         """Forget up to `most` sessions whose last write is past the horizon. The oldest come first."""
-        due: list[tuple[bytes, SessionRow]] = []
-        for session, row in self._rows.items():
-            if row.active + SESSION_SECONDS > elapsed or len(due) == most:
-                break
-            due.append((session, row))
-        for session, row in due:
-            self._trim(session, row, 1 << 64)
-            del self._rows[session]
+        due = takewhile(lambda session: self._rows[session].active + SESSION_SECONDS <= elapsed, self._rows)
+        for session in [*islice(due, most)]:
+            self._trim(session, self._rows.pop(session), 1 << 64)
             self._touched.discard(session)
             self._changes[SESSION_PREFIX + session] = None
 

@@ -156,7 +156,8 @@ class Sweeper:
         for row, data in found:
             if prefix[:1] == ENTRY_PREFIX:
                 transaction.delete_record(row)
-                self._let_go(row, data)
+                with contextlib.suppress(StorageError):  # one that is damaged leaves a file for `check`
+                    transaction.let_go(parse_record(row, data).value)
             else:
                 transaction.delete(row)
         self._note_freed(found)
@@ -240,11 +241,6 @@ class Sweeper:
         del self._passes[at.opened.dict_id]
         at.opened.oldest_ms = at.oldest_ms
         self._expect(at.opened, at.end_ms)
-
-    def _let_go(self, row: bytes, data: bytes) -> None:
-        """The record in this row is deleted, and so its value goes. One that is damaged leaves a file for `check`."""
-        with contextlib.suppress(StorageError):
-            self._transaction.let_go(parse_record(row, data).value)
 
     def _scan(self, start: bytes, prefix: bytes) -> tuple[list[tuple[bytes, bytes]], bool]:
         """Some rows, and whether no more follow."""

@@ -94,7 +94,6 @@ class Transaction:
         self._in_flight_synced = False
         self._in_flight_clock_ms = 0
         self._touches: dict[bytes, bytes] = {}
-        self._counter = 0
         self._clock = 0.0
         self._wall_at_commit = 0.0
         self._expired_ms = 0
@@ -116,6 +115,8 @@ class Transaction:
         self.dicts = Dicts(secret)
         self.sessions = Sessions(store)
         self.blobs = Blobs(store, files)
+        self.version = 0
+        """The last one that was given out."""
         self._load()
 
     def advance(self, wall: float) -> None:
@@ -171,7 +172,7 @@ class Transaction:
         if opened.has_touch(self.clock_ms - record.time):
             self.forget_touch(rows.touch_row(row))
         opened.row.length -= 1
-        self.dicts.changed(opened.dict_id)
+        self.dicts.changed_ids.add(opened.dict_id)
 
     def let_go(self, value: Buffer) -> None:
         """This value is not needed any more."""
@@ -215,12 +216,8 @@ class Transaction:
 
     def next_version(self) -> int:
         """The next version: it orders this worker's writes."""
-        self._counter += 1
-        return self._counter
-
-    @property
-    def version(self) -> int:
-        return self._counter
+        self.version += 1
+        return self.version
 
     def scan(self, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Rows from `start` on, in order, while they have this prefix. Raises StorageError if the store ends too early."""
@@ -279,7 +276,7 @@ class Transaction:
             self._touches = {}
         if not changes and not is_needed:
             return None
-        changes[rows.COUNTER_ROW] = COUNTERS.pack(self._counter, self.elapsed, self._clock, self.wall or self._wall_at_commit)
+        changes[rows.COUNTER_ROW] = COUNTERS.pack(self.version, self.elapsed, self._clock, self.wall or self._wall_at_commit)
         self._in_flight, self._in_flight_synced, self._in_flight_clock_ms = changes, sync, self.clock_ms
         self._in_flight_records, self._records = self._records, {}
         return Commit(self._store, changes, sync, sync and self.is_unflushed)
@@ -299,7 +296,7 @@ class Transaction:
         try:
             counter = self._store.get(rows.COUNTER_ROW)
             if counter:
-                self._counter, self.elapsed, self._clock, self._wall_at_commit = COUNTERS.unpack(counter)
+                self.version, self.elapsed, self._clock, self._wall_at_commit = COUNTERS.unpack(counter)
             self.clock_ms = self.durable_clock_ms = int(self._clock * 1000)
             self.dicts.load(self._table(rows.DICT_PREFIX), self.elapsed)
             self.sessions.load(self._table(rows.SESSION_PREFIX))
