@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from holdall.private import open_own
+
 try:
     from isal import isal_zlib as _library
 except ImportError:  # no wheel for this Python, or this machine
@@ -36,11 +38,7 @@ def sync(descriptor: int) -> None:
 
 def sync_file(path: Path | str) -> None:
     """Have what any process has written to this file survive a power cut. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
+    DiskFile(os.fspath(path), os.O_RDONLY).sync()
 
 
 def sync_folder(path: Path) -> None:
@@ -50,6 +48,17 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_durably(file: Path, data: bytes | memoryview) -> None:
+    """Have this file, which is this user's own, hold these bytes, all of them or what it held before. Raises OSError."""
+    scratch = file.with_name(f"{file.name}.{os.getpid()}")
+    with open(scratch, "wb", opener=open_own) as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    os.rename(scratch, file)
+    sync_folder(file.parent)
 
 
 class DiskFile:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdall.disk import FORMAT, refusal, sync_folder
+from holdall.disk import FORMAT, refusal, write_durably
 from holdall.errors import InvalidError, StorageError
 from holdall.private import fault, open_own, planted
 from holdall.settings import data_path
@@ -146,7 +146,7 @@ class DataDirectory:
 
     def begin_restore(self) -> None:
         """Mark it as half restored, and remove what a restore that was interrupted has left."""
-        _write_durably(self.path / "restoring", b"")
+        write_durably(self.path / "restoring", b"")
         for part in self.path.glob("worker-*"):
             shutil.rmtree(part)
 
@@ -156,7 +156,7 @@ class DataDirectory:
         (self.path / "restoring").unlink()
 
     def _write_layout(self, layout: Layout) -> None:
-        _write_durably(self.path / "layout.json", msgspec.json.encode(layout) + b"\n")
+        write_durably(self.path / "layout.json", msgspec.json.encode(layout) + b"\n")
 
     def _refuse_half_restored(self) -> None:
         if (self.path / "restoring").exists():
@@ -184,7 +184,7 @@ class DataDirectory:
             self._record_place(index)
 
     def _record_place(self, index: int) -> None:
-        _write_durably(self.inside(index) / place.PLACE, place.packed(self.inside(index)))
+        write_durably(self.inside(index) / place.PLACE, place.packed(self.inside(index)))
 
     def part(self, index: int) -> Path:
         return self.path / f"worker-{index}"
@@ -232,7 +232,7 @@ class DataDirectory:
 
     def note_close(self, index: int, version: int) -> None:
         """The store of worker `index` is closed in order, with this version. Raises OSError."""
-        _write_durably(self.inside(index) / "version", f"{version}\n".encode())
+        write_durably(self.inside(index) / "version", f"{version}\n".encode())
 
     def open_store(self, index: int, engine: str) -> Store:
         """The store of worker `index`, made on the first call. Raises StorageError if it is damaged."""
@@ -246,16 +246,6 @@ class DataDirectory:
             store = kind(folder / "store", create=True)
             format_store(store)
             store.close()
-            _write_durably(folder / "complete", b"")
+            write_durably(folder / "complete", b"")
             self.note_close(index, 0)
         return kind(folder / "store", name=name / "store")
-
-
-def _write_durably(file: Path, data: bytes) -> None:
-    scratch = file.with_name(f"{file.name}.{os.getpid()}")
-    with open(scratch, "wb", opener=open_own) as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.rename(scratch, file)
-    sync_folder(file.parent)

@@ -7,7 +7,6 @@ then a mark says that what is there is half of it, and the next restore begins a
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +15,8 @@ import msgspec
 
 from holdall import backup
 from holdall.backup import Rows
-from holdall.disk import sync_folder
+from holdall.disk import write_durably
 from holdall.errors import StorageError
-from holdall.protocol import Buffer
 from holdall.worker.large.folder import Folder
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.store import Store
@@ -81,7 +79,9 @@ def restore(
                 else:
                     owner = spread.owner_of(part.reference.id)
                     if owner is not None:
-                        _write_blob(directory.part(owner) / "blobs" / part.reference.id.hex(), part.data)
+                        blobs = directory.part(owner) / "blobs"
+                        blobs.mkdir(mode=0o700, exist_ok=True)
+                        write_durably(blobs / part.reference.id.hex(), part.data)
                     note(0, part.bytes)
             for index, store in enumerate(stores):
                 store.write(spread.table(index), sync=False)
@@ -96,12 +96,3 @@ def restore(
         raise StorageError(f"{file} cannot be restored into {directory.path}: {reason}") from None
     done.bytes = done.bytes_in_all
     return done
-
-
-def _write_blob(file: Path, data: Buffer) -> None:
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    with open(file, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    sync_folder(file.parent)
