@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
-from typing import TYPE_CHECKING, Any, ClassVar, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Union
 
 from holdall import keys, settings
 from holdall.client.connection.query import Operation
@@ -20,7 +20,7 @@ from .twin import GetTwin, HasKeys, PopTwin, Twin
 from .views import Items, Keys, Values, ViewTwin, stream, stream_awaiting
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, TypeVar  # type checkers have them; nothing is installed for it
+    from typing_extensions import TypeVar  # type checkers have it; nothing is installed for it
 
     from .client import Client
 

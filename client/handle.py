@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from holdall import protocol, settings
 from holdall.client.connection.query import Operation, Query
@@ -17,8 +17,6 @@ from .twin import Offering
 from .views import stream
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from holdall.bodies import CatalogEntry
 
     from .client import Client

@@ -8,14 +8,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine, Iterable
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from holdall.client.connection.query import Operation
 from holdall.client.operations.large import Progress
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from .client import Client
 
 P = ParamSpec("P")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, ItemsView, Iterator, KeysView, ValuesView
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
-from holdall.client.operations.pages import pages
+from holdall.client.operations.pages import After, pages
 
 from .twin import Bound
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from .handle import Handle
 
 K = TypeVar("K")
@@ -23,22 +21,19 @@ View = TypeVar("View")
 
 def stream(handle: Handle, *, with_values: bool) -> Iterator[Any]:
     """Keys, or pairs of key and value. Each entry that is there all the while comes once."""
-    items, after = handle.connected().run(pages(handle, None, with_values))
-    yield from items
-    while after:
+    after: After | None = None
+    while after is None or after:
         items, after = handle.connected().run(pages(handle, after, with_values))
         yield from items
 
 
 async def stream_awaiting(handle: Handle, *, with_values: bool) -> AsyncIterator[Any]:
     """The same, awaitable."""
-    items, after = await handle.connected().run_awaiting(pages(handle, None, with_values))
-    while True:
+    after: After | None = None
+    while after is None or after:
+        items, after = await handle.connected().run_awaiting(pages(handle, after, with_values))
         for item in items:
             yield item
-        if not after:
-            return
-        items, after = await handle.connected().run_awaiting(pages(handle, after, with_values))
 
 
 class Keys(KeysView[K]):

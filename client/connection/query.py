@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, Union
+from typing import Any, TypeAlias, TypeVar, Union
 
 import msgspec
 
 from holdall.errors import printable
 from holdall.protocol import NO_DICT, Buffer, Reply
-
-if TYPE_CHECKING:
-    from typing import TypeAlias
 
 R = TypeVar("R")
 

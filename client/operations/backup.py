@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
@@ -35,13 +35,6 @@ BACKUP_TRIES_MAX = 5
 """A try fails when a worker is restarted meanwhile, or one answers too late."""
 PAUSE_SECONDS = 0.2
 """Between two tries, times their number."""
-
-
-class Cursor(NamedTuple):
-    """How far the rows of one worker have been read: the last row, and the CRC of all pages up to there."""
-
-    after: bytes = b""
-    crc: int = 0
 
 
 class SnapshotLost(Exception):
@@ -123,7 +116,7 @@ def _write(client: Client, snapshot_id: bytes, out: BinaryIO, made: Backup, prog
     roster = client.roster
     made.workers, made.rows, made.bytes = len(roster.workers), 0, 0
     backup.write_head(out, Head(FORMAT, roster.layout_id, made.workers, time.time()))
-    left = {worker.index: Cursor() for worker in roster.workers}
+    left = {worker.index: RowsRequest(b"", 0) for worker in roster.workers}
     tallies = [Tally()] * made.workers
     while left:
         for index, page in client.run(_read(client, snapshot_id, left)).items():
@@ -136,7 +129,7 @@ def _write(client: Client, snapshot_id: bytes, out: BinaryIO, made: Backup, prog
             tallies[index] = Tally(tally.rows + page.count, page.crc, tally.blobs + len(page.blobs))
             made.rows += page.count
             if page.more:
-                left[index] = Cursor(page.last, page.crc)
+                left[index] = RowsRequest(page.last, page.crc)
             else:
                 del left[index]
         made.bytes = out.tell()
@@ -158,7 +151,7 @@ def _take(client: ServiceClient, snapshot_id: bytes) -> Operation[int]:
     return estimate
 
 
-def _read(client: ServiceClient, snapshot_id: bytes, positions: dict[int, Cursor]) -> Operation[dict[int, RowsPage]]:
+def _read(client: ServiceClient, snapshot_id: bytes, left: dict[int, RowsRequest]) -> Operation[dict[int, RowsPage]]:
     """The next rows of each of these workers. Raises SnapshotLost."""
     queries = [
         Query(
@@ -167,12 +160,12 @@ def _read(client: ServiceClient, snapshot_id: bytes, positions: dict[int, Cursor
             "read the rows of",
             f"worker {index} for a backup",
             key=snapshot_id,
-            value=encode(RowsRequest(*position)),
+            value=encode(wanted),
         )
-        for index, position in positions.items()
+        for index, wanted in left.items()
     ]
     pages = [decode(RowsPage, reply.payload) for reply in (yield from _answers(queries))]
-    return dict(zip(positions, pages, strict=True))
+    return dict(zip(left, pages, strict=True))
 
 
 def _read_blob(client: ServiceClient, index: int, reference: Reference) -> Operation[bytearray]:

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
 from os import urandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -26,8 +26,6 @@ from holdall.errors import StorageError, TimeoutError
 from .refusals import error_of
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from holdall.protocol import Buffer, Reply
 
 WINDOW_CHUNKS = 4

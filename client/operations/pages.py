@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from holdall import protocol
 from holdall.blob import is_reference
@@ -14,13 +14,10 @@ from .encoding import decode_key, decode_value
 from .entries import read_blob
 from .exchange import DictHandle, answers_to
 
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
 PAGE_ENTRIES = 1_000
 _ABSENT: Any = object()
 
-After: TypeAlias = "dict[int, bytes]"
+After: TypeAlias = dict[int, bytes]
 """Where an iteration stands: for each worker that has more, by its place in the roster, the key after which it goes on."""
 
 
@@ -81,9 +78,9 @@ def _items(handle: DictHandle, entries: list[PageEntry], with_values: bool) -> O
 
 
 def copy(handle: DictHandle) -> Operation[dict[Any, Any]]:
-    items, after = yield from pages(handle, None, True)
-    found = dict(items)
-    while after:
+    found: dict[Any, Any] = {}
+    after: After | None = None
+    while after is None or after:
         items, after = yield from pages(handle, after, True)
         found.update(items)
     return found
