@@ -16,6 +16,8 @@ from holdall.worker.state.refused import Refused
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.rows import ID_PREFIX, NAME_PREFIX
 
+from .entries import check_ttl
+
 CATALOG_PAGE_ENTRIES_MAX = 1_000
 
 
@@ -24,8 +26,7 @@ def create(transaction: Transaction, request: Request) -> Reply:
     wanted = decode(CatalogEntry, request.value)
     if f"{wanted.environment}/{wanted.name}".encode() != request.key or len(wanted.dict_id) != 16:
         raise Refused(protocol.MALFORMED, "the key of this request is not the name in its body, or its id has no 16 bytes")
-    if not protocol.is_ttl(wanted.ttl):
-        raise Refused(protocol.INVALID, f"{wanted.ttl!r} is no ttl")
+    check_ttl(wanted.ttl)
     if not (is_name(wanted.environment) and is_name(wanted.name) and is_creator(wanted.created_by)):
         raise Refused(protocol.INVALID, "no Dict has such a name, or is in such an environment, or was made by such a user")
     found = _entry(transaction, request.key)
@@ -60,8 +61,7 @@ def find(transaction: Transaction, request: Request) -> Reply:
 def change_ttl(transaction: Transaction, request: Request) -> Reply:
     """Note the `ttl` in the body for the Dict of this name and id. The reply's entry has the version to tell workers of."""
     wanted = decode(Lifetime, request.value)
-    if not protocol.is_ttl(wanted.ttl):
-        raise Refused(protocol.INVALID, f"{wanted.ttl!r} is no ttl")
+    check_ttl(wanted.ttl)
     entry = _entry(transaction, request.key)
     if entry is None or entry.deleting or entry.dict_id != request.dict_id:
         return _answer(transaction, request, None)

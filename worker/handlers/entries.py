@@ -185,7 +185,7 @@ def register(transaction: Transaction, request: Request) -> Reply:
     known = transaction.dicts.get(request.dict_id)
     if known is None:
         of = decode(Registration, request.value)
-        _check_ttl(of.ttl)
+        check_ttl(of.ttl)
         transaction.dicts.require_right(request.dict_id, of)
         now = transaction.wall
         row = DictRow(0, 0, of.ttl, None, of.lease_seconds, of.environment, now, of.created_by, of.ttl_version)
@@ -213,7 +213,7 @@ def renew(transaction: Transaction, request: Request) -> Reply:
 def set_ttl(transaction: Transaction, request: Request) -> Reply:
     _opened(transaction, request)
     wanted = decode(Lifetime, request.value)
-    _check_ttl(wanted.ttl)
+    check_ttl(wanted.ttl)
     transaction.dicts.set_ttl(request.dict_id, wanted.ttl, wanted.ttl_version, transaction.clock_ms)
     return Reply(protocol.OK, request.sequence, 0, b"")
 
@@ -227,7 +227,7 @@ def _opened(transaction: Transaction, request: Request) -> OpenDict:
     return opened
 
 
-def _check_ttl(seconds: float | None) -> None:
+def check_ttl(seconds: float | None) -> None:
     if not protocol.is_ttl(seconds):
         most = protocol.TTL_SECONDS_MAX
         raise Refused(protocol.INVALID, f"a ttl is more than 0 and at most {most:.0f} seconds, or none, not {seconds!r}")

@@ -63,9 +63,7 @@ class Folder:
         try:
             return DiskFile(self.path(name), os.O_WRONLY | os.O_CREAT)
         except OSError as error:
-            raise StorageError(
-                f"the blob file {self._name}/{name.hex()} cannot be made: {error.strerror}{_if_full(error)}"
-            ) from None
+            raise StorageError(self._why_not(name, "made", error)) from None
 
     def open(self, name: bytes) -> DiskFile | None:
         try:
@@ -73,7 +71,7 @@ class Folder:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StorageError(f"the blob file {self._name}/{name.hex()} cannot be read: {error.strerror}") from None
+            raise StorageError(self._why_not(name, "read", error)) from None
 
     def write(self, name: bytes, offset: int, data: Buffer) -> None:
         if self._given_bytes - self._written_bytes > THREAD_BYTES_MAX:
@@ -101,7 +99,7 @@ class Folder:
         try:
             data = os.pread(file.descriptor, size, offset)
         except OSError as error:
-            raise StorageError(f"the blob file {self._name}/{name.hex()} cannot be read: {error.strerror}") from None
+            raise StorageError(self._why_not(name, "read", error)) from None
         if len(data) != size:
             raise StorageError(f"the blob file {self._name}/{name.hex()} is damaged: it ends before byte {offset + size:,}")
         return data
@@ -166,7 +164,7 @@ class Folder:
             else:
                 self._unsynced[name] = unsynced
         except OSError as error:
-            self._failed[name] = f"the blob file {self._name}/{name.hex()} cannot be written: {error.strerror}"
+            self._failed[name] = self._why_not(name, "written", error)
 
     def _seal(self, name: bytes, size: int) -> None:
         self._ended.put(self._sealed(name, size))
@@ -187,8 +185,7 @@ class Folder:
         except FileNotFoundError:
             return Sealed(name, torn=True)
         except OSError as error:
-            why = f"{error.strerror}{_if_full(error)}"
-            return Sealed(name, error=f"the blob file {self._name}/{name.hex()} cannot be sealed: {why}")
+            return Sealed(name, error=self._why_not(name, "sealed", error))
 
     def _remove(self, names: list[bytes]) -> None:
         for name in names:
@@ -197,6 +194,6 @@ class Folder:
             with contextlib.suppress(OSError):  # it is gone; or it stays, and is collected at the next start
                 os.unlink(self.path(name))
 
-
-def _if_full(error: OSError) -> str:
-    return " (the disk is full)" if error.errno == errno.ENOSPC else ""
+    def _why_not(self, name: bytes, done: str, error: OSError) -> str:
+        why = f"{error.strerror} (the disk is full)" if error.errno == errno.ENOSPC else error.strerror
+        return f"the blob file {self._name}/{name.hex()} cannot be {done}: {why}"
