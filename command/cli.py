@@ -15,7 +15,7 @@ from holdall import settings
 from holdall.bench.cli import bench_group
 from holdall.errors import Error, printable
 from holdall.process import logs
-from holdall.process.config import Sync
+from holdall.process.config import BrokerSettings, ServiceSettings, Sync, WorkerSettings
 
 from .dicts import dict_group
 from .service import status, stop
@@ -77,7 +77,6 @@ def serve(
     data: Path, listen: str | None, workers: int | None, sync: str, adopt: bool, log: str | None, log_level: str | None
 ) -> None:
     """Run broker and workers until Ctrl-C or SIGTERM."""
-    from holdall.process.config import ServiceSettings
     from holdall.service.supervisor import notify_systemd, run
 
     listen = settings.permitted_url(listen) if listen else None
@@ -101,7 +100,6 @@ def broker(listen: str, workers_listen: str) -> None:
     """Run a broker alone, for workers that are started by hand."""
     from holdall.broker.loop import serve
     from holdall.process.child import run
-    from holdall.process.config import BrokerSettings
 
     wanted = BrokerSettings([settings.permitted_url(listen)], settings.ipc_url(workers_listen))
     sys.exit(run(wanted, serve, supervised=False))
@@ -116,7 +114,6 @@ def broker(listen: str, workers_listen: str) -> None:
 def worker(data: Path, index: int, broker: str, address: str, sync: str) -> None:
     """Run one worker alone, on a directory that a service has made."""
     from holdall.process.child import run
-    from holdall.process.config import WorkerSettings
     from holdall.worker.serve import serve
 
     wanted = WorkerSettings(str(data), index, settings.ipc_url(broker), settings.ipc_url(address), cast(Sync, sync))

@@ -105,13 +105,6 @@ def _encode(key: object, dump: Dump = values.dump) -> EncodedKey:
     return _encode_other(key, dump) if encoder is None else encoder(key, dump)
 
 
-def _encode_str(key: str, _dump: Dump) -> EncodedKey:
-    try:
-        return EncodedKey(b"s" + str.encode(key), True)
-    except UnicodeEncodeError:
-        return EncodedKey(b"s" + str.encode(key, "utf-8", "surrogatepass"), True)
-
-
 def _int_bytes(number: int) -> bytes:
     return int.to_bytes(number, (int.bit_length(number) + 8) // 8, "little", signed=True)
 
@@ -162,7 +155,7 @@ def add_type(kind: type, encoder: Callable[[Any, Dump], EncodedKey]) -> None:
 
 
 _ENCODERS: dict[type, Callable[[Any, Dump], EncodedKey]] = {
-    str: _encode_str,
+    str: lambda key, _: EncodedKey(b"s" + str.encode(key, "utf-8", "surrogatepass"), True),
     int: lambda key, _: EncodedKey(b"i" + _int_bytes(key), True),
     bytes: lambda key, _: EncodedKey(b"b" + bytes.__getitem__(key, slice(None)), True),
     type(None): lambda key, _: EncodedKey(b"n", True),
@@ -192,8 +185,6 @@ _DECODERS: dict[bytes, Callable[[bytes, Load], Any]] = {
     b"f": lambda data, load: frozenset([decode(member, load) for member in _split(data)]),
     b"p": lambda data, load: load(data),
 }
-
-
 _BASES: tuple[Any, ...] = (str, bytes, int, float, complex, tuple, frozenset)
 
 
@@ -242,8 +233,6 @@ def _warn_of(key: object) -> None:
 _PICKLE_ALIKE = frozenset(("uuid.UUID", "datetime.date", "datetime.time", "datetime.datetime", "datetime.timedelta"))
 """Types whose equal objects surely pickle alike, those with a time zone excepted."""
 _WARNED: WeakSet[type] = WeakSet()
-
-
 _COMES_BACK_AS_ITSELF: WeakSet[type] = WeakSet()
 """Types of keys that pickling makes no string, number or tuple of, as it does of memoryviews and of some proxies: the first key
 of each type that is used tells.

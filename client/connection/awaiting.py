@@ -56,7 +56,10 @@ class AwaitingDriver(Driver):
                         has_transferred = has_transferred or await self._transferred.acquire()
                         async with self._transfers:
                             deadline = monotonic() + timeout
-                            answer = await self._transfer(asked, deadline)
+                            if asked.work is None:
+                                answer = await self._replies(asked, deadline)
+                            else:
+                                answer = await self.loop.run_in_executor(None, asked.work)
                         deadline = monotonic() + timeout if asked.work is not None else deadline
                 except BaseException as error:  # it was cancelled, or failed
                     if pending is not None:
@@ -134,11 +137,6 @@ class AwaitingDriver(Driver):
                 if not self.loop.is_closed():
                     pending.waiter.cancel()
         return replies
-
-    async def _transfer(self, asked: Queries, deadline: float) -> Any:
-        if asked.work is None:
-            return await self._replies(asked, deadline)
-        return await self.loop.run_in_executor(None, asked.work)
 
     def _flush_soon(self) -> None:
         if not self._is_flushing:

@@ -169,13 +169,10 @@ class _Many:
             found = zip(group.keys, group.data, values, strict=False)
             self.popped += [(key, data, value) for key, data, value in found if value is not None]
         else:
-            self._read(group, values)
+            for at in decode_values(self._handle, group.keys, values, self.found):
+                self.blobs.append(_Blob(group.keys[at], group.data[at], values[at] or b""))
         if len(values) < len(group.keys):
             self._left.append(_KeyGroup(group.part, group.keys[len(values) :], group.data[len(values) :]))
-
-    def _read(self, group: _KeyGroup, values: list[Union[bytes, None]]) -> None:
-        for at in decode_values(self._handle, group.keys, values, self.found):
-            self.blobs.append(_Blob(group.keys[at], group.data[at], values[at] or b""))
 
 
 def _grouped(handle: DictHandle, keys: list[object]) -> Iterator[_KeyGroup]:

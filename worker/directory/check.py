@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -110,21 +111,16 @@ def check_directory(directory: DataDirectory) -> Iterator[Part]:
 
 def _read(directory: DataDirectory, engine: str, part: Part, reader: _Reader) -> Iterator[None]:
     folder = directory.part(part.index)
-    lock = directory.lock_worker(part.index)
-    try:
+    with ExitStack() as stack:
+        stack.callback(directory.lock_worker(part.index).release)
         closed_at = directory.version_at_close(part.index)
-        store = directory.open_store(part.index, engine)
-        try:
-            for damage in store.damages():
-                part.find(folder / "store", damage)
-            yield from reader.read(store)
-            yield from reader.read_blobs(folder / "blobs")
-        finally:
-            store.close()
-        if reader.version < closed_at:
-            part.find(folder / "store", f"has lost writes: closed with version {closed_at:,}, it has {reader.version:,}")
-    finally:
-        lock.release()
+        store = stack.enter_context(closing(directory.open_store(part.index, engine)))
+        for damage in store.damages():
+            part.find(folder / "store", damage)
+        yield from reader.read(store)
+        yield from reader.read_blobs(folder / "blobs")
+    if reader.version < closed_at:
+        part.find(folder / "store", f"has lost writes: closed with version {closed_at:,}, it has {reader.version:,}")
 
 
 class _Reader:
