@@ -213,9 +213,7 @@ class Broker:
         return self._idle_seconds is not None and now - self.used_at > self._idle_seconds
 
     def check_workers(self, now: float) -> list[Send]:
-        """What the passing of time demands: drop workers that are silent, find those that are gone, refuse what was parked for
-        too long.
-        """
+        """What the passing of time demands: drop silent workers, find those that are gone, refuse what was parked too long."""
         stopped = now - self._checked_at > SILENT_SECONDS
         self._checked_at = now
         for owner in self._by_index.values():

@@ -47,9 +47,7 @@ class Router:
         poller.look_again(self)
 
     def take(self) -> Iterator[list[Any]]:
-        """What has come, each message with the route of its sender first; one after another, for they may be large. A caller
-        that leaves some of it calls the poller's `look_again`.
-        """
+        """Messages, each with its sender's route first, one by one: they may be large. Who leaves some calls `look_again`."""
         for _ in range(MESSAGES_PER_TURN):
             if not sockets.has_message(self._router):
                 return

@@ -37,9 +37,7 @@ class Facts:
 
 @dataclass
 class Fared:
-    """How one process fared: how it was started, the files it claimed, the calls it made, how often it read other facts than it
-    had put.
-    """
+    """How one process fared: how it was started, files it claimed, calls it made, how often it read other facts than it put."""
 
     started_by: str
     files: int = 0

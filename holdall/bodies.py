@@ -25,9 +25,7 @@ Count: Any = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 class CatalogEntry(msgspec.Struct, array_like=True, frozen=True):
-    """What the catalog knows of a Dict. Times are seconds since 1970, UTC; for `ttl` see Lifetime. `seal` is that of its
-    Registration, in replies alone.
-    """
+    """What the catalog knows of a Dict; times in seconds since 1970, UTC, `ttl` as in Lifetime, `seal` as in Registration."""
 
     environment: Annotated[str, Meta(pattern=NAME)]
     name: Annotated[str, Meta(pattern=NAME)]

@@ -206,9 +206,7 @@ class Sender:
         """Of what is kept."""
 
     def send(self, frames: list[Buffer]) -> list[Buffer]:
-        """Send a message of one or two frames; the rest of one of which a part has gone is kept. Returns the bytes of one of
-        which nothing went, to be kept or dropped.
-        """
+        """Send a message of one or two frames; what is left of it is kept. Returns the bytes of one of which nothing went."""
         head, *payload = frames
         buffers = [_PREFIX.pack(len(head), len(payload[0]) if payload else 0) + head, *payload]
         sent = 0 if self.unsent else self._give(buffers)

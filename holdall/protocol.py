@@ -39,9 +39,7 @@ KEY_OBJECT_BYTES_MAX = 1024 * 1024
 UPDATE_BYTES_MAX = 16 * 1024 * 1024
 """An update larger than this goes to a worker in several messages, each of them atomic."""
 FRAME_BYTES_MAX = 2 * UPDATE_BYTES_MAX
-"""The largest frame a server's socket accepts: an update and its last entry, or in a backup the row of a session, whose 20,000
-outcomes may have 1 KiB each.
-"""
+"""The largest frame a server's socket accepts: an update and its last entry."""
 RETRY_SECONDS_MAX = 1800
 """How long after the first time a request may be sent again: well within the hour for which outcomes are remembered."""
 UPDATE_ENTRIES_MAX = 10_000
@@ -85,9 +83,7 @@ FILES = frozenset((MAKE_FILE, OPEN_FILE))
 # Flags, of requests and (PAYLOAD, BATCHED) of replies.
 RETRY, SKIP_IF_EXISTS, KEY_OBJECT, PAYLOAD, WITH_VALUES, BATCHED, WITHOUT_VALUE = 1, 2, 4, 8, 16, 32, 64
 FLAGS_MAX = 127
-"""All of these. Reserved: 128 for IF_VERSION, 256 for IF_CLAIMED. A request with a flag that its receiver does not know is
-refused: a condition must not be ignored.
-"""
+"""All of these. Reserved: 128, IF_VERSION; 256, IF_CLAIMED. An unknown flag is refused: a condition must not be ignored."""
 
 # Statuses of a reply. Answers (3 is reserved for CHANGED):
 OK, MISSING, EXISTS = 0, 1, 2

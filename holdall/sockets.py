@@ -74,9 +74,7 @@ def back_router(context: Any) -> Any:
 
 
 def client_dealer(context: Any) -> Any:
-    """A client's socket, to be connected to the front. It reads all that comes: the answers to what it asked. Without a
-    connection it takes no message.
-    """
+    """A client's socket for the front. It reads all that comes, answers to what it asked; unconnected it takes no message."""
     dealer = _dealer(context, QUEUED_MAX, unread_max=0)
     dealer.immediate = True
     dealer.heartbeat_ivl, dealer.heartbeat_timeout = HEARTBEAT_MILLISECONDS, SILENCE_MILLISECONDS

@@ -47,7 +47,7 @@ class BrokerSettings(msgspec.Struct, frozen=True):
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """A worker: its data directory, its index in it, the URLs of broker and lanes, and `adopt`, as of the service."""
+    """A worker: data directory, index in it, the broker's URL, the one it binds for lanes, `adopt` as of the service."""
 
     data: str
     index: int

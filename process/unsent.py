@@ -17,9 +17,7 @@ BYTES_MAX = 256 * 1024 * 1024
 
 
 class Unsent:
-    """The large frames of one socket that are on their way out of this process. Small ones are not counted: see
-    `holdall.sockets`.
-    """
+    """The large frames of one socket that are on their way out of here; small ones are not counted: see `holdall.sockets`."""
 
     def __init__(self) -> None:
         self._bytes = 0

@@ -32,9 +32,7 @@ Connection = tuple[Source, bytes]
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What came in: the frames of a request, where from, and the address of its client there: empty on a lane, which has but
-    one. The two together are a connection.
-    """
+    """What came in: a request's frames, where from, its client's address there (empty on a lane). The two make a connection."""
 
     source: Source
     address: bytes

@@ -140,9 +140,7 @@ class Schedule:
         return self._tick(self._no_longer_delayed(), wall) if self._delayed else []
 
     def _decide(self, left: list[Message], now: float, wall: float) -> tuple[list[Answer], Commit | None]:
-        """Carry these out by a tick, when the one before is written. Returns the answers, or the batch that is to be written by
-        a thread before there are any.
-        """
+        """Carry these out by a tick, once the one before is written. Returns answers, or the batch for a thread to write."""
         if self._writing is not None:
             self._delayed += left
             self._delayed_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])

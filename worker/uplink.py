@@ -69,9 +69,7 @@ class Uplink:
         return messages, size
 
     def send(self, address: bytes, frames: list[Buffer], _file: Any = None) -> bool:
-        """Send a message to the client at this address, which is held while there is no room for it, or to the broker itself,
-        whose address is empty. Returns False if that is dropped.
-        """
+        """Send to a client's address, held while there is no room, or (empty) to the broker. Returns False if it is dropped."""
         self._poller.look_again(self)
         if not self._held and self._goes(address, frames):
             return True

@@ -46,9 +46,7 @@ class Driver:
         raise NotImplementedError
 
     def _send_outgoing(self, now: float) -> bool:
-        """Send what the session has to send. Returns whether any of it went to the broker; what is not taken there goes again
-        when it is overdue.
-        """
+        """Send what the session has to send. Returns whether any went to the broker; what that leaves goes again later."""
         is_relayed = False
         while self._session.outbox:
             for link, messages in self._session.outgoing():
@@ -74,9 +72,7 @@ class Driver:
             link.lane.send(probe)
 
     def _receive(self, transport: Transport, link: Link | None, *, wait: bool) -> tuple[list[Pending], bool]:
-        """The requests that are answered by what comes next here, on a lane of `link` or from the broker; and whether anything
-        came.
-        """
+        """The requests answered by what comes next here, on a lane of `link` or from the broker; and whether anything came."""
         received = transport.receive(wait=wait)
         answered: list[Pending] = []
         for each in received:

@@ -42,9 +42,7 @@ class SnapshotLost(Exception):
 
 
 class Backup(msgspec.Struct):
-    """A backup that is being made, or has been: its file, the number of workers, what it has so far, and about how many rows
-    it will have. `tries` is how often it was begun.
-    """
+    """A backup, made or being made: its file, workers, what it has so far, about how many rows it will have, and tries."""
 
     file: str
     workers: int = 0

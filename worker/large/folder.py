@@ -24,9 +24,7 @@ from .files import Sealed
 FREE_SECONDS = 0.02
 """For how long what was found of the room on the disk is believed."""
 SYNC_BYTES = 8 * 1024 * 1024
-"""After so much of a file has been written it begins to go to the disk: then sealing it is short, and does not hold up others'
-writes, which wait for the same disk.
-"""
+"""After so many bytes a file begins to go to the disk: so sealing is short, and holds up no others' writes to that disk."""
 THREAD_BYTES_MAX = 32 * 1024 * 1024
 """Chunks that wait for the thread, in bytes; beyond, the loop's own thread writes, and takes no more meanwhile."""
 

@@ -42,9 +42,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class SessionRow(msgspec.Struct, array_like=True):
-    """The row of a session: when its last write was (in seconds for which the store has been in use), its lowest pending
-    number, its outcomes by sequence.
-    """
+    """A session's row: its last write (in seconds of the store's use), its lowest pending number, its outcomes by sequence."""
 
     active: int
     lowest: int

@@ -150,9 +150,7 @@ class Transaction:
         self._changes[row] = None
 
     def record(self, row: bytes) -> Record | None:
-        """The entry in this row as it will be after this tick. Raises Unwritten if it is being written to the disk, and
-        StorageError if it is damaged.
-        """
+        """This row's entry as it will be after this tick. Raises Unwritten as `get` does, StorageError if it is damaged."""
         if row in self._records:
             return self._records[row]
         if row in self._in_flight:
@@ -180,9 +178,7 @@ class Transaction:
             self.blobs.let_go(reference_of(value).id)
 
     def touch(self, row: bytes) -> bool:
-        """Note in this touch row that its entry is used now. Returns whether there was room to note it. No answer waits for
-        that to be on disk: see `begin_commit`.
-        """
+        """Note in this touch row that its entry is used. Returns whether there was room for that. No answer waits for it."""
         if self.only_reads and not self.no_room:
             raise Unwritten
         if self.no_room and len(self._touches) >= TOUCHES_KEPT_MAX:
@@ -207,9 +203,7 @@ class Transaction:
             del self._touches[row]
 
     def note_expired(self, deadline_ms: int) -> None:
-        """A client is told that an entry with this deadline is missing. With this tick the clock is written if need be, lest a
-        power cut set it back and the entry be there again.
-        """
+        """A client is told that an entry has expired: the clock is written, if need be, lest a power cut bring it back."""
         if self.only_reads and deadline_ms > self.durable_clock_ms:
             raise Unwritten
         self._expired_ms = max(self._expired_ms, deadline_ms)

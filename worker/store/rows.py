@@ -89,9 +89,7 @@ class DictRow(msgspec.Struct, array_like=True):
 
 
 class Record(msgspec.Struct, gc=False):
-    """A stored entry. `time` is that of its last write, `used` that of its last known use, which is not stored here; both in
-    milliseconds of the store's own clock.
-    """
+    """An entry: `time` of its last write, `used` of its last known use (not stored), in milliseconds of the store's clock."""
 
     time: int
     version: int
