@@ -16,13 +16,11 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from typing import TYPE_CHECKING, Literal, get_args
+from pathlib import Path
+from typing import Literal, get_args
 
 from holdall.errors import AuthError, InvalidError
 from holdall.protocol import TTL_SECONDS_MAX, VERSION, is_ttl
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Serializer = Literal["auto", "plain", "json", "bytes"]
 """How a Dict's handle writes and reads: see `holdall.values`."""
@@ -40,9 +38,7 @@ IPC_PATH_BYTES_MAX = 107
 CREATOR_CHARACTERS_MAX = 320
 """Of who made a Dict: printable ones."""
 
-_FORWARD = (
-    "use a Unix socket (ipc:///PATH), and for another machine have ssh forward one (ssh -nNT -L SOCKET:SOCKET_THERE HOST)"
-)
+_FORWARD = "use a Unix socket (ipc:///PATH), and for other machines have ssh forward one (ssh -nNT -L SOCKET:SOCKET_THERE HOST)"
 _HOST = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?"
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 
@@ -50,9 +46,7 @@ _NAME = r"[A-Za-z0-9._-]{1,64}"
 def check_name(name: object, what: str = "Dict") -> str:
     """The name, if it is one. Raises InvalidError."""
     if not isinstance(name, str) or not is_name(name):
-        raise InvalidError(
-            f"Invalid {what} name {name!r}: a name has 1 to 64 characters, letters, digits, '-', '_' and '.' only"
-        )
+        raise InvalidError(f"Invalid {what} name {name!r}: a name has 1 to 64 characters: letters, digits, '-', '_' and '.'")
     return name
 
 
@@ -130,9 +124,7 @@ def ipc_url(value: str) -> str:
 
 
 def permitted_url(value: str) -> str:
-    """A URL that nobody else reaches, unless that is allowed. Raises InvalidError for one that other machines reach, AuthError
-    for one that other users of this machine do.
-    """
+    """A URL that nobody else reaches, or may. Raises InvalidError if other machines reach it, AuthError if other users do."""
     checked = url(value)
     if checked.startswith("ipc://"):
         return checked
@@ -149,8 +141,6 @@ def permitted_url(value: str) -> str:
 
 def data_directory() -> Path:
     """Where this user's service keeps its data."""
-    from pathlib import Path
-
     configured = os.environ.get("HOLDALL_DATA")
     if configured:
         return data_path(configured)
@@ -165,8 +155,6 @@ def data_directory() -> Path:
 
 def data_path(path: str | os.PathLike[str]) -> Path:
     """The real path of a data directory. Raises InvalidError if it cannot be told to other processes."""
-    from pathlib import Path
-
     found = os.path.realpath(path)
     try:
         found.encode()
@@ -178,7 +166,6 @@ def data_path(path: str | os.PathLike[str]) -> Path:
 def runtime_directory(data: Path) -> Path:
     """Where the sockets of the service on this data directory are: short, on this machine, gone after a reboot."""
     import hashlib
-    from pathlib import Path
 
     import platformdirs
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable
 from errno import EAGAIN, ETOOMANYREFS
 from typing import TYPE_CHECKING, Any
 
@@ -34,21 +33,15 @@ UNSENT_MAX = 10_000
 """Pieces of messages that one client has not taken: small ones cost more than their bytes."""
 
 
-class Backlog:
-    """Bytes that wait to be taken, of several lanes together."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-
-
 class Entrance:
     """Accepts the clients that connect to this listening socket, while admission is open."""
 
     def __init__(self, listening: socket.socket, poller: SystemPoller) -> None:
         self._listening = listening
         self._poller = poller
-        self._backlog = Backlog()
-        self._open: set[Lane] = set()
+        self.open: set[Lane] = set()
+        self.backlog_bytes = 0
+        """What waits to be taken, on all lanes together."""
         poller.add(listening.fileno(), self, entrance=True)
 
     def take(self) -> tuple[list[Message], int]:
@@ -60,19 +53,16 @@ class Entrance:
                 accepted, _address = self._listening.accept()
             except OSError:  # none is left, or it has gone again, or there is no descriptor: then admission is closed soon
                 break
-            self._open.add(Lane(accepted, self._poller, self._backlog, self._open.discard))
+            self.open.add(Lane(accepted, self._poller, self))
         return [], 0
 
 
 class Lane:
-    """A client's lane to this worker. `closed` is called when it has ended."""
+    """A client's lane to this worker."""
 
-    def __init__(
-        self, connected: socket.socket, poller: SystemPoller, backlog: Backlog, closed: Callable[[Lane], None]
-    ) -> None:
+    def __init__(self, connected: socket.socket, poller: SystemPoller, entrance: Entrance) -> None:
         connected.setblocking(False)
-        self._backlog = backlog
-        self._closed = closed
+        self._entrance = entrance
         self._socket: Any = connected
         self._descriptor = connected.fileno()
         self._poller = poller
@@ -133,7 +123,7 @@ class Lane:
         return True
 
     def _may_keep(self, size: int) -> bool:
-        fits = self._sender.bytes + size <= PEER_BYTES_MAX and self._backlog.bytes + size <= BYTES_MAX
+        fits = self._sender.bytes + size <= PEER_BYTES_MAX and self._entrance.backlog_bytes + size <= BYTES_MAX
         return fits and len(self._sender.unsent) < UNSENT_MAX
 
     @property
@@ -166,7 +156,7 @@ class Lane:
             self._poller.expect(self._descriptor, room=False)
 
     def _count(self) -> None:
-        self._backlog.bytes += self._sender.bytes - self._counted
+        self._entrance.backlog_bytes += self._sender.bytes - self._counted
         self._counted = self._sender.bytes
 
     def _close(self) -> None:
@@ -180,7 +170,7 @@ class Lane:
         self._poller.remove(self._descriptor)
         with contextlib.suppress(OSError):
             self._socket.close()
-        self._closed(self)
+        self._entrance.open.discard(self)
 
 
 def work_bytes(head: bytes, payload: Buffer | None) -> int:

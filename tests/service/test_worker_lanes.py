@@ -79,7 +79,7 @@ def test_answers_that_are_not_taken_are_dropped_whole_beyond_the_bound(
     answers = [[b"head %d" % number, ANSWER] for number in range(10)]
     for answer in answers:
         lane.send(b"", answer)
-    assert lane._backlog.bytes <= 3 * len(ANSWER)
+    assert lane._entrance.backlog_bytes <= 3 * len(ANSWER)
     heard: list[bytes] = []
     client.socket.settimeout(10)
     while lane._sender.unsent or client.poll(0):
@@ -95,7 +95,7 @@ def test_who_takes_nothing_while_all_room_is_used_gets_nothing(connect: Connect,
     lane._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     for _ in range(1000):
         lane.send(b"", [b"x" * 100])
-    assert lane._backlog.bytes <= len(pack([b"x" * 100])[0])
+    assert lane._entrance.backlog_bytes <= len(pack([b"x" * 100])[0])
 
 
 def test_a_client_that_is_gone_says_nothing_more(connect: Connect) -> None:

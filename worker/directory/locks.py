@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 from holdall import __version__
 from holdall.errors import StorageError
 from holdall.private import open_own
+from holdall.process.listen import locked
 from holdall.protocol import VERSION
 
 LOCK_RETRY_SECONDS = 0.05
@@ -65,9 +66,7 @@ def is_locked(file: Path) -> bool:
 
 
 class Lock:
-    """An exclusive lock on a file, held until `release` or the end of this process; the file names that process, and the URL
-    where it listens, if it does.
-    """
+    """An exclusive lock on a file until `release` or this process ends; the file names that, and the URL where it listens."""
 
     def __init__(self, file: Path, what: str, wait_seconds: float = 0.0, url: str = "") -> None:
         until = time.monotonic() + wait_seconds
@@ -101,14 +100,9 @@ class Lock:
 
     def _taken(self) -> bool:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
+            return locked(self._file)
         except OSError as error:
-            raise StorageError(
-                f"{self._file.name} cannot be locked: {error.strerror}; use a directory of a local disk"
-            ) from None
-        return True
+            raise StorageError(f"{self._file.name} cannot be locked: {error.strerror}; use a local disk") from None
 
     def release(self) -> None:
         self._file.close()
