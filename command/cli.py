@@ -68,9 +68,7 @@ for each in (dict_group, bench_group, status, stop, check, backup, restore):
 @click.option("--listen", metavar="URL", help="Listen at this URL too: ipc:///PATH.")
 @click.option("--workers", type=click.IntRange(1), help="How many, in a new data directory.  [default: half the CPUs, 2 to 4]")
 @_sync
-@click.option(
-    "--adopt", is_flag=True, help="Use this directory from now on, though it is a copy, or was moved to another disk."
-)
+@click.option("--adopt", is_flag=True, help="Use this directory from now on, though it is a copy or was moved to another disk.")
 @click.option("--log", type=click.Choice(logs.FORMATS), help="What log lines are.  [default: HOLDALL_LOG, or text]")
 @click.option("--log-level", type=click.Choice(logs.LEVELS), help="[default: HOLDALL_LOG_LEVEL, or warning]")
 def serve(

@@ -114,10 +114,8 @@ def restore(file: Path, data: Path, workers: int | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"data": str(directory.path), **to_builtins(done)}))
     else:
-        made_at = datetime.fromtimestamp(done.made_at)
-        click.echo(
-            f"{directory.path}: {count(done.workers, 'worker')}, {count(done.rows, 'row')}, as of {made_at:%Y-%m-%d %H:%M:%S}"
-        )
+        made_at = datetime.fromtimestamp(done.made_at).isoformat(" ", "seconds")
+        click.echo(f"{directory.path}: {count(done.workers, 'worker')}, {count(done.rows, 'row')}, as of {made_at}")
 
 
 def running_client(url: str | None = None) -> Client:

@@ -155,15 +155,12 @@ class SystemPoller:
         began = time.monotonic()
         spin_seconds = self._spin.begins(began)
         can_spin = spins and processors.can_give_way()
-        events = spin(self._look, began + min(seconds, spin_seconds)) if can_spin else None
+        events = spin(lambda: self._poll_now() or None, began + min(seconds, spin_seconds)) if can_spin else None
         slept = events is None
         if slept:
             events = self._polled(max(0.0, began + seconds - time.monotonic()))
         self._spin.ends(time.monotonic(), slept=slept)
         return events
-
-    def _look(self) -> Any:
-        return self._poll_now() or None
 
     def _polled(self, seconds: float) -> Any:
         return self._poll.poll(seconds, READY_MAX) if _HAS_EPOLL else self._poll.poll(ceil(seconds * 1000))

@@ -18,7 +18,6 @@ from holdall.process.child import READY, refusal_error
 from holdall.process.config import ServiceSettings
 from holdall.process.listen import is_listening, locked, make_private, why_shared
 from holdall.protocol import VERSION
-from holdall.worker.directory.locks import Holder
 from holdall.worker.directory.opening import DataDirectory
 
 LEAVING_SECONDS = 10.0
@@ -81,7 +80,12 @@ def _when_its_broker_is_back(data: Path) -> str | None:
     while (url := found(data)) is None and monotonic() < until and directory.is_held:
         holder = directory.holder()
         if holder is not None and holder.protocol != VERSION and _is_alive(holder.pid):
-            raise StorageError(_other_version(directory.path, holder))
+            spoken = "an older protocol version" if holder.protocol is None else f"protocol version {holder.protocol}"
+            raise StorageError(
+                f"the data directory {directory.path} is in use by {holder}, which speaks {spoken}; this is holdall "
+                f"{__version__}, which speaks protocol version {VERSION}: end that process (kill {holder.pid}), or wait until "
+                "it is not used: one that a client started ends by itself then"
+            )
         sleep(RETURN_CHECK_SECONDS)
     return url
 
@@ -95,15 +99,6 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:  # another user's
         pass
     return True
-
-
-def _other_version(data: Path, holder: Holder) -> str:
-    spoken = "an older protocol version" if holder.protocol is None else f"protocol version {holder.protocol}"
-    return (
-        f"the data directory {data} is in use by {holder}, which speaks {spoken}; this is holdall {__version__}, which speaks "
-        f"protocol version {VERSION}: end that process (kill {holder.pid}), or wait until it is not used: one that a client "
-        "started ends by itself then"
-    )
 
 
 def _start_detached(data: Path) -> None:

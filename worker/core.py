@@ -247,9 +247,7 @@ class Worker:
     def _answer(self, message: Message) -> list[Answer]:
         reply = self._reply(message, message.head, message.payload)
         self.handled += 1
-        if reply is None:
-            return []
-        return [Answer(message.source, message.address, protocol.pack_reply(reply), reply.file)]
+        return [] if reply is None else [Answer(message.source, message.address, protocol.pack_reply(reply), reply.file)]
 
     def _answer_batch(self, message: Message) -> list[Answer]:
         """The answers to the requests in a BATCH: in messages of bounded size, large payloads in messages of their own."""

@@ -16,7 +16,6 @@ from holdall.process.child import EXIT_GONE, Child
 from holdall.process.config import WorkerSettings
 from holdall.process.listen import listening_socket
 from holdall.process.poller import SystemPoller
-from holdall.protocol import Request
 from holdall.worker.directory.layout import Layout
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.directory.space import Space
@@ -80,8 +79,7 @@ def hello(worker: Worker, layout_id: bytes, instance: bytes, address: str) -> by
     """What a worker tells its broker: its index and slots, and where it has lanes."""
     entry = RosterWorker(worker.index, worker.first_slot, worker.end_slot, [address])
     body = Hello(layout_id, instance, worker.workers, entry, worker.handled)
-    request = Request(protocol.HELLO, 0, 0, protocol.NO_SESSION, 0, 0, protocol.NO_DICT, b"", encode(body))
-    return bytes(protocol.pack_request(request)[0])
+    return bytes(protocol.pack_fields(protocol.HELLO, 0, 0, protocol.NO_SESSION, 0, 0, protocol.NO_DICT, b"", encode(body))[0])
 
 
 def _opened(

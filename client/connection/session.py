@@ -28,7 +28,7 @@ from holdall import protocol
 from holdall.bodies import Identity, Roster, RosterWorker, decode, encode
 from holdall.errors import ConnectionError, Error, OutcomeUnknown, ProtocolError, TimeoutError
 from holdall.framing import Received
-from holdall.protocol import Buffer, Reply, Request
+from holdall.protocol import Buffer, Reply
 from holdall.slots import SLOT_SHIFT, SLOTS
 
 from .query import Query
@@ -71,9 +71,8 @@ class Link:
             return None
         self._nonce = self._random.getrandbits(63) | 1
         self._postpone(now)
-        return protocol.pack_request(
-            Request(protocol.PROBE, 0, self.hash, protocol.NO_SESSION, self._nonce, 0, protocol.NO_DICT, b"", b"")
-        )
+        nobody = protocol.NO_SESSION
+        return protocol.pack_fields(protocol.PROBE, 0, self.hash, nobody, self._nonce, 0, protocol.NO_DICT, b"", b"")
 
     def is_proved_by(self, head: bytes, now: float) -> bool:
         """Whether this message, which came by the lane, answers the probe: from now on the link is direct."""
@@ -168,15 +167,10 @@ class Session:
             groups.setdefault(pending.link, []).append(pending)
             if not pending.query.wants_reply:
                 del self.pending[pending.sequence]
-        messages: list[tuple[Link, list[list[Buffer]]]] = []
-        for link, group in groups.items():
-            messages.append((link, [group[0].frames] if len(group) == 1 else self._messages(group)))
-        return messages
+        return [(link, [group[0].frames] if len(group) == 1 else self._messages(group)) for link, group in groups.items()]
 
     def receive(self, link: Link | None, received: Received, now: float) -> list[Pending]:
-        """The requests that a message answers, each with its reply; `link` is that of the lane by which it came, None: it came
-        from the broker.
-        """
+        """The requests that a message answers, each with its reply; `link` is its lane's, None: it came from the broker."""
         head = received.head
         if link is not None and not link.is_direct and link.is_proved_by(head, now):
             self._send_again(pending for pending in self.pending.values() if pending.link is link)
@@ -287,5 +281,4 @@ class Session:
     def _batch(self, hash_: int, heads: list[Buffer]) -> list[Buffer]:
         if len(heads) == 1:
             return heads
-        opcode, body = protocol.BATCH, encode(heads)
-        return protocol.pack_request(Request(opcode, 0, hash_, self._id, 0, 0, protocol.NO_DICT, b"", body))
+        return protocol.pack_fields(protocol.BATCH, 0, hash_, self._id, 0, 0, protocol.NO_DICT, b"", encode(heads))

@@ -118,7 +118,7 @@ def decode_value(handle: DictHandle, key: object, data: Buffer) -> Any:
         return values.load(data, handle.serializer)
     except Exception as error:
         raise_unless_of_encoding(error)
-        raise _unreadable(handle, key, error) from error
+        raise _unreadable(handle, f"the value of {shown(key)}", error) from error
 
 
 def decode_values(handle: DictHandle, some: list[object], data_of: list[bytes | None], found: dict[Any, Any]) -> list[int]:
@@ -147,7 +147,7 @@ def decode_values(handle: DictHandle, some: list[object], data_of: list[bytes | 
                 found[key] = values.load(data, handle.serializer)
     except Exception as error:
         raise_unless_of_encoding(error)
-        raise _unreadable(handle, key, error) from error
+        raise _unreadable(handle, f"the value of {shown(key)}", error) from error
     if failed is not None:  # it was not: a signal handler had raised it
         raise failed
     return blobs
@@ -160,7 +160,7 @@ def decode_key(handle: DictHandle, encoded: bytes, key_object: bytes | None) -> 
         return keys.decode(encoded, load) if key_object is None else load(key_object)
     except Exception as error:
         raise_unless_of_encoding(error)
-        raise DeserializationError(f"a key in {handle.label} cannot be read back in this process: {_reason(error)}") from error
+        raise _unreadable(handle, "a key", error) from error
 
 
 def _of_keys(handle: DictHandle) -> Serializer:
@@ -204,10 +204,8 @@ def _unwritable(handle: DictHandle, what: str, error: Exception) -> Serializatio
     return SerializationError(f"the {what} for {handle.label} cannot be {how}: {_reason(error)}; nothing was sent")
 
 
-def _unreadable(handle: DictHandle, key: object, error: Exception) -> DeserializationError:
-    return DeserializationError(
-        f"the value of {shown(key)} in {handle.label} cannot be read back in this process: {_reason(error)}"
-    )
+def _unreadable(handle: DictHandle, what: str, error: Exception) -> DeserializationError:
+    return DeserializationError(f"{what} in {handle.label} cannot be read back in this process: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:

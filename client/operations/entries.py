@@ -21,8 +21,6 @@ from .encoding import check_size, decode_key, decode_value, encode_key, encode_v
 from .exchange import DictHandle, about_key, answers_to, ask_each, place_of, settled, to_each
 from .large import Pieces, Place, Progress
 
-_PUT_BACK = (protocol.PUT, "put back", protocol.SKIP_IF_EXISTS)
-
 
 def get(handle: DictHandle, key: object, data: bytes, default: Any, progress: Progress | None = None) -> Operation[Any]:
     """The value of a key, whose encoding is `data`."""
@@ -52,7 +50,10 @@ def set_default(handle: DictHandle, key: object, value: object) -> Operation[Any
         reply = yield from _store(handle, protocol.SET_DEFAULT, verb, key, value, 0)
         if reply.status == protocol.OK:
             return value
-        found = yield from _whole(place_of(handle, verb, key, key_data(handle, key)), reply.payload)
+        if not is_reference(reply.payload):
+            return decode_value(handle, key, reply.payload)
+        place = place_of(handle, verb, key, key_data(handle, key))
+        found = yield from large.download(place, reference_of(reply.payload), None)
         if found is not None:
             return decode_value(handle, key, found)
     raise large.lost(place_of(handle, verb, key, b""))
@@ -145,13 +146,6 @@ def read_blob(
     raise large.lost(place_of(handle, "get", key, data))
 
 
-def _whole(place: Place, payload: Buffer) -> Operation[Buffer | None]:
-    """The bytes of a value: these, or those of the blob they refer to; None if that was removed meanwhile."""
-    if not is_reference(payload):
-        return payload
-    return (yield from large.download(place, reference_of(payload), None))
-
-
 def taken_over(place: Place, payload: Buffer) -> Operation[Buffer]:
     """The bytes of a value that was popped: of a blob, its worker is told when they have been read."""
     if not is_reference(payload):
@@ -182,7 +176,7 @@ def _put_back(
     """Store again what was popped and cannot be read here, unless there is another value by now: so nothing is lost."""
     yield Queries(transfers=True)  # it has the whole time of a call
     try:
-        yield from _stored(handle, *_PUT_BACK, key, data, shown_as, field_of(value))
+        yield from _stored(handle, protocol.PUT, "put back", protocol.SKIP_IF_EXISTS, key, data, shown_as, field_of(value))
     except Error as failed:  # the disk is full, for example
         error.add_note(f"what was popped could not be put back: {failed}")
 

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 WINDOW_CHUNKS = 4
 """A worker is kept busy, and a client that stalls has so many chunks in the queues between."""
 FILE_STEP_BYTES = 8 * 1024 * 1024
-"""How much of a file is written, and made durable, or read in one go: so it goes to the disk in small parts, and does not hold
-up others' writes, which wait for the same disk.
-"""
+"""How much of a file is written and made durable, or read, in one go: so it holds up no others' writes to the same disk."""
 TRIES_MAX = 10
 """How often a value is transferred again that its worker lost, or that was replaced meanwhile."""
 CHUNK_PATIENCE_SECONDS = 2.0
@@ -208,9 +206,8 @@ def _read_file(place: Place, reference: Reference, progress: Progress | None) ->
     data = bytearray(reference.size)
     view, crc = memoryview(data), 0
     for start in range(0, reference.size, FILE_STEP_BYTES):
-        read: int | None = yield Queries(
-            transfers=True, work=partial(_read, reply.file, view[start : start + FILE_STEP_BYTES], crc)
-        )
+        part = view[start : start + FILE_STEP_BYTES]
+        read: int | None = yield Queries(transfers=True, work=partial(_read, reply.file, part, crc))
         if read is None:
             return None
         crc = read

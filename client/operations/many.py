@@ -284,9 +284,8 @@ def _put_groups(
         queries: list[Query] = []
         for body in bodies:
             part = handle.connected().roster.part_of_slot()[slot_of(key_hash(handle.crc, body.keys[0]))]
-            queries.append(
-                Query(protocol.PUT_MANY, part, "update", handle.label, dict_id=dict_id, value=encode(body), flags=flags)
-            )
+            value = encode(body)
+            queries.append(Query(protocol.PUT_MANY, part, "update", handle.label, dict_id, value=value, flags=flags))
         left: list[Entries] = []
         for group, reply in zip(groups, (yield from answers_to(handle, queries)), strict=True):
             if reply.status == protocol.UNKNOWN_BLOB:

@@ -54,5 +54,6 @@ def require(folder: Path, name: Path) -> None:
 
 
 def _found(folder: Path) -> Location:
-    found, ids = folder.stat(), (each.read_text().strip() if os.access(each, os.R_OK) else "" for each in _IDS)
+    found = folder.stat()
+    ids = (each.read_text().strip() if os.access(each, os.R_OK) else "" for each in _IDS)
     return Location(found.st_dev, found.st_ino, *ids)

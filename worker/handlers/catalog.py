@@ -24,8 +24,8 @@ CATALOG_PAGE_ENTRIES_MAX = 1_000
 def create(transaction: Transaction, request: Request) -> Reply:
     """Make a Dict of this name, or with SKIP_IF_EXISTS give the one there is."""
     wanted = decode(CatalogEntry, request.value)
-    if f"{wanted.environment}/{wanted.name}".encode() != request.key or len(wanted.dict_id) != 16:
-        raise Refused(protocol.MALFORMED, "the key of this request is not the name in its body, or its id has no 16 bytes")
+    if f"{wanted.environment}/{wanted.name}".encode() != request.key:
+        raise Refused(protocol.MALFORMED, "the key of this request is not the name in its body")
     check_ttl(wanted.ttl)
     if not (is_name(wanted.environment) and is_name(wanted.name) and is_creator(wanted.created_by)):
         raise Refused(protocol.INVALID, "no Dict has such a name, or is in such an environment, or was made by such a user")

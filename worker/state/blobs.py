@@ -38,9 +38,7 @@ from .refused import Refused
 
 UPLOAD_IDLE_SECONDS = 60.0
 UPLOAD_BYTES_PER_SECOND_MIN = 1024 * 1024
-"""How long an upload without a further chunk is kept, and a sealed blob that no entry refers to; a client that writes the file
-itself has so much longer as it takes at this speed.
-"""
+"""How long an upload without a further chunk, or a sealed blob without an entry, is kept; a file longer, at this speed."""
 UPLOADS_MAX = 4_096
 UPLOAD_BYTES_MAX = 16 * 1024 * 1024 * 1024
 """Uploads under way at one worker. They are files: this bounds the disk, and what a client that dies can leave there."""

@@ -29,9 +29,7 @@ from .dicts import TOUCHES_PER_TTL, OpenDict
 from .transaction import Transaction
 
 STEP_ROWS = 64
-"""Rows looked at in one step: a small request waits so long at most. Of much smaller steps the look-up of the first row
-would be the most.
-"""
+"""Rows looked at in one step: a small request waits so long. Of a shorter one the first row's look-up would be the most."""
 STEP_BYTES_MAX = 1024 * 1024
 """A step ends at the row that crosses this."""
 FORGET_MAX = 100
@@ -259,12 +257,9 @@ class Sweeper:
         first, last = found[0][0], found[-1][0]
         size = sum([len(row) + len(data) for row, data in found])
         self._freed_bytes += size
-        freed = self._freed.get(first[:17])
-        if freed is None:
-            self._freed[first[:17]] = _Freed(first, last, size)
-        else:
-            freed.bytes += size
-            freed.first, freed.last = min(freed.first, first), max(freed.last, last)
+        freed = self._freed.setdefault(first[:17], _Freed(first, last, 0))
+        freed.bytes += size
+        freed.first, freed.last = min(freed.first, first), max(freed.last, last)
 
     def _compact(self) -> None:
         """Have space given back if that is worth it, of one Dict if most of it was there."""
