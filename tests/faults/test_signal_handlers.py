@@ -11,6 +11,7 @@ import pytest
 
 from holdall import Dict
 
+pytestmark = pytest.mark.filterwarnings("ignore::holdall.KeyTypeWarning")
 Call = Callable[[Dict[Any, Any]], object]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 
 import holdall
-from holdall import Dict, LargeValueWarning, RequestSizeError, StorageError
+from holdall import Dict, LargeValueWarning, RequestSizeError, StorageError, values
 from holdall.blob import BLOB_BYTES_MIN, CHUNK_BYTES
 from holdall.client.connection.query import Queries, Query
 from holdall.client.operations import encoding
@@ -27,7 +26,7 @@ from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, WRITE_CHUNK
 from holdall.worker.state.blobs import SESSION_UPLOADS_MAX
 from tests.processes import until, wait_for_lanes
 
-PICKLED_OVERHEAD = len(pickle.dumps(bytes(BLOB_BYTES_MIN), 5)) - BLOB_BYTES_MIN
+ENCODED_OVERHEAD = len(values.dump(bytes(BLOB_BYTES_MIN))) - BLOB_BYTES_MIN
 
 
 def blob_files(data: Path) -> list[Path]:
@@ -63,7 +62,7 @@ def own(tmp_path: Path, by_file: bool) -> Iterator[tuple[Dict[str, Any], Path]]:
 
 @pytest.mark.parametrize("excess", [-1, 0, 1, CHUNK_BYTES - BLOB_BYTES_MIN, CHUNK_BYTES - BLOB_BYTES_MIN + 1])
 def test_values_around_the_size_from_which_they_are_blobs_come_back(d: Dict[Any, Any], excess: int) -> None:
-    value = os.urandom(BLOB_BYTES_MIN - PICKLED_OVERHEAD + excess)
+    value = os.urandom(BLOB_BYTES_MIN - ENCODED_OVERHEAD + excess)
     d["key"] = value
     assert d["key"] == value
     assert d.pop("key") == value
@@ -71,9 +70,9 @@ def test_values_around_the_size_from_which_they_are_blobs_come_back(d: Dict[Any,
 
 def test_only_values_above_that_size_have_files(own: tuple[Dict[str, Any], Path]) -> None:
     d, data = own
-    d["inline"] = bytes(BLOB_BYTES_MIN - PICKLED_OVERHEAD)
+    d["inline"] = bytes(BLOB_BYTES_MIN - ENCODED_OVERHEAD)
     assert blob_files(data) == []
-    d["blob"] = bytes(BLOB_BYTES_MIN - PICKLED_OVERHEAD + 1)
+    d["blob"] = bytes(BLOB_BYTES_MIN - ENCODED_OVERHEAD + 1)
     assert len(blob_files(data)) == 1
     del d["blob"]
     until(lambda: not blob_files(data))
@@ -220,7 +219,7 @@ def test_of_many_who_pop_a_large_value_one_gets_it(own: tuple[Dict[str, Any], Pa
 
 @pytest.mark.parametrize("excess", [0, 1])
 def test_the_limit_is_at_100_mib_with_the_key(d: Dict[Any, Any], excess: int) -> None:
-    overhead = len(pickle.dumps(bytes(OBJECT_BYTES_MAX), 5)) - OBJECT_BYTES_MAX + len(b"skey")
+    overhead = ENCODED_OVERHEAD + len(b"skey")
     value = bytes(OBJECT_BYTES_MAX - overhead + excess)
     if excess:
         with pytest.raises(RequestSizeError, match=r"'key' and its value have 104,857,601 bytes.*nothing was stored"):
