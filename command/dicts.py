@@ -321,10 +321,9 @@ def _read(text: str, literal: bool) -> Any:
     if not literal:
         return text
     try:
-        value = ast.literal_eval(text)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise InvalidError(f"{text!r} is no Python literal; a string needs quotes of its own with --literal") from None
-    return value
 
 
 def _key(text: str, literal: bool) -> Any:

@@ -116,7 +116,7 @@ class DataDirectory:
     def _refuse_shared(self, *parts: Path) -> None:
         """Raise StorageError if others can change the directory, or what is in these parts of it."""
         try:
-            what = fault(self.path) or next((found for part in parts if (found := planted(part))), "")
+            what = fault(self.path) or next((found for found in map(planted, parts) if found), "")
         except OSError as error:
             what = str(error)
         if what:

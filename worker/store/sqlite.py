@@ -71,8 +71,11 @@ class SQLiteStore:
             sync_folder(self._path)
 
     def scan(self, start: bytes) -> Scan:
-        with contextlib.closing(self.snapshot()) as snapshot:
+        snapshot = self.snapshot()
+        try:
             yield from snapshot.scan(start)
+        finally:
+            snapshot.close()
 
     def snapshot(self) -> Snapshot:
         with self._translated("be read"):
