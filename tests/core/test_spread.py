@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdall import backup, protocol
-from holdall.bodies import CatalogEntry, Lifetime, Registration, decode, encode
+from holdall.bodies import CatalogEntry, Lifetime, decode, encode
 from holdall.disk import FORMAT, crc32
 from holdall.errors import StorageError
 from holdall.protocol import Reply, Request
@@ -28,6 +28,7 @@ from holdall.worker.store import rows
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
+from tests.registration import registration
 
 DICTS = {name: bytes([number]) * 16 for number, name in enumerate(("kept", "brief", "cleared", "gone"), 1)}
 TTL = 100.0
@@ -80,7 +81,8 @@ def used(before: int, ahead: list[float], keys: range, read: set[int]) -> Servic
     for name, dict_id in DICTS.items():
         ttl = TTL if name == "brief" else None
         service.ask(protocol.CREATE, name, b"main/" + name.encode(), encode(CatalogEntry("main", name, dict_id, 0.0, "", ttl)))
-        assert all(reply.status == protocol.OK for reply in service.ask_all(protocol.REGISTER, name, encode(Registration(ttl))))
+        sealed = registration(dict_id, ttl)
+        assert all(reply.status == protocol.OK for reply in service.ask_all(protocol.REGISTER, name, sealed))
         for key in keys:
             service.ask(protocol.PUT, name, b"k%d" % key, b"%s %d" % (name.encode(), key))
     assert all(reply.status == protocol.OK for reply in service.ask_all(protocol.CLEAR, "cleared"))

@@ -48,7 +48,7 @@ def whole(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory.lock_worker(0).release()
     for half in (0, 1):
         worker = open_worker(directory, 0, layout, sync="always")
-        ask(worker, 1 + half * 100, protocol.REGISTER, b"", registration(DICT))
+        ask(worker, 1 + half * 100, protocol.REGISTER, b"", registration(DICT, secret=bytes.fromhex(layout.secret)))
         for sequence, (key, value) in enumerate(list(VALUES.items())[half::2], 2 + half * 100):
             assert ask(worker, sequence, protocol.PUT, key, value).status == protocol.OK
         close_worker(directory, worker)
@@ -64,7 +64,7 @@ def killed(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pairs = list(VALUES.items())
     for half in (0, 1):
         worker = open_worker(directory, 0, layout, sync="always")
-        ask(worker, 1 + half * 100, protocol.REGISTER, b"", registration(DICT))
+        ask(worker, 1 + half * 100, protocol.REGISTER, b"", registration(DICT, secret=bytes.fromhex(layout.secret)))
         for sequence, (key, value) in enumerate(pairs[half * 50 : half * 50 + 50], 2 + half * 100):
             assert ask(worker, sequence, protocol.PUT, key, value).status == protocol.OK
         if half == 0:
