@@ -21,6 +21,9 @@ DIFFERENT = {
 }
 
 
+pytestmark = pytest.mark.filterwarnings("ignore::holdall.KeyTypeWarning")
+
+
 class OwnDict(holdall.Dict[Any, Any]):
     """What those tests make by calling their class: an ephemeral Dict of its own each time."""
 
