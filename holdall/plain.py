@@ -33,10 +33,14 @@ DEPTH_MAX = 100
 """So many containers in one another can be read with what Python allows of recursion, wherever the reader stands."""
 REPEATS_MAX = 100_000
 """Of containers that a value holds again: of one that holds another twice, and that one a third, and so on, there is no end."""
+FLAT_MAX, FLAT_BYTES = 10_000, 1024 * 1024
+"""Members, and bytes of texts, of a container that is looked at by itself; any larger one level by level."""
 _INT, _STR, _TUPLE, _SET, _FROZENSET, _DICT = range(1, 7)
 _BUILDERS: dict[int, Callable[[list[Any]], Any]] = {_TUPLE: tuple, _SET: set, _FROZENSET: frozenset}
 _CODES: dict[type, int] = {tuple: _TUPLE, set: _SET, frozenset: _FROZENSET}
 _ATOMS = frozenset((type(None), bool, int, float, str, bytes))
+_NUMBERS = frozenset((type(None), bool, int, float))
+_TEXTS = _ATOMS - _NUMBERS
 _CONSTANT = frozenset((tuple, frozenset))
 _DIRECT = _ATOMS | {list, dict}
 _PLAIN = _DIRECT | _CODES.keys()
@@ -51,12 +55,26 @@ class Unsupported(Exception):
 
 def encode(value: object, *, keeps_shared: bool) -> bytes:
     """The bytes of a value. Raises Unsupported if it is not plain, RequestSizeError if it is larger than an entry may be."""
-    if type(value) in _ATOMS or _is_direct(value, keeps_shared=keeps_shared):
+    kind = type(value)
+    is_direct = kind in _DIRECT if _is_flat(value) else _is_direct(value, keeps_shared=keeps_shared)
+    if is_direct:
         try:
             return dump((value,))
         except (OverflowError, UnicodeEncodeError):
             pass
     return dump((_tagged(value, [OBJECT_BYTES_MAX]),))
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether it is no container, or one of few that are none: what most values are, known with few calls."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    if kind not in _PLAIN or len(value) > FLAT_MAX:
+        return False
+    members = [*value, *value.values()] if kind is dict else [*value]
+    kinds = set(map(type, members))
+    return kinds <= _NUMBERS or (kinds <= _ATOMS and sum([len(each) for each in members if type(each) in _TEXTS]) <= FLAT_BYTES)
 
 
 def _is_direct(value: object, *, keeps_shared: bool) -> bool:
