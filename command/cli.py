@@ -21,8 +21,6 @@ from .dicts import dict_group
 from .service import status, stop
 from .storage import backup, check, data_option, restore
 
-FAILED = 1
-
 _sync = click.option(
     "--sync",
     type=click.Choice(["always", "interval", "off"]),
@@ -45,7 +43,7 @@ class _Group(click.Group):
             raise  # click ends quietly
         except (Error, OSError) as error:
             click.echo(f"holdall: {printable(str(error))}", err=True)
-            sys.exit(FAILED)
+            sys.exit(1)
 
 
 def main() -> None:

@@ -22,8 +22,6 @@ from holdall.worker.directory.opening import DataDirectory
 if TYPE_CHECKING:
     from holdall.worker.directory.check import Finding, Part  # other commands need not load it
 
-DAMAGED = 1
-
 data_option = click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
@@ -64,7 +62,7 @@ def check(data: Path, as_json: bool) -> None:
     else:
         _print(f"{directory.path} ({engine})", parts, findings)
     if findings:
-        sys.exit(DAMAGED)
+        sys.exit(1)
 
 
 @click.command(epilog="Example: holdall backup kv-monday.backup")

@@ -234,9 +234,7 @@ _PICKLE_ALIKE = frozenset(("uuid.UUID", "datetime.date", "datetime.time", "datet
 """Types whose equal objects surely pickle alike, those with a time zone excepted."""
 _WARNED: WeakSet[type] = WeakSet()
 _COMES_BACK_AS_ITSELF: WeakSet[type] = WeakSet()
-"""Types of keys that pickling makes no string, number or tuple of, as it does of memoryviews and of some proxies: the first key
-of each type that is used tells.
-"""
+"""Types whose keys pickling makes no string, number or tuple of, unlike memoryviews and some proxies: the first one tells."""
 
 
 def _encode_number(key: Any) -> EncodedKey | None:

@@ -41,11 +41,15 @@ class AnswerSpin:
 
     def wait(self, look: Callable[[], T | None], sleep: Callable[[], T]) -> T:
         """What comes next: what `look` finds soon, or else what `sleep` waits for."""
-        soon = monotonic() + ANSWER_SPIN_SECONDS
-        found = spin(look, soon) if self._misses < MISSES_MAX else None
-        if found is not None:
-            self._misses = 0
-            return found
+        now = monotonic()
+        soon = now + ANSWER_SPIN_SECONDS
+        while self._misses < MISSES_MAX and now < soon:
+            os.sched_yield()
+            found = look()
+            if found is not None:
+                self._misses = 0
+                return found
+            now = monotonic()
         slept = sleep()
         if processors.can_give_way():
             self._misses = 0 if monotonic() < soon else self._misses + 1

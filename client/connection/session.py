@@ -167,7 +167,10 @@ class Session:
             groups.setdefault(pending.link, []).append(pending)
             if not pending.query.wants_reply:
                 del self.pending[pending.sequence]
-        return [(link, [group[0].frames] if len(group) == 1 else self._messages(group)) for link, group in groups.items()]
+        messages: list[tuple[Link, list[list[Buffer]]]] = []
+        for link, group in groups.items():
+            messages.append((link, [group[0].frames] if len(group) == 1 else self._messages(group)))
+        return messages
 
     def receive(self, link: Link | None, received: Received, now: float) -> list[Pending]:
         """The requests that a message answers, each with its reply; `link` is its lane's, None: it came from the broker."""
