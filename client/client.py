@@ -216,7 +216,7 @@ class Client(Offering):
     def _new_driver(self) -> BlockingDriver:
         if self._roster is None:
             self._connector.revive()
-        return BlockingDriver(self._connector, Session(os.urandom(16), Random()), self.timeout)
+        return BlockingDriver(self._connector, self._new_session(), self.timeout)
 
     async def _run_first(self, operation: Operation[R]) -> R:
         """Carry out an operation on a loop that has no driver yet, or one that does not know the workers."""
@@ -232,7 +232,7 @@ class Client(Offering):
                 self._forget_loop(other)
         driver = self._loops.get(loop)  # another task may have made it meanwhile
         if driver is None:
-            driver = self._loops[loop] = AwaitingDriver(self._connector, Session(os.urandom(16), Random()), loop)
+            driver = self._loops[loop] = AwaitingDriver(self._connector, self._new_session(), loop)
         deadline = monotonic() + self.timeout
         if not driver.knows_workers:
             if self._roster is None:
@@ -240,6 +240,9 @@ class Client(Offering):
             if not driver.knows_workers:  # another task may have been faster
                 driver.meet(self._roster)
         return await driver.run(operation, self.timeout, deadline)
+
+    def _new_session(self) -> Session:
+        return Session(os.urandom(16), Random())
 
     def _fetch_roster(self) -> Operation[Roster]:
         query = Query(protocol.ROSTER, 0, "reach", f"the service at {self.address}")

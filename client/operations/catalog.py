@@ -66,7 +66,10 @@ def create(
     flags = protocol.SKIP_IF_EXISTS if allow_existing else 0
     query = _query(protocol.CREATE, "create", environment, name, value=encode(wanted), flags=flags)
     while True:
-        entry = _entry(query, (yield query))
+        reply = yield query
+        if reply.status == protocol.FORGOTTEN and allow_existing:  # sent again across a restore: there is one now, or none
+            continue
+        entry = _entry(query, reply)
         if entry is None:
             raise ProtocolError(f"cannot {query}: the service says neither that it was made nor why not")
         if not entry.deleting:

@@ -107,14 +107,17 @@ def small_value(handle: DictHandle, value: object) -> bytes | None:
     if not is_small or handle.serializer not in ("auto", "plain"):
         return None
     try:
-        return plain.dump((value,))
+        data = plain.dump((value,))
     except (OverflowError, UnicodeEncodeError):
         return None
+    return data if len(data) <= blob.BLOB_BYTES_MIN else None
 
 
 def decode_value(handle: DictHandle, key: object, data: Buffer) -> Any:
     """The value in these bytes. Raises DeserializationError if they cannot be read here."""
     try:
+        if data[:1] == values.PLAIN and handle.serializer in ("auto", "plain"):
+            return plain.decode(data)[0]
         return values.load(data, handle.serializer)
     except Exception as error:
         raise_unless_of_encoding(error)

@@ -168,7 +168,7 @@ def test_status_says_which_service_it_is_and_stop_ends_it_and_leaves_the_data(
     assert told["bytes"] > 0
     assert datetime.fromisoformat(told["since"]) <= datetime.now()
     assert told["engine"] == DataDirectory(data).layout().engine
-    for shown in (str(holder.pid), f"{data} ({told['engine']})", "1 Dict", "service.log", "holdall stop"):
+    for shown in (str(holder.pid), f"({told['engine']}) in {data}", "1 Dict", "service.log", "holdall stop"):
         assert shown in told_by("status")
     assert str(holder.pid) in told_by("stop")
     assert not DataDirectory(data).is_held

@@ -386,7 +386,7 @@ def test_serve_tells_systemd_when_it_is_ready(tmp_path: Path, monkeypatch: pytes
         systemd.settimeout(WAIT_SECONDS)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         argv = [sys.executable, "-m", "holdall", "serve", "--data", str(tmp_path / "data"), "--workers", "1"]
-        with subprocess.Popen(argv, stderr=subprocess.PIPE, env=child.environment()) as serving:
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, env={**os.environ, **child.environment()}) as serving:
             try:
                 assert systemd.recv(100) == b"READY=1"
                 with holdall.Client(settings.service_url(tmp_path / "data")) as client:
