@@ -46,11 +46,6 @@ class _Group(click.Group):
             sys.exit(1)
 
 
-def main() -> None:
-    """Run the command line, as `holdall` and as `python -m holdall`."""
-    cli(prog_name="holdall")
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: holdall help dict put")
 @click.version_option(holdall.__version__, message=f"%(prog)s, version %(version)s, from {Path(holdall.__file__).parent}")
 def cli() -> None:

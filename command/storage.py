@@ -70,10 +70,7 @@ def check(data: Path, as_json: bool) -> None:
 @click.option("--url", metavar="URL", help="The service.  [default: HOLDALL_URL, or this user's own]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def backup(file: Path, url: str | None, as_json: bool) -> None:
-    """Write a consistent copy of a running service to FILE, a new file.
-
-    Writes wait for some milliseconds when it begins; nothing else waits.
-    """
+    """Write a consistent copy of a running service to FILE, a new file. Writes wait for some milliseconds when it begins."""
     from holdall.client.operations.backup import Backup, back_up
 
     with _bar(as_json) as progress:

@@ -1,7 +1,4 @@
-"""Bytes that survive: the format of what is kept on disk, checksums, and syncs.
-
-CRC-32 is zlib's; isal, where it is installed, gives the same number sooner.
-"""
+"""The format of what is kept on disk, checksums, and syncs. CRC-32 is zlib's; isal gives the same number sooner."""
 
 from __future__ import annotations
 

@@ -62,9 +62,7 @@ class AuthError(Error):
 
 
 class StorageError(Error):
-    """A data directory cannot be used, or the service could not read or write it: the message says which and why, and of a
-    write whether its outcome is unknown.
-    """
+    """A data directory cannot be used, or its service cannot read or write it; of a write it says if its outcome is unknown."""
 
 
 class ProtocolError(Error):

@@ -220,11 +220,6 @@ def is_batch_reply(head: bytes) -> bool:
     return len(head) >= REPLY.size and bool(head[FLAGS_OFFSET] & BATCHED)
 
 
-def asks_for_file(head: Buffer) -> bool:
-    """Whether this is the head of a request that an open file may come with the answer to."""
-    return head[1] in FILES
-
-
 def routing_hash(head: bytes) -> int:
     """The hash of a request: all that a broker reads of one that it relays. Raises ProtocolError if it is too short."""
     if len(head) < REQUEST.size:

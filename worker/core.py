@@ -78,10 +78,7 @@ numbers, and a second copy of the old request that is still on its way must not 
 
 
 class Worker:
-    """Worker `index` of `workers` in a layout, over a store and files it alone uses.
-
-    With `sync` each tick survives a power cut.
-    """
+    """Worker `index` of `workers` in a layout, over a store and files of its own. With `sync` a tick survives a power cut."""
 
     def __init__(
         self, store: Store, index: int, workers: int, *, sync: bool, files: Files, layout_id: bytes = b"", secret: bytes = b""

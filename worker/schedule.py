@@ -7,8 +7,8 @@ It decides over a `Worker`, and touches neither socket nor clock: `now` is of a 
 2. A batch is written by a thread if it is to be synced (`--sync always`), more than one connection was heard in the last
    second, and nothing but gets, puts and pops is in it; any other one by the loop itself.
 3. While a batch is being written no HELLO is due: a worker whose write never ends falls silent, and is replaced.
-4. When the data directory is no longer what was locked, or the broker refuses this worker (`why_over`), nothing more is
-   acknowledged, the process is to end: it is looked at with each HELLO, and before each answer that waited for a sync.
+4. When the data directory is no longer what was locked (`is_in_place`), nothing more is acknowledged, the process is to end:
+   it is looked at with each HELLO, and before each answer that waited for a sync.
 5. After a write that failed the store is opened anew, and what was decided is decided again: nothing remembered is repeated.
    After a second one it is refused; whether it is in the log is unknown then.
 """
@@ -62,7 +62,8 @@ class Schedule:
         sync: Sync,
         hello: Callable[[Worker], Answer],
         why_no_room: Callable[[], str],
-        why_over: Callable[[], str] = lambda: "",
+        is_in_place: Callable[[], bool] = lambda: True,
+        why_lost: str = "",
     ) -> None:
         self.is_over = False
         """Whether nothing more is to be decided: the process is to end."""
@@ -72,7 +73,8 @@ class Schedule:
         self._sync = sync
         self._hello = hello
         self._why_no_room = why_no_room
-        self._why_over = why_over
+        self._is_in_place = is_in_place
+        self._why_lost = why_lost
         self._writing: list[Message] | None = None
         """What the batch that is being written has decided."""
         self._delayed: list[Message] = []
@@ -174,18 +176,17 @@ class Schedule:
 
     def _acknowledged(self, messages: list[Message], answers: list[Answer]) -> list[Answer]:
         """These answers to these messages, which are written: where they were to be."""
-        why = self._why_over() if self._sync == "always" else ""
-        return self._lost(messages, why) if why else answers
+        return answers if self._sync != "always" or self._is_in_place() else self._lost(messages)
 
-    def _lost(self, messages: list[Message], why: str) -> list[Answer]:
+    def _lost(self, messages: list[Message]) -> list[Answer]:
         self.is_over = True
-        log.error("%s", why)
-        return self.worker.refuse(messages, f"{why}; whether this happened is unknown")
+        log.error("%s", self._why_lost)
+        return self.worker.refuse(messages, f"{self._why_lost}; whether this happened is unknown")
 
     def _again(self, messages: list[Message], error: CommitFailed, wall: float) -> list[Answer]:
         """The answers to these, whose batch could not be written: carried out once more, or refused."""
-        if why := self._why_over():
-            return self._lost(messages, why)
+        if not self._is_in_place():
+            return self._lost(messages)
         self._recover(error)
         try:
             return self._acknowledged(messages, self.worker.tick(messages, wall))
@@ -219,8 +220,8 @@ class Schedule:
             self._hello_due = now + HELLO_SECONDS
             self._is_sweeping = True
             self._look_for_room()
-            if why := self._why_over():
-                return self._lost([], why)
+            if not self._is_in_place():
+                return self._lost([])
             answers.append(self._hello(self.worker))
         try:
             flushes = self._flush(now)

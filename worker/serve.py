@@ -60,7 +60,8 @@ def serve(settings: WorkerSettings, child: Child) -> int:
                 settings.sync,
                 lambda worker: Answer(uplink, b"", [hello(worker, bytes.fromhex(layout.id), instance, settings.address)]),
                 space.why_no_room,
-                lambda: uplink.refusal or ("" if lock.is_in_place() else directory.why_lost()),
+                lock.is_in_place,
+                directory.why_lost(),
             )
             child.ready()
             Loop(poller, CommitThread(wake), schedule).run()
@@ -70,8 +71,6 @@ def serve(settings: WorkerSettings, child: Child) -> int:
             except (CommitFailed, OSError) as error:
                 log.error("%s; what was answered survives the end of this process, but perhaps no power cut", error)
     lock.release()
-    if uplink.refusal:
-        raise StorageError(uplink.refusal)
     return EXIT_GONE if schedule.is_over else 0
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from holdall import protocol, sockets
-from holdall.errors import ProtocolError
+from holdall.errors import ProtocolError, StorageError
 from holdall.process.listen import refuse_shared
 from holdall.process.unsent import Unsent
 
@@ -34,8 +34,6 @@ class Uplink:
     passes_files = False
 
     def __init__(self, url: str, poller: SystemPoller) -> None:
-        self.refusal = ""
-        """Why the broker does not take this worker, once it has said so."""
         refuse_shared(url)
         self._context = sockets.new_context()
         self._dealer = sockets.worker_dealer(self._context)
@@ -47,7 +45,7 @@ class Uplink:
         poller.look_again(self)
 
     def take(self) -> tuple[list[Message], int]:
-        """What the broker relays, about TURN_BYTES of work at most, and how much that is; nothing while answers are held."""
+        """What the broker relays, about TURN_BYTES of work, and how much; StorageError if it refuses this worker."""
         messages: list[Message] = []
         size = 0
         while self._held and self._goes(*self._held[0]):
@@ -65,7 +63,7 @@ class Uplink:
                 size += work_bytes(message.head, message.payload)
             elif not address and frames and frames[0]:  # else the broker looks whether this worker is connected
                 with suppress(ProtocolError):
-                    self.refusal = bytes(protocol.parse_reply(frames[0]).payload).decode("utf-8", "replace")
+                    raise StorageError(bytes(protocol.parse_reply(frames[0]).payload).decode("utf-8", "replace"))
         return messages, size
 
     def send(self, address: bytes, frames: list[Buffer], _file: Any = None) -> bool:

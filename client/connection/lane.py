@@ -43,7 +43,7 @@ class BlockingLane:
 
     def send(self, message: list[Buffer]) -> bool:
         if not self.is_broken:
-            if protocol.asks_for_file(message[0]):
+            if message[0][1] in protocol.FILES:  # the opcode: an open file may come with the answer
                 self._reader.expect_files()
             try:
                 left = self._sender.send(message)

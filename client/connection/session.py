@@ -210,10 +210,7 @@ class Session:
         self._send_again(pending for pending in self.pending.values() if not pending.link.is_direct)
 
     def overdue(self, now: float) -> tuple[list[Pending], list[Pending]]:
-        """Requests that are to be sent again, and requests whose time is over, which are pending no longer.
-
-        An answer that is overdue on a lane gives the lane up.
-        """
+        """Requests to be sent again, and those whose time is over. An answer that is overdue on a lane gives the lane up."""
         again: list[Pending] = []
         failed: list[Pending] = []
         for pending in list(self.pending.values()):

@@ -54,9 +54,7 @@ PAGE_BYTES_MAX = 1024 * 1024
 
 
 class Held(msgspec.Struct):
-    """A snapshot: `rows` is None until the tick in which it was asked for has ended, `hold_until` None once the hold has;
-    `released`: RELEASE came while the hold stood.
-    """
+    """`rows` is None until the tick of SNAPSHOT has ended, `hold_until` None once the hold has; `released`: before it had."""
 
     used_at: float
     hold_until: float | None
