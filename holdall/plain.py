@@ -67,7 +67,7 @@ def encode(value: object, *, keeps_shared: bool) -> bytes:
 
 def _is_flat(value: Any) -> bool:
     """Whether it is no container, or one of few that are none: what most values are, known with few calls."""
-    kind = type(value)
+    kind = cast(Any, type(value))
     if kind in _ATOMS:
         return True
     if kind not in _PLAIN or len(value) > FLAT_MAX:
