@@ -123,6 +123,7 @@ def test_a_copy_is_not_opened_until_it_is_adopted(home: Path, how: Callable[[Pat
     assert settled(data, adopt=True) == settled(data) == []
 
 
+@pytest.mark.slow
 def test_a_service_on_a_copy_says_what_to_do_and_does_it(home: Path) -> None:
     copied(home)
     data = home / "copy"
@@ -168,6 +169,7 @@ def test_what_is_no_copy_is_opened(home: Path, how: Callable[[Path], Path]) -> N
         data.rename(home / "data")
 
 
+@pytest.mark.slow
 def test_a_second_worker_of_a_part_ends_and_says_why_and_no_answer_is_its(home: Path) -> None:
     """The copy was adopted, and is served beside the original."""
     copied(home)
