@@ -136,6 +136,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "put of a large value": lambda d: d.put("k", bytes(BLOB_BYTES_MIN + 1)),
     "list": lambda d: Dict.objects.list(client=d.connected()),
     "create": lambda d: Dict.objects.create("other", client=d.connected()),
+    "create or find": lambda d: Dict.objects.create("other", allow_existing=True, client=d.connected()),
     "delete": lambda d: Dict.objects.delete("kv", client=d.connected()),
 }
 
@@ -200,6 +201,7 @@ ENDLESS: dict[str, tuple[tuple[int, ...], Answer]] = {
         (32, 33),
         reply(protocol.OK, encode(CatalogEntry("main", "kv", bytes(16), 0.0, "", deleting=True))),
     ),
+    "it has forgotten each creation": ((protocol.CREATE,), reply(protocol.FORGOTTEN)),
     "a page that repeats": ((protocol.PAGE,), reply(protocol.OK, encode(Page([PageEntry(b"sa", None, b"\x80")], b"sa")))),
     "a page that goes back": (
         (protocol.PAGE,),
@@ -230,6 +232,7 @@ AT: dict[str, list[str]] = {
     "it is never available": ["get"],
     "it has lost every blob": ["put of a large value", "update"],
     "the Dict is about to be deleted for ever": ["create"],
+    "it has forgotten each creation": ["create or find"],
     "a page that repeats": ["copy", "keys"],
     "empty pages without end": ["bool", "copy"],
     "names without end": ["list"],
