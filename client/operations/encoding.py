@@ -26,8 +26,8 @@ _warned = False
 SMALL = 4096
 """Characters or bytes."""
 _SCALARS = frozenset((type(None), bool, int, float))
-_FIRST_PLAIN = {values.PLAIN[0]}
-_first = itemgetter(0)
+_FIRST_PLAIN = {values.PLAIN}
+_first, _first_byte = itemgetter(0), itemgetter(slice(1))
 _ENCODING = frozenset(
     ("builtins", "pickle", "_pickle", "copyreg", "struct", "msgspec", "holdall.errors", "holdall.plain", "holdall.values")
 )
@@ -134,7 +134,7 @@ def decode_values(handle: DictHandle, some: list[object], data_of: list[bytes | 
     key: object = None
     failed: Exception | None = None
     is_plain = handle.serializer in ("auto", "plain") and None not in data_of
-    if is_plain and set(map(_first, cast("list[bytes]", data_of))) == _FIRST_PLAIN:
+    if is_plain and set(map(_first_byte, cast("list[bytes]", data_of))) == _FIRST_PLAIN:
         try:
             found.update(zip(some, map(_first, map(plain.decode, cast("list[bytes]", data_of))), strict=False))
             return blobs

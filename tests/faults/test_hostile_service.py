@@ -192,6 +192,36 @@ def anything(hostile: HostileService, d: Dict[Any, Any], data: st.DataObject) ->
     ended(CALLS[name], d)
 
 
+EMPTY: dict[str, bytes] = {
+    "get": b"",
+    "pop": b"",
+    "setdefault": b"",
+    "popitem": encode(PageEntry(b"sk", None, b"")),
+    "get_many": encode([b""]),
+    "pop_many": encode([b"", b"", b""]),
+    "items": encode(Page([PageEntry(b"sk", None, b"")], b"")),
+    "copy": encode(Page([PageEntry(b"sk", None, b"")], b"")),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_value_of_no_bytes_is_an_error_of_ours(hostile: HostileService, d: Dict[Any, Any], name: str) -> None:
+    d.hydrate()
+    d.connected().timeout = TIMEOUT
+    opcodes = (
+        protocol.GET,
+        protocol.POP,
+        protocol.SET_DEFAULT,
+        protocol.POP_ANY,
+        protocol.GET_MANY,
+        protocol.POP_MANY,
+        protocol.PAGE,
+    )
+    status = protocol.EXISTS if name == "setdefault" else protocol.OK
+    hostile.answers |= dict.fromkeys(opcodes, reply(status, EMPTY[name]))
+    assert isinstance(ended(CALLS[name], d), holdall.Error)
+
+
 GROWING: Iterator[int] = iter(range(2**62))
 ENDLESS: dict[str, tuple[tuple[int, ...], Answer]] = {
     "it never knows the Dict": (tuple(set(range(48)) - {14, 15, 19, 32, 33, 37}), reply(protocol.UNKNOWN_DICT)),
