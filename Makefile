@@ -11,6 +11,9 @@ CONTRACT := $(addprefix tests/service/test_,dict.py mapping_protocol.py objects.
 DISK := $(addprefix tests/,core/test_check.py core/test_directory.py faults/test_backup.py faults/test_blob_kills.py \
 	faults/test_fate.py faults/test_full_disk.py faults/test_kills.py)
 
+# Tests start many hundreds of processes, each of which would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test slow test-all contract check house bench profile soak fuzz clean
 
 help: ## Show the targets

@@ -53,7 +53,7 @@ class Keeper:
             delay = BACKOFF_SECONDS[0] if loop.time() - started_at > STEADY_SECONDS else min(delay * 2, BACKOFF_SECONDS[1])
             self._report(status, loop.time())
             if delay > BACKOFF_SECONDS[0]:
-                await _first(self._stopping.wait(), asyncio.sleep(delay))
+                await first(self._stopping.wait(), asyncio.sleep(delay))
 
     def replace(self) -> None:
         """It does not answer: end it now, and another one is started. One that is still starting is left alone."""
@@ -89,7 +89,7 @@ class Keeper:
                 self.started.set_result(None)
         else:
             self._refused(refusal_error(line))
-        await _first(self._stopping.wait(), child.wait(), self._listen(child.stdout))
+        await first(self._stopping.wait(), child.wait(), self._listen(child.stdout))
         self._ready_at = None
         child.stdin.close()
         try:
@@ -111,7 +111,8 @@ class Keeper:
             self._heard(line.decode().strip())
 
 
-async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:
+async def first(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Wait for any of them; the others are cancelled."""
     tasks = [asyncio.ensure_future(each) for each in coroutines]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:

@@ -23,7 +23,7 @@ from holdall.process.listen import make_private
 from holdall.worker.directory.locks import Lock
 from holdall.worker.directory.opening import DataDirectory
 
-from .keeper import Keeper
+from .keeper import Keeper, first
 
 WATCH_SECONDS = 0.5
 """How often it is looked whether the data directory is still there."""
@@ -70,7 +70,7 @@ class Service:
         """End when the directory is no longer what this service has locked."""
         parts = [directory.part(index) for index in range(workers)]
         while lock.is_in_place() and all(map(Path.exists, parts)) and not self._stopping.is_set():
-            await asyncio.sleep(WATCH_SECONDS)
+            await first(self._stopping.wait(), asyncio.sleep(WATCH_SECONDS))
         if not self._stopping.is_set():
             log.error("%s", directory.why_lost())
             self._stopping.set()
@@ -127,7 +127,12 @@ async def _run(service: Service, announce: Callable[[str], None], supervised: bo
         loop.add_signal_handler(number, service.stop)
     if supervised:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        loop.add_reader(sys.stdin, service.stop)
+
+        def ended() -> None:
+            loop.remove_reader(sys.stdin)  # it stays readable
+            service.stop()
+
+        loop.add_reader(sys.stdin, ended)
     await service.run(announce)
 
 
