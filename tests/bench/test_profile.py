@@ -9,7 +9,7 @@ from holdall.bench.profile import STEPS, steps
 from holdall.command.cli import cli
 
 
-@pytest.mark.parametrize("operation", ["get", "put"])
+@pytest.mark.parametrize("operation", ["get", pytest.param("put", marks=pytest.mark.slow)])
 def test_the_steps_of_a_call_are_within_it(operation: str) -> None:
     *parts, whole = steps(operation, 50, 100, "off")
     assert len(parts) == len(STEPS) - 1

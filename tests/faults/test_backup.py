@@ -196,6 +196,7 @@ def a_slow_worker(data: Path, index: int) -> Iterator[None]:
         timer.join()
 
 
+@pytest.mark.slow
 def test_a_backup_of_a_busy_service_has_no_effect_without_its_cause_and_all_that_was_acknowledged(
     client: Client, data: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +250,7 @@ def test_a_backup_begins_anew_when_a_worker_is_killed(client: Client, data: Path
     assert [each.name for each in tmp_path.glob("*backup*")] == ["kv.backup"]
 
 
+@pytest.mark.slow
 def test_a_backup_that_is_disturbed_too_often_ends_in_an_error_and_leaves_nothing(
     client: Client, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +302,7 @@ def back_up_forever(url: str, folder: str) -> None:
             back_up(client, Path(folder) / str(number), quietly)
 
 
+@pytest.mark.slow
 def test_killing_those_who_make_backups_stops_no_writer_and_leaves_no_file_that_is_half(shared: Client, tmp_path: Path) -> None:
     d = dict_of(shared)
     d.update(dict.fromkeys(range(2_000), 1))

@@ -69,7 +69,7 @@ def files(data: Path) -> list[Path]:
     return [*data.glob("worker-0/blobs/[0-9a-f]*")]
 
 
-@pytest.mark.parametrize("step", range(STEPS + 1))
+@pytest.mark.parametrize("step", [0, STEPS, *(pytest.param(step, marks=pytest.mark.slow) for step in range(1, STEPS))])
 def test_a_put_outlives_a_kill_at_any_step(
     d: Dict[Any, Any], value: bytes, kill: Callable[[], None], data: Path, step: int
 ) -> None:
@@ -83,7 +83,7 @@ def test_a_put_outlives_a_kill_at_any_step(
     until(lambda: not files(data))
 
 
-@pytest.mark.parametrize("step", range(STEPS))
+@pytest.mark.parametrize("step", [1, *(pytest.param(step, marks=pytest.mark.slow) for step in (0, *range(2, STEPS)))])
 def test_a_get_outlives_a_kill_at_any_step(d: Dict[Any, Any], value: bytes, kill: Callable[[], None], step: int) -> None:
     d["key"] = value
     assert d.get("key", progress=at(step, kill)) == value

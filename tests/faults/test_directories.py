@@ -62,7 +62,7 @@ def test_a_read_only_directory_is_a_storage_error_that_names_it(
     assert [*read_only.iterdir()] == []
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
 def test_a_client_whose_layout_was_changed_gets_a_right_answer_or_an_error(tmp_path: Path, before: int, after: int) -> None:
     """Another directory, of another number of workers, is served at the address that the client knows."""
     data = tmp_path / "data"

@@ -38,6 +38,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         yield place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fate", FATES, ids=lambda fate: fate.__name__)
 def test_under_load(place: Place, fate: Callable[[Place], None]) -> None:
     befalls(place, fate)

@@ -50,7 +50,7 @@ def takes_values(d: Dict[int, bytes]) -> bool:
     return not refuses_values(d)
 
 
-@pytest.mark.parametrize("left_mib", [0, 20])
+@pytest.mark.parametrize("left_mib", [0, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_full_disk_refuses_values_and_serves_all_else_until_there_is_room(
     d: Dict[int, bytes], disk: Path, left_mib: int
 ) -> None:
@@ -97,6 +97,7 @@ class Unreadable:
         return int, ("no number",)
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_until_the_disk_was_full_is_there_after_a_kill_while_it_is_full(disk: Path) -> None:
     stored: list[int] = []
     with LocalService(directory=disk / "data", workers=WORKERS) as service, Client(service.url) as client:

@@ -62,7 +62,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*list(WAYS)[:2], *(pytest.param(way, marks=pytest.mark.slow) for way in list(WAYS)[2:])])
 def test_processes_of_different_environments_share_one_service(places: Any, way: str) -> None:
     data, made = places
     for count, of in enumerate(WAYS[way], 1):

@@ -73,7 +73,7 @@ def reader(request: pytest.FixtureRequest, service: LocalService, data: Path) ->
         yield dealer
 
 
-@pytest.fixture(params=[True, False], ids=["by lane", "relayed"])
+@pytest.fixture(params=[pytest.param(True, marks=pytest.mark.slow), False], ids=["by lane", "relayed"])
 def asked(request: pytest.FixtureRequest, service: LocalService, reader: Any, data: Path) -> Iterator[Dict[Any, Any]]:
     """Another client's Dict, with a large value that the reader has asked for."""
     with Client(service.url, lanes=request.param) as client:

@@ -76,7 +76,9 @@ def beside_a_reader(request: pytest.FixtureRequest, service: int, data: Path) ->
 
 
 @pytest.mark.usefixtures("beside_a_reader")
-@pytest.mark.parametrize("beside_a_reader", [False, True], indirect=True, ids=["alone", "beside a reader"])
+@pytest.mark.parametrize(
+    "beside_a_reader", [False, pytest.param(True, marks=pytest.mark.slow)], indirect=True, ids=["alone", "beside a reader"]
+)
 @pytest.mark.parametrize("step", STEPS)
 def test_a_write_happens_once_though_its_worker_is(service: int, deadly: Deadly, d: Dict[Any, Any], step: str) -> None:
     for call, answer, left in CALLS.values():

@@ -49,8 +49,10 @@ print(sorted(job.value for job in gevent.joinall([gevent.spawn(call, number) for
 """
 
 
-@pytest.mark.parametrize("lanes", ["on", "off"])
-@pytest.mark.parametrize("patch", PATCHES)
+@pytest.mark.parametrize("lanes", ["on", pytest.param("off", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "patch", [each if each.endswith(" all") else pytest.param(each, marks=pytest.mark.slow) for each in PATCHES]
+)
 def test_calls_work_and_start_a_service(tmp_path: Path, patch: str, lanes: str) -> None:
     library = patch.split(":")[0]
     if importlib.util.find_spec(library) is None:

@@ -80,7 +80,7 @@ def test_awaited_calls_need_no_broker_once_there_are_lanes(service: LocalService
     asyncio.run(calls())
 
 
-@pytest.mark.parametrize("sync", ["always", "interval"])
+@pytest.mark.parametrize("sync", [pytest.param("always", marks=pytest.mark.slow), "interval"])
 def test_no_request_is_lost_while_batches_are_decided_and_written(
     tmp_path: Path, sync: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,15 +49,29 @@ def d(d: Dict[Any, Any], by_file: bool, monkeypatch: pytest.MonkeyPatch) -> Dict
     return d
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The URL and the data directory of a service that only this module uses."""
+    data = tmp_path_factory.mktemp("data")
+    service = holdall.LocalService(data, workers=1, sync="off")
+    service.start()
+    yield service.url, data
+    service.stop()
+
+
 @pytest.fixture
-def own(tmp_path: Path, by_file: bool) -> Iterator[tuple[Dict[str, Any], Path]]:
-    """A Dict in a service of its own, and that one's data directory."""
-    with holdall.LocalService(tmp_path, workers=1, sync="off"):
-        d = Dict[str, Any].from_name("own", create_if_missing=True).hydrate()
-        d.connected().passes_files = by_file
+def own(alone: tuple[str, Path], by_file: bool) -> Iterator[tuple[Dict[str, Any], Path]]:
+    """The only Dict of a service, and that one's data directory, which has no files yet."""
+    url, data = alone
+    with holdall.Client(url) as client:
+        d = Dict[str, Any].from_name("own", create_if_missing=True, client=client).hydrate()
+        client.passes_files = by_file
         if by_file:
             wait_for_lanes(d)
-        yield d, tmp_path
+        assert blob_files(data) == []
+        yield d, data
+        d.clear()
+        until(lambda: not blob_files(data))
 
 
 @pytest.mark.parametrize("excess", [-1, 0, 1, CHUNK_BYTES - BLOB_BYTES_MIN, CHUNK_BYTES - BLOB_BYTES_MIN + 1])
@@ -360,20 +374,24 @@ def test_a_damaged_file_is_a_storage_error_that_names_it(own: tuple[Dict[str, An
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing"])
-def test_one_damaged_file_takes_nothing_else_that_is_popped_with_it(own: tuple[Dict[str, Any], Path], damage: str) -> None:
-    d, data = own
-    d["damaged"] = bytes(2 * CHUNK_BYTES)
-    (file,) = blob_files(data)
-    good = {"large": b"x" * (2 * CHUNK_BYTES), **{f"small-{number}": number for number in range(300)}}
-    d.update(good)
-    if damage == "missing":
-        file.unlink()
-    else:
-        with open(file, "r+b") as opened:
-            opened.write(b"\x01\x01")
-    with pytest.raises(StorageError, match="damaged"):
-        d.pop_many([*good, "damaged"])
-    assert {key: value for key, value in d.items() if key != "damaged"} == good
+def test_one_damaged_file_takes_nothing_else_that_is_popped_with_it(tmp_path: Path, by_file: bool, damage: str) -> None:
+    with holdall.LocalService(tmp_path, workers=1, sync="off"):
+        d = Dict[str, Any].from_name("own", create_if_missing=True).hydrate()
+        d.connected().passes_files = by_file
+        if by_file:
+            wait_for_lanes(d)
+        d["damaged"] = bytes(2 * CHUNK_BYTES)
+        (file,) = blob_files(tmp_path)
+        good = {"large": b"x" * (2 * CHUNK_BYTES), **{f"small-{number}": number for number in range(300)}}
+        d.update(good)
+        if damage == "missing":
+            file.unlink()
+        else:
+            with open(file, "r+b") as opened:
+                opened.write(b"\x01\x01")
+        with pytest.raises(StorageError, match="damaged"):
+            d.pop_many([*good, "damaged"])
+        assert {key: value for key, value in d.items() if key != "damaged"} == good
 
 
 UPLOADER = """

@@ -37,7 +37,7 @@ def check_done(d: Dict[Any, Any], claimed: list[bool]) -> None:
     assert os.getpid() not in d.values()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_concurrent_futures(d: Dict[Any, Any], name: str, method: str) -> None:
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
@@ -51,6 +51,7 @@ def test_joblib(d: Dict[Any, Any]) -> None:
     check_done(d, claimed)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # its own
 def test_dask(d: Dict[Any, Any]) -> None:
     distributed: Any = pytest.importorskip("distributed")

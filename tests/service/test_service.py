@@ -225,7 +225,11 @@ def test_a_port_in_use_is_a_connection_error_that_names_it(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("sync", "ended_by", "status"),
-    [("always", signal.SIGKILL, -signal.SIGKILL), ("interval", signal.SIGTERM, 0), ("off", None, 0)],
+    [
+        ("always", signal.SIGKILL, -signal.SIGKILL),
+        pytest.param("interval", signal.SIGTERM, 0, marks=pytest.mark.slow),
+        ("off", None, 0),
+    ],
     ids=["SIGKILL", "SIGTERM", "the end of its input"],
 )
 def test_a_service_that_ends_leaves_no_process_behind_and_loses_nothing(
@@ -277,12 +281,12 @@ def without_plyvel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_plyvel_a_new_directory_is_kept_in_sqlite_and_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for said in ("", "leveldb"):
         monkeypatch.setenv("HOLDALL_ENGINE", said)
-        with LocalService(tmp_path / "data") as service, holdall.Client(service.url) as client:
+        with LocalService(tmp_path / "data", workers=1) as service, holdall.Client(service.url) as client:
             d: Dict[str, int] = Dict.from_name("kv", create_if_missing=True, client=client)
             d["key"] = d.get("key", 0) + 1
     assert DataDirectory(tmp_path / "data").layout().engine == "sqlite"
     monkeypatch.delenv("PYTHONPATH")
-    with LocalService(tmp_path / "data") as service, holdall.Client(service.url) as client:
+    with LocalService(tmp_path / "data", workers=1) as service, holdall.Client(service.url) as client:
         assert Dict[str, int].from_name("kv", client=client)["key"] == 2
 
 

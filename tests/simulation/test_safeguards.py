@@ -220,6 +220,13 @@ SAFEGUARDS: dict[str, tuple[Cores, Needs, int]] = {
 }
 
 
-@pytest.mark.parametrize(("cores", "needs", "first"), SAFEGUARDS.values(), ids=SAFEGUARDS)
+FAR = {"the transaction flag", "the syncs of all logs"}
+"""Those whose violation takes many seeds to be found anew."""
+
+
+@pytest.mark.parametrize(
+    ("cores", "needs", "first"),
+    [pytest.param(*found, id=name, marks=[pytest.mark.slow] * (name in FAR)) for name, found in SAFEGUARDS.items()],
+)
 def test_without_a_safeguard_a_violation_is_found(cores: Cores, needs: Needs, first: int) -> None:
     assert finding_seed(cores, needs, first) is not None

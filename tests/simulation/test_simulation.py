@@ -13,7 +13,7 @@ from tests.simulation.simulation import Simulation
 
 ROOT = Path(__file__).parents[2]
 CHUNK_SEEDS = 25
-CHUNKS = [*range(4), *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in range(4, 20))]
+CHUNKS = [*range(2), *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in range(2, 20))]
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
