@@ -26,6 +26,9 @@ from holdall.protocol import KEY_OBJECT_BYTES_MAX, OBJECT_BYTES_MAX, WRITE_CHUNK
 from holdall.worker.state.blobs import SESSION_UPLOADS_MAX
 from tests.processes import until, wait_for_lanes
 
+Files = Callable[[], list[Path]]
+"""Lists the files of values."""
+
 ENCODED_OVERHEAD = len(values.dump(bytes(BLOB_BYTES_MIN))) - BLOB_BYTES_MIN
 
 
@@ -60,18 +63,17 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
 
 
 @pytest.fixture
-def own(alone: tuple[str, Path], by_file: bool) -> Iterator[tuple[Dict[str, Any], Path]]:
-    """The only Dict of a service, and that one's data directory, which has no files yet."""
+def own(alone: tuple[str, Path], by_file: bool) -> Iterator[tuple[Dict[str, Any], Files]]:
+    """A Dict of a service that has no other one, and what lists its files: what the last test left may stay for a while."""
     url, data = alone
+    before = {*blob_files(data)}
     with holdall.Client(url) as client:
         d = Dict[str, Any].from_name("own", create_if_missing=True, client=client).hydrate()
         client.passes_files = by_file
         if by_file:
             wait_for_lanes(d)
-        assert blob_files(data) == []
-        yield d, data
+        yield d, lambda: [file for file in blob_files(data) if file not in before]
         d.clear()
-        until(lambda: not blob_files(data))
 
 
 @pytest.mark.parametrize("excess", [-1, 0, 1, CHUNK_BYTES - BLOB_BYTES_MIN, CHUNK_BYTES - BLOB_BYTES_MIN + 1])
@@ -82,22 +84,22 @@ def test_values_around_the_size_from_which_they_are_blobs_come_back(d: Dict[Any,
     assert d.pop("key") == value
 
 
-def test_only_values_above_that_size_have_files(own: tuple[Dict[str, Any], Path]) -> None:
-    d, data = own
+def test_only_values_above_that_size_have_files(own: tuple[Dict[str, Any], Files]) -> None:
+    d, files = own
     d["inline"] = bytes(BLOB_BYTES_MIN - ENCODED_OVERHEAD)
-    assert blob_files(data) == []
+    assert files() == []
     d["blob"] = bytes(BLOB_BYTES_MIN - ENCODED_OVERHEAD + 1)
-    assert len(blob_files(data)) == 1
+    assert len(files()) == 1
     del d["blob"]
-    until(lambda: not blob_files(data))
+    until(lambda: not files())
 
 
-def test_a_value_that_is_written_over_again_and_again_has_few_files(own: tuple[Dict[str, Any], Path]) -> None:
-    d, data = own
+def test_a_value_that_is_written_over_again_and_again_has_few_files(own: tuple[Dict[str, Any], Files]) -> None:
+    d, files = own
     for number in range(100):
         d["key"] = bytes([number]) * BLOB_BYTES_MIN
     assert d["key"] == bytes([99]) * BLOB_BYTES_MIN
-    until(lambda: len(blob_files(data)) == 1)
+    until(lambda: len(files()) == 1)
 
 
 @pytest.mark.parametrize("made", [bytes, bytearray, lambda size: "x" * size, lambda size: ["y" * 1000] * (size // 1000)])
@@ -180,8 +182,8 @@ def test_awaitable_twins_carry_large_values_too(d: Dict[Any, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_more_large_values_are_put_at_once_than_a_worker_takes_uploads_of_one_line(own: tuple[Dict[str, Any], Path]) -> None:
-    d, data = own
+def test_more_large_values_are_put_at_once_than_a_worker_takes_uploads_of_one_line(own: tuple[Dict[str, Any], Files]) -> None:
+    d, files = own
     value = bytes(BLOB_BYTES_MIN)
     keys = [str(number) for number in range(SESSION_UPLOADS_MAX + 50)]
 
@@ -189,7 +191,7 @@ def test_more_large_values_are_put_at_once_than_a_worker_takes_uploads_of_one_li
         assert all(await asyncio.gather(*(d.put.aio(key, value) for key in keys)))
 
     asyncio.run(exchange())
-    assert len(d) == len(blob_files(data)) == len(keys)
+    assert len(d) == len(files()) == len(keys)
 
 
 def test_readers_of_a_value_that_is_replaced_get_one_or_the_other(d: Dict[Any, Any]) -> None:
@@ -217,8 +219,8 @@ def test_readers_of_a_value_that_is_replaced_get_one_or_the_other(d: Dict[Any, A
     assert wrong == []
 
 
-def test_of_many_who_pop_a_large_value_one_gets_it(own: tuple[Dict[str, Any], Path], by_file: bool) -> None:
-    d, data = own
+def test_of_many_who_pop_a_large_value_one_gets_it(own: tuple[Dict[str, Any], Files], by_file: bool) -> None:
+    d, files = own
     value = os.urandom(2 * CHUNK_BYTES)
     d["key"] = value
     got: list[Any] = []
@@ -228,7 +230,7 @@ def test_of_many_who_pop_a_large_value_one_gets_it(own: tuple[Dict[str, Any], Pa
     for each in threads:
         each.join()
     assert sorted(got, key=lambda each: each is None) == [value, *[None] * 7]
-    until(lambda: len(blob_files(data)) == by_file)  # which is kept for another value
+    until(lambda: len(files()) == by_file)  # the outcome of the pop keeps it
 
 
 @pytest.mark.parametrize("excess", [0, 1])
@@ -296,7 +298,7 @@ class GivenUp(Exception):
     """What a caller raises."""
 
 
-def uploads_given_up(d: Dict[str, Any], data: Path) -> dict[str, Callable[[], object]]:
+def uploads_given_up(d: Dict[str, Any], files: Files) -> dict[str, Callable[[], object]]:
     """Calls that are given up when some of a value has come to its worker: they raise GivenUp."""
 
     def stop(done: int, total: int) -> None:
@@ -316,7 +318,7 @@ def uploads_given_up(d: Dict[str, Any], data: Path) -> dict[str, Callable[[], ob
             call.cancel()
         with pytest.raises((GivenUp, asyncio.CancelledError)):
             await call
-        while len(blob_files(data)) > await d.len.aio():
+        while len(files()) > await d.len.aio():
             await asyncio.sleep(0.01)
         raise GivenUp
 
@@ -345,20 +347,20 @@ def uploads_given_up(d: Dict[str, Any], data: Path) -> dict[str, Callable[[], ob
 
 
 @pytest.mark.parametrize("how", ["progress", "progress at the end", "awaited", "cancelled", "handler"])
-def test_an_upload_that_is_given_up_is_freed_at_once(own: tuple[Dict[str, Any], Path], how: str) -> None:
-    d, data = own
+def test_an_upload_that_is_given_up_is_freed_at_once(own: tuple[Dict[str, Any], Files], how: str) -> None:
+    d, files = own
     with warnings.catch_warnings(action="ignore"), pytest.raises(GivenUp):
-        uploads_given_up(d, data)[how]()
-    until(lambda: len(blob_files(data)) <= len(d))
+        uploads_given_up(d, files)[how]()
+    until(lambda: len(files()) <= len(d))
     d["key"] = 1
     assert d["key"] == 1
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut short", "missing"])
-def test_a_damaged_file_is_a_storage_error_that_names_it(own: tuple[Dict[str, Any], Path], damage: str) -> None:
-    d, data = own
+def test_a_damaged_file_is_a_storage_error_that_names_it(own: tuple[Dict[str, Any], Files], damage: str) -> None:
+    d, files = own
     d["key"] = bytes(2 * CHUNK_BYTES)
-    (file,) = blob_files(data)
+    (file,) = files()
     if damage == "flipped":
         with open(file, "r+b") as opened:
             opened.seek(CHUNK_BYTES + 7)
