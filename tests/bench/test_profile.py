@@ -7,9 +7,10 @@ from click.testing import CliRunner
 
 from holdall.bench.profile import STEPS, steps
 from holdall.command.cli import cli
+from tests.slow import slow_but
 
 
-@pytest.mark.parametrize("operation", ["get", pytest.param("put", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("operation", slow_but(["get"], ["get", "put"]))
 def test_the_steps_of_a_call_are_within_it(operation: str) -> None:
     *parts, whole = steps(operation, 50, 100, "off")
     assert len(parts) == len(STEPS) - 1

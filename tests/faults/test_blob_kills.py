@@ -15,6 +15,7 @@ from holdall import Dict
 from holdall.blob import CHUNK_BYTES
 from holdall.client.operations.large import FILE_STEP_BYTES, WINDOW_CHUNKS
 from tests.processes import children, restarting_at_once, service_pid, until, wait_for_lanes
+from tests.slow import slow_but
 
 STEPS = 3
 SIZES = {True: STEPS * FILE_STEP_BYTES, False: STEPS * WINDOW_CHUNKS * CHUNK_BYTES}
@@ -69,7 +70,7 @@ def files(data: Path) -> list[Path]:
     return [*data.glob("worker-0/blobs/[0-9a-f]*")]
 
 
-@pytest.mark.parametrize("step", [0, STEPS, *(pytest.param(step, marks=pytest.mark.slow) for step in range(1, STEPS))])
+@pytest.mark.parametrize("step", slow_but([0, STEPS], range(STEPS + 1)))
 def test_a_put_outlives_a_kill_at_any_step(
     d: Dict[Any, Any], value: bytes, kill: Callable[[], None], data: Path, step: int
 ) -> None:
@@ -83,7 +84,7 @@ def test_a_put_outlives_a_kill_at_any_step(
     until(lambda: not files(data))
 
 
-@pytest.mark.parametrize("step", [1, *(pytest.param(step, marks=pytest.mark.slow) for step in (0, *range(2, STEPS)))])
+@pytest.mark.parametrize("step", slow_but([1], range(STEPS)))
 def test_a_get_outlives_a_kill_at_any_step(d: Dict[Any, Any], value: bytes, kill: Callable[[], None], step: int) -> None:
     d["key"] = value
     assert d.get("key", progress=at(step, kill)) == value

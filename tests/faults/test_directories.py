@@ -15,6 +15,7 @@ import pytest
 import holdall
 from holdall import Client, Dict, LocalService
 from holdall.settings import service_url
+from tests.slow import slow_but
 from tests.small_disk import small_disk
 
 ENTRIES = {number: str(number) for number in range(20)}
@@ -62,7 +63,7 @@ def test_a_read_only_directory_is_a_storage_error_that_names_it(
     assert [*read_only.iterdir()] == []
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("before", "after"), slow_but([(2, 1)], [(2, 1), (1, 2)]))
 def test_a_client_whose_layout_was_changed_gets_a_right_answer_or_an_error(tmp_path: Path, before: int, after: int) -> None:
     """Another directory, of another number of workers, is served at the address that the client knows."""
     data = tmp_path / "data"

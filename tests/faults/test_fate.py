@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from holdall import Client, Dict, StorageError
-from tests.faults.fates import FATES, Place, befalls, filled_place, has_ended, removed
+from tests.faults.fates import FATES, Place, befalls, filled_place, has_ended, removed, swapped
 from tests.processes import end_service, service_pid, until
+from tests.slow import slow_but
 
 MOMENTS = 4
 SECONDS_MAX = 1.5
@@ -51,7 +52,10 @@ def test_at_random_moments(place: Place, fate: Callable[[Place], None], moment: 
     befalls(place, fate, Random(f"{fate.__name__} {moment}").uniform(0, SECONDS_MAX))
 
 
-@pytest.mark.parametrize("left", [["version"], ["version", "complete", "reserve"], ["lock", "blobs/x"], []])
+LEFT = [["version"], ["version", "complete", "reserve"], ["lock", "blobs/x"], []]
+
+
+@pytest.mark.parametrize("left", slow_but(LEFT[:1], LEFT))
 def test_what_an_interrupted_removal_has_left_is_no_data(place: Place, left: list[str]) -> None:
     end_service(place.data)
     removed(place)
@@ -65,7 +69,10 @@ def test_what_an_interrupted_removal_has_left_is_no_data(place: Place, left: lis
         assert len(d) == 1
 
 
-@pytest.mark.parametrize("fate", [*FATES, parts_removed, locks_removed], ids=lambda fate: fate.__name__)
+QUICK = [removed, swapped, locks_removed]
+
+
+@pytest.mark.parametrize("fate", slow_but(QUICK, [*FATES, parts_removed, locks_removed]), ids=lambda fate: fate.__name__)
 def test_while_nobody_calls(place: Place, fate: Callable[[Place], None]) -> None:
     pid = service_pid(place.data)
     fate(place)

@@ -14,6 +14,7 @@ import pytest
 
 from holdall import Client, DeserializationError, Dict, LocalService, StorageError
 from tests.processes import process_ids, until
+from tests.slow import slow_but
 from tests.small_disk import fill, small_disk
 
 DISK_MIB = 320
@@ -50,7 +51,7 @@ def takes_values(d: Dict[int, bytes]) -> bool:
     return not refuses_values(d)
 
 
-@pytest.mark.parametrize("left_mib", [0, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("left_mib", slow_but([0], [0, 20]))
 def test_a_full_disk_refuses_values_and_serves_all_else_until_there_is_room(
     d: Dict[int, bytes], disk: Path, left_mib: int
 ) -> None:

@@ -20,6 +20,7 @@ from holdall.service.own import LEAVING_SECONDS
 from holdall.settings import runtime_directory, service_url
 from holdall.worker.directory.opening import DataDirectory
 from tests.processes import WAIT_SECONDS, end_service, until
+from tests.slow import slow_but
 
 PROGRAM = """
 import json, os, holdall
@@ -62,7 +63,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", [*list(WAYS)[:2], *(pytest.param(way, marks=pytest.mark.slow) for way in list(WAYS)[2:])])
+@pytest.mark.parametrize("way", slow_but([*WAYS][:2], WAYS))
 def test_processes_of_different_environments_share_one_service(places: Any, way: str) -> None:
     data, made = places
     for count, of in enumerate(WAYS[way], 1):
@@ -114,7 +115,7 @@ REMOVED: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("removed", REMOVED)
+@pytest.mark.parametrize("removed", slow_but(["the directory of the sockets", "all sockets"], REMOVED))
 def test_sockets_that_are_removed_are_made_again(places: Any, monkeypatch: pytest.MonkeyPatch, removed: str) -> None:
     data, (a, _, _) = places
     here = environment(data, XDG_RUNTIME_DIR=str(a))

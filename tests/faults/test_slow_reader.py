@@ -17,6 +17,7 @@ from holdall.settings import socket_url
 from holdall.slots import dict_crc, key_hash
 from tests.faults.hostile import most_resident_bytes
 from tests.processes import WAIT_SECONDS, children, process_ids, service_pid
+from tests.slow import slow_but
 from tests.streams import StreamClient
 
 VALUE_BYTES = 8 * 1024 * 1024
@@ -73,7 +74,7 @@ def reader(request: pytest.FixtureRequest, service: LocalService, data: Path) ->
         yield dealer
 
 
-@pytest.fixture(params=[pytest.param(True, marks=pytest.mark.slow), False], ids=["by lane", "relayed"])
+@pytest.fixture(params=slow_but([False], [True, False]), ids=["by lane", "relayed"])
 def asked(request: pytest.FixtureRequest, service: LocalService, reader: Any, data: Path) -> Iterator[Dict[Any, Any]]:
     """Another client's Dict, with a large value that the reader has asked for."""
     with Client(service.url, lanes=request.param) as client:

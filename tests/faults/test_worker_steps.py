@@ -16,6 +16,7 @@ from holdall.settings import service_url
 from holdall.worker.schedule import DELAYED_BYTES_MAX
 from tests.faults.deadly import STEPS, STUCK, Deadly
 from tests.processes import children, service_process, until
+from tests.slow import slow_but
 
 STUCK_SECONDS = 2.5
 CALLS: dict[str, tuple[Callable[[Dict[Any, Any]], object], object, dict[str, int]]] = {
@@ -76,9 +77,7 @@ def beside_a_reader(request: pytest.FixtureRequest, service: int, data: Path) ->
 
 
 @pytest.mark.usefixtures("beside_a_reader")
-@pytest.mark.parametrize(
-    "beside_a_reader", [False, pytest.param(True, marks=pytest.mark.slow)], indirect=True, ids=["alone", "beside a reader"]
-)
+@pytest.mark.parametrize("beside_a_reader", slow_but([False], [False, True]), indirect=True, ids=["alone", "beside a reader"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_write_happens_once_though_its_worker_is(service: int, deadly: Deadly, d: Dict[Any, Any], step: str) -> None:
     for call, answer, left in CALLS.values():

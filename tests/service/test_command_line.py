@@ -168,8 +168,9 @@ def test_status_says_which_service_it_is_and_stop_ends_it_and_leaves_the_data(
     assert told["bytes"] > 0
     assert datetime.fromisoformat(told["since"]) <= datetime.now()
     assert told["engine"] == DataDirectory(data).layout().engine
+    table = told_by("status")
     for shown in (str(holder.pid), f"({told['engine']}) in {data}", "1 Dict", "service.log", "holdall stop"):
-        assert shown in told_by("status")
+        assert shown in table
     assert str(holder.pid) in told_by("stop")
     assert not DataDirectory(data).is_held
     again = CliRunner().invoke(cli, ["stop"], catch_exceptions=False)

@@ -24,6 +24,7 @@ from holdall.process.config import ServiceSettings
 from holdall.worker.directory.opening import DataDirectory
 from tests.processes import children, service_process
 from tests.service.test_command_line import call, done, failed
+from tests.slow import slow_but
 
 
 def test_one_key_is_removed_and_printed(d: Dict[Any, Any], name: str) -> None:
@@ -134,7 +135,7 @@ def test_the_shell_completes_commands_and_names(name: str, d: Dict[Any, Any], be
     assert f"plain,{name}" in completed(f"holdall dict {begun} {name[:9]}")
 
 
-@pytest.mark.parametrize("sync", ["interval", pytest.param("off", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sync", slow_but(["interval"], ["interval", "off"]))
 def test_status_says_how_the_service_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: Any) -> None:
     data = tmp_path / "data"
     monkeypatch.delenv("HOLDALL_URL", raising=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import WAIT_SECONDS, end_service
+from tests.slow import slow_but
 
 PATCHES = {
     "gevent: all": "from gevent import monkey; monkey.patch_all()",
@@ -49,10 +50,8 @@ print(sorted(job.value for job in gevent.joinall([gevent.spawn(call, number) for
 """
 
 
-@pytest.mark.parametrize("lanes", ["on", pytest.param("off", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "patch", [each if each.endswith(" all") else pytest.param(each, marks=pytest.mark.slow) for each in PATCHES]
-)
+@pytest.mark.parametrize("lanes", slow_but(["on"], ["on", "off"]))
+@pytest.mark.parametrize("patch", slow_but(["gevent: all", "eventlet: all"], PATCHES))
 def test_calls_work_and_start_a_service(tmp_path: Path, patch: str, lanes: str) -> None:
     library = patch.split(":")[0]
     if importlib.util.find_spec(library) is None:

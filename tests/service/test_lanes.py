@@ -20,6 +20,7 @@ from holdall.framing import path_of
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url, socket_url
 from tests.processes import insecure_tcp, process_ids, restarting_at_once, service_process, stopped, until
+from tests.slow import slow_but
 
 WORKERS = 2
 KEYS = range(100)
@@ -80,7 +81,7 @@ def test_awaited_calls_need_no_broker_once_there_are_lanes(service: LocalService
     asyncio.run(calls())
 
 
-@pytest.mark.parametrize("sync", [pytest.param("always", marks=pytest.mark.slow), "interval"])
+@pytest.mark.parametrize("sync", slow_but(["interval"], ["always", "interval"]))
 def test_no_request_is_lost_while_batches_are_decided_and_written(
     tmp_path: Path, sync: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import holdall
 from holdall import Dict
+from tests.slow import slow_but
 
 joblib: Any = pytest.importorskip("joblib")
 
@@ -37,7 +38,7 @@ def check_done(d: Dict[Any, Any], claimed: list[bool]) -> None:
     assert os.getpid() not in d.values()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", slow_but(["fork", "spawn"], ["fork", "spawn", "forkserver"]))
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_concurrent_futures(d: Dict[Any, Any], name: str, method: str) -> None:
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:

@@ -26,6 +26,7 @@ from tests.simulation.client_process import SimulatedClient
 from tests.simulation.disk import Disk
 from tests.simulation.scenario import BLOB_LIMITS, Scenario
 from tests.simulation.simulation import Cores, Simulation
+from tests.slow import slow_but
 
 SEEDS_MAX = 1_000
 
@@ -224,9 +225,6 @@ FAR = {"the transaction flag", "the syncs of all logs"}
 """Those whose violation takes many seeds to be found anew."""
 
 
-@pytest.mark.parametrize(
-    ("cores", "needs", "first"),
-    [pytest.param(*found, id=name, marks=[pytest.mark.slow] * (name in FAR)) for name, found in SAFEGUARDS.items()],
-)
-def test_without_a_safeguard_a_violation_is_found(cores: Cores, needs: Needs, first: int) -> None:
-    assert finding_seed(cores, needs, first) is not None
+@pytest.mark.parametrize("safeguard", slow_but({*SAFEGUARDS} - FAR, SAFEGUARDS))
+def test_without_a_safeguard_a_violation_is_found(safeguard: str) -> None:
+    assert finding_seed(*SAFEGUARDS[safeguard]) is not None
