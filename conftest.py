@@ -24,8 +24,8 @@ collect_ignore = ["tests/types", "tests/fuzz/guided.py"]
 
 @pytest.hookimpl(optionalhook=True)  # without xdist there is no such hook
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are processors: tests on real processes wait as much as they compute."""
-    return processors.usable() + 1
+    """Two for each processor: tests on real processes wait as much as they compute."""
+    return 2 * processors.usable()
 
 
 @pytest.fixture(scope="session", autouse=True)
