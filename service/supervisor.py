@@ -56,6 +56,7 @@ class Service:
         try:
             await self._started()
             tasks.append(asyncio.ensure_future(self._watch(directory, layout.workers, lock)))
+            child.keep_what_is_loaded()
             if not self._stopping.is_set():
                 announce(defaults.service_url(directory.path))
             await self._stopping.wait()

@@ -72,6 +72,7 @@ def test_processes_of_different_environments_share_one_service(places: Any, way:
         assert len(keys) == count
 
 
+@pytest.mark.slow
 def test_of_first_callers_of_two_environments_one_starts_the_service(places: Any) -> None:
     data, (a, b, _) = places
     argv = [sys.executable, "-c", PROGRAM]

@@ -7,7 +7,7 @@ import pytest
 from tests.fuzz.attack import SOCKETS, attack
 from tests.fuzz.witness import KINDS
 
-MESSAGES = 10_000
+MESSAGES = 5_000
 
 
 @pytest.mark.parametrize("at", SOCKETS)

@@ -17,6 +17,7 @@ import pytest
 import holdall
 from holdall import Dict
 from tests.processes import until
+from tests.slow import slow_but
 
 NO_URLS = "localhost:4255", "http://localhost", "tcp://", "tcp://host:0", "tcp://h:99999", "ipc://", "ipc:///" + "x" * 200
 
@@ -81,7 +82,7 @@ def claim(d: Dict[Any, Any], number: int) -> int:
     return sum(d.put(key, number, skip_if_exists=True) for key in range(100))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", slow_but(["fork", "spawn"], ["fork", "spawn", "forkserver"]))
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_pool_of_processes_claims_each_key_once(d: Dict[Any, Any], method: str) -> None:
     d["before"] = "the fork"  # the parent has sockets that its children must not use

@@ -59,6 +59,7 @@ def test_the_demo_holds_what_it_claims() -> None:
     assert min(summary["entries_by_worker"]) > 0
 
 
+@pytest.mark.slow
 def test_the_tables_show_latency_and_where_the_entries_are() -> None:
     argv = [sys.executable, "-m", "holdall", "demo", "--files", "5", "--processes", "1"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, env=environment(), check=False)

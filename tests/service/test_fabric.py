@@ -16,6 +16,7 @@ from holdall.client.connection.dealer import Dealer
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url
 from tests.processes import children, service_process
+from tests.slow import slow_but
 
 _PROGRAM = """
 import os, sys
@@ -175,7 +176,7 @@ def awaited(d: Dict[Any, Any]) -> list[Any]:
     return asyncio.run(calls())
 
 
-@pytest.mark.parametrize("colour", [blocking, awaited])
+@pytest.mark.parametrize("colour", slow_but([blocking], [blocking, awaited]))
 def test_a_thousand_mixed_calls_give_the_same_without_lanes(colour: Callable[[Dict[Any, Any]], list[Any]], name: str) -> None:
     results: list[tuple[list[Any], dict[Any, Any]]] = []
     for lanes in (True, False):

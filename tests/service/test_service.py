@@ -28,6 +28,7 @@ from holdall.service import own
 from holdall.worker.directory.opening import DataDirectory
 from tests.engines import needs_leveldb
 from tests.processes import WAIT_SECONDS, end_service, insecure_tcp, service_pid, until
+from tests.slow import slow_but
 
 
 def processes(url: str) -> dict[int, str]:
@@ -97,6 +98,7 @@ with multiprocessing.get_context("fork").Pool(32) as pool:
 """
 
 
+@pytest.mark.slow
 def test_of_32_processes_at_once_one_starts_the_service_and_one_wins(users_data: Path, tmp_path: Path) -> None:
     with open(tmp_path / "errors", "wb") as errors:
         argv, env = [sys.executable, "-c", RACE], child.environment()
@@ -319,7 +321,7 @@ def test_without_any_engine_a_service_says_what_it_needs(tmp_path: Path, monkeyp
         LocalService(tmp_path / "data").start()
 
 
-@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ended_by", slow_but([signal.SIGINT], [signal.SIGINT, signal.SIGTERM]))
 def test_serve_announces_itself_and_stops_when_told(tmp_path: Path, ended_by: signal.Signals) -> None:
     url, extra = settings.service_url(tmp_path), f"ipc://{os.environ['XDG_RUNTIME_DIR']}/extra"
     command = holdall_command("serve", "--data", str(tmp_path), "--workers", "1", "--listen", extra)
