@@ -37,6 +37,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Dict.objects.delete("gone", client=client)
         with Dict.ephemeral(client=client) as ephemeral:
             ephemeral["key"] = 1
+    for reserve in path.glob("worker-*/reserve"):  # the next start makes it anew
+        reserve.unlink()
     return path
 
 

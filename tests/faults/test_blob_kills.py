@@ -19,7 +19,6 @@ from tests.slow import slow_but
 
 STEPS = 3
 SIZES = {True: STEPS * FILE_STEP_BYTES, False: STEPS * WINDOW_CHUNKS * CHUNK_BYTES}
-VALUES = {by_file: os.urandom(size) for by_file, size in SIZES.items()}
 """In files that their client writes and reads, and in chunks."""
 
 
@@ -57,7 +56,7 @@ def by_file(d: Dict[Any, Any], request: pytest.FixtureRequest, monkeypatch: pyte
 
 @pytest.fixture
 def value(by_file: bool) -> bytes:
-    return VALUES[by_file]
+    return os.urandom(SIZES[by_file])
 
 
 def at(step: int, do: Callable[[], None]) -> Callable[[int, int], None]:

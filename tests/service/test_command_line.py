@@ -159,8 +159,7 @@ def test_status_says_which_service_it_is_and_stop_ends_it_and_leaves_the_data(
     data = tmp_path / "data"
     monkeypatch.delenv("HOLDALL_URL", raising=False)
     monkeypatch.setenv("HOLDALL_DATA", str(data))
-    told_by("dict", "create", "kept")
-    told_by("dict", "put", "kept", "key", "value")
+    told_by("dict", "put", "kept", "key", "value", "--create")
     told = json.loads(told_by("status", "--json"))
     holder = DataDirectory(data).holder()
     assert holder is not None
