@@ -96,6 +96,7 @@ def test_throughput_is_measured_against_the_clients_of_those_who_are_there(monke
     assert kept.left_out == {"Redis always": "apt-get install redis-server"}
 
 
+@pytest.mark.slow
 def test_the_reports_of_several_commands_make_one_page(tmp_path: Path) -> None:
     for name in ("0", "1"):
         bench("goals", "--quick", "--only", "import", "--json", str(tmp_path / name))

@@ -69,7 +69,7 @@ def test_what_an_interrupted_removal_has_left_is_no_data(place: Place, left: lis
         assert len(d) == 1
 
 
-QUICK = [removed, swapped, locks_removed]
+QUICK = [removed, swapped]
 
 
 @pytest.mark.parametrize("fate", slow_but(QUICK, [*FATES, parts_removed, locks_removed]), ids=lambda fate: fate.__name__)

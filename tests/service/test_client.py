@@ -82,7 +82,7 @@ def claim(d: Dict[Any, Any], number: int) -> int:
     return sum(d.put(key, number, skip_if_exists=True) for key in range(100))
 
 
-@pytest.mark.parametrize("method", slow_but(["fork", "spawn"], ["fork", "spawn", "forkserver"]))
+@pytest.mark.parametrize("method", slow_but(["fork"], ["fork", "spawn", "forkserver"]))
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_pool_of_processes_claims_each_key_once(d: Dict[Any, Any], method: str) -> None:
     d["before"] = "the fork"  # the parent has sockets that its children must not use

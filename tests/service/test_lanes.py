@@ -180,6 +180,7 @@ def test_blocking_relayed_calls_go_on_with_the_next_broker(service: LocalService
             assert d.pop(number) == str(number)
 
 
+@pytest.mark.slow
 def test_awaited_relayed_calls_in_flight_are_answered_by_the_next_broker(service: LocalService, data: Path) -> None:
     async def calls() -> None:
         async with Client(service.url, lanes=False) as client:

@@ -221,7 +221,7 @@ SAFEGUARDS: dict[str, tuple[Cores, Needs, int]] = {
 }
 
 
-FAR = {"the transaction flag", "the syncs of all logs"}
+FAR = {"the transaction flag", "the syncs of all logs", "the last tenth of a ttl", "the memory of pops"}
 """Those whose violation takes many seeds to be found anew."""
 
 
