@@ -69,11 +69,6 @@ def be_private() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def keep_what_is_loaded() -> None:
-    """Let no collection of garbage look through the modules again, those at the end included: they take 40 ms of a processor."""
-    gc.freeze()
-
-
 def _noted(_number: int, _frame: object) -> None:
     """A signal whose only effect is a byte in the wake-up pipe."""
 
@@ -93,7 +88,7 @@ class Child:
 
     def ready(self) -> None:
         """Say that requests can come."""
-        keep_what_is_loaded()
+        gc.freeze()  # no collection looks through the modules again: those at its end are most of the time it takes
         self.say(READY)
         ask_for_short_slices()
 

@@ -45,10 +45,9 @@ class Keeper:
         while not self._stopping.is_set():
             started_at = loop.time()
             status = await self._run_once()
-            if self._stopping.is_set():
-                return
             if status in (EXIT_IDLE, EXIT_GONE):
                 self._stopping.set()
+            if self._stopping.is_set():
                 return
             delay = BACKOFF_SECONDS[0] if loop.time() - started_at > STEADY_SECONDS else min(delay * 2, BACKOFF_SECONDS[1])
             self._report(status, loop.time())

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Service:
         self._keepers: dict[str, Keeper] = {}
 
     def stop(self) -> None:
+        asyncio.get_running_loop().remove_reader(0)  # standard input: it stays readable when it has ended
         self._stopping.set()
 
     async def run(self, announce: Callable[[str], None]) -> None:
@@ -56,7 +57,7 @@ class Service:
         try:
             await self._started()
             tasks.append(asyncio.ensure_future(self._watch(directory, layout.workers, lock)))
-            child.keep_what_is_loaded()
+            gc.freeze()
             if not self._stopping.is_set():
                 announce(defaults.service_url(directory.path))
             await self._stopping.wait()
@@ -77,10 +78,8 @@ class Service:
             self._stopping.set()
 
     async def _started(self) -> None:
-        stopping = asyncio.ensure_future(self._stopping.wait())
         started = asyncio.gather(*(keeper.started for keeper in self._keepers.values()))
-        await asyncio.wait((started, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        await first(asyncio.wait((started,)), self._stopping.wait())
         if started.done():
             started.result()
         else:
@@ -128,12 +127,7 @@ async def _run(service: Service, announce: Callable[[str], None], supervised: bo
         loop.add_signal_handler(number, service.stop)
     if supervised:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-        def ended() -> None:
-            loop.remove_reader(sys.stdin)  # it stays readable
-            service.stop()
-
-        loop.add_reader(sys.stdin, ended)
+        loop.add_reader(0, service.stop)
     await service.run(announce)
 
 
