@@ -18,6 +18,7 @@ from holdall.worker.store import rows
 from holdall.worker.store.rows import DictRow
 from holdall.worker.store.store import Store
 from tests.faults.test_damage import HARMLESS, cut, flip
+from tests.slow import slow_but
 
 ENTRIES = 500
 LARGE = b"v" * 5_000
@@ -199,8 +200,8 @@ def test_a_worker_whose_folder_is_missing_is_found(copy: Path, index: int) -> No
     assert [each for each in findings(copy) if "all that this one held is missing" in each]
 
 
-@pytest.mark.parametrize("missing", [(0,), (1,), (0, 1)])
-def test_a_first_start_that_was_interrupted_is_no_damage(tmp_path: Path, missing: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("missing", slow_but([[0]], [[0], [1], [0, 1]]))
+def test_a_first_start_that_was_interrupted_is_no_damage(tmp_path: Path, missing: list[int]) -> None:
     with LocalService(tmp_path / "data", workers=2):
         pass
     for index in missing:

@@ -59,7 +59,7 @@ def chunks_of_large(d: Dict[Any, Any], data: Path) -> list[bytes]:
     return requests
 
 
-@pytest.fixture(params=["service", "worker-0"])
+@pytest.fixture(params=slow_but(["service"], ["service", "worker-0"]))
 def reader(request: pytest.FixtureRequest, service: LocalService, data: Path) -> Iterator[Any]:
     """It is connected to one of these sockets, and never receives."""
     url = socket_url(data, request.param)

@@ -51,7 +51,7 @@ print(sorted(job.value for job in gevent.joinall([gevent.spawn(call, number) for
 
 
 @pytest.mark.parametrize("lanes", slow_but(["on"], ["on", "off"]))
-@pytest.mark.parametrize("patch", slow_but(["gevent: all", "eventlet: all"], PATCHES))
+@pytest.mark.parametrize("patch", slow_but(["gevent: all"], PATCHES))
 def test_calls_work_and_start_a_service(tmp_path: Path, patch: str, lanes: str) -> None:
     library = patch.split(":")[0]
     if importlib.util.find_spec(library) is None:
