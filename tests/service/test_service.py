@@ -124,7 +124,7 @@ def test_the_output_of_a_program_that_started_the_service_ends_with_the_program(
 def test_a_service_nobody_uses_ends_and_the_next_call_starts_it_again(users_data: Path) -> None:
     with LocalService(users_data, workers=1):
         Dict.from_name("kv", create_if_missing=True)["key"] = "value"
-    with running(ServiceSettings(str(users_data), idle_seconds=0.2)) as unused:
+    with running(ServiceSettings(str(users_data), idle_seconds=1.0)) as unused:
         assert unused.wait(WAIT_SECONDS) == 0
         assert processes(settings.service_url(users_data)) == {}
     with holdall.Client() as client:
