@@ -224,7 +224,7 @@ class Handle(Offering):
         assert self.id is not None
         entry = yield from catalog.find(self.connected(), self.id, self.label)
         if entry is None:
-            raise NotFoundError(f"there is no {self.label} at {self.connected().address}: it was deleted, or never made there")
+            raise NotFoundError(f"{self.label} was deleted, or never made in the data directory of {self.connected().address}")
         return entry
 
     def _found(self, entry: CatalogEntry) -> None:

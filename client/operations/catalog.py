@@ -109,7 +109,7 @@ def register(client: ServiceClient, environment: str, name: str, dict_id: bytes,
     """Tell the worker that refused this request of the Dict, which it has not met. Raises NotFoundError if the Dict is gone."""
     entry = (yield from lookup(client, environment, name)) if name else None
     if entry is None or entry.dict_id != dict_id:
-        raise NotFoundError(f"cannot {refused}: this {refused.of} was deleted; look it up again with Dict.from_name")
+        raise NotFoundError(f"cannot {refused}: it was deleted, or the data directory replaced; look it up with Dict.from_name")
     body = encode(Registration(entry.ttl, ttl_version=entry.ttl_version, seal=entry.seal))
     yield from _done([Query(protocol.REGISTER, refused.hash, "register", refused.of, dict_id=dict_id, value=body)])
 

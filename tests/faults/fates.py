@@ -149,4 +149,6 @@ def befalls(place: Place, fate: Callable[[Place], None], seconds: float = 0.0) -
         assert [finding for part in check_directory(DataDirectory(old)) for finding in part.findings] == []
         there |= keys_in(old)
         assert all(acknowledged.keys() <= there for acknowledged, _said in results)
-    assert any("was removed, moved or replaced" in line for _acknowledged, said in results for line in said)
+    said = {line for _acknowledged, said in results for line in said}
+    assert said or FATES[fate]
+    assert all("data directory" in line for line in said), said

@@ -30,7 +30,7 @@ OUTCOMES_MAX = 20_000
 """Outcomes remembered per session, and one more. Beyond it its client must first take the answers it has."""
 OUTCOME_INLINE_BYTES_MAX = 1024
 
-_FORGOTTEN = b"the outcome of this request is no longer remembered"
+_FORGOTTEN = b"the outcome of this request is no longer remembered: it is too old, or the data directory was restored meanwhile"
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
