@@ -106,7 +106,7 @@ GOALS = (
     Goal("100 MiB get against a plain file, p50", "≤", 2.5, latency(ALWAYS, GET_100M), latency(FILES, GET_100M)),
     Goal("get beside puts of 1 MiB, p99.9", "≤", 5.0, gets_beside_a_writer(ALWAYS, PUT_1M, 99.9), tail(ALWAYS, GET, 99.9)),
     Goal("get beside puts of 100 MiB, p99", "≤", 3.0, gets_beside_a_writer(ALWAYS, PUT_100M, 99), tail(ALWAYS, GET, 99)),
-    Goal("100 bytes to a plain value and back", "≤", 8.0, converting(plain, SMALL), converting(pickled, SMALL)),
+    Goal("100 bytes to a plain value and back", "≤", 1.1, converting(plain, SMALL), converting(pickled, SMALL)),
     Goal("a nested dict to plain data and back", "≤", 8.0, converting(plain, DOCUMENT), converting(pickled, DOCUMENT)),
     Goal("20 tuples to plain data and back", "≤", 8.0, converting(plain, PAIRS), converting(pickled, PAIRS)),
     Goal("import", "≤", 1.6, importing("import holdall; holdall.Dict"), importing("import zmq")),

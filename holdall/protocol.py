@@ -215,11 +215,6 @@ def pack_batch_reply(replies: bytes) -> list[Buffer]:
     return [head, replies] if flags & PAYLOAD else [head + replies]
 
 
-def is_batch_reply(head: bytes) -> bool:
-    """Whether this is the head of an answer to a BATCH."""
-    return len(head) >= REPLY.size and bool(head[FLAGS_OFFSET] & BATCHED)
-
-
 def routing_hash(head: bytes) -> int:
     """The hash of a request: all that a broker reads of one that it relays. Raises ProtocolError if it is too short."""
     if len(head) < REQUEST.size:

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,6 @@ class Service:
         self._keepers: dict[str, Keeper] = {}
 
     def stop(self) -> None:
-        asyncio.get_running_loop().remove_reader(0)  # standard input: it stays readable when it has ended
         self._stopping.set()
 
     async def run(self, announce: Callable[[str], None]) -> None:
@@ -57,7 +57,7 @@ class Service:
         try:
             await self._started()
             tasks.append(asyncio.ensure_future(self._watch(directory, layout.workers, lock)))
-            gc.freeze()
+            gc.freeze()  # see Child.ready
             if not self._stopping.is_set():
                 announce(defaults.service_url(directory.path))
             await self._stopping.wait()
@@ -126,8 +126,13 @@ async def _run(service: Service, announce: Callable[[str], None], supervised: bo
     for number in (signal.SIGTERM, signal.SIGHUP) if supervised else (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, service.stop)
     if supervised:
+
+        def input_ended() -> None:
+            loop.remove_reader(sys.stdin)  # it stays readable
+            service.stop()
+
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        loop.add_reader(0, service.stop)
+        loop.add_reader(sys.stdin, input_ended)
     await service.run(announce)
 
 

@@ -18,6 +18,7 @@ from holdall.process import child
 from holdall.process.child import READY
 from holdall.process.config import ServiceSettings
 from holdall.settings import INSECURE_TCP
+from holdall.worker.directory.locks import read_holder
 from holdall.worker.directory.opening import DataDirectory
 
 WAIT_SECONDS = 20.0
@@ -89,7 +90,7 @@ def service_pid(data: Path) -> int:
 
 def worker_pid(data: Path, index: int) -> int | None:
     """The process that holds the lock of this worker, or held it last; None while none has said so."""
-    holder = DataDirectory(data).worker_holder(index)
+    holder = read_holder(DataDirectory(data).part(index) / "lock")
     return None if holder is None else holder.pid
 
 

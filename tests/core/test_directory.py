@@ -20,7 +20,7 @@ from holdall.errors import InvalidError, StorageError
 from holdall.process import child
 from holdall.protocol import VERSION
 from holdall.worker.directory.layout import WORKERS_MAX
-from holdall.worker.directory.locks import LOCK_RETRY_SECONDS, Holder
+from holdall.worker.directory.locks import LOCK_RETRY_SECONDS, Holder, read_holder
 from holdall.worker.directory.opening import DataDirectory
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.engines import store_of
@@ -230,7 +230,7 @@ def test_the_lock_names_its_holder_and_not_an_earlier_one(tmp_path: Path) -> Non
 def test_a_lock_says_who_holds_it(directory: DataDirectory, line: bytes, holder: Holder) -> None:
     for file in (directory.path / "lock", directory.part(1) / "lock"):
         file.write_bytes(line)
-    assert directory.holder() == directory.worker_holder(1) == holder
+    assert directory.holder() == read_holder(directory.part(1) / "lock") == holder
 
 
 GARBAGE = (
@@ -269,7 +269,7 @@ def test_a_lock_without_a_version_is_of_an_older_one(directory: DataDirectory) -
 
 def test_a_directory_without_a_lock_has_no_holder(tmp_path: Path) -> None:
     assert DataDirectory(tmp_path / "missing").holder() is None
-    assert DataDirectory(tmp_path).worker_holder(0) is None
+    assert read_holder(DataDirectory(tmp_path).part(0) / "lock") is None
 
 
 def test_reading_the_lock_file_does_not_drop_the_lock(directory: DataDirectory) -> None:

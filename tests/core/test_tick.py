@@ -24,6 +24,7 @@ from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
 from tests.registration import registration
+from tests.simulation.trace import is_batch_reply
 
 DICT = b"d" * 16
 SESSION = b"s" * 16
@@ -194,7 +195,7 @@ def test_the_requests_of_a_batch_are_answered_one_by_one() -> None:
     body = encode([protocol.pack_request(put)[0] for put in puts] + [b"garbage"])
     head = protocol.pack_request(driver.request(protocol.BATCH, value=body))[0]
     answers = driver.worker.tick([Message(NOWHERE, b"route", bytes(head))], NOW)
-    assert protocol.is_batch_reply(bytes(answers[0].frames[0]))
+    assert is_batch_reply(bytes(answers[0].frames[0]))
     replies = [
         protocol.parse_reply(each) for each in decode(list[bytes], protocol.parse_reply(bytes(answers[0].frames[0])).payload)
     ]

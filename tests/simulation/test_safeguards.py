@@ -26,6 +26,7 @@ from tests.simulation.client_process import SimulatedClient
 from tests.simulation.disk import Disk
 from tests.simulation.scenario import BLOB_LIMITS, Scenario
 from tests.simulation.simulation import Cores, Simulation
+from tests.simulation.trace import is_batch_reply
 from tests.slow import slow_but
 
 SEEDS_MAX = 1_000
@@ -133,7 +134,7 @@ class TakesAnyAnswer(Session):
     """A reply goes to whoever waits."""
 
     def receive(self, link: Link | None, received: Received, now: float) -> list[Pending]:
-        if self.pending and not protocol.is_batch_reply(received.head) and (link is None or link.is_direct):
+        if self.pending and not is_batch_reply(received.head) and (link is None or link.is_direct):
             head = received.head
             if protocol.parse_reply(head, received.payload).sequence not in self.pending:
                 first = next(iter(self.pending)).to_bytes(8, "little")

@@ -73,6 +73,11 @@ def shown(frames: list[Any]) -> str:
     return f"{route}{len(frames)} frames of something else"
 
 
+def is_batch_reply(head: bytes) -> bool:
+    """Whether this is the head of an answer to a BATCH."""
+    return len(head) >= protocol.REPLY.size and bool(head[protocol.FLAGS_OFFSET] & protocol.BATCHED)
+
+
 def _request(frames: list[Any]) -> str:
     request = protocol.parse_request(*frames)
     if request.opcode == protocol.BATCH:
@@ -84,6 +89,6 @@ def _request(frames: list[Any]) -> str:
 
 def _reply(frames: list[Any]) -> str:
     parsed = protocol.parse_reply(*frames)
-    if protocol.is_batch_reply(frames[0]):
+    if is_batch_reply(frames[0]):
         return "replies " + "; ".join(_reply([head]) for head in decode(list[bytes], parsed.payload))
     return f"{STATUSES[parsed.status]} to {parsed.sequence} {bytes(parsed.payload[:30])!r}"

@@ -131,10 +131,6 @@ class DataDirectory:
         """The process that holds the whole directory, or held it last; None if its lock does not say."""
         return read_holder(self.path / "lock")
 
-    def worker_holder(self, index: int) -> Holder | None:
-        """The process that holds the part of worker `index`, or held it last; None if its lock does not say."""
-        return read_holder(self.part(index) / "lock")
-
     def lock_for_restore(self) -> Lock:
         """Take the whole directory, made if it is missing. Raises StorageError if it has data, or a service."""
         lock = self.lock()
