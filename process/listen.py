@@ -111,9 +111,11 @@ def refuse_shared(url: str) -> None:
 def make_private(path: Path) -> Path:
     """Make this directory, for this user alone. Raises AuthError if others may enter it, or may replace what leads to it."""
     try:
-        for each in reversed((path, *path.parents)):
-            if not each.exists():
-                each.mkdir(mode=0o700, exist_ok=True)
+        while not os.path.lexists(path):
+            with contextlib.suppress(FileNotFoundError):  # another service has ended, and removed what was empty
+                for each in reversed((path, *path.parents)):
+                    if not each.exists():
+                        each.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise AuthError(f"the directory {path} for sockets cannot be made: {error.strerror}; set XDG_RUNTIME_DIR") from None
     refuse_shared(f"{SCHEME}{path}/socket")

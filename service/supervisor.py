@@ -110,8 +110,9 @@ def _remove_sockets(runtime: Path) -> None:
     for each in runtime.glob("*.v*"):
         with contextlib.suppress(OSError):
             each.unlink()
-    with contextlib.suppress(OSError):  # it is not empty
+    with contextlib.suppress(OSError):  # it is not empty, or other services have theirs beside it
         runtime.rmdir()
+        runtime.parent.rmdir()
 
 
 def run(settings: ServiceSettings, announce: Callable[[str], None], *, supervised: bool) -> None:

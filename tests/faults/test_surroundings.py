@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import holdall
+from holdall.process.listen import make_private
 from holdall.worker.directory.opening import DataDirectory
 
 NOBODY = 54_321
@@ -79,3 +82,22 @@ def test_a_data_directory_whose_name_is_no_utf_8_is_refused(temporary: Path, nam
     for use in (holdall.LocalService(path).start, lambda: DataDirectory(path)):
         with pytest.raises(holdall.InvalidError, match="no UTF-8"):
             use()
+
+
+def test_directories_for_sockets_are_made_while_other_services_remove_what_is_empty(temporary: Path) -> None:
+    shared, is_done = temporary / "holdall", threading.Event()
+
+    def remove() -> None:
+        while not is_done.is_set():
+            with contextlib.suppress(OSError):
+                shared.rmdir()
+
+    removing = threading.Thread(target=remove)
+    removing.start()
+    try:
+        for number in range(1_000):
+            assert make_private(shared / str(number)).is_dir()
+            (shared / str(number)).rmdir()
+    finally:
+        is_done.set()
+        removing.join()

@@ -404,11 +404,12 @@ def test_serve_tells_systemd_when_it_is_ready(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["nothing killed", "a worker killed"])
-def test_a_private_service_leaves_nothing_behind(is_killed: bool) -> None:
-    with LocalService() as service:
-        Dict.from_name("kv", create_if_missing=True).len()
-        runtime = Path(service.url.removeprefix("ipc://")).parent
-        assert runtime.exists()
-        if is_killed:
-            os.kill(next(pid for pid, role in processes(service.url).items() if "worker" in role), signal.SIGKILL)
-    assert not runtime.exists()
+def test_a_private_service_leaves_nothing_behind(is_killed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(prefix="holdall-run-") as runtime:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        with LocalService() as service:
+            Dict.from_name("kv", create_if_missing=True).len()
+            assert service.url.startswith(f"ipc://{runtime}/")
+            if is_killed:
+                os.kill(next(pid for pid, role in processes(service.url).items() if "worker" in role), signal.SIGKILL)
+        assert os.listdir(runtime) == []
