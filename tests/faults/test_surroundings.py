@@ -10,8 +10,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zmq
 
 import holdall
 from holdall.process.listen import make_private
@@ -38,18 +40,19 @@ def temporary() -> Iterator[Path]:
 
 
 def said(as_user: int | None, **environment: str) -> str:
-    """What a first call says; another user's is skipped where that user cannot run this Python."""
-    more = {} if as_user is None else {"user": as_user, "group": as_user, "extra_groups": []}
-    argv = [sys.executable, "-c", PROGRAM]
-    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(holdall.__file__).resolve().parents[1])}
-    try:
-        if as_user is not None:
-            subprocess.run([sys.executable, "-c", "import zmq"], env=kept, cwd="/", check=True, capture_output=True, **more)  # type: ignore[call-overload]
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("only root can run as another user, who must be able to run this Python")
-    done = subprocess.run(argv, env={**kept, **environment}, cwd="/", text=True, capture_output=True, check=False, **more)  # type: ignore[call-overload]
-    assert done.stderr == ""
-    return str(done.stdout)
+    """What a first call says; another user's is skipped where that user cannot run this version of Python."""
+    whose: Any = {} if as_user is None else {"user": as_user, "group": as_user, "extra_groups": []}
+    ours = (holdall, zmq)
+    places = os.pathsep.join(str(Path(each.__file__).resolve().parents[1]) for each in ours)
+    whose |= {"cwd": "/", "capture_output": True, "text": True}
+    whose["env"] = {"PATH": os.environ["PATH"], "PYTHONPATH": places, **environment}
+    for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            subprocess.run([python, "-c", "import holdall, zmq"], check=True, **whose)
+            done = subprocess.run([python, "-c", PROGRAM], check=False, **whose)
+            assert done.stderr == ""
+            return str(done.stdout)
+    pytest.skip("only root can run as another user, who must be able to run this Python")
 
 
 PLACES: dict[str, Callable[[Path], object]] = {
