@@ -42,8 +42,7 @@ def temporary() -> Iterator[Path]:
 def said(as_user: int | None, **environment: str) -> str:
     """What a first call says; another user's is skipped where that user cannot run this version of Python."""
     whose: Any = {} if as_user is None else {"user": as_user, "group": as_user, "extra_groups": []}
-    ours = (holdall, zmq)
-    places = os.pathsep.join(str(Path(each.__file__).resolve().parents[1]) for each in ours)
+    places = os.pathsep.join(str(Path(each.__path__[0]).resolve().parent) for each in (holdall, zmq))
     whose |= {"cwd": "/", "capture_output": True, "text": True}
     whose["env"] = {"PATH": os.environ["PATH"], "PYTHONPATH": places, **environment}
     for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
