@@ -120,3 +120,16 @@ def demo(processes: int, files: int | None, as_json: bool) -> None:
     from .demo import run_demo
 
     sys.exit(run_demo(processes, files, as_json))
+
+
+@cli.command(
+    "run", context_settings={"allow_interspersed_args": False}, epilog="Example: holdall run examples/hosted/key_value.py --key here"
+)
+@click.option("--call", metavar="FOLDER", hidden=True)
+@click.argument("target", metavar="FILE[::NAME]")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run_command(call: str | None, target: str, arguments: tuple[str, ...]) -> None:
+    """Run a program that was written for the hosted dict, with holdall in its place."""
+    from .program import call_function, run_program
+
+    sys.exit(call_function(call, target) if call else run_program(target, list(arguments)))
