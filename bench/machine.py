@@ -6,7 +6,7 @@ import contextlib
 import platform
 import subprocess
 import tempfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import which
@@ -36,7 +36,7 @@ def machine() -> Machine:
 
 def report() -> Report:
     """An empty one, of here and now."""
-    return Report(machine(), datetime.now(timezone.utc).isoformat(" ", "minutes"))
+    return Report(machine(), datetime.now(UTC).isoformat(" ", "minutes"))
 
 
 def _cpu() -> str:

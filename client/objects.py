@@ -131,10 +131,10 @@ class DictObjects(Offering, Generic[H]):
 def _moment(moment: datetime | str | None) -> datetime | None:
     if moment is None:
         return None
-    from datetime import datetime, timezone
+    from datetime import UTC, datetime
 
     try:
         parsed = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-        return parsed.astimezone(timezone.utc)
+        return parsed.astimezone(UTC)
     except (ValueError, AttributeError, OverflowError) as error:
         raise InvalidError(f"created_before must be a datetime or one in ISO 8601, not {moment!r}: {error}") from None

@@ -122,9 +122,7 @@ def demo(processes: int, files: int | None, as_json: bool) -> None:
     sys.exit(run_demo(processes, files, as_json))
 
 
-@cli.command(
-    "run", context_settings={"allow_interspersed_args": False}, epilog="Example: holdall run examples/hosted/key_value.py --key here"
-)
+@cli.command("run", context_settings={"allow_interspersed_args": False}, epilog="Example: holdall run program.py --key here")
 @click.option("--call", metavar="FOLDER", hidden=True)
 @click.argument("target", metavar="FILE[::NAME]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

@@ -1,8 +1,8 @@
 """What stands for the hosted package in a program that `holdall run` runs: the Dict is ours, and the functions run here.
 
 1. A function's `remote` and `map` run in a process of their own, which loads the same file.
-2. An Image that asks for packages is an environment made with venv, once, and kept in the user's cache; this one's packages are in
-   it too, behind its own.
+2. An Image that asks for packages is an environment made with venv, once, and kept in the user's cache; what is installed here
+   is found there too, behind its own.
 3. What asks for hardware, time or secrets is taken, and means nothing.
 """
 

@@ -31,9 +31,10 @@ def run_program(target: str, arguments: list[str]) -> int:
 
     Args:
         target: FILE, or FILE::NAME of an entrypoint or a function.
+        arguments: such as "--key", "value".
     """
     name, module = _loaded(target)
-    apps = [each for each in vars(module).values() if isinstance(each, hosted.App)]
+    apps = _apps(module)
     entrypoints = {name: each for app in apps for name, each in app.entrypoints.items()}
     functions = {name: each for app in apps for name, each in app.functions.items()}
     usual = entrypoints or functions
@@ -53,7 +54,7 @@ def call_function(folder: str, target: str) -> int:
     """Run one function of a program for the process that asks, with what is in its folder. Returns the exit status."""
     name, module = _loaded(target)
     arguments, named = cloudpickle.loads(Path(folder, "arguments").read_bytes())
-    function = next(app.functions[name] for app in vars(module).values() if isinstance(app, hosted.App) and name in app.functions)
+    function = next(app.functions[name] for app in _apps(module) if name in app.functions)
     result: tuple[Any, BaseException | None]
     try:
         value = function.local(*arguments, **named)
@@ -84,6 +85,10 @@ def _loaded(target: str) -> tuple[str, ModuleType]:
     return name, module
 
 
+def _apps(module: ModuleType) -> list[hosted.App]:
+    return [each for each in vars(module).values() if isinstance(each, hosted.App)]
+
+
 def _reporting(function: Callable[..., Any]) -> Callable[..., int]:
     """Call it, await what it gives, and show an error with the lines of the program that it came from."""
 
@@ -110,8 +115,8 @@ def _options(function: Callable[..., Any]) -> list[click.Parameter]:
         if kind is bool:
             found.append(click.Option([f"{flag}/--no-{flag[2:]}", each.name], default=bool(default)))
         elif kind in _TYPES:
-            is_required = each.default is each.empty
-            found.append(click.Option([flag, each.name], type=_TYPES[kind], default=default, required=is_required))
+            given = {"required": True} if each.default is each.empty else {"default": default}
+            found.append(click.Option([flag, each.name], type=_TYPES[kind], **given))
         else:
             raise InvalidError(f"{function.__name__} has a parameter {each.name!r} of a type that no option can have: {kind}")
     return found

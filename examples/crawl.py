@@ -1,8 +1,8 @@
 """What the crawlers of examples/scraper.py share: what is known, what is to be fetched, what was found, in Dicts.
 
 1. A URL becomes known by put-if-absent: of all who find it, one adds it to what is to be fetched on its host, the frontier.
-2. A page's links are known before the page is stored, and a URL leaves the frontier after that: what a crawler had begun that was
-   killed is fetched again, and nothing else is.
+2. A page's links are known before the page is stored, and a URL leaves the frontier after that: what a killed crawler had begun
+   is fetched again, and nothing else is.
 3. So all is done when as many pages are stored as URLs are known.
 """
 

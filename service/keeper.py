@@ -93,7 +93,7 @@ class Keeper:
         child.stdin.close()
         try:
             return await asyncio.wait_for(child.wait(), STOP_SECONDS)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             log.error("%s does not end; it is killed", self._name)
             child.kill()
             return await child.wait()

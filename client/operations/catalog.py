@@ -39,9 +39,9 @@ class DictInfo(NamedTuple):
 
 def created_at(entry: CatalogEntry) -> datetime:
     """When its Dict was made, to the microsecond."""
-    from datetime import datetime, timezone
+    from datetime import UTC, datetime
 
-    return datetime.fromtimestamp(entry.created_at, timezone.utc)
+    return datetime.fromtimestamp(entry.created_at, UTC)
 
 
 def described(environment: str, name: str) -> str:

@@ -53,7 +53,7 @@ class Colour(enum.IntEnum):
     RED = 1
 
 
-class Word(str, enum.Enum):
+class Word(str, enum.Enum):  # noqa: UP042 - what people have
     HI = "hi"
 
 
@@ -139,7 +139,7 @@ class Plain(enum.Enum):
     ONE = 1
 
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 OWN_EQUALITY = [
     Place(1),
     CaseBlind("a"),

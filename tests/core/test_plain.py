@@ -137,7 +137,7 @@ NOT_PLAIN = [
     np.str_("x"),
     np.bytes_(b"x"),
     np.int64(1),
-    datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc),
+    datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC),
     datetime.date(2020, 1, 1),
 ]
 UNHASHABLE = [

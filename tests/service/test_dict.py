@@ -7,7 +7,7 @@ import json
 import pickle
 import threading
 from collections.abc import MutableMapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -208,7 +208,7 @@ def test_objects_create_list_and_delete(service: holdall.LocalService, name: str
     Dict.objects.create(names[0], environment_name="objects", allow_existing=True)
     assert [each.name for each in Dict.objects.list(environment_name="objects")] == names[::-1]
     assert [each.name for each in Dict.objects.list(environment_name="objects", max_objects=1)] == names[-1:]
-    past = datetime.now(timezone.utc) - timedelta(days=1)
+    past = datetime.now(UTC) - timedelta(days=1)
     assert Dict.objects.list(environment_name="objects", created_before=past) == []
     assert Dict.objects.list(environment_name="elsewhere") == []
     with pytest.raises(holdall.InvalidError, match="max_objects"):

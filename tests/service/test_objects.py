@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -48,7 +48,7 @@ def test_info_says_when_and_by_whom_it_was_made(d: Dict[Any, Any], name: str) ->
     info = d.info()
     assert isinstance(info, holdall.DictInfo)
     assert info.name == name
-    assert datetime.now(timezone.utc) - info.created_at < timedelta(minutes=1)
+    assert datetime.now(UTC) - info.created_at < timedelta(minutes=1)
     assert "@" in info.created_by
     assert asyncio.run(Dict.from_id(d.object_id).info.aio()) == info
 

@@ -1,0 +1,1 @@
+"""Many checkboxes that everybody shares: python -m examples.checkboxes. See README.md beside this file."""
