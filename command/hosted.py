@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import platformdirs
 
 import holdall
@@ -76,7 +76,7 @@ class Image:
         print(f"installing {' '.join(self.packages)} for {place.parent.parent}", file=sys.stderr, flush=True)
         try:
             venv.create(place, with_pip=True, symlinks=True)
-            install = [place / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            install = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             subprocess.run([*install, "--", *self.packages], check=True, stdin=subprocess.DEVNULL)
         except subprocess.CalledProcessError as error:
             raise Error(f"the packages {' '.join(self.packages)} could not be installed: {error}") from None
@@ -98,7 +98,7 @@ class Function:
         self.local = function
         self._image = image
         self.remote: Any = functools.partial(self._remote)
-        self.remote.aio = functools.partial(asyncio.to_thread, self._remote)
+        vars(self.remote)["aio"] = functools.partial(asyncio.to_thread, self._remote)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return self.local(*arguments, **named)

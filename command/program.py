@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import click
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 
 from holdall.errors import InvalidError
 

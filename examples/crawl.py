@@ -39,7 +39,7 @@ class Crawl:
         """How many pages each has fetched, what it does, and when it said so."""
         self.site = self._dict("site")
         """Where the site is that is served along with the crawl."""
-        self.frontier = cache(lambda host: self._dict("frontier-" + blake2b(host.encode(), digest_size=8).hexdigest()))
+        self.frontier = cache(lambda host: self._dict("frontier-" + blake2b(host.encode(), digest_size=6).hexdigest()))
         """What is to be fetched on a host: URLs, and by which page each was found."""
 
     def _dict(self, what: str) -> Dict[Any, Any]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
 from html.parser import HTMLParser
 from itertools import islice
+from multiprocessing.connection import Connection
 from random import Random
 from typing import Any
 from urllib.parse import urldefrag, urljoin, urlsplit
@@ -65,8 +67,8 @@ class Links(HTMLParser):
 class Crawler:
     """One of the processes."""
 
-    def __init__(self, name: str, start: str, pages_max: int) -> None:
-        self._crawl, self._pages_max, self._count = Crawl(name), pages_max, 0
+    def __init__(self, name: str, start: str, pages_max: int, ends: Connection) -> None:
+        self._crawl, self._pages_max, self._ends, self._count = Crawl(name), pages_max, ends, 0
         first = urlsplit(start).hostname or ""
         self._is_ours = (lambda host: host.startswith("127.")) if first.startswith("127.") else first.__eq__
         self._http = httpx.Client(headers={"User-Agent": AGENT}, timeout=FETCH_SECONDS)
@@ -74,7 +76,7 @@ class Crawler:
     def run(self) -> None:
         """Fetch, host by host, until nothing is left."""
         random = Random(os.getpid())
-        while not self._crawl.is_finished:
+        while not self._crawl.is_finished and not self._ends.poll():
             hosts = list(self._crawl.hosts)
             turns = [self._turn(host) for host in random.sample(hosts, len(hosts))]
             if not any(turns):
@@ -92,6 +94,8 @@ class Crawler:
             robots = self._robots(host)
             urls = list(islice(self._crawl.frontier(host), PAGES_OF_A_TURN))
             for url in urls:
+                if self._ends.poll():
+                    break
                 self._tell(url)
                 page = {} if url in self._crawl.pages else self._page(url, robots)
                 self._crawl.finish(url, page, self._pages_max)
@@ -145,12 +149,10 @@ class Crawler:
         self._crawl.crawlers[os.getpid()] = (self._count, what, time.time())
 
 
-def crawl_some(name: str, start: str, pages_max: int) -> None:
-    """What a crawler's process does."""
-    try:
-        Crawler(name, start, pages_max).run()
-    except KeyboardInterrupt:  # its host was released
-        pass
+def crawl_some(name: str, start: str, pages_max: int, ends: Connection) -> None:
+    """What a crawler's process does, until its parent lets go of the other end of `ends`, or is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Crawler(name, start, pages_max, ends).run()
 
 
 @click.command()
@@ -167,7 +169,8 @@ def main(url: str | None, max_pages: int, processes: int, name: str) -> None:
         start = url or _own_site(crawl, stack)
         crawl.add([start], "", max_pages)
         spawn = multiprocessing.get_context("spawn")
-        pool = [spawn.Process(target=crawl_some, args=(name, start, max_pages), daemon=True) for _ in range(processes)]
+        ends, held = spawn.Pipe(duplex=False)
+        pool = [spawn.Process(target=crawl_some, args=(name, start, max_pages, ends), daemon=True) for _ in range(processes)]
         for each in pool:
             each.start()
         try:
@@ -175,6 +178,7 @@ def main(url: str | None, max_pages: int, processes: int, name: str) -> None:
                 while any(each.is_alive() for each in pool):
                     time.sleep(LOOK_SECONDS)
         except KeyboardInterrupt:
+            held.close()
             for each in pool:
                 each.join()
     console.print(_summary(crawl))

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import pytest
@@ -23,14 +23,14 @@ SPAWN = multiprocessing.get_context("spawn")
 TURNS = 40
 
 
-def started(target: Any, *arguments: Any, processes: int = 4) -> list[BaseProcess]:
+def started(target: Any, *arguments: Any, processes: int = 4) -> list[SpawnProcess]:
     pool = [SPAWN.Process(target=target, args=arguments, daemon=True) for _ in range(processes)]
     for each in pool:
         each.start()
     return pool
 
 
-def ended(pool: list[BaseProcess]) -> None:
+def ended(pool: list[SpawnProcess]) -> None:
     for each in pool:
         each.join(WAIT_SECONDS)
         assert each.exitcode == 0

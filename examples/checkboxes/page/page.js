@@ -1,5 +1,6 @@
 // The page. Only the rows near the view are elements; all boxes are bits, and what is not stored yet is in `pending`.
-// A click is sent as [its number, box, what it is to be], again after each new connection until the server says that it is stored.
+// A click is sent as [its number, box, what it is to be], again after each new connection, until the server says that it is stored;
+// until then the box shows that it is pending, and the state that it still has.
 
 const CELL = 30; // pixels, as in page.css
 const MARGIN = 6; // rows above and below the view that are there too
@@ -11,8 +12,7 @@ const rows = new Map(); // row → its element
 let number = 0, bits = new Uint8Array(0), columns = 1, clicks = 0, here = 0;
 let socket = null, isLive = false, heard = 0, isDrawn = true;
 
-const isStored = (box) => (bits[box >> 3] >> (box & 7)) & 1;
-const isChecked = (box) => (pending.has(box) ? pending.get(box)[1] : Boolean(isStored(box)));
+const isChecked = (box) => Boolean((bits[box >> 3] >> (box & 7)) & 1);
 const element = (box) => document.getElementById(`box-${box}`);
 
 function show(input, box) {
@@ -132,7 +132,7 @@ function boxOf(input) {
 
 container.addEventListener("change", (event) => {
   const box = boxOf(event.target);
-  pending.set(box, [++clicks, event.target.checked]);
+  pending.set(box, [++clicks, !(pending.get(box)?.[1] ?? isChecked(box))]);
   show(event.target, box);
   send(box);
   state();
@@ -166,7 +166,7 @@ function hear(event) {
     return goToHash();
   }
   for (const [box, checked] of told.changed) {
-    if (Boolean(isStored(box)) !== checked) bits[box >> 3] ^= 1 << (box & 7);
+    if (isChecked(box) !== checked) bits[box >> 3] ^= 1 << (box & 7);
   }
   const stored = new Set(told.stored);
   for (const [box, [click]] of pending) if (stored.has(click)) pending.delete(box), told.changed.push([box]);
