@@ -174,14 +174,14 @@ def main(url: str | None, max_pages: int, processes: int, name: str) -> None:
         for each in pool:
             each.start()
         try:
-            with Live(console=console, get_renderable=lambda: _progress(crawl), refresh_per_second=1 / LOOK_SECONDS):
+            with Live(console=console, get_renderable=lambda: progress(crawl), refresh_per_second=1 / LOOK_SECONDS):
                 while any(each.is_alive() for each in pool):
                     time.sleep(LOOK_SECONDS)
         except KeyboardInterrupt:
             held.close()
             for each in pool:
                 each.join()
-    console.print(_summary(crawl))
+    console.print(summary(crawl))
     word = "all is done" if crawl.is_finished else "the same command goes on"
     console.print(
         f"{len(crawl.pages):,} pages of {len(crawl.known):,} that are known, {time.monotonic() - begun:.1f} s; {word}"
@@ -201,7 +201,7 @@ def _own_site(crawl: Crawl, stack: ExitStack) -> str:
     return str(crawl.site["start"])
 
 
-def _progress(crawl: Crawl) -> Table:
+def progress(crawl: Crawl) -> Table:
     """What each crawler does."""
     table = Table("crawler", "pages", "does", title=f"{len(crawl.pages):,} pages of {len(crawl.known):,} that are known")
     for pid, (count, what, at) in sorted(crawl.crawlers.items()):
@@ -211,7 +211,7 @@ def _progress(crawl: Crawl) -> Table:
     return table
 
 
-def _summary(crawl: Crawl) -> Table:
+def summary(crawl: Crawl) -> Table:
     """How the pages ended."""
     ends: Counter[str] = Counter()
     sizes: Counter[str] = Counter()

@@ -34,6 +34,12 @@ FLOORS = {
 """A folder imports from its own floor and lower ones."""
 BENCH = {"holdall.bench.cli"}
 """What the command line adds when it is asked for."""
+EXAMPLES = (
+    ("lines of the stand-in for the hosted dict", 150, "command/hosted.py"),
+    ("lines of the checkboxes' server", 200, "examples/checkboxes/*.py"),
+    ("lines of their page", 300, "examples/checkboxes/page/*"),
+    ("lines of the scraper", 250, "examples/scraper.py"),
+)
 TIMING = re.compile(r"\d[\d.,]*\s*(?:µs|us|ms|ns)\b")
 
 
@@ -103,6 +109,8 @@ def figures() -> Iterator[Figure]:
     yield Figure("timings in prose", 3, [name for name, (_path, tree) in found.items() for _ in _timings(tree)])
     yield Figure("constants with two values", 0, _twice(found, constants=True))
     yield Figure("class names given twice", 0, _twice(found, constants=False))
+    for what, bound, files in EXAMPLES:
+        yield Figure(what, bound, [], sum(path.read_text(encoding="utf-8").count("\n") for path in ROOT.glob(files)))
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     yield Figure("lines of docs/architecture.md", 130, [], page.count("\n"))
 

@@ -20,14 +20,14 @@ import holdall
 from holdall import Dict
 from holdall.command.service import processes
 from holdall.worker.directory.opening import DataDirectory
-from tests.examples.browsers import CHECKED, CLICK, ROOT, browser, page_at, serving
+from tests.examples import pictures
+from tests.examples.browsers import CHECKED, CLICK, browser, page_at, serving
 from tests.processes import stopped, until
 
 pytestmark = pytest.mark.slow
 BOXES = 900
 """So few that all are in view."""
 WIDE = {"viewport": {"width": 1280, "height": 800}}
-PICTURE = ROOT / "examples" / "checkboxes" / "picture.png"
 RECORD = """box => { window.changes = []; let was = null; const look = () => {
     const is = document.getElementById(`box-${box}`).checked;
     if (is !== was) window.changes.push(was = is);
@@ -78,8 +78,10 @@ def test_four_browsers_at_two_servers_agree_after_many_clicks(running: Any, name
         until(lambda: [each.text_content("#here") for each in pages] == ["4"] * 4)
         pages.pop().context.close()
         until(lambda: [each.text_content("#here") for each in pages] == ["3"] * 3)
-        if os.environ.get("HOLDALL_PICTURES"):
-            pages[0].screenshot(path=PICTURE, clip={"x": 0, "y": 0, "width": 1280, "height": 480})
+        if pictures.wanted():
+            pages[0].screenshot(
+                path=pictures.EXAMPLES / "checkboxes" / "picture.png", clip={"x": 0, "y": 0, "width": 1280, "height": 480}
+            )
 
 
 def test_two_that_click_one_box_at_one_moment_agree_and_nothing_flickers(running: Any, name: str) -> None:

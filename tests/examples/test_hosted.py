@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 import holdall
 from holdall import Dict
 from holdall.command import hosted
 from holdall.command.program import run_program
+from tests.examples import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
 SNIPPETS = {
@@ -117,6 +120,10 @@ def test_modules_are_values_and_missing_where_their_library_is(tmp_path: Path, s
     failed = subprocess.run([python, "-c", reading], text=True, check=False, capture_output=True)
     assert "DeserializationError: the value of 'numpy' in Dict 'funky-dict'" in failed.stderr
     assert "No module named 'numpy'" in failed.stderr
+    said = re.sub("from '.*/holdall/", "from '…/holdall/", modal), its_dict, f'\n[bold]$ python -c "{reading}"[/bold]'
+    pictures.terminal(
+        "hosted/picture.svg", "holdall run examples/hosted/modules.py", *said, Text(failed.stderr.splitlines()[-1])
+    )
 
 
 def test_functions_run_in_processes_of_their_own(program: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import multiprocessing
 import os
 import signal
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from examples.locks import Lock, cached
 from examples.log import AT_ONCE, Log
 from examples.request_cache import show
 from holdall import Dict
+from tests.examples import pictures
 from tests.processes import WAIT_SECONDS, until
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -108,7 +111,9 @@ def test_what_could_not_be_computed_is_tried_by_the_next(d: Dict[Any, Any]) -> N
 
 @pytest.mark.slow
 def test_the_request_cache_holds_what_it_claims(d: Dict[Any, Any]) -> None:
-    assert show(Console(quiet=True), 4, 12, 1.0) == 0
+    console = Console(file=io.StringIO(), width=100)
+    assert show(console, 4, 12, 1.0) == 0
+    pictures.terminal("request_cache.svg", "python -m examples.request_cache", Text(console.file.getvalue()))  # type: ignore[attr-defined]
 
 
 def append(name: str, number: int) -> None:

@@ -15,8 +15,9 @@ import pytest
 
 import holdall
 from examples.crawl import Crawl
-from examples.scraper import PAGE_BYTES_MAX
+from examples.scraper import PAGE_BYTES_MAX, progress, summary
 from examples.site import HOSTS, Site
+from tests.examples import pictures
 from tests.processes import WAIT_SECONDS, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,7 @@ def test_what_is_stored_is_what_can_be_reached_though_a_crawler_was_killed(servi
         until(lambda: len(crawl.pages) > PAGES // 10)
         killed = next(pid for pid, (_count, does, _at) in crawl.crawlers.items() if does.startswith("http"))
         os.kill(killed, signal.SIGKILL)
+        midway = progress(crawl)
         said = finished(scraper)
         assert "all is done" in said
         assert_all_is_there(site, crawl)
@@ -63,6 +65,8 @@ def test_what_is_stored_is_what_can_be_reached_though_a_crawler_was_killed(servi
         assert len(again) <= 1
         assert max(site.most_at_once.values()) <= 2  # that of the killed one may still have been answered
         assert len(site.most_at_once) == HOSTS
+        last = [line for line in said.splitlines() if "all is done" in line]
+        pictures.terminal("scraper.svg", "python -m examples.scraper", midway, summary(crawl), *last)
 
 
 def test_a_scraper_that_was_killed_goes_on_where_it_stopped(service: holdall.LocalService) -> None:
