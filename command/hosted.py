@@ -107,7 +107,8 @@ class Function:
         """Run it in a process of its own. Returns what it returns, and raises what it raises."""
         file = sys.modules[self.local.__module__].__file__ or ""
         with tempfile.TemporaryDirectory(prefix="holdall-run-") as folder:
-            (Path(folder) / "arguments").write_bytes(cloudpickle.dumps((arguments, named)))
+            pickled = cloudpickle.dumps((arguments, named))  # pyright: ignore[reportUnknownMemberType]
+            (Path(folder) / "arguments").write_bytes(pickled)
             argv = [self._image.python(), "-m", "holdall.run", "--call", folder, f"{file}::{self.local.__name__}"]
             status = subprocess.run(argv, check=False).returncode
             result = Path(folder) / "result"

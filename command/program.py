@@ -63,7 +63,7 @@ def call_function(folder: str, target: str) -> int:
         error.add_note(f"in the process of {name}:\n{traceback.format_exc()}")
         result = None, error
     unfinished = Path(folder, "unfinished")
-    unfinished.write_bytes(cloudpickle.dumps(result))
+    unfinished.write_bytes(cloudpickle.dumps(result))  # pyright: ignore[reportUnknownMemberType]
     unfinished.rename(Path(folder, "result"))
     return 0
 
@@ -110,12 +110,12 @@ def _options(function: Callable[..., Any]) -> list[click.Parameter]:
     found: list[click.Parameter] = []
     for each in inspect.signature(function, eval_str=True).parameters.values():
         default = None if each.default is each.empty else each.default
-        kind = each.annotation if each.annotation is not each.empty else str if default is None else type(default)
+        kind: Any = each.annotation if each.annotation is not each.empty else str if default is None else type(default)
         flag = f"--{each.name.replace('_', '-')}"
         if kind is bool:
             found.append(click.Option([f"{flag}/--no-{flag[2:]}", each.name], default=bool(default)))
         elif kind in _TYPES:
-            given = {"required": True} if each.default is each.empty else {"default": default}
+            given: dict[str, Any] = {"required": True} if each.default is each.empty else {"default": default}
             found.append(click.Option([flag, each.name], type=_TYPES[kind], **given))
         else:
             raise InvalidError(f"{function.__name__} has a parameter {each.name!r} of a type that no option can have: {kind}")
