@@ -109,8 +109,9 @@ def _options(function: Callable[..., Any]) -> list[click.Parameter]:
     """An option for each parameter; its type is that of the annotation, or of the default."""
     found: list[click.Parameter] = []
     for each in inspect.signature(function, eval_str=True).parameters.values():
-        default = None if each.default is each.empty else each.default
-        kind: Any = each.annotation if each.annotation is not each.empty else str if default is None else type(default)
+        default: Any = None if each.default is each.empty else each.default
+        implied = str if default is None else default.__class__
+        kind = implied if each.annotation is each.empty else each.annotation
         flag = f"--{each.name.replace('_', '-')}"
         if kind is bool:
             found.append(click.Option([f"{flag}/--no-{flag[2:]}", each.name], default=bool(default)))
