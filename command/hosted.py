@@ -30,8 +30,8 @@ from holdall import Dict as Dict
 from holdall.errors import Error, InvalidError
 from holdall.processors import usable
 
-NAME = "modal"
-"""By which programs import this."""
+IMPORTED_AS = "modal"
+"""The name by which programs import this."""
 
 
 def __getattr__(name: str) -> NoReturn:

@@ -78,8 +78,8 @@ def _loaded(target: str) -> tuple[str, ModuleType]:
     if spec is None or spec.loader is None or not path.is_file():
         raise InvalidError(f"there is no Python program {file}")
     module = module_from_spec(spec)
-    setattr(module, hosted.NAME, hosted)  # for a snippet that imports nothing
-    sys.modules |= {hosted.NAME: hosted, path.stem: module}
+    setattr(module, hosted.IMPORTED_AS, hosted)  # for a snippet that imports nothing
+    sys.modules |= {hosted.IMPORTED_AS: hosted, path.stem: module}
     sys.path.insert(0, str(path.parent))
     spec.loader.exec_module(module)
     return name, module
