@@ -7,6 +7,7 @@
     from workers   [worker route, address, head, payload?]      a reply, relayed
                    [worker route, b"", HELLO]                   a registration, and a sign of life
 
+    client route = role: 1 byte, route      what `Front` gives and takes
     address = client route, instance: 8 bytes
 
 The instance is this broker's own: a reply to a request that another broker relayed is dropped, since a route means another
@@ -33,8 +34,10 @@ from holdall.process.config import STUCK_SECONDS
 from holdall.protocol import HEAD_BYTES_MAX, Reply
 from holdall.slots import SLOTS, slot_of, slot_range
 
-ROUTE_BYTES_MAX = 255
-"""ZeroMQ's own limit for what a peer may call itself. A stranger may say more, which would travel with each of its messages."""
+ROUTE_BYTES_MAX = 256
+"""A role, and ZeroMQ's own limit for what a peer may call itself. A stranger may say more, which would travel with each of its
+messages.
+"""
 WORKER_CHECK_SECONDS = 0.5
 """How often silent workers are looked for, and each worker is sent an empty message, which finds the ones that are gone."""
 HELD_SECONDS = 0.01
@@ -165,6 +168,11 @@ class Broker:
         if successor is None or not successor.present:
             return self._park(slot, request, now)
         return [*sends, self._to_worker(successor, request)]
+
+    def forget(self, routes: list[bytes]) -> None:
+        """These clients may no longer be here: nothing of theirs is sent on any more."""
+        kept = [each for each in self._parked if each.frames[0][1:] not in routes]
+        self._parked, self._parked_bytes = deque(kept), sum(each.bytes for each in kept)
 
     def holds(self, route: bytes) -> bool:
         """Whether something is held for the worker of this route: what is for it has to wait too."""

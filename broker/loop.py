@@ -19,6 +19,7 @@ from holdall.process.listen import make_private
 from holdall.process.poller import Poller, SystemPoller
 
 from .core import Broker, Send
+from .front import Front
 from .router import Delivery, Router
 
 log = logging.getLogger("holdall.broker")
@@ -35,6 +36,14 @@ class Side(Protocol):
     def is_reachable(self) -> bool: ...
 
 
+class FrontSide(Side, Protocol):
+    """The one for clients: see `Front`."""
+
+    def admit(self) -> None: ...
+
+    def check(self, now: float) -> list[bytes]: ...
+
+
 class Loop:
     """The broker's loop, from `run` until its process is to end. `say` tells the parent something."""
 
@@ -42,7 +51,7 @@ class Loop:
         self,
         broker: Broker,
         poller: Poller,
-        front: Side,
+        front: FrontSide,
         back: Side,
         say: Callable[[str], object],
         *,
@@ -63,6 +72,7 @@ class Loop:
             if self._poller.is_over:
                 return 0
             now = self._now()
+            self._front.admit()
             was_holding = broker.is_holding
             if self._back in ready and self._read(self._back, broker.from_worker, now):
                 self._send(broker.try_held(now), now)
@@ -73,8 +83,10 @@ class Loop:
                 self._read(self._front, broker.from_client, now)
             while broker.stuck:
                 self._say(f"{STUCK}worker {broker.stuck.pop()}")
+            if now >= due and (removed := self._front.check(now)):
+                broker.forget(removed)
             if now >= due and not (self._front.is_reachable and self._back.is_reachable):
-                log.error("a socket of this broker was removed: another broker is started, which makes it again")
+                log.error("a socket of this broker was removed, or lets in whom it must not: another broker is started")
                 return EXIT_LOST
             if broker.is_idle(now):
                 log.info("no request came for the idle time")
@@ -111,7 +123,7 @@ def serve(settings: BrokerSettings, child: Child) -> int:
     context = sockets.new_context()
     make_private(Path(path_of(settings.workers_listen)).parent)  # it may have been removed
     back = Router(sockets.back_router(context), [settings.workers_listen], poller, small=3)
-    front = Router(sockets.front_router(context), settings.listen, poller, small=2)
+    front = Front(context, settings.listen, settings.keys, poller)
     child.ready()
     try:
         with closing(back), closing(front):

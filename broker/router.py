@@ -33,9 +33,11 @@ class Delivery(Enum):
 
 
 class Router:
-    """A ROUTER that is bound to these URLs. The first `small` frames of a message are received as bytes."""
+    """A ROUTER that is bound to these URLs. The first `small` frames of a message are received as bytes. It may be a part of
+    another `source`, as the poller sees it.
+    """
 
-    def __init__(self, router: Any, urls: list[str], poller: SystemPoller, small: int) -> None:
+    def __init__(self, router: Any, urls: list[str], poller: SystemPoller, small: int, source: object = None) -> None:
         for url in urls:
             listen(router, url)
         self._paths = [path_of(url) for url in urls if url.startswith(SCHEME)]
@@ -43,8 +45,9 @@ class Router:
         self._unsent = Unsent()
         self._small = small
         self._poller = poller
-        poller.add(int(router.fd), self)
-        poller.look_again(self)
+        self._source = source or self
+        poller.add(int(router.fd), self._source)
+        self.look_again()
 
     def take(self) -> Iterator[list[Any]]:
         """Messages, each with its sender's route first, one by one: they may be large. Who leaves some calls `look_again`."""
@@ -52,10 +55,14 @@ class Router:
             if not sockets.has_message(self._router):
                 return
             yield sockets.receive(self._router, self._small)
-        self._poller.look_again(self)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Have the poller give this again, whatever its descriptor says: that is edge-triggered."""
+        self._poller.look_again(self._source)
 
     def send(self, frames: list[Any]) -> Delivery:
-        self._poller.look_again(self)
+        self.look_again()
         try:
             return Delivery.SENT if self._unsent.send(self._router, frames[0], frames) else Delivery.FULL
         except zmq.Again:

@@ -26,6 +26,7 @@ from holdall.client.connection.session import Session
 from holdall.client.operations.refusals import error_of
 from holdall.errors import InvalidError
 
+from .choice import chosen
 from .twin import Offering
 
 if TYPE_CHECKING:
@@ -51,16 +52,20 @@ class Client(Offering):
     """A connection to a service.
 
     Args:
-        url: `ipc:///PATH`, in a directory that only this user can enter; HOLDALL_URL by default. With neither: this user's
-            local service, which the first call starts if it does not run. `tcp://localhost:PORT` is refused unless
-            HOLDALL_INSECURE_TCP allows it: every user of the machine reaches it.
+        url: `ipc:///PATH`, in a directory that only this user can enter; HOLDALL_URL by default. `tcp://HOST:PORT` takes a
+            connection file for that URL. Without any of these: this user's local service, which the first call starts if
+            it does not run.
         timeout: how many seconds a call may take before it ends in an error.
+        connection: the path of a connection file, which has the URL of a service elsewhere and a key that comes in there;
+            HOLDALL_CONNECTION by default. One that is still to come is waited for by the first call.
         lanes: whether to reach workers of this machine by lanes as well, where they answer; False: everything goes through
             the broker. HOLDALL_LANES (on or off) by default, and else True.
 
     Raises:
-        InvalidError: `url` is no such URL, `timeout` is not above zero, or HOLDALL_LANES is neither on nor off.
-        AuthError: others could listen at `url`; of a path, that is found out by the first call.
+        InvalidError: `url` is no such URL, another one than that of the connection file, or both are set in the environment and
+            differ; `timeout` is not above zero, or HOLDALL_LANES is neither on nor off.
+        AuthError: `url` is one of another machine, and there is no connection file for it; others can read that file, or could
+            listen at `url`: of a path, that is found out by the first call.
 
     >>> with Client() as client:
     ...     d = Dict.from_name("kv", create_if_missing=True, client=client)
@@ -68,38 +73,45 @@ class Client(Offering):
     """
 
     def __init__(
-        self, url: str | None = None, *, timeout: float = settings.DEFAULT_TIMEOUT_SECONDS, lanes: bool | None = None
+        self,
+        url: str | None = None,
+        *,
+        timeout: float = settings.DEFAULT_TIMEOUT_SECONDS,
+        lanes: bool | None = None,
+        connection: str | os.PathLike[str] | None = None,
     ) -> None:
         if not isinstance(timeout, (int, float)) or not timeout > 0:
             raise InvalidError(f"timeout must be above zero seconds, not {timeout!r}")
         if not isinstance(url, (str, type(None))):
             raise InvalidError(f"Invalid URL: use tcp://HOST:PORT or ipc:///PATH, not {url!r}")
         self.timeout = timeout
-        url = url or os.environ.get("HOLDALL_URL")
-        self._url = settings.permitted_url(url) if url else None
+        self._url, file, keys = chosen(url, connection)
         self.is_closed = False
         """Whether it was closed."""
-        has_lanes = settings.lanes(lanes) and (self._url is None or self._url.startswith("ipc://"))
+        has_lanes = settings.lanes(lanes) and file is None
         self.passes_files = has_lanes
         """Whether workers may pass open files to it: those of a service on this machine."""
-        data = None if self._url else settings.data_directory()
-        self._connector: Connector = ServiceConnector(self._url, data, has_lanes=has_lanes)
+        data = None if self._url or file else settings.data_directory()
+        self._connector: Connector = ServiceConnector(self._url, data, has_lanes=has_lanes, file=file, keys=keys)
         self._roster: Roster | None = None
         self._reset()
         _clients.add(self)
 
     @classmethod
     def from_env(cls, fallback_url: str | None = None) -> Client:
-        """The client of calls that are given none: for HOLDALL_URL, else `fallback_url`, else this user's local service.
+        """The client of calls that are given none: for HOLDALL_CONNECTION or HOLDALL_URL, else `fallback_url`, else this user's
+        local service.
 
         Raises:
             InvalidError: HOLDALL_URL is no URL.
+            AuthError: as with `Client`.
 
         >>> Client.from_env() is Client.from_env()
         True
         """
-        url = os.environ.get("HOLDALL_URL") or fallback_url
-        key = url or f"data {settings.data_directory()}"
+        file = os.environ.get("HOLDALL_CONNECTION")
+        url = None if file else os.environ.get("HOLDALL_URL") or fallback_url
+        key = file or url or f"data {settings.data_directory()}"
         client = _defaults.get(key)
         if client is None:
             with _defaults_lock:
@@ -145,7 +157,7 @@ class Client(Offering):
                 driver.meet(self._roster)
             return driver.run(operation, self.timeout, deadline)
         finally:
-            if self.is_closed or len(self._idle) >= DRIVERS_IDLE_MAX:
+            if self.is_closed or driver.is_refused or len(self._idle) >= DRIVERS_IDLE_MAX:
                 self._give_up(driver)
             else:
                 self._idle.append(driver)
@@ -161,7 +173,7 @@ class Client(Offering):
                 "the method itself in a thread: trio.to_thread.run_sync(d.get, key), curio.run_in_thread(d.get, key)"
             ) from None
         driver = self._loops.get(loop)
-        if driver is None or not driver.knows_workers:
+        if driver is None or not driver.knows_workers or driver.is_refused:
             return self._run_first(operation)
         return driver.run(operation, self.timeout, monotonic() + self.timeout)
 
@@ -225,8 +237,10 @@ class Client(Offering):
         from holdall.client.connection.awaiting import AwaitingDriver
 
         loop = get_running_loop()
+        if loop in self._loops and self._loops[loop].is_refused:
+            self._forget_loop(loop)
         if loop not in self._loops:
-            if self._roster is None and self.is_local:
+            if self._roster is None and (self.is_local or not self._connector.is_known):
                 await loop.run_in_executor(None, self._connector.revive)
             for other in [each for each in list(self._loops) if each.is_closed()]:
                 self._forget_loop(other)

@@ -20,8 +20,9 @@ class LocalService:
 
     `directory` is its data directory (a temporary one by default, removed at the end), `workers` the number of its
     workers (as the directory was made; a new one: half the CPUs, 2 to 4), `sync` when writes are durable ("always",
-    "interval" or "off"). Processes started inside the block use it too: it sets HOLDALL_URL. Raises InvalidError or
-    StorageError if it cannot start.
+    "interval" or "off"). Processes started inside the block use it too: it sets HOLDALL_URL. With `listen`, a URL such as
+    "tcp://0.0.0.0:0", it serves other machines as well: those who have a key, or, with `temporary_keys`, its
+    `connection_file`. Raises InvalidError or StorageError if it cannot start.
 
     >>> import holdall
     >>> with holdall.LocalService():
@@ -32,12 +33,21 @@ class LocalService:
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str] | None = None, *, workers: int | None = None, sync: Sync = "always"
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        workers: int | None = None,
+        sync: Sync = "always",
+        listen: str | None = None,
+        temporary_keys: bool = False,
     ) -> None:
         self._directory = directory
         self._workers = workers
         self._sync: Sync = sync
+        self._listen = [] if listen is None else [settings.listen_url(listen)]
+        self._temporary_keys = temporary_keys
         self._temporary: str | None = None
+        self._scratch: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0  # of the process that started it
         self._outer_url: str | None = None
@@ -57,7 +67,12 @@ class LocalService:
         """
         self._pid = os.getpid()
         data = settings.data_path(self._directory or self._make_temporary())
-        wanted = ServiceSettings(str(data), workers=self._workers, sync=self._sync)
+        if self._temporary_keys:
+            self._scratch = tempfile.mkdtemp(prefix="holdall-keys-")
+        wanted = ServiceSettings(
+            str(data), self._listen, self._workers, self._sync,
+            write_connection=self.connection_file, temporary_keys=self._temporary_keys,
+        )  # fmt: skip
         self._process = subprocess.Popen(
             child.command("holdall.service", wanted),
             stdin=subprocess.PIPE,
@@ -72,6 +87,17 @@ class LocalService:
             raise refusal_error(line)
         self.url = settings.service_url(data)
 
+    @property
+    def connection_file(self) -> str | None:
+        """The path of the file by which processes elsewhere reach it, while it runs with `temporary_keys`.
+
+        >>> with LocalService(listen="tcp://127.0.0.1:0", temporary_keys=True) as service:
+        ...     with Client(connection=service.connection_file) as client:
+        ...         client.address.startswith("tcp://127.0.0.1:")
+        True
+        """
+        return self._scratch and os.path.join(self._scratch, "connection")
+
     def stop(self) -> None:
         """End it, as the end of the block does; a temporary directory is removed. In a forked child nothing happens.
 
@@ -85,9 +111,9 @@ class LocalService:
                     pipe.close()
             self._process.wait()
             self._process = None
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary = None
+        for folder in filter(None, (self._temporary, self._scratch)):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._temporary = self._scratch = None
 
     def __repr__(self) -> str:
         if self._process is None:

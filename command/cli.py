@@ -18,6 +18,7 @@ from holdall.process import logs
 from holdall.process.config import BrokerSettings, ServiceSettings, Sync, WorkerSettings
 
 from .dicts import dict_group
+from .keys import keys_group
 from .service import status, stop
 from .storage import backup, check, data_option, restore
 
@@ -52,32 +53,50 @@ def cli() -> None:
     """A dict that every process of a parallel job can reach."""
 
 
-for each in (dict_group, bench_group, status, stop, check, backup, restore):
+for each in (dict_group, keys_group, bench_group, status, stop, check, backup, restore):
     cli.add_command(each)
 
 
 @cli.command(epilog="Example: holdall serve --data /var/lib/me/kv --sync interval")
 @data_option
-@click.option("--listen", metavar="URL", help="Listen at this URL too: ipc:///PATH.")
+@click.option(
+    "--listen", metavar="URL", multiple=True, help="Listen here too, perhaps several times: tcp://HOST:PORT, ipc:///PATH."
+)
+@click.option(
+    "--write-connection", metavar="FILE", type=click.Path(dir_okay=False), help="Make a connection file; it goes at the end."
+)
+@click.option("--temporary-keys", is_flag=True, help="Keys for this run alone.")
 @click.option("--workers", type=click.IntRange(1), help="How many, in a new data directory.  [default: half the CPUs, 2 to 4]")
 @_sync
 @click.option("--adopt", is_flag=True, help="Use this directory from now on, though it is a copy or was moved to another disk.")
 @click.option("--log", type=click.Choice(logs.FORMATS), help="What log lines are.  [default: HOLDALL_LOG, or text]")
 @click.option("--log-level", type=click.Choice(logs.LEVELS), help="[default: HOLDALL_LOG_LEVEL, or warning]")
 def serve(
-    data: Path, listen: str | None, workers: int | None, sync: str, adopt: bool, log: str | None, log_level: str | None
+    data: Path,
+    listen: tuple[str, ...],
+    write_connection: str | None,
+    temporary_keys: bool,
+    workers: int | None,
+    sync: str,
+    adopt: bool,
+    log: str | None,
+    log_level: str | None,
 ) -> None:
-    """Run broker and workers until Ctrl-C or SIGTERM."""
+    """Run broker and workers until Ctrl-C or SIGTERM.
+
+    At a port only those come in who have a key: see `holdall keys`.
+    """
     from holdall.service.supervisor import notify_systemd, run
 
-    listen = settings.permitted_url(listen) if listen else None
+    urls = [settings.listen_url(each) for each in listen]
     os.environ.update({name: value for name, value in (("HOLDALL_LOG", log), ("HOLDALL_LOG_LEVEL", log_level)) if value})
     console = Console(stderr=True)
-    wanted = ServiceSettings(str(data.resolve()), listen, workers, cast(Sync, sync), adopt=adopt)
+    file = os.path.abspath(write_connection) if write_connection else None
+    more: dict[str, Any] = {"adopt": adopt, "write_connection": file, "temporary_keys": temporary_keys}
+    wanted = ServiceSettings(str(data.resolve()), urls, workers, cast(Sync, sync), **more)
 
-    def announce(url: str) -> None:
-        also = f" and {listen}" if listen else ""
-        console.print(f"serving {data.resolve()} at {url}{also}", soft_wrap=True, highlight=False)
+    def announce(urls: list[str]) -> None:
+        console.print(f"serving {data.resolve()} at {' and '.join(urls)}", soft_wrap=True, highlight=False)
         notify_systemd("READY=1")
 
     run(wanted, announce, supervised=False)
@@ -92,7 +111,7 @@ def broker(listen: str, workers_listen: str) -> None:
     from holdall.broker.loop import serve
     from holdall.process.child import run
 
-    wanted = BrokerSettings([settings.permitted_url(listen)], settings.ipc_url(workers_listen))
+    wanted = BrokerSettings([settings.ipc_url(listen)], settings.ipc_url(workers_listen))
     sys.exit(run(wanted, serve, supervised=False))
 
 
@@ -127,7 +146,7 @@ def demo(processes: int, files: int | None, as_json: bool) -> None:
 @click.argument("target", metavar="FILE[::NAME]")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run_command(call: str | None, target: str, arguments: tuple[str, ...]) -> None:
-    """Run a program that was written for the hosted dict, with holdall in its place."""
+    """Run a program that was written for a hosted dict."""
     from .program import call_function, run_program
 
     sys.exit(call_function(call, target) if call else run_program(target, list(arguments)))

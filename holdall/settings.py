@@ -1,7 +1,8 @@
 """Settings: an argument, else an environment variable, else a default.
 
-HOLDALL_URL           the service: ipc:///path, or tcp://localhost:4255 where that is allowed; unset: this user's local service
-HOLDALL_INSECURE_TCP  allows addresses of this machine, if it is INSECURE_TCP: every user of the machine reaches them
+HOLDALL_URL           the service: ipc:///path; unset: this user's local service
+HOLDALL_CONNECTION    the connection file of a service elsewhere: its URL, and a key that comes in there
+HOLDALL_CONNECTION_WAIT  how many seconds such a file, which a job's first rank may still have to write, is waited for; 60
 HOLDALL_LANES         off: everything goes through the broker; on (the default): also by lanes to the workers of this machine
 HOLDALL_DATA          the data directory of the local service and of `holdall serve`
 HOLDALL_ENGINE        what a new data directory is kept in: leveldb (the default, where its binding is installed) or sqlite
@@ -30,15 +31,13 @@ IDLE_SECONDS = 300.0
 """After how long without a request a service that a client started ends by itself."""
 SOCKET_NAME_BYTES_MAX = 24
 """Of the names of sockets in a runtime directory, with what is added to them while admission is closed."""
-INSECURE_TCP = "anyone-on-this-machine-may-run-code-as-me"
-"""What HOLDALL_INSECURE_TCP must say: a port has no owner."""
+CONNECTION_WAIT_SECONDS = 60.0
 IPC_PATH_BYTES_MAX = 107
 """The kernel's limit for the path of a Unix socket."""
 
 CREATOR_CHARACTERS_MAX = 320
 """Of who made a Dict: printable ones."""
 
-_FORWARD = "use a Unix socket (ipc:///PATH), and for other machines have ssh forward one (ssh -nNT -L SOCKET:SOCKET_THERE HOST)"
 _HOST = r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?"
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 
@@ -123,20 +122,18 @@ def ipc_url(value: str) -> str:
     return checked
 
 
-def permitted_url(value: str) -> str:
-    """A URL that nobody else reaches, or may. Raises InvalidError if other machines reach it, AuthError if other users do."""
-    checked = url(value)
-    if checked.startswith("ipc://"):
-        return checked
-    from urllib.parse import urlsplit
+def listen_url(value: str) -> str:
+    """A URL to listen at; port 0 is any that is free. Raises InvalidError."""
+    return url(value.removesuffix(":0")).removesuffix(f":{DEFAULT_PORT}") + ":0" if value.endswith(":0") else url(value)
 
-    host = urlsplit(checked).hostname or ""
-    if host not in ("localhost", "::1") and not re.fullmatch(r"127(\.\d{1,3}){3}", host):
-        raise InvalidError(f"{value!r} can be reached from other machines, which can then run code as you: {_FORWARD}")
-    if os.environ.get("HOLDALL_INSECURE_TCP") != INSECURE_TCP:
-        alone = f"or, if you are alone here, set HOLDALL_INSECURE_TCP={INSECURE_TCP}"
-        raise AuthError(f"{value!r} is open to every user of this machine, who can then run code as you: {_FORWARD}; {alone}")
-    return checked
+
+def connection_wait() -> float:
+    """How many seconds a connection file is waited for. Raises InvalidError."""
+    value = os.environ.get("HOLDALL_CONNECTION_WAIT") or CONNECTION_WAIT_SECONDS
+    try:
+        return float(value)
+    except ValueError:
+        raise InvalidError(f"HOLDALL_CONNECTION_WAIT must be a number of seconds, not {value!r}") from None
 
 
 def data_directory() -> Path:

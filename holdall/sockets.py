@@ -1,7 +1,8 @@
 """How a ZeroMQ socket is made, bounded, written to and read: all sockets of broker, workers and clients come from here.
 
-    client   DEALER ──▶ ROUTER  front   the broker
-    worker   DEALER ──▶ ROUTER  back
+    client of this machine  DEALER ──▶ ROUTER  front   the broker
+    client elsewhere        DEALER ──▶ ROUTER  gate
+    worker                  DEALER ──▶ ROUTER  back
 
 Rules, one for each way in which a ZeroMQ socket surprises:
 1. ZeroMQ bounds messages, not bytes. A small frame has at most PAYLOAD_INLINE_BYTES_MAX bytes, so a queue of small messages is
@@ -9,8 +10,9 @@ Rules, one for each way in which a ZeroMQ socket surprises:
 2. A peer that is stopped, or whose cable is cut, shows by nothing but heartbeats. A client asks for them, and tells the broker
    how long to wait for the next question. No other socket asks: ZeroMQ aborts the process (`Assertion failed: !_io_error`) when
    it is about to ask a peer that went while it had stopped reading from it, so a socket that asks must never stop reading.
-3. A ZAP domain keeps out a peer that speaks ZMTP/1.0, which has no handshake; keys will be asked for in it.
-4. A Unix socket lets in processes of this user alone.
+3. A ZAP domain keeps out a peer that speaks ZMTP/1.0, which has no handshake.
+4. A Unix socket lets in processes of this user alone. A port is open to everybody: its socket speaks CurveZMQ, in a context in
+   which the gate answers who may come in (ZAP); were there no answer, nobody might.
 5. Nothing waits for room: `send` gives up at once.
 """
 
@@ -25,6 +27,7 @@ import zmq
 from holdall.protocol import FRAME_BYTES_MAX, PAYLOAD_INLINE_BYTES_MAX
 
 if TYPE_CHECKING:
+    from holdall.connection_file import ConnectionFile
     from holdall.protocol import Buffer
 
 SOCKETS_MAX = 50_000
@@ -38,7 +41,11 @@ HANDSHAKE_MILLISECONDS = 3_000
 """A peer that has not shaken hands by then is cut off."""
 RECONNECT_MILLISECONDS = (20, 500)
 """How soon a DEALER connects again: at first, and at most; doubled each time."""
+CONNECT_MILLISECONDS = 2_000
+"""How long a connection to another machine may take to be made; then the next attempt begins."""
 ZAP_DOMAIN = b"holdall"
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+"""Where ZeroMQ asks who may come in. Source: rfc.zeromq.org/spec/27."""
 QUEUED_BYTES_MAX = 64 * 1024 * 1024
 """Of small messages that wait for one client to take them."""
 QUEUED_MAX = QUEUED_BYTES_MAX // PAYLOAD_INLINE_BYTES_MAX
@@ -68,17 +75,41 @@ def front_router(context: Any) -> Any:
     return _router(context, QUEUED_MAX, UNREAD_MAX)
 
 
+def gate_router(context: Any, public: str, secret: str) -> Any:
+    """The broker's socket for clients elsewhere, to be bound: it has this key, and asks for theirs."""
+    router = _router(context, QUEUED_MAX, UNREAD_MAX)
+    router.curve_server = True
+    router.curve_publickey, router.curve_secretkey = public.encode(), secret.encode()
+    router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    router.ipv6 = True
+    return router
+
+
+def zap_socket(context: Any) -> Any:
+    """Where the gate is asked who may come in, and answers. It is made before the sockets that ask."""
+    answering: Any = context.socket(zmq.ROUTER)
+    answering.linger = 0
+    answering.bind(ZAP_ENDPOINT)
+    return answering
+
+
 def back_router(context: Any) -> Any:
     """The broker's socket for workers, to be bound."""
     return _router(context, BACK_QUEUED_MAX, BACK_QUEUED_MAX)
 
 
-def client_dealer(context: Any) -> Any:
-    """A client's socket for the front. It reads all that comes, answers to what it asked; unconnected it takes no message."""
+def client_dealer(context: Any, keys: ConnectionFile | None = None) -> Any:
+    """A client's socket for the front, or with `keys` for the gate. It reads all that comes, answers to what it asked;
+    unconnected it takes no message.
+    """
     dealer = _dealer(context, QUEUED_MAX, unread_max=0)
     dealer.immediate = True
     dealer.heartbeat_ivl, dealer.heartbeat_timeout = HEARTBEAT_MILLISECONDS, SILENCE_MILLISECONDS
     dealer.heartbeat_ttl = ABSENCE_MILLISECONDS
+    if keys is not None:
+        dealer.curve_serverkey = keys.server_key.encode()
+        dealer.curve_publickey, dealer.curve_secretkey = keys.public_key.encode(), keys.secret_key.encode()
+        dealer.connect_timeout, dealer.ipv6 = CONNECT_MILLISECONDS, True
     if not isinstance(getattr(threading, "_start_new_thread", len), type(len)):
         dealer.copy_threshold = FRAME_BYTES_MAX  # pyzmq's thread, which frees what was not copied, would hold up a hub for ever
     return dealer

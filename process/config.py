@@ -16,31 +16,35 @@ that waits for a stuck one waits longer by default, and is answered by the one t
 
 
 class ServiceSettings(msgspec.Struct, frozen=True):
-    """A service: its data directory, the URL it listens at besides its own ipc one, how many workers (None: as the
+    """A service: its data directory, the URLs it listens at besides its own ipc one, how many workers (None: as the
     directory was made), after how many idle seconds it ends (None: never), how long it waits for another service to leave
-    the data directory, after how many seconds of silence a worker is replaced, and whether a directory that is a copy of
-    another one, or was moved, is the one to be used from now on.
+    the data directory, after how many seconds of silence a worker is replaced, whether a directory that is a copy of
+    another one, or was moved, is the one to be used from now on, where to write a connection file, and whether its keys are
+    to be gone at the end.
     """
 
     data: str
-    listen: Union[str, None] = None
+    listen: list[str] = []
     workers: Union[int, None] = None
     sync: Sync = "always"
     idle_seconds: Union[float, None] = None
     lock_seconds: float = 0.0
     stuck_seconds: float = STUCK_SECONDS
     adopt: bool = False
+    write_connection: Union[str, None] = None
+    temporary_keys: bool = False
 
 
 class BrokerSettings(msgspec.Struct, frozen=True):
     """A broker: the URLs it binds for clients, the one for workers, after how many seconds without any request it ends
-    (None: never), and after how many seconds of silence it says that a worker is stuck.
+    (None: never), after how many seconds of silence it says that a worker is stuck, and the folder with the keys of its ports.
     """
 
     listen: list[str]
     workers_listen: str
     idle_seconds: Union[float, None] = None
     stuck_seconds: float = STUCK_SECONDS
+    keys: str = ""
 
     process: ClassVar[str] = "broker"
     """Its name in log lines."""

@@ -58,7 +58,7 @@ def _main() -> int:
     if detached:
         _log_to(Path(settings.data))
 
-    def announce(url: str) -> None:
+    def announce(_urls: list[str]) -> None:
         tell_parent(READY)
         if detached:  # the process that waits for the end of this output has waited long enough
             os.dup2(2, 1)

@@ -25,6 +25,7 @@ from holdall.worker.directory.locks import Lock
 from holdall.worker.directory.opening import DataDirectory
 
 from .keeper import Keeper, first
+from .ports import Ports
 
 WATCH_SECONDS = 0.5
 """How often it is looked whether the data directory is still there."""
@@ -43,15 +44,17 @@ class Service:
     def stop(self) -> None:
         self._stopping.set()
 
-    async def run(self, announce: Callable[[str], None]) -> None:
-        """Until `stop` or idleness; `announce` is called with the service's URL once it can be used.
+    async def run(self, announce: Callable[[list[str]], None]) -> None:
+        """Until `stop` or idleness; `announce` is called with the service's URLs once it can be used, its own first.
 
         Raises an Error that says what to do if the service cannot start as things are.
         """
         directory = DataDirectory(self._settings.data)
         lock = directory.lock(self._settings.lock_seconds, defaults.service_url(directory.path))
         layout = directory.prepare(self._settings.workers)
-        for name, argv in self._children(directory.path, layout.workers).items():
+        make_private(defaults.runtime_directory(directory.path))
+        ports = Ports(self._settings, directory.path, defaults.runtime_directory(directory.path), layout.id)
+        for name, argv in self._children(directory.path, layout.workers, ports).items():
             self._keepers[name] = Keeper(name, argv, self._stopping, self._heard)
         tasks = [asyncio.ensure_future(keeper.run()) for keeper in self._keepers.values()]
         try:
@@ -59,11 +62,13 @@ class Service:
             tasks.append(asyncio.ensure_future(self._watch(directory, layout.workers, lock)))
             gc.freeze()  # see Child.ready
             if not self._stopping.is_set():
-                announce(defaults.service_url(directory.path))
+                ports.open()
+                announce([defaults.service_url(directory.path), *ports.urls])
             await self._stopping.wait()
         finally:
             self._stopping.set()
             await asyncio.gather(*tasks, return_exceptions=True)
+            ports.close()
             if lock.is_in_place():  # else the sockets may be those of another service
                 _remove_sockets(defaults.runtime_directory(directory.path))
             lock.release()
@@ -85,12 +90,10 @@ class Service:
         else:
             started.cancel()
 
-    def _children(self, data: Path, workers: int) -> dict[str, list[str]]:
-        make_private(defaults.runtime_directory(data))
+    def _children(self, data: Path, workers: int, ports: Ports) -> dict[str, list[str]]:
         url, backend = defaults.service_url(data), defaults.socket_url(data, "workers")
-        extra = [defaults.permitted_url(self._settings.listen)] if self._settings.listen else []
-        listen = [url, *(each for each in extra if each != url)]
-        broker = BrokerSettings(listen, backend, self._settings.idle_seconds, self._settings.stuck_seconds)
+        listen = list(dict.fromkeys([url, *ports.urls]))
+        broker = BrokerSettings(listen, backend, self._settings.idle_seconds, self._settings.stuck_seconds, ports.keys)
         children = {"broker": child.command("holdall.broker", broker)}
         for index in range(workers):
             lanes = defaults.socket_url(data, f"worker-{index}")
@@ -115,14 +118,14 @@ def _remove_sockets(runtime: Path) -> None:
         runtime.parent.rmdir()
 
 
-def run(settings: ServiceSettings, announce: Callable[[str], None], *, supervised: bool) -> None:
+def run(settings: ServiceSettings, announce: Callable[[list[str]], None], *, supervised: bool) -> None:
     """Run a service as this process; `supervised`: until its standard input ends. Raises what `Service.run` raises."""
     child.be_private()
     logs.begin("service")
     asyncio.run(_run(Service(settings), announce, supervised))
 
 
-async def _run(service: Service, announce: Callable[[str], None], supervised: bool) -> None:
+async def _run(service: Service, announce: Callable[[list[str]], None], supervised: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP) if supervised else (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, service.stop)

@@ -54,7 +54,7 @@ class Driver:
         numbers = {"session": SESSION, "sequence": self.sequence, "lowest": self.lowest or self.sequence, **fields}
         hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
         request = Request(opcode, flags, hash_, dict_id=DICT, key=key, value=value, **numbers)
-        answers = self.worker.tick([Message(self.source, b"route", *protocol.pack_request(request))], self.now)  # type: ignore[arg-type]
+        answers = self.worker.tick([Message(self.source, b"\0route", *protocol.pack_request(request))], self.now)  # type: ignore[arg-type]
         return [
             protocol.parse_reply(bytes(each.frames[0]), each.frames[1] if len(each.frames) > 1 else None, each.file)
             for each in answers

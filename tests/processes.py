@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import IO, Any
 from unittest import mock
 
+from holdall.connection_file import read
 from holdall.errors import StorageError
 from holdall.process import child
 from holdall.process.child import READY
 from holdall.process.config import ServiceSettings
-from holdall.settings import INSECURE_TCP
+from holdall.roles import Role
+from holdall.service.ports import keyring, made
 from holdall.worker.directory.locks import read_holder
 from holdall.worker.directory.opening import DataDirectory
 
@@ -66,11 +69,27 @@ def restarting_at_once(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def insecure_tcp() -> Iterator[None]:
-    """A block in which addresses that every user of this machine reaches are allowed."""
-    with mock.patch.dict(os.environ, HOLDALL_INSECURE_TCP=INSECURE_TCP):
-        yield
+def free_port() -> int:
+    """One that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def new_key(data: Path, role: Role = Role.CLIENT, name: str = "", **more: Any) -> Path:
+    """A connection file for a new key of the service on this data directory."""
+    name = name or f"key-{os.urandom(4).hex()}"
+    file = data / f"{name}.connection"
+    made(keyring(data), role, name, DataDirectory(data).layout().id, **more).write(file)
+    return file
+
+
+def keyed(dealer: Any, file: Path) -> Any:
+    """A socket of ZeroMQ's own with this key."""
+    keys = read(file)
+    dealer.curve_serverkey = keys.server_key.encode()
+    dealer.curve_publickey, dealer.curve_secretkey = keys.public_key.encode(), keys.secret_key.encode()
+    return dealer
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -16,6 +16,7 @@ from holdall import protocol
 from holdall.bodies import Identity, encode
 from holdall.errors import ProtocolError, StorageError
 from holdall.protocol import Buffer, Reply, Request
+from holdall.roles import OWNER, Role, may
 from holdall.slots import first_hash, part_hash, slot_range
 from holdall.worker.handlers import catalog, entries, transfers
 from holdall.worker.handlers.snapshots import Snapshots
@@ -75,6 +76,9 @@ _NOT_REMEMBERED = frozenset((protocol.UNAVAILABLE, protocol.MALFORMED))
 """Statuses after which the same numbers may be decided anew. UNKNOWN_DICT is none of them: its client asks again with new
 numbers, and a second copy of the old request that is still on its way must not be carried out besides.
 """
+
+
+_DENIED = b"the key of this client does not allow it"
 
 
 class Worker:
@@ -282,6 +286,10 @@ class Worker:
             request = protocol.parse_request(head, payload)
             if request.hash not in self._hashes or (request.opcode in protocol.PARTS and request.hash != self._part_hash):
                 return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
+            role = asked.address[0] if asked.address else OWNER
+            self._transaction.notes_use = role != Role.READER
+            if role != OWNER and not may(role, request.opcode) and request.opcode in self._handlers:
+                return Reply(protocol.DENIED, request.sequence, 0, _DENIED)
             if request.opcode in protocol.WRITES:
                 return self._once(request)
             if request.opcode in protocol.FILES and (head is not asked.head or not asked.source.passes_files):

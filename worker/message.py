@@ -32,7 +32,9 @@ Connection = tuple[Source, bytes]
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """What came in: a request's frames, where from, its client's address there (empty on a lane). The two make a connection."""
+    """What came in: a request's frames, where from, its client's address there. The two make a connection. The address begins
+    with the client's role, and is empty on a lane: there comes nobody but the service's own user.
+    """
 
     source: Source
     address: bytes

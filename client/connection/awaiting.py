@@ -166,18 +166,23 @@ class AwaitingDriver(Driver):
         if self._broker.has_come_back():
             self._session.reconnected()
             self._flush_soon()
+        if self._broker.is_refused:
+            self.is_refused = True
+            for pending in list(self._session.pending.values()):
+                _fail(pending, self._session.refusal(pending, self._connector.url))
+            self._session.abandon_all()
         self._drain(self._broker, None)
 
     def _check(self) -> None:
         now = monotonic()
         again, failed = self._session.overdue(now)
         for pending in failed:
-            _fail(pending, self._session.failure(pending, self._connector.url, now))
+            _fail(pending, self._session.failure(pending, self._connector.url, now, self._broker.trouble))
         self._checking = self.loop.call_later(CHECK_SECONDS, self._check) if self._session.pending else None
         if again:
             self._revive()
         self._flush()
-        self._drain(self._broker, None)
+        self._look_at_broker()
 
     def _revive(self) -> None:
         if self._connector.is_local and (self._reviving is None or self._reviving.done()):

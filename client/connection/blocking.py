@@ -110,10 +110,13 @@ class BlockingDriver(Driver):
             self._drain(link)
         if self._broker.has_come_back():
             self._session.reconnected()
+        if self._broker.is_refused:
+            self.is_refused = True
+            raise self._session.refusal(next(iter(self._session.pending.values())), self._connector.url)
         now = monotonic()
         again, failed = self._session.overdue(now)
         if failed:
-            raise self._session.failure(failed[0], self._connector.url, now)
+            raise self._session.failure(failed[0], self._connector.url, now, self._broker.trouble)
         if again:
             self._connector.revive()
         self._send_outgoing(now)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdall.bodies import RosterWorker
+    from holdall.connection_file import ConnectionFile
 
     from .dealer import Dealer
 
@@ -31,15 +32,24 @@ _inherited: list[object] = []
 
 
 class ServiceConnector:
-    """For the service at `url`; without one for this user's own, whose data is in `data`."""
+    """For the service at `url`, or that of a connection file; without one for this user's own, whose data is in `data`."""
 
     _context: Any  # of ZeroMQ, once it is needed
     _dealers: set[Dealer]
     _streams: weakref.WeakSet[Stream]
 
-    def __init__(self, url: str | None, data: Path | None, *, has_lanes: bool) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        data: Path | None,
+        *,
+        has_lanes: bool,
+        file: Path | None = None,
+        keys: ConnectionFile | None = None,
+    ) -> None:
         self._url = url
         self._data = data
+        self._file, self._keys = file, keys
         self._has_lanes = has_lanes
         self._found: str | None = None
         """Where the service of `data` was found."""
@@ -51,7 +61,13 @@ class ServiceConnector:
         return self._data is not None
 
     @property
+    def is_known(self) -> bool:
+        return self._file is None or self._keys is not None
+
+    @property
     def url(self) -> str:
+        if self._file is not None:
+            return f"the address in {self._file}" if self._keys is None else self._keys.url
         return self._url or "" if self._data is None else self._found or settings.service_url(self._data)
 
     def open_broker(self, wait_seconds: float = 0.0) -> Dealer:
@@ -67,7 +83,7 @@ class ServiceConnector:
             refuse_shared(self.url)
             dealer: Dealer | None = None
             try:
-                dealer = Dealer(self._context, lambda: self.url, wait_seconds)
+                dealer = Dealer(self._context, lambda: self.url, wait_seconds, self._keys)
                 self._dealers.add(dealer)
             except BaseException:  # Ctrl-C: a socket that is not listed here would keep the context from its end
                 if dealer is not None:
@@ -91,6 +107,10 @@ class ServiceConnector:
         return None if stream is None else AwaitingLane(stream, loop)
 
     def revive(self) -> None:
+        if self._file is not None and self._keys is None:
+            from holdall.connection_file import awaited
+
+            self._keys = awaited(self._file, settings.connection_wait())
         if self._data is not None:
             from holdall.service.own import ensure_running
 

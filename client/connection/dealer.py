@@ -3,6 +3,9 @@
 ZeroMQ connects again by itself, so this transport never breaks. Without a connection nothing is taken, lest a write that its
 caller has given up arrives hours later; and what had been sent on a connection that ended is lost without a word. ZeroMQ's
 monitor tells of the next connection: `has_come_back` says then that all that waits at the broker is to be sent again.
+
+Of a connection to another machine it tells more: from what happened last follows the `trouble`, which an error tells in words.
+A key that was refused makes ZeroMQ give up: the transport `is_refused` then, for good.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from errno import EMFILE
 from typing import TYPE_CHECKING, Any
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from holdall import sockets
 from holdall.errors import ConnectionError
@@ -21,10 +25,25 @@ from holdall.framing import Received
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from holdall.connection_file import ConnectionFile
     from holdall.protocol import Buffer
 
 _WAITS, _RCVMORE, _DONTWAIT = 0, int(zmq.RCVMORE), int(zmq.DONTWAIT)
 _numbers = itertools.count()
+_HANDSHAKES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_EVENTS_ELSEWHERE = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | _HANDSHAKES
+    | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CLOSED
+)  # fmt: skip
+_TROUBLES: dict[int, str] = {
+    zmq.EVENT_CONNECT_DELAYED: "nothing answers there: is the machine on, and its network, and is the port open?",
+    zmq.EVENT_CLOSED: "nobody listens at this port there: is the service running, and this its port?",
+    zmq.EVENT_CONNECT_RETRIED: "no machine of this name is known",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "who listens there is not the service that this connection file is for",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "who listens there is not the service that this connection file is for",
+    zmq.EVENT_HANDSHAKE_SUCCEEDED: "",
+}
+"""What to say when this was the last that happened. A name that is unknown is tried again without an attempt to connect."""
 DEALER_LINGER_MILLISECONDS = 100
 """For last words that want no answer; all else was answered, or given up, when it is closed."""
 
@@ -33,8 +52,12 @@ class Dealer:
     """Connected, or about to be, to the broker where `url` says. A thread that receives waits for `wait_seconds` at most."""
 
     is_broken = False
+    is_refused = False
+    trouble = ""
 
-    def __init__(self, context: Any, url: Callable[[], str], wait_seconds: float = 0.0) -> None:
+    def __init__(
+        self, context: Any, url: Callable[[], str], wait_seconds: float = 0.0, keys: ConnectionFile | None = None
+    ) -> None:
         self._url = url
         self._connected_to = url()
         self._dealer: Any = None
@@ -43,10 +66,11 @@ class Dealer:
         self._has_refused = False
         self._wait_milliseconds = int(wait_seconds * 1000)
         try:
-            self._dealer = sockets.client_dealer(context)
+            self._dealer = sockets.client_dealer(context, keys)
             self._dealer.rcvtimeo = self._wait_milliseconds
             address = f"inproc://monitor-{next(_numbers)}"  # by default pyzmq takes a name that may be another dealer's still
-            self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED, address)
+            events = zmq.EVENT_HANDSHAKE_SUCCEEDED if keys is None else _EVENTS_ELSEWHERE
+            self._monitor = self._dealer.get_monitor_socket(events, address)
             self._receive, self._get = self._dealer.recv, self._dealer.get
             self._dealer.connect(self._connected_to)
         except zmq.ZMQError as error:
@@ -96,12 +120,18 @@ class Dealer:
                 self._connected_to = self._url()
                 self._dealer.connect(self._connected_to)
             while sockets.has_message(self._monitor):
-                sockets.receive(self._monitor, 2)
-                self._connections += 1
+                self._note(parse_monitor_message(sockets.receive(self._monitor, 2))["event"])
         if self._connections == before:
             return False
         is_wanted, self._has_refused = before > 0 or self._has_refused, False
         return is_wanted
+
+    def _note(self, event: int) -> None:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._connections += 1
+        self.is_refused = self.is_refused or event == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        if event != zmq.EVENT_CONNECT_RETRIED or not self.trouble:
+            self.trouble = _TROUBLES.get(event, "")
 
     def fileno(self) -> int:
         return int(self._dealer.fd)

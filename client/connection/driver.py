@@ -25,6 +25,8 @@ class Driver:
     def __init__(self, connector: Connector, session: Session) -> None:
         self.knows_workers = False
         """Whether `meet` was called."""
+        self.is_refused = False
+        """Whether the service does not let this client in: another driver may come in, later."""
         self._connector = connector
         self._session = session
         self._broker = self._open_broker()

@@ -26,7 +26,7 @@ import msgspec
 
 from holdall import protocol
 from holdall.bodies import Identity, Roster, RosterWorker, decode, encode
-from holdall.errors import ConnectionError, Error, OutcomeUnknown, ProtocolError, TimeoutError
+from holdall.errors import AuthError, ConnectionError, Error, OutcomeUnknown, ProtocolError, TimeoutError
 from holdall.framing import Received
 from holdall.protocol import Buffer, Reply
 from holdall.slots import SLOT_SHIFT, SLOTS
@@ -235,7 +235,7 @@ class Session:
         self.pending.clear()
         self.outbox.clear()
 
-    def failure(self, pending: Pending, url: str, now: float) -> Error:
+    def failure(self, pending: Pending, url: str, now: float, trouble: str = "") -> Error:
         query, seconds = pending.query, now - pending.asked_at
         if pending.deadline > now:
             return OutcomeUnknown(
@@ -251,9 +251,23 @@ class Session:
         if not self.heard:
             return ConnectionError(
                 f"cannot {query}: no service answered at {url} within {seconds:.1f} s, {outcome}; "
-                "start one there with `holdall serve`, or correct HOLDALL_URL"
+                f"{trouble or 'start one there with `holdall serve`, or correct HOLDALL_URL'}"
             )
-        return TimeoutError(f"cannot {query}: no answer from {url} within {seconds:.1f} s; {outcome}")
+        return TimeoutError(
+            f"cannot {query}: no answer from {url} within {seconds:.1f} s; {outcome}{trouble and f'; {trouble}'}"
+        )
+
+    def refusal(self, pending: Pending, url: str) -> Error:
+        """The error of a request of a client whose key does not come in."""
+        outcome = (
+            "whether it happened is unknown"
+            if pending.query.opcode in protocol.WRITES and self.heard
+            else "nothing was changed"
+        )
+        return AuthError(
+            f"cannot {pending.query}: the service at {url} does not let this key in (it was removed, has expired, or is "
+            f"another service's), {outcome}; take a new one: `holdall keys new`, where the service is"
+        )
 
     def _send_again(self, chosen: Iterable[Pending]) -> None:
         self.outbox.update((pending.sequence, pending) for pending in chosen)

@@ -47,6 +47,16 @@ class BrokerTransport(Transport, Protocol):
 
     def monitor_fileno(self) -> int: ...
 
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection, as far as that is known, for people."""
+        ...
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the service does not let this client in: nothing will ever be received here."""
+        ...
+
 
 class Connector(Protocol):
     """What opens the transports of a service."""
@@ -58,7 +68,12 @@ class Connector(Protocol):
 
     @property
     def is_local(self) -> bool:
-        """Whether `revive` starts anything."""
+        """Whether `revive` starts a service."""
+        ...
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known where the service is: else `revive` waits for that, and a loop is not to."""
         ...
 
     def open_broker(self, wait_seconds: float = 0.0) -> BrokerTransport:
@@ -78,7 +93,7 @@ class Connector(Protocol):
         ...
 
     def revive(self) -> None:
-        """Start the service if it is this user's own and does not run."""
+        """Start the service if it is this user's own and does not run; wait for the connection file if it is still to come."""
         ...
 
     def finds_service(self) -> bool:

@@ -19,6 +19,7 @@ _ERRORS: dict[int, type[Error]] = {
     protocol.NO_ROOM: errors.StorageError,
     protocol.FORGOTTEN: errors.OutcomeUnknown,
     protocol.WRONG_WORKER: errors.ConnectionError,
+    protocol.DENIED: errors.AuthError,
 }
 
 

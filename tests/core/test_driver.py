@@ -60,6 +60,9 @@ class Script:
         come, self.connections = self.connections, 0
         return bool(come)
 
+    is_refused = False
+    trouble = ""
+
     def fileno(self) -> int:
         return -1
 
@@ -81,6 +84,7 @@ class Connected:
         self.clock = clock
         self.url = "ipc:///scripted"
         self.is_local = False
+        self.is_known = True
         self.broker, self.lane = Script(clock), Script(clock)
         worker = RosterWorker(0, 0, SLOTS, ["ipc:///lane"])
         self.lane.answer = lambda request: (

@@ -14,7 +14,7 @@ from tests.core.test_expiry import TTL, stored
 from tests.core.test_tick import NOW, Driver
 from tests.nowhere import NOWHERE
 
-A, B = b"client a", b"client b"
+A, B = b"\0client a", b"\0client b"
 OLD, NEW = b"\x80old", b"\x80new"
 
 
@@ -45,8 +45,8 @@ def test_reads_are_answered_while_a_batch_is_written_but_none_of_what_is_in_it(d
     write = worker.begin([message(A, driver.request(protocol.PUT, b"sa", NEW))], NOW)
     assert write is not None
     other = message(B, driver.request(protocol.GET, b"sb"))
-    same = message(b"client c", driver.request(protocol.GET, b"sa"))
-    among = message(b"client d", driver.request(protocol.GET_MANY, value=encode([b"sa", b"sb"])))
+    same = message(b"\0client c", driver.request(protocol.GET, b"sa"))
+    among = message(b"\0client d", driver.request(protocol.GET_MANY, value=encode([b"sa", b"sb"])))
     for called in (False, True):
         answers, left = worker.read([other, same, among], NOW)
         assert [each.payload for each in replies(answers)] == [OLD]

@@ -21,7 +21,7 @@ from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
 from tests.registration import registration
 
-A, B, C = b"client a", b"client b", b"client c"
+A, B, C = b"\0client a", b"\0client b", b"\0client c"
 OLD, NEW = b"\x80old", b"\x80new"
 HELLO = Answer(NOWHERE, b"", [b"hello"])
 

@@ -41,7 +41,7 @@ class Driver:
         self.sequence += 1
         hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
         request = Request(opcode, 0, hash_, b"s" * 16, self.sequence, self.sequence, DICT, key, value)
-        return Message(NOWHERE, b"route", *protocol.pack_request(request))  # type: ignore[arg-type]
+        return Message(NOWHERE, b"\0route", *protocol.pack_request(request))  # type: ignore[arg-type]
 
     def tick(self, *messages: Message) -> list[Reply]:
         return [replied(answer) for answer in self.worker.tick(messages, self.now)]

@@ -61,7 +61,7 @@ class Service:
         asked = worker or next(each for each in self.workers if each.first_slot <= slot_of(hash_) < each.end_slot)
         number = next(self._numbers)
         request = Request(opcode, 0, hash_, b"s" * 16, number, number, DICTS[name], key, value)
-        [answer] = asked.tick([Message(NOWHERE, b"route", *protocol.pack_request(request))], self.now)  # type: ignore[arg-type]
+        [answer] = asked.tick([Message(NOWHERE, b"\0route", *protocol.pack_request(request))], self.now)  # type: ignore[arg-type]
         return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
 
     def ask_all(self, opcode: int, name: str, value: bytes = b"") -> Iterator[Reply]:

@@ -233,7 +233,7 @@ DICT = b"d" * 16
 def ask(worker: Worker, sequence: int, opcode: int, key: bytes = b"", value: bytes = b"") -> Reply:
     hash_ = part_hash(0, SLOTS) if opcode in protocol.PARTS else key_hash(dict_crc(DICT), key)
     request = Request(opcode, 0, hash_, b"s" * 16, sequence, sequence, DICT, key, value)
-    [answer] = worker.tick([Message(NOWHERE, b"route", *protocol.pack_request(request))], 1_000.0)  # type: ignore[arg-type]
+    [answer] = worker.tick([Message(NOWHERE, b"\0route", *protocol.pack_request(request))], 1_000.0)  # type: ignore[arg-type]
     return protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
 
 

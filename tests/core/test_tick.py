@@ -48,7 +48,7 @@ class Driver:
         return Request(opcode, flags, hash_, key=key, value=value, **fields)
 
     def tick(self, *requests: Request, now: float = NOW) -> list[Reply]:
-        messages = [Message(NOWHERE, b"route", *protocol.pack_request(each)) for each in requests]  # type: ignore[arg-type]
+        messages = [Message(NOWHERE, b"\0route", *protocol.pack_request(each)) for each in requests]  # type: ignore[arg-type]
         return [protocol.parse_reply(*each.frames) for each in self.worker.tick(messages, now)]  # type: ignore[arg-type]
 
     def ask(self, opcode: int, key: bytes = b"", value: bytes = b"", flags: int = 0) -> Reply:
@@ -115,7 +115,7 @@ def test_arbitrary_messages_are_answered_and_never_raise(heads: list[bytes], pay
     driver = Driver().registered()
     valid = protocol.REQUEST.pack(protocol.VERSION, opcode, 0, 0, SESSION, 7, 7, DICT, 0)
     source: Any = SimpleNamespace(passes_files=False)  # as the broker's uplink
-    messages = [Message(source, b"route", head, payload) for head in [*heads, *(valid + head for head in heads)]]
+    messages = [Message(source, b"\0route", head, payload) for head in [*heads, *(valid + head for head in heads)]]
     answers = driver.worker.tick(messages, NOW)
     assert len(answers) >= len([each for each in messages if each.head[1:2] != bytes([protocol.BATCH])])
     for answer in answers:
@@ -194,7 +194,7 @@ def test_the_requests_of_a_batch_are_answered_one_by_one() -> None:
     puts = [driver.request(protocol.PUT, b"sk%d" % number, b"v", lowest=1) for number in range(3)]
     body = encode([protocol.pack_request(put)[0] for put in puts] + [b"garbage"])
     head = protocol.pack_request(driver.request(protocol.BATCH, value=body))[0]
-    answers = driver.worker.tick([Message(NOWHERE, b"route", bytes(head))], NOW)
+    answers = driver.worker.tick([Message(NOWHERE, b"\0route", bytes(head))], NOW)
     assert is_batch_reply(bytes(answers[0].frames[0]))
     replies = [
         protocol.parse_reply(each) for each in decode(list[bytes], protocol.parse_reply(bytes(answers[0].frames[0])).payload)
@@ -225,7 +225,7 @@ def test_a_request_for_another_workers_slot_is_sent_back() -> None:
     format_store(store)
     worker = Worker(store, 0, 2, sync=True, files=MemoryFiles())
     request = Request(protocol.GET, 0, part_hash(1023, SLOTS), SESSION, 1, 1, DICT, b"sk", b"")
-    answers = worker.tick([Message(NOWHERE, b"route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
+    answers = worker.tick([Message(NOWHERE, b"\0route", *protocol.pack_request(request))], NOW)  # type: ignore[arg-type]
     assert protocol.parse_reply(*answers[0].frames).status == protocol.WRONG_WORKER  # type: ignore[arg-type]
 
 

@@ -14,9 +14,13 @@ from holdall import protocol
 from holdall.protocol import Reply, Request
 from holdall.slots import part_hash, slot_range
 from tests.fuzz.strangers import connected, handshake, shake_hands
+from tests.processes import keyed
 from tests.streams import StreamClient
 
 SEQUENCE = 7
+
+KEYS: dict[str, Path] = {}
+"""Connection files, by the URLs where a key is asked for."""
 
 
 @contextlib.contextmanager
@@ -28,6 +32,8 @@ def dealer(url: str, routing_id: bytes | None = None) -> Iterator[Any]:
         opened.rcvtimeo = opened.sndtimeo = 5000
         if routing_id is not None:
             opened.routing_id = routing_id
+        if url in KEYS:
+            keyed(opened, KEYS[url])
         opened.connect(url)
         yield opened
 

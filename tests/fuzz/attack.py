@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,7 +22,7 @@ from tests.fuzz.messages import Messages
 from tests.fuzz.strangers import Strangers
 from tests.fuzz.streams import StreamDealer
 from tests.fuzz.witness import Testimony, testify
-from tests.processes import insecure_tcp, process_ids
+from tests.processes import free_port, keyed, new_key, process_ids
 
 SOCKETS = ("broker", "workers", "worker")
 """The broker's for clients, the broker's for workers, both of ZeroMQ, and a worker's own for lanes."""
@@ -38,6 +37,10 @@ STALL_SECONDS = 60.0
 """A service that takes no message for so long has stopped."""
 LOG_BYTES_MAX = 1_000_000
 TESTIMONY_SECONDS = 120.0
+
+
+_KEYS: dict[str, Path] = {}
+"""Connection files, by the URLs where a key is asked for: who floods has one."""
 
 
 class Report(NamedTuple):
@@ -90,7 +93,7 @@ class _Flood:
         self._at = at
         self._urls = urls
         self._seed = seed
-        self._strangers = Strangers(urls, seed, answers=at != "worker")
+        self._strangers = Strangers([url for url in urls if url not in _KEYS], seed, answers=at != "worker")
 
     @property
     def strangers(self) -> int:
@@ -122,6 +125,8 @@ class _Flood:
         if self._at == "worker":
             return StreamDealer(url)
         dealer = context.socket(zmq.DEALER)
+        if url in _KEYS:
+            keyed(dealer, _KEYS[url])
         if number == 1:  # an id of its own choice; one that is taken would not be read at all
             dealer.routing_id = b"\xff" + os.urandom(20)
         dealer.connect(url)
@@ -167,13 +172,11 @@ def _take_answers(dealer: Any) -> None:
 @contextmanager
 def _service(folder: Path) -> Iterator[dict[str, list[str]]]:
     """A service in this folder; the URLs of each of its sockets."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        tcp = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    tcp = f"tcp://127.0.0.1:{free_port()}"
     data = folder / "data"
-    argv = command("holdall.service", ServiceSettings(str(data), listen=tcp, workers=2, sync="off"))
+    argv = command("holdall.service", ServiceSettings(str(data), listen=[tcp], workers=2, sync="off"))
     pipe = subprocess.PIPE
     with (
-        insecure_tcp(),
         open(folder / "log", "w") as log,
         subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=log, env=environment()) as running,
     ):
@@ -181,6 +184,7 @@ def _service(folder: Path) -> Iterator[dict[str, list[str]]]:
         assert running.stdout is not None
         line = running.stdout.readline().decode().strip()
         assert line == READY, line
+        _KEYS[tcp] = new_key(data)
         yield {
             "broker": [service_url(data), tcp],
             "workers": [socket_url(data, "workers")],

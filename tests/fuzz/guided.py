@@ -50,7 +50,7 @@ class Target:
         worker = Worker(store, 0, 1, sync=True, files=MemoryFiles())
         body = registration(DICT)
         register = Request(protocol.REGISTER, 0, part_hash(0, SLOTS), b"s" * 16, 1, 1, DICT, b"", body)
-        worker.tick([Message(NOWHERE, b"route", bytes(protocol.pack_request(register)[0]))], NOW)
+        worker.tick([Message(NOWHERE, b"\0route", bytes(protocol.pack_request(register)[0]))], NOW)
         return worker
 
     def try_bytes(self, data: bytes) -> None:
@@ -62,7 +62,7 @@ class Target:
         head = bytes([protocol.VERSION]) + opcode + flags + b"\0" + part_hash(0, SLOTS).to_bytes(4, "little") + b"s" * 16
         known = (head + (2).to_bytes(8, "little") + bytes(8) + DICT + bytes(4) + rest) if len(data) > 2 else data
         for frame in (data, known):
-            answers = self._worker.tick([Message(NOWHERE, b"route", frame)], NOW)
+            answers = self._worker.tick([Message(NOWHERE, b"\0route", frame)], NOW)
             for answer in answers:
                 protocol.parse_reply(*answer.frames)  # type: ignore[arg-type]
             self._broker.from_client([b"client", frame], NOW)

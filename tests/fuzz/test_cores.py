@@ -90,7 +90,7 @@ def worker_of(store: MemoryStore) -> Worker:
             (2, protocol.PUT, b"s1", b"v"),
         ):
             frames = protocol.pack_request(Request(opcode, 0, 0, b"%016d" % number, sequence, sequence, dict_id, key, value))
-            worker.tick([Message(NOWHERE, b"route", bytes(frames[0]))], NOW)
+            worker.tick([Message(NOWHERE, b"\0route", bytes(frames[0]))], NOW)
     return worker
 
 
@@ -106,9 +106,9 @@ def test_a_worker_answers_hostile_messages_and_what_it_refuses_changes_nothing(a
     worker = worker_of(store)
     for frames in arrived:
         before = lasting(store)
-        answers = worker.tick([Message(NOWHERE, b"route", *frames[:2])], NOW)
+        answers = worker.tick([Message(NOWHERE, b"\0route", *frames[:2])], NOW)
         replies = [protocol.parse_reply(*answer.frames) for answer in answers]  # type: ignore[arg-type]
-        assert all(answer.address == b"route" for answer in answers)
+        assert all(answer.address == b"\0route" for answer in answers)
         if frames[0][1:2] != bytes([protocol.BATCH]):
             assert len(replies) == 1
             if replies[0].status in CHANGED_NOTHING:

@@ -6,7 +6,6 @@ import asyncio
 import concurrent.futures
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +18,7 @@ from holdall import Client, Dict, LocalService
 from holdall.framing import path_of
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url, socket_url
-from tests.processes import insecure_tcp, process_ids, restarting_at_once, service_process, stopped, until
+from tests.processes import free_port, new_key, process_ids, restarting_at_once, service_process, stopped, until
 from tests.slow import slow_but
 
 WORKERS = 2
@@ -243,18 +242,17 @@ def test_a_client_finds_a_service_that_is_started_later(tmp_path: Path) -> None:
 
 
 def test_a_client_at_a_tcp_address_is_relayed(data: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    url = f"tcp://127.0.0.1:{free_port()}"
 
     async def calls() -> None:
-        async with Client(url) as client:
+        async with Client(connection=file) as client:
             d = Dict.from_name("kv", client=client)
             assert await asyncio.gather(*(d.get.aio(key) for key in KEYS)) == [str(key) for key in KEYS]
             os.kill(broker_of(data), signal.SIGKILL)
             assert await asyncio.gather(*(d.pop.aio(key) for key in KEYS)) == [str(key) for key in KEYS]
 
-    wanted = ServiceSettings(str(data), listen=url, workers=WORKERS, sync="off")
-    with insecure_tcp(), service_process(wanted), Client(url) as client:
+    wanted = ServiceSettings(str(data), listen=[url], workers=WORKERS, sync="off")
+    with service_process(wanted), Client(connection=(file := new_key(data))) as client:
         d = Dict.from_name("kv", create_if_missing=True, client=client)
         fill(d)
         d["large"] = bytes(5_000_000)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdall.broker import core
 from holdall.broker.core import Broker
+from holdall.broker.front import OWNERS
 from holdall.broker.loop import Loop
 from holdall.broker.router import Delivery
 from tests.simulation.network import Frames, Listener, Unreachable
@@ -35,7 +36,7 @@ class BrokerProcess:
         simulation = self.simulation
         self.broker = broker = simulation.cores.broker(simulation.random.randbytes(8))
         poller = Poller(self)
-        front, back = Side(self, poller, self.front), Side(self, poller, self.back)
+        front, back = FrontSide(self, poller, self.front), Side(self, poller, self.back)
         loop = Loop(broker, poller, front, back, lambda _text: None, now=lambda: simulation.clock.now)
         self.main = Thread(simulation.clock, loop.run)
         self.front.open(front.deliver)
@@ -127,6 +128,23 @@ class Side:
         except Unreachable:
             return Delivery.GONE
         return Delivery.SENT
+
+
+class FrontSide(Side):
+    """The one for clients, all of them of the service's own user."""
+
+    def take(self) -> Iterator[Frames]:
+        for route, *frames in super().take():
+            yield [OWNERS + route, *frames]
+
+    def send(self, frames: Frames) -> Delivery:
+        return super().send([frames[0][1:], *frames[1:]])
+
+    def admit(self) -> None:
+        """There are no keys."""
+
+    def check(self, _now: float) -> list[bytes]:
+        return []
 
 
 def with_memoryview(frames: Frames, small: int) -> Frames:

@@ -95,6 +95,9 @@ class LaneTransport(Transport):
 class BrokerTransport(Transport):
     """A DEALER, which connects again."""
 
+    is_refused = False
+    trouble = ""
+
     def __init__(self, life: Life, socket: Socket, wait_seconds: float) -> None:
         super().__init__(life, socket, wait_seconds)
         self._has_come_back = self._has_refused = False
@@ -130,6 +133,7 @@ class SimulatedConnector:
     """Opens the transports of one life of a client."""
 
     is_local = False
+    is_known = True
 
     def __init__(self, life: Life, url: str) -> None:
         self.url = url

@@ -99,6 +99,8 @@ class Transaction:
         self._expired_ms = 0
         self.only_reads = False
         """Whether a read that would leave something to be written raises Unwritten."""
+        self.notes_use = True
+        """Whether a read makes its entry live longer: that of a client with a reader's key does not."""
         self.is_unflushed = False
         """Whether something was written that does not survive a power cut yet."""
         self.no_room = ""
@@ -179,6 +181,8 @@ class Transaction:
 
     def touch(self, row: bytes) -> bool:
         """Note in this touch row that its entry is used. Returns whether there was room for that. No answer waits for it."""
+        if not self.notes_use:
+            return False
         if self.only_reads and not self.no_room:
             raise Unwritten
         if self.no_room and len(self._touches) >= TOUCHES_KEPT_MAX:

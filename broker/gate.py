@@ -1,0 +1,287 @@
+"""The broker's ROUTER for clients elsewhere: CurveZMQ, and who may come in.
+
+1. ZeroMQ asks here about each handshake (ZAP): a key comes in while it is allowed. Whoever has none never gets so far.
+2. The key goes with each message (User-Id), and is looked up for each: what comes by a key that was removed is dropped.
+3. ZeroMQ cannot end a connection. The system can: the descriptor of each is known, and is shut down when its key is removed.
+   One that has said nothing yet is nobody's, and is shut down with any.
+4. The gate knocks at itself, when it begins, when keys have changed, and now and then: a random key must be refused, and one of
+   its own come in; or else the broker ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+from zmq.utils.z85 import encode as z85
+
+from holdall import sockets
+from holdall.errors import AuthError, Error
+
+from .router import MESSAGES_PER_TURN, Delivery, Router
+
+if TYPE_CHECKING:
+    from holdall.process.keyring import Allowed, Keyring
+    from holdall.process.poller import SystemPoller
+
+HANDSHAKES_PER_TURN = 50
+CONNECTIONS_MAX = 10_000
+"""Beyond so many at once a key is told to come again later."""
+KNOCK_SECONDS = 30.0
+"""How often the gate knocks at itself."""
+KNOCK_SECONDS_MAX = 2 * sockets.HANDSHAKE_MILLISECONDS / 1000
+"""How long that may take."""
+COMPLAINT_SECONDS = 60.0
+"""How often refused connections are logged."""
+_EVENTS = (
+    zmq.EVENT_ACCEPTED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_ANYWHERE = re.compile(r"//(0\.0\.0\.0|\[::\])")
+
+log = logging.getLogger("holdall.broker")
+
+
+class Connection(msgspec.Struct):
+    """One that was accepted: its descriptor, and once it has said something its route, its key, and who is at the other end."""
+
+    descriptor: int
+    route: bytes = b""
+    key: str = ""
+    peer: object = None
+
+
+class Gate:
+    """At these URLs, for the keys of this ring; it is a part of `side`, as the poller sees it."""
+
+    def __init__(self, urls: list[str], ring: Keyring, poller: SystemPoller, side: object) -> None:
+        self.is_sound = True
+        """Whether it refuses what it must."""
+        self.counts: Counter[str] = Counter()
+        self._ring, self._stamp = ring, (0, 0, 0)
+        self._allowed: dict[str, Allowed] = {}
+        self._removed: set[str] = set()
+        """Keys whose connections are to be ended."""
+        self._own, _own_secret = (each.decode() for each in zmq.curve_keypair())
+        self._connections: dict[int, Connection] = {}
+        self._knocks: list[Knock] = []
+        self._complaint_due = self._knock_due = 0.0
+        self._server_key, secret = ring.server_keys()
+        self._own_keys = self._own, _own_secret
+        self._context = sockets.new_context()
+        self._zap = sockets.zap_socket(self._context)
+        self._socket = sockets.gate_router(self._context, self._server_key, secret)
+        self._monitor = self._socket.get_monitor_socket(_EVENTS)
+        self._router = Router(self._socket, urls, poller, small=2, source=side)
+        poller.add(int(self._zap.fd), side)
+        poller.add(int(self._monitor.fd), side)
+        self._url = _ANYWHERE.sub(
+            lambda any_: "//[::1]" if ":" in any_[1] else "//127.0.0.1", self._socket.last_endpoint.decode()
+        )
+        self._look_at_keys()
+        self._prove()
+
+    def take(self) -> Iterator[list[Any]]:
+        for _ in range(MESSAGES_PER_TURN):
+            if not sockets.has_message(self._socket):
+                return
+            route = self._socket.recv(zmq.DONTWAIT)
+            head = self._socket.recv(zmq.DONTWAIT, copy=False)
+            rest = sockets.receive(self._socket, 0) if self._socket.get(zmq.RCVMORE) else []
+            key = _text(head, "User-Id")
+            allowed = self._allowed.get(key)
+            if allowed is None or allowed.has_expired:
+                self.counts["messages by keys that were removed"] += 1
+                continue
+            self._meet(route, key, head)
+            yield [bytes([allowed.role]) + route, head.bytes, *rest]
+        self._router.look_again()
+
+    def send(self, frames: list[Any]) -> Delivery:
+        return self._router.send(frames)
+
+    def admit(self) -> None:
+        """Answer the handshakes that have come so far, and note who came and went."""
+        for _ in range(HANDSHAKES_PER_TURN):
+            if not sockets.has_message(self._zap):
+                break
+            self._answer(self._zap.recv_multipart(zmq.DONTWAIT))
+        else:
+            self._router.look_again()
+        while sockets.has_message(self._monitor):
+            self._note(parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT)))
+        if self._knocks and all(each.outcome() is not None for each in self._knocks):
+            self._judge()
+
+    def check(self, now: float) -> list[bytes]:
+        """Look whether keys have changed. Returns the routes of the clients whose keys were removed, or have expired."""
+        self.admit()
+        self._look_at_keys()
+        self._allow([each for each in self._allowed.values() if not each.has_expired])
+        if not self._knocks and now >= self._knock_due:
+            self._knock(now)
+        elif self._knocks and now >= self._knock_due - KNOCK_SECONDS + KNOCK_SECONDS_MAX:
+            self._judge()
+        return self._end() if self._removed else []
+
+    def close(self) -> None:
+        for each in self._knocks:
+            each.close()
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._router.close()
+        self._zap.close(0)
+        self._context.term()
+
+    def _look_at_keys(self) -> None:
+        """Have what is allowed be what the ring says, if that has changed."""
+        stamp = self._ring.stamp()
+        if stamp != self._stamp:
+            self._stamp, self._knock_due = stamp, 0.0
+            try:
+                self._allow(self._ring.allowed())
+            except Error as error:
+                log.error("the keys that may come in stay as they were: %s", error)
+
+    def _allow(self, keys: list[Allowed]) -> None:
+        before, self._allowed = self._allowed, {each.key: each for each in keys if not each.has_expired}
+        self._removed = (self._removed | before.keys()) - self._allowed.keys()
+
+    def _answer(self, frames: list[bytes]) -> None:
+        """Answer one question. Source: rfc.zeromq.org/spec/27."""
+        route, _empty, version, number, _domain, address, _identity, mechanism, *credentials = [
+            *frames,
+            *[b""] * (9 - len(frames)),
+        ]
+        key = z85(credentials[0]).decode() if mechanism == b"CURVE" and len(credentials[0]) == 32 else ""
+        status, user = b"400", b""
+        if key not in self._allowed:
+            self._look_at_keys()  # it may be new
+        if key == self._own or (key in self._allowed and not self._allowed[key].has_expired):
+            status, user = (b"200", key.encode()) if len(self._connections) <= CONNECTIONS_MAX else (b"300", b"")
+        elif not (self._knocks and self._knocks[0].key == key):
+            self.counts["keys refused"] += 1
+            self._complain(f"a key that is not allowed was refused, from {address.decode('ascii', 'replace')}")
+        self._zap.send_multipart([route, b"", version, number, status, b"", user, b""], zmq.DONTWAIT)
+
+    def _note(self, event: Any) -> None:
+        descriptor = event["value"]
+        if event["event"] == zmq.EVENT_ACCEPTED:
+            self._connections[descriptor] = Connection(descriptor)
+        elif event["event"] == zmq.EVENT_DISCONNECTED:
+            self._connections.pop(descriptor, None)
+        elif event["event"] != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self.counts["handshakes refused"] += 1
+            self._complain("a handshake was refused: without a key, with another server's, or by another program")
+
+    def _meet(self, route: bytes, key: str, head: Any) -> None:
+        """Know which connection this client has."""
+        descriptor = _text(head, "__fd")
+        found = self._connections.get(int(descriptor)) if descriptor.isdigit() else None
+        if found is not None and found.route != route:
+            found.route, found.key, found.peer = route, key, _peer(found.descriptor)
+
+    def _end(self) -> list[bytes]:
+        removed, self._removed = self._removed, set()
+        routes = [each.route for each in self._connections.values() if each.key in removed]
+        for each in self._connections.values():
+            if (not each.key and not self._knocks) or each.key in removed:
+                _shut_down(each)
+        return routes
+
+    def _complain(self, what: str) -> None:
+        now = time.monotonic()
+        if now >= self._complaint_due:
+            self._complaint_due = now + COMPLAINT_SECONDS
+            refused = self.counts["keys refused"] + self.counts["handshakes refused"]
+            log.warning("%s (%d so far)", what, refused)
+
+    def _knock(self, now: float) -> None:
+        stranger = tuple(each.decode() for each in zmq.curve_keypair())
+        self._knock_due = now + KNOCK_SECONDS
+        self._knocks = [Knock(self._context, self._url, self._server_key, *keys) for keys in (stranger, self._own_keys)]
+
+    def _judge(self) -> None:
+        """A stranger must have been refused, and the gate's own key have come in."""
+        outcomes = [each.outcome() for each in self._knocks]
+        for each in self._knocks:
+            each.close()
+        self._knocks = []
+        if outcomes != [False, True]:
+            self.is_sound = False
+            log.error("the gate at %s does not tell keys apart (%s): the broker ends", self._url, outcomes)
+
+    def _prove(self) -> None:
+        """Raise AuthError if the gate lets anybody in, or nobody."""
+        until = time.monotonic() + KNOCK_SECONDS_MAX
+        self._knock(time.monotonic())
+        while self._knocks and time.monotonic() < until:
+            self._zap.poll(5)
+            self.admit()
+        if self._knocks or not self.is_sound:
+            raise AuthError(f"the gate at {self._url} does not tell keys apart: nothing is served there")
+
+
+class Knock:
+    """A client that comes to the gate with this key, and goes."""
+
+    def __init__(self, context: Any, url: str, server_key: str, public: str, secret: str) -> None:
+        self.key = public
+        self._outcome: bool | None = None
+        self._dealer = context.socket(zmq.DEALER)
+        self._dealer.linger, self._dealer.ipv6 = 0, True
+        self._dealer.curve_serverkey = server_key.encode()
+        self._dealer.curve_publickey, self._dealer.curve_secretkey = public.encode(), secret.encode()
+        self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        self._dealer.connect(url)
+
+    def outcome(self) -> bool | None:
+        """Whether it came in; None: that is not known yet."""
+        while self._outcome is None and sockets.has_message(self._monitor):
+            event = parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT))["event"]
+            self._outcome = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        return self._outcome
+
+    def close(self) -> None:
+        self._dealer.disable_monitor()
+        self._monitor.close(0)
+        self._dealer.close(0)
+
+
+def _text(frame: Any, name: str) -> str:
+    """What ZeroMQ says of the connection that a frame came by; empty if it says nothing."""
+    try:
+        return str(frame.get(name))
+    except zmq.ZMQError:
+        return ""
+
+
+def _peer(descriptor: int) -> object:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            return connection.getpeername()
+    except OSError:
+        return None
+
+
+def _shut_down(connection: Connection) -> None:
+    """End it, unless its descriptor is another one's by now."""
+    if connection.key and _peer(connection.descriptor) != connection.peer:
+        return
+    try:
+        with socket.socket(fileno=os.dup(connection.descriptor)) as shut:
+            shut.shutdown(socket.SHUT_RDWR)
+    except OSError:  # it has ended
+        pass

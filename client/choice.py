@@ -1,0 +1,43 @@
+"""Which service a client is for: an argument wins over the environment, and that over this user's own service."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from holdall import settings
+from holdall.errors import AuthError, InvalidError
+
+if TYPE_CHECKING:
+    from holdall.connection_file import ConnectionFile
+
+
+def chosen(url: str | None, connection: str | os.PathLike[str] | None) -> tuple[str | None, Path | None, ConnectionFile | None]:
+    """A URL of this machine; or a connection file, and what it says if it is there; or nothing: this user's own service.
+
+    Raises InvalidError, AuthError.
+    """
+    is_argument = url is not None or connection is not None
+    url = url or (None if is_argument else os.environ.get("HOLDALL_URL") or None)
+    wanted = None if url is None else settings.url(url)
+    if wanted is not None and wanted.startswith("ipc://") and connection is None and is_argument:
+        return wanted, None, None
+    named = connection or os.environ.get("HOLDALL_CONNECTION") or None
+    if named is None:
+        if wanted is not None and not wanted.startswith("ipc://"):
+            raise AuthError(
+                f"{wanted} is reached over a network, which takes a key: set HOLDALL_CONNECTION to a connection file for it "
+                "(`holdall keys new NAME > FILE`, where the service is, makes one)"
+            )
+        return wanted, None, None
+    from holdall.connection_file import read
+
+    file = Path(named).absolute()
+    try:
+        keys = read(file)
+    except FileNotFoundError:
+        return None, file, None
+    if wanted is not None and wanted != settings.url(keys.url):
+        raise InvalidError(f"the connection file {file} is for {keys.url}, and not for {wanted}: give one of the two")
+    return None, file, keys

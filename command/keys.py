@@ -1,0 +1,82 @@
+"""`holdall keys …`: who may come in from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from holdall import settings
+from holdall.errors import InvalidError
+from holdall.roles import Role
+from holdall.service.ports import keyring, made
+from holdall.worker.directory.opening import DataDirectory
+
+from .storage import data_option
+
+_ROLES = [each.name.lower() for each in Role]
+
+
+@click.group("keys", epilog="Example: holdall keys new laptop > laptop.holdall")
+def keys_group() -> None:
+    """Keys of clients on other machines."""
+
+
+@keys_group.command(epilog="Example: holdall keys new laptop --role reader > laptop.holdall")
+@click.argument("name")
+@data_option
+@click.option("--role", type=click.Choice(_ROLES), default=_ROLES[0], show_default=True, help="Use Dicts, read them, or all.")
+@click.option("--url", metavar="URL", help="Where clients find the service.  [default: where it listened last]")
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="For how long.  [default: until it is removed]")
+def new(name: str, data: Path, role: str, url: str | None, days: float | None) -> None:
+    """Let a new key in, and print its connection file.
+
+    It is kept nowhere else: send it to a file that only its user can read. There, HOLDALL_CONNECTION names it, and that is all.
+    """
+    directory = DataDirectory(data)
+    directory.make()
+    layout_id = directory.layout().id if (directory.path / "layout.json").exists() else ""
+    expires = None if days is None else time.time() + days * 86_400
+    where = None if url is None else settings.url(url)
+    if where is not None and where.startswith("ipc://"):
+        raise InvalidError(f"{where} is on this machine, where no key is asked for: say tcp://HOST:PORT")
+    made_file = made(keyring(directory.path), Role[role.upper()], name, layout_id, where, expires)
+    click.echo(msgspec.json.encode(made_file).decode())
+    if sys.stdout.isatty():
+        click.echo("this is a secret: `holdall keys new … > FILE`, and chmod 600 FILE", err=True)
+
+
+@keys_group.command("list", epilog="Example: holdall keys list --json")
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a line each.")
+def list_keys(data: Path, as_json: bool) -> None:
+    """Show who may come in."""
+    found = keyring(DataDirectory(data).path).allowed()
+    if as_json:
+        for each in found:
+            click.echo(json.dumps({**each._asdict(), "role": each.role.name.lower()}))
+        return
+    table = Table("name", "role", "key", "created", "expires")
+    for each in found:
+        expires = "never" if each.expires is None else _day(each.expires) + (" (over)" if each.has_expired else "")
+        table.add_row(each.name, each.role.name.lower(), each.key, _day(each.created), expires)
+    Console().print(table)
+
+
+@keys_group.command(epilog="Example: holdall keys remove laptop")
+@click.argument("name")
+@data_option
+def remove(name: str, data: Path) -> None:
+    """Let a key in no more; its connections end within a second."""
+    keyring(DataDirectory(data).path).remove(name)
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(" ", "minutes")

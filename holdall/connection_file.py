@@ -1,0 +1,87 @@
+"""The connection file: all that a process elsewhere needs to reach a service, in one file that only its user can read.
+
+    {"url": "tcp://host:4255", "server_key": …, "role": "client", "name": "laptop", "public_key": …, "secret_key": …,
+     "layout": the id of the service's data, "expires": seconds since 1970 or null}
+
+Keys are those of CurveZMQ, in Z85. The secret one is in this file, and in the memory of a process that has read it: in no
+argument, variable, URL, log, repr, traceback or pickle. Source: rfc.zeromq.org/spec/26 (CurveZMQ).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Literal, Union
+
+import msgspec
+
+from holdall import settings
+from holdall.disk import write_durably
+from holdall.errors import AuthError, ConnectionError, InvalidError
+from holdall.private import OTHERS, open_own
+
+FILE_BYTES_MAX = 4_096
+KEY_CHARACTERS = 40
+LOOK_SECONDS = 0.1
+"""How often it is looked whether the file has come."""
+RoleName = Literal["client", "reader", "admin"]
+
+
+class ConnectionFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What such a file says."""
+
+    url: str
+    server_key: str
+    role: RoleName
+    name: str
+    public_key: str
+    secret_key: str
+    layout: str
+    expires: Union[float, None] = None
+
+    def __repr__(self) -> str:
+        return f"<connection file of {self.name}, {self.role} at {self.url}>"
+
+    def write(self, path: Path) -> None:
+        """Make the file, for this user alone, in one step. Raises OSError."""
+        write_durably(path, msgspec.json.encode(self) + b"\n")
+
+
+def read(path: Path) -> ConnectionFile:
+    """What the file says. Raises FileNotFoundError; AuthError if it is not this user's alone; InvalidError if it is none."""
+    try:
+        with open(path, "rb", opener=open_own) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise AuthError(f"the connection file {path} cannot be read: {error.strerror}: it must be a file of your own") from None
+    if mode & OTHERS:
+        raise AuthError(f"the connection file {path} can be read by others: chmod 600 {path}, and take a new key if they have")
+    try:
+        found = msgspec.json.decode(text, type=ConnectionFile)
+        settings.url(found.url)
+        if any(len(key) != KEY_CHARACTERS for key in (found.server_key, found.public_key, found.secret_key)):
+            raise ValueError("a key has 40 characters")
+    except (msgspec.MsgspecError, InvalidError, ValueError):  # whose text may show what is in it
+        raise InvalidError(f"{path} is no connection file: `holdall keys new` makes one") from None
+    return found
+
+
+def awaited(path: Path, seconds: float) -> ConnectionFile:
+    """What the file says, once it is there: a job's ranks may start before its service. Raises what `read` does, or
+    ConnectionError if it does not come in so many seconds.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return read(path)
+        except FileNotFoundError:
+            if time.monotonic() >= until:
+                raise ConnectionError(
+                    f"there is no connection file {path}, and none came within {seconds:g} s: correct HOLDALL_CONNECTION, or "
+                    "start the service that writes it (`holdall serve --write-connection`)"
+                ) from None
+        time.sleep(LOOK_SECONDS)
