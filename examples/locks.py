@@ -2,7 +2,8 @@
 
 1. A lock goes round in turns, numbered from 0. A turn is an entry: of all processes that put it, one is told that it did.
 2. The next turn is asked for only when this one is over: its holder has said so, or the time is up that it was given.
-3. Turns are never used twice. What a lock protects can refuse a holder that comes late, by the number of its turn.
+3. Turns are never used twice, in a Dict whose entries do not expire (ttl=None). What a lock protects can refuse a holder that
+   comes late, by the number of its turn.
 
 The docs (docs/locks.md) say what such a lock cannot do.
 """
@@ -26,7 +27,8 @@ class Lock:
     """A lock that one process holds at a time, for `seconds` at most.
 
     Args:
-        d: where the turns are entries.
+        d: where the turns are entries: a Dict made with ttl=None; in another one a lock begins anew that nobody has asked for
+            during its ttl.
         name: of the lock; any key.
         seconds: how long a turn lasts whose holder does not end it: after that it may be killed, and the next one goes on.
     """
@@ -52,9 +54,10 @@ class Lock:
         while not self.try_acquire():
             time.sleep(POLL_SECONDS)
 
-    def renew(self) -> None:
-        """Begin the time of this turn anew."""
+    def renew(self) -> bool:
+        """Begin the time of this turn anew. Returns False if it was over, and another process has had the next one since."""
         self._d[self._name, self.turn] = self._held()
+        return (self._name, self.turn + 1) not in self._d
 
     def release(self) -> None:
         """End the turn."""
@@ -71,24 +74,26 @@ class Lock:
         self.release()
 
 
-def cached(d: Dict[Any, Any], key: Hashable, compute: Callable[[], Any], *, seconds: float = 10.0) -> Any:
+def cached(
+    d: Dict[Any, Any], key: Hashable, compute: Callable[[], Any], *, locks: Dict[Any, Any], seconds: float = 10.0
+) -> Any:
     """The value of a key; where it is missing, one of all that ask computes it, and the others wait for it.
 
     Args:
         d: the cache.
         key: what is asked for.
         compute: makes the value, which is then stored. What it raises is raised here, and the next process tries.
+        locks: a Dict for the turns.
         seconds: how long one process may compute; after that another one begins.
     """
-    lock = Lock(d, ("computes", key), seconds=seconds)
+    lock = Lock(locks, key, seconds=seconds)
     while (value := d.get(key, _MISSING)) is _MISSING:
         if not lock.try_acquire():
             time.sleep(POLL_SECONDS)
             continue
-        with_turn = d.get(key, _MISSING)  # it may have come just before the turn
         try:
-            value = d[key] = compute() if with_turn is _MISSING else with_turn
+            value = d.get(key, _MISSING)  # it may have come just before the turn
+            return d.setdefault(key, compute()) if value is _MISSING else value  # the first that is stored is it
         finally:
             lock.release()
-        return value
     return value

@@ -25,7 +25,7 @@ from examples.site import Site
 from holdall import Dict
 
 
-def want_all(d: Dict[Any, Any], urls: list[str], seconds: float, seed: int) -> None:
+def want_all(d: Dict[Any, Any], locks: Dict[Any, Any], urls: list[str], seconds: float, seed: int) -> None:
     """Want every page, in an order of one's own."""
 
     def fetch(url: str) -> Callable[[], tuple[int, int]]:
@@ -37,13 +37,19 @@ def want_all(d: Dict[Any, Any], urls: list[str], seconds: float, seed: int) -> N
         return ask
 
     for url in Random(seed).sample(urls, len(urls)):
-        cached(d, url, fetch(url), seconds=seconds)
+        cached(d, url, fetch(url), locks=locks, seconds=seconds)
 
 
 @click.command()
 @click.option("--processes", type=click.IntRange(2), default=4, show_default=True)
-@click.option("--pages", type=click.IntRange(1), default=12, show_default=True)
-@click.option("--seconds", default=1.0, show_default=True, help="After which the work of one that was killed is taken over.")
+@click.option("--pages", type=click.IntRange(1, 40), default=12, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.5),
+    default=1.0,
+    show_default=True,
+    help="After which the work of one that was killed is taken over.",
+)
 def main(processes: int, pages: int, seconds: float) -> None:
     """Show a cache that several processes fill, each page once."""
     sys.exit(show(Console(), processes, pages, seconds))
@@ -51,10 +57,10 @@ def main(processes: int, pages: int, seconds: float) -> None:
 
 def show(console: Console, processes: int, pages: int, seconds: float) -> int:
     """Run it. Returns the exit status: 0 if each page was asked for once, and that of the killed process twice."""
-    with Site(dawdle_seconds=seconds / 5) as site, Dict.ephemeral() as d:
+    with Site(dawdle_seconds=seconds / 5) as site, Dict.ephemeral() as d, Dict.ephemeral() as locks:
         urls = [site.url(50 * number + 33) for number in range(pages)]  # those that are slow
         spawn = multiprocessing.get_context("spawn")
-        pool = [spawn.Process(target=want_all, args=(d, urls, seconds, seed), daemon=True) for seed in range(processes)]
+        pool = [spawn.Process(target=want_all, args=(d, locks, urls, seconds, seed), daemon=True) for seed in range(processes)]
         for each in pool:
             each.start()
         killed, its_page = _kill_one_that_asks(site, pool, d)
@@ -77,7 +83,7 @@ def show(console: Console, processes: int, pages: int, seconds: float) -> int:
 
 def _kill_one_that_asks(site: Site, pool: list[Any], d: Dict[Any, Any]) -> tuple[int, str]:
     """Kill a process while the site has not answered it; which, and what it asked for."""
-    while True:
+    while any(each.is_alive() for each in pool):
         for each in pool:
             url = d.get(("asks", each.pid))
             if url is not None and url not in d and site.requests[url]:
@@ -86,6 +92,7 @@ def _kill_one_that_asks(site: Site, pool: list[Any], d: Dict[Any, Any]) -> tuple
                 if url not in d:
                     return each.pid, url
         time.sleep(POLL_SECONDS)
+    raise click.ClickException("all were done before one could be killed: take more --pages, or --seconds")
 
 
 if __name__ == "__main__":

@@ -79,34 +79,47 @@ def test_a_turn_that_is_renewed_goes_on_and_one_that_is_over_is_told_by_its_numb
     assert first.try_acquire()
     for _ in range(5):
         time.sleep(0.1)
-        first.renew()
+        assert first.renew()
         assert not second.try_acquire()
     until(second.try_acquire)
     assert second.turn > first.turn
+    assert not first.renew()
     first.release()  # too late: it ends its own turn again, and nobody else's
     assert not Lock(d, "a lock").try_acquire()
 
 
-def want(d: Dict[Any, Any], counts: Dict[Any, Any]) -> None:
+def want(d: Dict[Any, Any], counts: Dict[Any, Any], locks: Dict[Any, Any]) -> None:
     def compute() -> int:
         counts[os.getpid(), time.time()] = True
         time.sleep(0.2)
         return 42
 
-    assert cached(d, "key", compute) == 42
+    assert cached(d, "key", compute, locks=locks) == 42
 
 
 def test_of_all_that_want_a_value_one_computes_it(d: Dict[Any, Any]) -> None:
-    with Dict.ephemeral() as counts:
-        ended(started(want, d, counts))
+    with Dict.ephemeral() as counts, Dict.ephemeral() as locks:
+        ended(started(want, d, counts, locks))
         assert len(counts) == 1
+        assert len(d) == 1
 
 
 def test_what_could_not_be_computed_is_tried_by_the_next(d: Dict[Any, Any]) -> None:
-    with pytest.raises(ZeroDivisionError):
-        cached(d, "key", lambda: 1 // 0)
-    assert cached(d, "key", lambda: None) is None
-    assert cached(d, "key", lambda: 1 // 0) is None
+    with Dict.ephemeral() as locks:
+        with pytest.raises(ZeroDivisionError):
+            cached(d, "key", lambda: 1 // 0, locks=locks)
+        assert cached(d, "key", lambda: None, locks=locks) is None
+        assert cached(d, "key", lambda: 1 // 0, locks=locks) is None
+
+
+def test_the_first_that_is_stored_is_what_all_get(d: Dict[Any, Any]) -> None:
+    def late() -> str:
+        d["key"] = "in time"  # another one computed it, after the time of this one was up
+        return "late"
+
+    with Dict.ephemeral() as locks:
+        assert cached(d, "key", late, locks=locks) == "in time"
+    assert d["key"] == "in time"
 
 
 @pytest.mark.slow
