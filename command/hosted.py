@@ -3,15 +3,15 @@
 1. A function's `remote` and `map` run in a process of their own, which loads the same file.
 2. An Image that asks for packages is an environment made with venv, once, and kept in the user's cache; what is installed here
    is found there too, behind its own.
-3. What asks for hardware, time or secrets is taken, and means nothing.
+3. What asks for hardware, time or a schedule by an argument of App or `function` is taken, and means nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import functools
 import hashlib
-import os
 import subprocess
 import sys
 import sysconfig
@@ -30,8 +30,7 @@ from holdall import Dict as Dict
 from holdall.errors import Error, InvalidError
 from holdall.processors import usable
 
-IMPORTED_AS = "modal"
-"""The name by which programs import this."""
+IMPORTED_AS = "modal"  # by programs
 
 
 def __getattr__(name: str) -> NoReturn:
@@ -46,14 +45,15 @@ class Image:
 
     @classmethod
     def debian_slim(cls, python_version: str | None = None) -> Image:
-        """No packages but this environment's."""
         here = ".".join(map(str, sys.version_info[:2]))
         if python_version not in (None, here):
             raise InvalidError(f"an image with Python {python_version} cannot be made here: this is Python {here}")
         return cls()
 
-    def pip_install(self, *packages: str | Iterable[str], **_options: Any) -> Image:
+    def pip_install(self, *packages: str | Iterable[str], **options: Any) -> Image:
         """These packages too, as pip names them."""
+        if options:
+            raise InvalidError(f"pip_install takes packages alone here, and not {', '.join(options)}")
         flat = [each for some in packages for each in ([some] if isinstance(some, str) else some)]
         return Image((*self.packages, *flat))
 
@@ -63,17 +63,17 @@ class Image:
             return sys.executable
         wanted = "\n".join([sys.base_prefix, sys.version, *sorted(self.packages)])
         place = Path(platformdirs.user_cache_path("holdall")) / "images" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=place.parent, ignore_cleanup_errors=True) as folder:
-                self._make(Path(folder) / "image")
-                if not place.exists():  # else another process has made it meanwhile
-                    os.rename(Path(folder) / "image", place)
+        place.mkdir(parents=True, exist_ok=True)
+        with open(place / "complete", "a+") as complete:  # another process may be making it
+            fcntl.flock(complete, fcntl.LOCK_EX)
+            if not complete.tell():
+                self._make(place)
+                complete.write("yes")
         self._show_ours(place)
         return str(place / "bin" / "python")
 
     def _make(self, place: Path) -> None:
-        print(f"installing {' '.join(self.packages)} for {place.parent.parent}", file=sys.stderr, flush=True)
+        print(f"installing {' '.join(self.packages)} in {place}", file=sys.stderr, flush=True)
         try:
             venv.create(place, with_pip=True, symlinks=True)
             install = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

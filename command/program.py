@@ -19,7 +19,7 @@ from typing import Any
 import click
 import cloudpickle  # type: ignore[import-untyped]
 
-from holdall.errors import InvalidError
+from holdall.errors import Error, InvalidError
 
 from . import hosted
 
@@ -62,6 +62,13 @@ def call_function(folder: str, target: str) -> int:
     except Exception as error:
         error.add_note(f"in the process of {name}:\n{traceback.format_exc()}")
         result = None, error
+    try:
+        cloudpickle.loads(cloudpickle.dumps(result))  # pyright: ignore[reportUnknownMemberType]
+    except Exception as error:
+        result = (
+            None,
+            Error(f"what {name} gives, or raises, cannot be passed on ({error}): {result[0] or traceback.format_exc()}"),
+        )
     unfinished = Path(folder, "unfinished")
     unfinished.write_bytes(cloudpickle.dumps(result))  # pyright: ignore[reportUnknownMemberType]
     unfinished.rename(Path(folder, "result"))

@@ -248,6 +248,62 @@ def test_boxes_are_found_by_address_keyboard_and_name(running: Any, name: str) -
         until(lambda: page.evaluate("document.activeElement.id") == "")
 
 
+def hear_all(hostile: Any) -> None:
+    while True:
+        hostile.recv(timeout=20)
+
+
+def test_who_pings_is_no_page_and_is_ended(attacked: Any) -> None:
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    server, page = attacked
+    with connect(f"{server.url.replace('http', 'ws')}boxes", origin=server.url.rstrip("/")) as hostile:
+        hostile.recv(timeout=20)
+        hostile.ping()
+        with pytest.raises(ConnectionClosed):
+            hear_all(hostile)
+    assert page.text_content("#state") == "live"
+
+
+def test_a_server_that_is_silent_is_given_up_and_found_again(running: Any, name: str) -> None:
+    with serving(name, 1, BOXES) as (server,):
+        (page,) = looking(running, server.url)
+        with stopped(server.pid):
+            page.wait_for_selector("#state.reconnecting", timeout=15_000)
+            page.evaluate(CLICK, 5)
+        page.wait_for_selector("#state.live", timeout=15_000)
+        until(lambda: set(Dict.from_name(name)) == {5})
+
+
+def test_rows_are_in_order_for_who_hears_them_and_the_focus_stays_where_it_was(running: Any, attacked: Any, name: str) -> None:
+    with serving(name) as (server,):
+        page = page_at(running, server.url, **WIDE)
+        for delta in (700, 5_000, -2_000, 300, -40):
+            page.mouse.move(600, 400)
+            page.mouse.wheel(0, delta)
+            page.wait_for_timeout(100)
+            shown = page.evaluate("[...document.querySelectorAll('main input')].map(input => Number(input.id.slice(4)))")
+            assert shown == sorted(shown)
+        page.keyboard.press("Tab")
+        box, top = page.evaluate("[document.activeElement.id, document.activeElement.getBoundingClientRect().top]")
+        assert top > page.evaluate("document.querySelector('header').getBoundingClientRect().bottom")
+        for size in ({"width": 1280, "height": 700}, {"width": 500, "height": 700}):
+            page.set_viewport_size(size)
+            page.wait_for_timeout(200)
+            assert page.evaluate("document.activeElement.id") == box
+        page.keyboard.press("PageDown")
+        assert int(page.evaluate("document.activeElement.id")[4:]) > int(box[4:])
+
+
+@pytest.mark.parametrize(("width", "height"), [(2560, 1440), (1920, 2160), (3840, 2160)])
+def test_a_large_view_has_no_more_elements_than_may_be(running: Any, name: str, width: int, height: int) -> None:
+    with serving(name) as (server,):
+        page = page_at(running, server.url, viewport={"width": width, "height": height})
+        assert 2_000 < page.evaluate("document.getElementsByTagName('*').length") <= 5_000
+        page.context.close()
+
+
 @pytest.mark.parametrize("width", [360, 768, 1280, 1920])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_every_width_in_both_schemes_and_loads_nothing_from_elsewhere(

@@ -72,6 +72,34 @@ def other():
 """
 
 
+ODD = """
+import modal
+
+app = modal.App()
+
+class Odd(Exception):
+    def __init__(self, *, why):
+        super().__init__(why)
+
+@app.function()
+def odd():
+    raise Odd(why="it is odd")
+
+@app.function()
+def lock():
+    import threading
+    return threading.Lock()
+
+@app.local_entrypoint()
+def main():
+    for each in odd, lock:
+        try:
+            each.remote()
+        except Exception as error:
+            print(type(error).__name__, "cannot be passed on" in str(error), "it is odd" in str(error))
+"""
+
+
 def run(*arguments: str, python: str | Path = sys.executable) -> subprocess.CompletedProcess[str]:
     argv = [str(python), "-m", "holdall.run", *arguments]
     return subprocess.run(argv, cwd=ROOT, text=True, capture_output=True, check=False)
@@ -164,9 +192,16 @@ def test_what_the_hosted_package_has_besides_is_refused_by_name() -> None:
 
 
 @pytest.mark.slow
-def test_packages_that_cannot_be_installed_leave_nothing_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packages_that_cannot_be_installed_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(holdall.Error, match="no-such-package could not be installed"):
         hosted.Image.debian_slim().pip_install("no-such-package").python()
-    assert [*(tmp_path / "holdall" / "images").iterdir()] == []
+    with pytest.raises(holdall.InvalidError, match="index_url"):
+        hosted.Image().pip_install("numpy", index_url="http://elsewhere")
+
+
+def test_what_cannot_be_passed_on_is_told_with_the_lines_it_came_from(tmp_path: Path, service: holdall.LocalService) -> None:
+    (tmp_path / "odd_program.py").write_text(ODD)
+    done = run(f"{tmp_path / 'odd_program.py'}::main")
+    assert done.stdout.splitlines() == ["Error True True", "Error True False"]

@@ -3,13 +3,16 @@
 // until then the box shows that it is pending, and the state that it still has.
 
 const CELL = 30; // pixels, as in page.css
-const MARGIN = 6; // rows above and below the view that are there too
+const MARGIN = 4; // rows above and below the view that are there too
+const ELEMENTS_MAX = 4500; // of all rows: a larger view has fewer columns
+const PENDING_MAX = 500; // clicks that are not stored: more would be refused
 const SILENT = 6000, AGAIN = 500; // milliseconds: a connection without a word is given up; how soon the next one is tried
 
 const container = document.getElementById("boxes");
 const pending = new Map(); // box → [number of its last click, what it is to be]
 const rows = new Map(); // row → its element
-let number = 0, bits = new Uint8Array(0), columns = 1, clicks = 0, here = 0;
+const header = document.querySelector("header");
+let number = 0, drawn = -1, bits = new Uint8Array(0), columns = 1, clicks = 0;
 let socket = null, isLive = false, heard = 0, isDrawn = true;
 
 const isChecked = (box) => Boolean((bits[box >> 3] >> (box & 7)) & 1);
@@ -74,7 +77,10 @@ function draw() {
     fill(row, at);
   }
   free.forEach((row) => row.remove());
-  if (!container.contains(document.activeElement)) enter(from + MARGIN < last ? (from + MARGIN) * columns : 0);
+  const ordered = [...rows.keys()].sort((a, b) => a - b);
+  if (ordered.some((at, index) => container.children[index] !== rows.get(at))) container.append(...ordered.map((at) => rows.get(at)));
+  const seen = Math.ceil((top + header.offsetHeight) / CELL); // the first row that the header does not hide
+  if (!container.contains(document.activeElement)) enter(Math.max(0, Math.min(seen, last)) * columns);
 }
 
 function drawSoon() {
@@ -83,13 +89,19 @@ function drawSoon() {
 }
 
 function layOut() {
-  const first = [...rows.keys()].length ? Math.floor((window.scrollY - container.offsetTop) / CELL) * columns : 0;
-  columns = Math.max(1, Math.floor(container.clientWidth / CELL));
+  const rowsInView = Math.ceil(window.innerHeight / CELL) + 2 * MARGIN + 1;
+  const fitting = Math.min(Math.floor(container.clientWidth / CELL), Math.floor(ELEMENTS_MAX / rowsInView) - 1);
+  if (fitting === columns && number === drawn) return drawSoon();
+  const first = Math.max(0, Math.floor((window.scrollY - container.offsetTop) / CELL) * columns);
+  const focused = container.contains(document.activeElement) ? boxOf(document.activeElement) : null;
+  columns = Math.max(1, fitting);
+  drawn = number;
   container.style.height = `${Math.ceil(number / columns) * CELL}px`;
   rows.forEach((row) => row.remove());
   rows.clear();
   if (first > 0) window.scrollTo(0, container.offsetTop + Math.floor(first / columns) * CELL);
   draw();
+  if (focused !== null && focused < number) goTo(focused);
 }
 
 // The keyboard: one box is in the order of Tab, arrows go to the others.
@@ -101,7 +113,7 @@ function enter(box) {
 
 function goTo(box, block) {
   const y = container.offsetTop + Math.floor(box / columns) * CELL;
-  const head = document.querySelector("header").offsetHeight;
+  const head = header.offsetHeight;
   const isInView = y >= window.scrollY + head && y + CELL <= window.scrollY + window.innerHeight;
   if (block === "center" || !isInView) {
     const above = block === "center" ? window.innerHeight / 2 : y < window.scrollY + head ? head + CELL : window.innerHeight - 2 * CELL;
@@ -113,9 +125,12 @@ function goTo(box, block) {
 }
 
 container.addEventListener("keydown", (event) => {
+  if (event.altKey || event.metaKey) return;
   const box = boxOf(event.target), row = Math.floor(box / columns) * columns;
+  const page = Math.max(1, Math.floor((window.innerHeight - header.offsetHeight) / CELL) - 1) * columns;
   const to = {
     ArrowLeft: box - 1, ArrowRight: box + 1, ArrowUp: box - columns, ArrowDown: box + columns,
+    PageUp: Math.max(box - page, box % columns), PageDown: box + page < number ? box + page : number - 1,
     Home: event.ctrlKey ? 0 : row, End: event.ctrlKey ? number - 1 : Math.min(row + columns, number) - 1,
   }[event.key];
   if (to === undefined) return;
@@ -132,6 +147,7 @@ function boxOf(input) {
 
 container.addEventListener("change", (event) => {
   const box = boxOf(event.target);
+  if (!pending.has(box) && pending.size >= PENDING_MAX) return show(event.target, box);
   pending.set(box, [++clicks, !(pending.get(box)?.[1] ?? isChecked(box))]);
   show(event.target, box);
   send(box);
@@ -161,6 +177,7 @@ function hear(event) {
   if (told.boxes !== undefined) {
     if (told.boxes === number) return;
     number = told.boxes;
+    for (const box of pending.keys()) if (box >= number) pending.delete(box);
     bits = new Uint8Array(Math.ceil(number / 8));
     layOut();
     return goToHash();
@@ -181,16 +198,20 @@ function connect() {
   socket.binaryType = "arraybuffer";
   heard = performance.now();
   socket.onmessage = hear;
-  socket.onclose = () => {
-    if (mine !== socket) return;
-    isLive = false;
-    state();
-    setTimeout(connect, AGAIN);
-  };
+  socket.onclose = () => mine === socket && lose();
+}
+
+function lose() {
+  socket.onmessage = null;
+  socket.close(); // it may take long to hear that: nobody waits
+  socket = null;
+  isLive = false;
+  state();
+  setTimeout(connect, AGAIN);
 }
 
 setInterval(() => {
-  if (performance.now() - heard > SILENT) socket.close();
+  if (socket !== null && performance.now() - heard > SILENT) lose();
 }, 1000);
 
 function goToHash() {
