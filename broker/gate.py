@@ -70,7 +70,8 @@ class Gate:
         self.is_sound = True
         """Whether it refuses what it must."""
         self.counts: Counter[str] = Counter()
-        self._ring, self._stamp = ring, (0, 0, 0)
+        self._ring = ring
+        self._stamp: object = None
         self._allowed: dict[str, Allowed] = {}
         self._removed: set[str] = set()
         """Keys whose connections are to be ended."""

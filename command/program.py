@@ -65,10 +65,8 @@ def call_function(folder: str, target: str) -> int:
     try:
         cloudpickle.loads(cloudpickle.dumps(result))  # pyright: ignore[reportUnknownMemberType]
     except Exception as error:
-        result = (
-            None,
-            Error(f"what {name} gives, or raises, cannot be passed on ({error}): {result[0] or traceback.format_exc()}"),
-        )
+        told = repr(result[0]) if result[1] is None else "".join(traceback.format_exception(result[1]))
+        result = None, Error(f"what {name} gives, or raises, cannot be passed on: {error}\n{told}")
     unfinished = Path(folder, "unfinished")
     unfinished.write_bytes(cloudpickle.dumps(result))  # pyright: ignore[reportUnknownMemberType]
     unfinished.rename(Path(folder, "result"))

@@ -15,7 +15,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -139,7 +139,7 @@ class Keyring:
             raise AuthError(f"{file} cannot be used: {error.strerror}") from None
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Generator[None, None, None]:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if why := fault(self._folder, OTHERS):
             raise AuthError(f"keys cannot be kept in {self._folder}: {why}")
