@@ -123,6 +123,15 @@ class Client(Offering):
         """Whether this client starts its service when it does not run."""
         return self._connector.is_local
 
+    @property
+    def reads_only(self) -> bool:
+        """Whether its key is a reader's: it may change nothing.
+
+        >>> Client().reads_only
+        False
+        """
+        return self._connector.reads_only
+
     def finds_service(self) -> bool:
         """Whether this user's own service runs: it is not started for this."""
         return self._connector.finds_service()
@@ -135,6 +144,15 @@ class Client(Offering):
         'ipc:///run/user/1000/kv'
         """
         return self._connector.url
+
+    @property
+    def layout_id(self) -> bytes:
+        """The id of the service's data, as far as it is known; else empty.
+
+        >>> Client().layout_id
+        b''
+        """
+        return self._roster.layout_id if self._roster is not None else b""
 
     @property
     def roster(self) -> Roster:

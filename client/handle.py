@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 from holdall import protocol, settings
 from holdall.client.connection.query import Operation, Query
 from holdall.client.operations import catalog
-from holdall.errors import InvalidError, NotFoundError
+from holdall.errors import ConnectionError, InvalidError, NotFoundError
 from holdall.settings import Serializer
 from holdall.slots import dict_crc
+from holdall.worker.directory import place
 
 from .twin import Offering
 from .views import stream
@@ -48,6 +49,8 @@ class Handle(Offering):
     _client: Client | None
     _is_default: bool  # whether the client is the one for calls that are given none
     _url: str | None  # of the service it was pickled at; a service configured here wins
+    _machine: str  # where it was pickled, if its service listens there alone
+    _layout: bytes  # the id of that service's data, if it was known
 
     @classmethod
     def from_name(
@@ -119,6 +122,8 @@ class Handle(Offering):
         dict_id: bytes | None = None,
         serializer: Serializer = "auto",
         client: Client | None = None,
+        machine: str = "",
+        layout: bytes = b"",
     ) -> Self:
         handle = object.__new__(cls)
         handle._name = name
@@ -128,6 +133,7 @@ class Handle(Offering):
         handle._client = client
         handle._is_default = False
         handle._url = url
+        handle._machine, handle._layout = machine, layout
         handle.serializer = serializer
         handle.id = dict_id
         handle.crc = dict_crc(dict_id or b"")
@@ -177,7 +183,13 @@ class Handle(Offering):
         if given is not None and given is not self._client:
             self._use(given, is_default=False)
         elif self._client is None or (self._is_default and self._client.is_closed):
-            self._use(default_client(self._url), is_default=True)
+            client = default_client(self._url)
+            if self._machine and client.is_local and self._machine != place.machine():
+                raise ConnectionError(
+                    f"this handle of {self.label} is of a service on another machine, which listens there alone: set "
+                    "HOLDALL_CONNECTION, or HOLDALL_URL, to where it can be reached from here"
+                )
+            self._use(client, is_default=True)
         assert self._client is not None
         return self._client
 
@@ -197,6 +209,7 @@ class Handle(Offering):
 
     def register(self, refused: Query) -> Operation[None]:
         """Tell of the Dict the worker that refused this request, which has not met it. Raises NotFoundError if it is gone."""
+        self._check_layout(self.connected())
         if self._name is None:
             self._found((yield from self._find()))
         assert self.id is not None
@@ -210,6 +223,7 @@ class Handle(Offering):
 
     def _lookup(self) -> Operation[CatalogEntry]:
         client = self.connected()
+        self._check_layout(client)
         assert self._name
         if self._create_if_missing:
             return (yield from catalog.create(client, self._environment, self._name, self._ttl, allow_existing=True))
@@ -222,10 +236,19 @@ class Handle(Offering):
 
     def _find(self) -> Operation[CatalogEntry]:
         assert self.id is not None
+        self._check_layout(self.connected())
         entry = yield from catalog.find(self.connected(), self.id, self.label)
         if entry is None:
             raise NotFoundError(f"{self.label} was deleted, or never made in the data directory of {self.connected().address}")
         return entry
+
+    def _check_layout(self, client: Client) -> None:
+        """Raise ConnectionError if the service that was found is not the one that this handle was made with, elsewhere."""
+        if self._layout and client.is_local and self._layout != client.layout_id:
+            raise ConnectionError(
+                f"the service at {client.address} is not the one that this handle of {self.label} is of: set "
+                "HOLDALL_CONNECTION, or HOLDALL_URL, to where that one can be reached from here, or make the handle here"
+            )
 
     def _found(self, entry: CatalogEntry) -> None:
         self._name, self._environment = entry.name, entry.environment
@@ -258,9 +281,12 @@ class Handle(Offering):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        url = self._url if self._client is None or self._client.is_local else self._client.address
+        client = self._client
+        url = self._url if client is None or client.is_local else client.address
+        machine = self._machine if client is None else place.machine() if client.is_local else ""
+        layout = self._layout if client is None else client.layout_id
         told = (self._name, self._environment, self._create_if_missing, self._ttl, url, self.id, self.serializer)
-        return type(self)._make, told
+        return type(self)._make, (*told, None, machine, layout)
 
 
 def default_client(fallback_url: str | None = None) -> Client:

@@ -25,7 +25,10 @@ V_co = TypeVar("V_co", covariant=True)
 T = TypeVar("T")
 
 _OF_HANDLES = ("awaitable", "connected", "crc", "hydration", "id", "label", "of_entry", "register", "serializer")
-_OF_CLIENTS = ("disconnect", "finds_service", "inherit", "is_local", "passes_files", "roster", "run", "run_awaiting")
+_OF_CLIENTS = (
+    *("disconnect", "finds_service", "inherit", "is_local", "layout_id", "passes_files", "reads_only", "roster", "run"),
+    "run_awaiting",
+)
 INTERNAL = frozenset((*_OF_HANDLES, *_OF_CLIENTS))
 """What other parts of holdall need of these objects, and users do not."""
 

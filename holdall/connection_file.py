@@ -23,7 +23,7 @@ from holdall.private import OTHERS, open_own
 
 FILE_BYTES_MAX = 4_096
 KEY_CHARACTERS = 40
-LOOK_SECONDS = 0.1
+FILE_LOOK_SECONDS = 0.1
 """How often it is looked whether the file has come."""
 RoleName = Literal["client", "reader", "admin"]
 
@@ -84,4 +84,4 @@ def awaited(path: Path, seconds: float) -> ConnectionFile:
                     f"there is no connection file {path}, and none came within {seconds:g} s: correct HOLDALL_CONNECTION, or "
                     "start the service that writes it (`holdall serve --write-connection`)"
                 ) from None
-        time.sleep(LOOK_SECONDS)
+        time.sleep(FILE_LOOK_SECONDS)

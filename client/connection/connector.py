@@ -61,6 +61,10 @@ class ServiceConnector:
         return self._data is not None
 
     @property
+    def reads_only(self) -> bool:
+        return self._keys is not None and self._keys.role == "reader"
+
+    @property
     def is_known(self) -> bool:
         return self._file is None or self._keys is not None
 

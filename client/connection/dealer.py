@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from contextlib import suppress
 from errno import EMFILE
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -21,6 +22,7 @@ from zmq.utils.monitor import parse_monitor_message
 from holdall import sockets
 from holdall.errors import ConnectionError
 from holdall.framing import Received
+from holdall.sockets import CONNECT_MILLISECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,15 +37,10 @@ _EVENTS_ELSEWHERE = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | _HANDSHAKES
     | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CLOSED
 )  # fmt: skip
-_TROUBLES: dict[int, str] = {
-    zmq.EVENT_CONNECT_DELAYED: "nothing answers there: is the machine on, and its network, and is the port open?",
-    zmq.EVENT_CLOSED: "nobody listens at this port there: is the service running, and this its port?",
-    zmq.EVENT_CONNECT_RETRIED: "no machine of this name is known",
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "who listens there is not the service that this connection file is for",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "who listens there is not the service that this connection file is for",
-    zmq.EVENT_HANDSHAKE_SUCCEEDED: "",
-}
-"""What to say when this was the last that happened. A name that is unknown is tried again without an attempt to connect."""
+NO_ANSWER = "nothing answers there: is the machine on, and its network, and is the port open?"
+NOBODY_LISTENS = "nobody listens at this port there: is the service running, and this its port?"
+UNKNOWN_NAME = "no machine of this name is known"
+ANOTHER_SERVICE = "who listens there is not the service that this connection file is for"
 DEALER_LINGER_MILLISECONDS = 100
 """For last words that want no answer; all else was answered, or given up, when it is closed."""
 
@@ -64,6 +61,7 @@ class Dealer:
         self._monitor: Any = None
         self._connections = 0
         self._has_refused = False
+        self._tried_at = 0.0
         self._wait_milliseconds = int(wait_seconds * 1000)
         try:
             self._dealer = sockets.client_dealer(context, keys)
@@ -129,9 +127,19 @@ class Dealer:
     def _note(self, event: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connections += 1
-        self.is_refused = self.is_refused or event == zmq.EVENT_HANDSHAKE_FAILED_AUTH
-        if event != zmq.EVENT_CONNECT_RETRIED or not self.trouble:
-            self.trouble = _TROUBLES.get(event, "")
+            self.trouble = ""
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            self.is_refused = True
+        elif event & _HANDSHAKES:
+            self.trouble = ANOTHER_SERVICE
+        elif event == zmq.EVENT_CONNECT_DELAYED:
+            self._tried_at = monotonic()
+            self.trouble = self.trouble or NO_ANSWER
+        elif event == zmq.EVENT_CLOSED:
+            has_waited = monotonic() - self._tried_at > CONNECT_MILLISECONDS / 2000
+            self.trouble = NO_ANSWER if has_waited else NOBODY_LISTENS
+        elif not self.trouble:  # it is tried again, and no attempt was made: the name led nowhere
+            self.trouble = UNKNOWN_NAME
 
     def fileno(self) -> int:
         return int(self._dealer.fd)

@@ -72,6 +72,11 @@ class Connector(Protocol):
         ...
 
     @property
+    def reads_only(self) -> bool:
+        """Whether the service lets this client change nothing."""
+        ...
+
+    @property
     def is_known(self) -> bool:
         """Whether it is known where the service is: else `revive` waits for that, and a loop is not to."""
         ...

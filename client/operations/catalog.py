@@ -110,6 +110,8 @@ def register(client: ServiceClient, environment: str, name: str, dict_id: bytes,
     entry = (yield from lookup(client, environment, name)) if name else None
     if entry is None or entry.dict_id != dict_id:
         raise NotFoundError(f"cannot {refused}: it was deleted, or the data directory replaced; look it up with Dict.from_name")
+    if client.reads_only:
+        return
     body = encode(Registration(entry.ttl, ttl_version=entry.ttl_version, seal=entry.seal))
     yield from _done([Query(protocol.REGISTER, refused.hash, "register", refused.of, dict_id=dict_id, value=body)])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from holdall import protocol
-from holdall.bodies import Roster
+from holdall.bodies import Page, Roster, decode, encode
 from holdall.client.connection.query import Operation, Queries, Query
 from holdall.protocol import Buffer, Reply
 from holdall.settings import Serializer
@@ -26,6 +26,11 @@ class ServiceClient(Protocol):
 
     passes_files: bool
     """Whether they may pass open files to this client."""
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether its key is a reader's."""
+        ...
 
 
 class DictHandle(Protocol):
@@ -68,8 +73,19 @@ def settled(handle: DictHandle, query: Query, reply: Reply) -> Operation[Reply]:
         if reply.status != protocol.UNKNOWN_DICT:
             raise error_of(query, reply)
         yield from handle.register(query)
+        if handle.connected().reads_only:
+            return _nothing(query)
         reply = yield query
     return reply
+
+
+def _nothing(query: Query) -> Reply:
+    """What a worker would answer of a Dict that it has not met, and so has nothing of; a reader registers none with it."""
+    if query.opcode in (protocol.GET, protocol.CONTAINS):
+        return Reply(protocol.MISSING, 0, 0, b"")
+    if query.opcode == protocol.GET_MANY:
+        return Reply(protocol.OK, 0, 0, encode([None] * len(decode(list[bytes], query.value))))
+    return Reply(protocol.OK, 0, 0, encode(0 if query.opcode == protocol.LENGTH else Page([])))
 
 
 def answers_to(handle: DictHandle, queries: list[Query]) -> Operation[list[Reply]]:

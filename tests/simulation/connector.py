@@ -134,6 +134,7 @@ class SimulatedConnector:
 
     is_local = False
     is_known = True
+    reads_only = False
 
     def __init__(self, life: Life, url: str) -> None:
         self.url = url

@@ -53,7 +53,15 @@ def require(folder: Path, name: Path) -> None:
     )
 
 
+def machine() -> str:
+    """An id of this machine, or of the time since it was started; empty if the system has none."""
+    return next((found for found in map(_read, _IDS) if found), "")
+
+
 def _found(folder: Path) -> Location:
     found = folder.stat()
-    ids = (each.read_text().strip() if os.access(each, os.R_OK) else "" for each in _IDS)
-    return Location(found.st_dev, found.st_ino, *ids)
+    return Location(found.st_dev, found.st_ino, *map(_read, _IDS))
+
+
+def _read(file: Path) -> str:
+    return file.read_text().strip() if os.access(file, os.R_OK) else ""
