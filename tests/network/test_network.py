@@ -1,0 +1,157 @@
+"""Processes of several hosts share a service over cables that delay, lose, are cut: nothing is lost, nothing happens twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.network.hosts import OWN, Network, end, ip, network
+
+pytestmark = pytest.mark.slow
+LONG = bool(os.environ.get("HOLDALL_NETWORK_LONG"))
+"""`make network`: cuts as long as they are said to be; else shorter ones."""
+CLAIM = """
+import json, sys, holdall
+d = holdall.Dict.from_name("jobs", create_if_missing=True)
+who, jobs = sys.argv[1], int(sys.argv[2])
+mine = [job for job in range(jobs) if d.put(("claim", job), who, skip_if_exists=True)]
+for job in mine:
+    d["result", job] = job ** 2
+d["large", who] = bytes(1_000_000)
+assert len(d["large", who]) == 1_000_000
+print(json.dumps(mine), flush=True)
+"""
+COUNT = """
+import json, sys, time, holdall
+client = holdall.Client(timeout=float(sys.argv[3]))
+d = holdall.Dict.from_name("counts", create_if_missing=True, client=client)
+who, until, done, slowest, unknown = sys.argv[1], time.time() + float(sys.argv[2]), [], 0.0, []
+print("begun", flush=True)
+number = 0
+while time.time() < until:
+    number += 1
+    began = time.time()
+    try:
+        d[who, number] = number
+        if number > 1:
+            assert d.pop((who, number - 1)) == number - 1, "popped twice"
+        done.append(number)
+    except holdall.TimeoutError:
+        unknown.append(number)
+        break
+    slowest = max(slowest, time.time() - began)
+print(json.dumps([done, unknown, slowest, time.time()]), flush=True)
+"""
+
+
+def told(process: subprocess.Popen[str], seconds: float = 120) -> str:
+    out, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, out
+    return out
+
+
+def count(net: Network, files: list[Path], seconds: float, timeout: float) -> list[subprocess.Popen[str]]:
+    """One process on each client's host that writes and pops; they have all begun."""
+    running = []
+    for number, (host, file) in enumerate(zip(net.clients, files, strict=True)):
+        argv = f"host-{number}", str(seconds), str(timeout)
+        running.append(host.python(COUNT, *argv, HOLDALL_CONNECTION=str(file)))
+    for each in running:
+        assert each.stdout is not None
+        assert each.stdout.readline() == "begun\n"
+    return running
+
+
+def test_each_job_is_claimed_once_by_processes_of_three_hosts() -> None:
+    with network(3) as net:
+        files = net.serve()
+        jobs = 150
+        running = [
+            host.python(CLAIM, f"host-{number}", str(jobs), HOLDALL_CONNECTION=str(file))
+            for number, (host, file) in enumerate(zip(net.clients, files, strict=True))
+        ]
+        claimed = [job for each in running for job in json.loads(told(each))]
+        assert sorted(claimed) == list(range(jobs))
+
+
+def test_nothing_is_lost_or_done_twice_while_cables_are_pulled_and_plugged() -> None:
+    with network(3) as net:
+        running = count(net, net.serve(), 12, 30)
+        for turn in range(6):
+            cable = net.cables[turn % len(net.cables)]
+            time.sleep(0.7)
+            cable.cut()
+            time.sleep(1.0)
+            cable.plug()
+        for each in running:
+            done, unknown, _slowest, _at = json.loads(told(each))
+            assert unknown == []
+            assert done == list(range(1, len(done) + 1))
+            assert len(done) > 20
+
+
+def test_after_a_long_cut_answers_come_soon() -> None:
+    cut = 60 if LONG else 15
+    with network(1, loss=0.0) as net:
+        (running,) = count(net, net.serve(), cut + 8, cut + 60)
+        time.sleep(2)
+        net.cables[0].cut()
+        time.sleep(cut)
+        net.cables[0].plug()
+        plugged = time.time()
+        done, unknown, slowest, _at = json.loads(told(running, cut + 60))
+        assert unknown == []
+        assert done == list(range(1, len(done) + 1))
+        print(f"after a cut of {cut} s the answer came {slowest - cut:.1f} s after its end; {time.time() - plugged:.0f}")
+        assert len(done) > 100  # before, and again after
+
+
+def test_a_client_whose_address_changes_goes_on() -> None:
+    with network(1, loss=0.0) as net:
+        (running,) = count(net, net.serve(), 20, 40)
+        time.sleep(2)
+        host, device = net.clients[0].name, net.cables[0].devices[1]
+        ip("-n", host, "addr", "flush", "dev", device)
+        ip("-n", host, "addr", "add", "10.99.1.6/24", "dev", device)
+        ip("-n", net.server.name, "route", "replace", "10.99.1.0/24", "dev", net.cables[0].devices[0])
+        done, unknown, slowest, _at = json.loads(told(running))
+        assert unknown == []
+        assert done == list(range(1, len(done) + 1))
+        print(f"after the client's address had changed, the answer took {slowest:.1f} s")
+        assert slowest > 0.5
+
+
+def test_a_host_finds_no_socket_of_another_and_a_handle_starts_no_service_there() -> None:
+    with network(1) as net:
+        (file,) = net.serve()
+        look = f"import os; print(os.listdir({str(OWN)!r}), os.listdir({str(OWN / 'run')!r}))"
+        assert told(net.clients[0].python(look)) == "['run'] []\n"
+        pickled = net.shared / "handle"
+        make = "import sys, pickle, holdall; d = holdall.Dict.from_name('kv', create_if_missing=True); d[1] = 1; "
+        make += "pickle.dump(d, open(sys.argv[1], 'wb'))"
+        told(net.clients[0].python(make, str(pickled), HOLDALL_CONNECTION=str(file)))
+        load = "import sys, pickle; print(pickle.load(open(sys.argv[1], 'rb'))[1])"
+        assert told(net.clients[0].python(load, str(pickled), HOLDALL_CONNECTION=str(file))) == "1\n"
+
+
+def test_a_job_of_several_hosts_starts_as_the_page_says() -> None:
+    """As the script of docs/operations.md, without a batch system: a rank that starts before the service waits for it."""
+    with network(2) as net:
+        connection = net.shared / "job"
+        rank = "import holdall; d = holdall.Dict.from_name('ranks', create_if_missing=True); d[0] = 1; print(len(d) > 0)"
+        argv = [sys.executable, "-m", "holdall", "serve", "--listen", "tcp://10.99.1.1:0", "--listen", "tcp://10.99.2.1:4256"]
+        first = net.clients[0].python(
+            rank, HOLDALL_CONNECTION=str(connection), HOLDALL_CONNECTION_WAIT="30"
+        )  # it starts before the service
+        serving = net.server.start(*argv, "--write-connection", str(connection), "--temporary-keys")
+        try:
+            assert told(first) == "True\n"
+        finally:
+            end(serving)
+        assert not connection.exists()
