@@ -14,7 +14,7 @@ DISK := $(addprefix tests/,core/test_check.py core/test_directory.py faults/test
 # Tests start many hundreds of processes, each of which would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test slow test-all contract check house bench profile soak fuzz clean
+.PHONY: help demo test slow test-all contract check house bench profile soak fuzz network clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ soak: $(VENV)/has-test ## The simulator on many seeds (SEEDS=0:10000), Dicts of 
 
 fuzz: $(VENV)/has-test ## Hostile messages to each socket of a service that others use (FRAMES=10000000)
 	$(BIN)/python -m tests.fuzz.run --frames $(or $(FRAMES),10000000)
+
+network: $(VENV)/has-test ## Clients of other hosts, as network namespaces: cables that delay, lose and are cut; for root
+	HOLDALL_NETWORK_LONG=1 $(BIN)/python -m pytest -m slow -s tests/network
 
 bench: $(VENV)/has-bench ## Every goal of speed as a ratio to a peer in the same run (BENCH="--rounds 9 --html bench.html")
 	$(BIN)/holdall bench goals $(BENCH)

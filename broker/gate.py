@@ -26,6 +26,7 @@ from zmq.utils.z85 import encode as z85
 
 from holdall import sockets
 from holdall.errors import AuthError, Error
+from holdall.process.listen import listen
 
 from .router import MESSAGES_PER_TURN, Delivery, Router
 
@@ -85,12 +86,15 @@ class Gate:
         self._zap = sockets.zap_socket(self._context)
         self._socket = sockets.gate_router(self._context, self._server_key, secret)
         self._monitor = self._socket.get_monitor_socket(_EVENTS)
-        self._router = Router(self._socket, urls, poller, small=2, source=side)
+        self._router = Router(self._socket, [], poller, small=2, source=side)
+        self._endpoints: list[str] = []
+        for url in urls:
+            listen(self._socket, url)
+            self._endpoints.append(self._socket.last_endpoint.decode())
+        self._poller, self._is_open = poller, True
         poller.add(int(self._zap.fd), side)
         poller.add(int(self._monitor.fd), side)
-        self._url = _ANYWHERE.sub(
-            lambda any_: "//[::1]" if ":" in any_[1] else "//127.0.0.1", self._socket.last_endpoint.decode()
-        )
+        self._url = _ANYWHERE.sub(lambda any_: "//[::1]" if ":" in any_[1] else "//127.0.0.1", self._endpoints[-1])
         self._look_at_keys()
         self._prove()
 
@@ -131,7 +135,13 @@ class Gate:
         self.admit()
         self._look_at_keys()
         self._allow([each for each in self._allowed.values() if not each.has_expired])
-        if not self._knocks and now >= self._knock_due:
+        if self._poller.is_entered != self._is_open:
+            self._is_open = not self._is_open
+            for each in self._endpoints:
+                (self._socket.bind if self._is_open else self._socket.unbind)(each)
+        if not self._is_open:
+            self._knock_due = now + KNOCK_SECONDS
+        elif not self._knocks and now >= self._knock_due:
             self._knock(now)
         elif self._knocks and now >= self._knock_due - KNOCK_SECONDS + KNOCK_SECONDS_MAX:
             self._judge()

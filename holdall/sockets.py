@@ -43,6 +43,8 @@ RECONNECT_MILLISECONDS = (20, 500)
 """How soon a DEALER connects again: at first, and at most; doubled each time."""
 CONNECT_MILLISECONDS = 2_000
 """How long a connection to another machine may take to be made; then the next attempt begins."""
+BACKLOG = 4_096
+"""Of those who come to a port in one moment: whom the system has no room for comes again a second later."""
 ZAP_DOMAIN = b"holdall"
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 """Where ZeroMQ asks who may come in. Source: rfc.zeromq.org/spec/27."""
@@ -81,7 +83,7 @@ def gate_router(context: Any, public: str, secret: str) -> Any:
     router.curve_server = True
     router.curve_publickey, router.curve_secretkey = public.encode(), secret.encode()
     router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-    router.ipv6 = True
+    router.ipv6, router.backlog = True, BACKLOG
     return router
 
 

@@ -3,10 +3,10 @@
 Each connection takes one. When there is none left, LevelDB, which opens files now and then, can write no more, and a loop is
 woken by nothing but the connections that it cannot accept. So a process that serves takes as many descriptors as it may have,
 and keeps some: when only those are left it accepts nothing (see `SystemPoller`), and renames its Unix socket. Clients that are
-connected stay connected, others find no socket and try again until the name is back.
+connected stay connected, others find no socket and try again until the name is back. Ports are closed by the broker's gate.
 
 The broker's socket for workers keeps its name, and is polled all the while, so that a worker that was started again can
-connect. The one for clients of other machines is ZeroMQ's, and not ours to close: see the known limits in docs/reliability.md.
+connect.
 """
 
 from __future__ import annotations

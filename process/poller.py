@@ -69,6 +69,11 @@ class SystemPoller:
             except PermissionError:  # a file, or /dev/null, which epoll does not watch: it is at its end
                 self.is_over = True
 
+    @property
+    def is_entered(self) -> bool:
+        """Whether clients may come: there are descriptors for them."""
+        return self._is_entered
+
     def add(self, descriptor: int, source: object, *, entrance: bool = False) -> None:
         """Tell when this source can be read. One that is ZeroMQ's wants `look_again`, now and whenever it was used. An
         entrance, at which clients arrive, is not read while admission is closed.

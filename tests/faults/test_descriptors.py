@@ -19,7 +19,7 @@ from holdall.process.admission import raise_descriptor_limit
 from holdall.process.config import ServiceSettings
 from holdall.settings import service_url, socket_url
 from tests.fuzz.strangers import GREETING, HANDSHAKE, connected
-from tests.processes import children, process_ids, service_process, until
+from tests.processes import children, free_port, new_key, process_ids, service_process, until
 
 SOFT, HARD = 100, 400
 FEW = 200
@@ -27,10 +27,10 @@ FEW = 200
 CLIENTS = 1_000
 
 
-def limited(data: Path, soft: int, hard: int) -> contextlib.AbstractContextManager[int]:
+def limited(data: Path, soft: int, hard: int, *listen: str) -> contextlib.AbstractContextManager[int]:
     """A service that begins with these limits of descriptors; its process id."""
     limits = f'ulimit -Sn {soft} && ulimit -Hn {hard} && exec "$@"'
-    return service_process(ServiceSettings(str(data), workers=1, sync="off"), "sh", "-c", limits, "sh")
+    return service_process(ServiceSettings(str(data), [*listen], workers=1, sync="off"), "sh", "-c", limits, "sh")
 
 
 def soft_limit(pid: int) -> int:
@@ -104,6 +104,53 @@ def test_no_file_descriptors_left(tmp_path: Path, at: str) -> None:
         with Client(url) as newcomer:
             assert Dict.from_name("kv", client=newcomer)["key"] == 100
         assert children(service) == processes
+
+
+@pytest.mark.slow
+def test_a_port_is_closed_while_there_are_no_descriptors_left(tmp_path: Path) -> None:
+    url = f"tcp://127.0.0.1:{free_port()}"
+    with limited(tmp_path, SOFT, HARD, url) as service, Client(connection=new_key(tmp_path)) as client, Crowd() as crowd:
+        d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+        d["key"] = 0
+        broker = children(service)["broker"]
+        until(lambda: not crowd.come(url, GREETING[:9]))
+        before = cpu_ticks(broker)
+        time.sleep(1)  # the time over which a process must not spin
+        assert cpu_ticks(broker) - before < os.sysconf("SC_CLK_TCK") // 2
+        for number in range(100):
+            assert d.pop("key") == number
+            d["key"] = number + 1
+        crowd.leave()
+        until(lambda: crowd.come(url, GREETING[:9]))
+        with Client(connection=new_key(tmp_path)) as newcomer:
+            assert Dict.from_name("kv", client=newcomer)["key"] == 100
+        assert children(service)["broker"] == broker
+
+
+@pytest.mark.slow
+def test_5000_that_never_shake_hands_leave_room_for_those_who_do(tmp_path: Path) -> None:
+    url = f"tcp://127.0.0.1:{free_port()}"
+    with limited(tmp_path, SOFT, 20_000, url) as service, Crowd() as crowd:
+        broker = children(service)["broker"]
+        before = resident_bytes(broker)
+        for number in range(5_000):
+            crowd.come(url, GREETING[: number % len(GREETING)])
+        with ThreadPoolExecutor(50) as pool:
+            file = new_key(tmp_path)
+
+            def call(number: int) -> int:
+                with Client(connection=file) as client:
+                    d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+                    d[number] = number
+                    return int(d[number])
+
+            assert list(pool.map(call, range(200))) == list(range(200))
+        assert resident_bytes(broker) - before < 64 * 1024 * 1024
+        assert children(service)["broker"] == broker
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_a_worker_that_was_started_again_gets_in_though_more_clients_wait_than_there_is_room_for(tmp_path: Path) -> None:
