@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.network.hosts import OWN, Network, end, ip, network
+from tests.network.hosts import OWN, ROOT, Network, ip, network
 
 pytestmark = pytest.mark.slow
 LONG = bool(os.environ.get("HOLDALL_NETWORK_LONG"))
@@ -140,18 +144,42 @@ def test_a_host_finds_no_socket_of_another_and_a_handle_starts_no_service_there(
         assert told(net.clients[0].python(load, str(pickled), HOLDALL_CONNECTION=str(file))) == "1\n"
 
 
-def test_a_job_of_several_hosts_starts_as_the_page_says() -> None:
-    """As the script of docs/operations.md, without a batch system: a rank that starts before the service waits for it."""
-    with network(2) as net:
-        connection = net.shared / "job"
-        rank = "import holdall; d = holdall.Dict.from_name('ranks', create_if_missing=True); d[0] = 1; print(len(d) > 0)"
-        argv = [sys.executable, "-m", "holdall", "serve", "--listen", "tcp://10.99.1.1:0", "--listen", "tcp://10.99.2.1:4256"]
-        first = net.clients[0].python(
-            rank, HOLDALL_CONNECTION=str(connection), HOLDALL_CONNECTION_WAIT="30"
-        )  # it starts before the service
-        serving = net.server.start(*argv, "--write-connection", str(connection), "--temporary-keys")
-        try:
-            assert told(first) == "True\n"
-        finally:
-            end(serving)
-        assert not connection.exists()
+SRUN = """#!/bin/sh
+exec ip netns exec {host} unshare --mount sh -c '
+mount -t tmpfs -o mode=700 tmpfs {own} && mkdir -m 700 {own}/run && exec "$@"' sh "$@"
+"""
+JOB = """
+import holdall, os
+d = holdall.Dict.from_name("ranks", create_if_missing=True)
+d[os.environ["SLURM_JOB_ID"]] = os.listdir("/mnt")
+print(len(d), holdall.Client.from_env().address.startswith("tcp://"))
+"""
+
+
+def test_the_batch_script_of_the_readme_runs_as_written(tmp_path: Path) -> None:
+    """`srun` is one that starts the program on the other host; both see one home directory, and know the name of the first."""
+    script = re.search(r"```bash\n(#!/bin/bash\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert script is not None
+    with network(1) as net, ExitStack() as stack:
+        for host in (net.server, *net.clients):
+            known = Path("/etc/netns") / host.name
+            known.mkdir(parents=True)
+            stack.callback(shutil.rmtree, known)
+            (known / "hosts").write_text(f"127.0.0.1 localhost\n{net.cables[0].addresses[0]} {socket.gethostname()}\n")
+        commands = tmp_path / "bin"
+        commands.mkdir()
+        (commands / "srun").write_text(SRUN.format(host=net.clients[0].name, own=OWN))
+        (commands / "holdall").write_text(f'#!/bin/sh\nexec {sys.executable} -m holdall "$@"\n')
+        (commands / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        for each in ("srun", "holdall", "python"):
+            (commands / each).chmod(0o755)
+        (net.shared / "job.py").write_text(JOB)
+        (net.shared / "job.sh").write_text(f"cd {net.shared}\n{script[1]}wait\n")
+        variables = {
+            "HOME": str(net.shared),
+            "TMPDIR": str(OWN),
+            "SLURM_JOB_ID": "17",
+            "PATH": f"{commands}:{os.environ['PATH']}",
+        }
+        assert told(net.server.start("bash", str(net.shared / "job.sh"), **variables)) == "1 True\n"
+        assert not list(net.shared.glob(".holdall-*"))
