@@ -17,7 +17,11 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import IO, Any
 
+import msgspec
 import pytest
+
+from holdall.connection_file import awaited
+from tests.processes import free_port, new_key
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = Path("/mnt")
@@ -35,9 +39,9 @@ def ip(*arguments: str) -> None:
 
 
 class Cable:
-    """Between two hosts: the first one has the address 10.99.NUMBER.1, the second one 10.99.NUMBER.2."""
+    """Between two hosts: the first one, or if there is none this machine, has the address 10.99.NUMBER.1, the other one .2."""
 
-    def __init__(self, number: int, first: Host, second: Host, seconds: float, loss: float) -> None:
+    def __init__(self, number: int, first: Host | None, second: Host, seconds: float, loss: float) -> None:
         self.number = number
         self.addresses = f"10.99.{number}.1", f"10.99.{number}.2"
         self.devices = f"h{os.getpid() % 10_000}c{number}a", f"h{os.getpid() % 10_000}c{number}b"
@@ -45,9 +49,11 @@ class Cable:
         self._process = subprocess.Popen(argv, cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True)
         self._heard("ready")
         for host, device, address in zip((first, second), self.devices, self.addresses, strict=True):
-            ip("link", "set", device, "netns", host.name)
-            ip("-n", host.name, "addr", "add", f"{address}/30", "dev", device)
-            ip("-n", host.name, "link", "set", device, "up")
+            there = [] if host is None else ["-n", host.name]
+            if host is not None:
+                ip("link", "set", device, "netns", host.name)
+            ip(*there, "addr", "add", f"{address}/30", "dev", device)
+            ip(*there, "link", "set", device, "up")
 
     def cut(self) -> None:
         self._say("cut")
@@ -87,13 +93,16 @@ class Host:
         ip("netns", "add", self.name)
         ip("-n", self.name, "link", "set", "lo", "up")
 
+    def command(self, *argv: str) -> list[str]:
+        """What runs this here, with an empty file system of this host's own at OWN."""
+        prepare = f'mount -t tmpfs -o mode=700 tmpfs {OWN} && mkdir -m 700 {OWN}/run && exec "$@"'
+        return ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c", prepare, "sh", *argv]
+
     def start(self, *argv: str, **variables: str) -> subprocess.Popen[str]:
-        """Run this here, with an empty file system of this host's own at OWN."""
+        """Run this here."""
         home = {"HOLDALL_DATA": str(OWN / "data"), "XDG_RUNTIME_DIR": str(OWN / "run"), "PYTHONPATH": str(ROOT)}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HOLDALL_")}
-        prepare = f'mount -t tmpfs -o mode=700 tmpfs {OWN} && mkdir -m 700 {OWN}/run && exec "$@"'
-        inside = ["ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c", prepare, "sh", *argv]
-        return subprocess.Popen(inside, cwd=ROOT, stdout=PIPE, text=True, env={**kept, **home, **variables})
+        return subprocess.Popen(self.command(*argv), cwd=ROOT, stdout=PIPE, text=True, env={**kept, **home, **variables})
 
     def python(self, program: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         return self.start(sys.executable, "-c", program, *arguments, **variables)
@@ -126,14 +135,10 @@ class Network:
         argv = [sys.executable, "-m", "holdall", "serve", "--listen", "tcp://0.0.0.0:4255", "--write-connection", str(made)]
         serving = self.server.start(*argv, "--temporary-keys", *more)
         self._stack.callback(end, serving)
-        from holdall.connection_file import awaited
-
         found = awaited(made, 20)
         files: list[Path] = []
         for cable in self.cables:
             file = self.shared / f"connection-{cable.number}"
-            import msgspec
-
             msgspec.structs.replace(found, url=f"tcp://{cable.addresses[0]}:4255").write(file)
             files.append(file)
         return files
@@ -145,6 +150,27 @@ def end(process: subprocess.Popen[Any]) -> None:
     process.wait(20)
     if process.stdout is not None:
         process.stdout.close()
+
+
+class Around:
+    """Hosts around this machine, each with a cable to it. A service of this machine listens for them at `listen`."""
+
+    def __init__(self, hosts: int, data: Path, stack: ExitStack, *, seconds: float = 0.002, loss: float = 0.01) -> None:
+        require()
+        self.port = free_port()
+        self.listen = f"tcp://0.0.0.0:{self.port}"
+        self._data = data
+        self.hosts = [Host(number) for number in range(1, hosts + 1)]
+        self.cables: list[Cable] = []
+        for number, host in enumerate(self.hosts, 1):
+            stack.callback(host.end)
+            cable = Cable(number, None, host, seconds, loss)
+            stack.callback(cable.end)
+            self.cables.append(cable)
+
+    def connection(self, number: int) -> Path:
+        """A new key for a process on this host."""
+        return new_key(self._data, url=f"tcp://{self.cables[number].addresses[0]}:{self.port}")
 
 
 @contextmanager

@@ -183,3 +183,14 @@ def test_the_batch_script_of_the_readme_runs_as_written(tmp_path: Path) -> None:
         }
         assert told(net.server.start("bash", str(net.shared / "job.sh"), **variables)) == "1 True\n"
         assert not list(net.shared.glob(".holdall-*"))
+
+
+def test_every_call_is_accounted_for_while_cables_are_cut_and_processes_killed() -> None:
+    """The soak's clients on three hosts: every call is judged by what the others have seen."""
+    argv = [sys.executable, "-m", "tests.soak.run", "--seed", "3", "--json", "--hosts", "3", "--clients", "6", "--workers", "2"]
+    size = ["--operations", "20000", "--faults", "150"] if LONG else ["--operations", "1000", "--faults", "20"]
+    more = ["--stop-seconds", "2", "--late-seconds", "30"]
+    run = subprocess.run([*argv, *size, *more], cwd=ROOT, capture_output=True, text=True, check=False)
+    report = json.loads(run.stdout)
+    assert report["violation"] == ""
+    assert report["faults"]["cable cut"] >= 3

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from random import Random
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 
@@ -39,6 +39,7 @@ class ClientSettings(msgspec.Struct, frozen=True):
     pause_seconds: float
     """How long a caller waits between two calls, on average."""
     lanes: bool = True
+    connection: Union[str, None] = None
 
     @property
     def callers(self) -> int:
@@ -134,7 +135,8 @@ def _failed(caller: int, error: Exception) -> Ended | Broken:
 def main() -> None:
     """Run."""
     settings = msgspec.json.decode(sys.argv[1], type=ClientSettings)
-    with Client(settings.url, timeout=settings.timeout, lanes=settings.lanes) as client:
+    url = None if settings.connection else settings.url
+    with Client(url, timeout=settings.timeout, lanes=settings.lanes, connection=settings.connection) as client:
         ClientProcess(settings, client).run()
 
 

@@ -8,11 +8,12 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Protocol
 
+from tests.network.hosts import Cable
 from tests.simulation.simulation import Violation
 from tests.small_disk import fill
 from tests.soak.service import Service
@@ -28,9 +29,11 @@ SHARES = {
     "service ended and started": 2,
     "worker outlived its service": 1,
     "disk full": 2,
+    "cable cut": 12,
 }
 """How often each kind is chosen. Every kind comes once before any comes twice."""
 FULL_DISK = "disk full"
+CUT = "cable cut"
 STOP_SECONDS_MIN = 0.1
 WAIT_SECONDS_MAX = 2.0
 """The longest that it is quiet between two faults, though calls be slow."""
@@ -61,7 +64,14 @@ class Faults:
     """Makes a service fail, on a thread of its own, until `end`. With a `disk`, that gets full too."""
 
     def __init__(
-        self, random: Random, service: Service, around: Surroundings, disk: Path | None, calls_apart: int, stop_seconds: float
+        self,
+        random: Random,
+        service: Service,
+        around: Surroundings,
+        disk: Path | None,
+        calls_apart: int,
+        stop_seconds: float,
+        cables: Sequence[Cable] = (),
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.log: list[tuple[float, str]] = []
@@ -70,6 +80,7 @@ class Faults:
         self._service = service
         self._around = around
         self._disk = disk
+        self._cables = cables
         self._calls_apart = calls_apart
         self._stop_seconds = stop_seconds
         self._ending = threading.Event()
@@ -112,9 +123,18 @@ class Faults:
 
     def _kinds(self) -> Iterator[str]:
         kinds = [kind for kind in SHARES if kind != FULL_DISK or self._disk is not None]
+        kinds = [kind for kind in kinds if kind != CUT or self._cables]
         yield from self._random.sample(kinds, len(kinds))
         while True:
             yield self._random.choices(kinds, [SHARES[kind] for kind in kinds])[0]
+
+    def _cable_cut(self) -> str | None:
+        cable, seconds = self._random.choice(self._cables), self._random.uniform(STOP_SECONDS_MIN, self._stop_seconds)
+        cable.cut()
+        timer = threading.Timer(seconds, cable.plug)
+        timer.start()
+        self._lasting.append(timer)
+        return f": {cable.number}, for {seconds:.2f} s"
 
     def _wait(self) -> None:
         """Some calls, or some time, whichever is over first; and until calls are answered if nothing is wrong."""

@@ -49,6 +49,9 @@ TOLD_EVERY_SECONDS = 15.0
     show_default="HOLDALL_LANES, or else lanes",
     help="Whether clients have lanes, or everything goes through the broker.",
 )
+@click.option(
+    "--hosts", type=click.IntRange(0), default=0, help="Clients are on so many other hosts, behind cables.  [default: 0]"
+)
 @click.option("--stop-seconds", type=float, default=5.0, show_default=True, help="How long a process is stopped at most.")
 @click.option("--late-seconds", type=float, default=1.0, show_default=True, help="By how much a call may overrun its timeout.")
 @click.option("--directory", type=click.Path(exists=True, path_type=Path), help="For the data; a small disk by default.")

@@ -30,10 +30,10 @@ TRACEBACK_CHARACTERS_MAX = 2_000
 class Service:
     """A service, and another one on the same data directory when it has ended."""
 
-    def __init__(self, data: Path, workers: int, sync: Sync, log: Path) -> None:
+    def __init__(self, data: Path, workers: int, sync: Sync, log: Path, listen: list[str]) -> None:
         self.url = service_url(data)
         self._settings = ServiceSettings(
-            str(data), workers=workers, sync=sync, lock_seconds=LEAVING_SECONDS, stuck_seconds=STUCK_SECONDS
+            str(data), listen, workers, sync, lock_seconds=LEAVING_SECONDS, stuck_seconds=STUCK_SECONDS
         )
         self._log = log
         self._process: subprocess.Popen[str] | None = None

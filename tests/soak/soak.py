@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from holdall import Client, Dict
 from holdall.errors import Error
 from holdall.process import child
 from holdall.process.config import Sync
+from tests.network.hosts import Around, Host
 from tests.simulation.history import Call
 from tests.simulation.linearizability import ABSENT
 from tests.simulation.simulation import Violation
@@ -57,16 +59,19 @@ class Plan(NamedTuple):
     stop_seconds: float = 5.0
     late_seconds: float = 1.0
     """By how much a call may overrun its timeout: beyond it hangs."""
+    hosts: int = 0
+    """How many other hosts clients are on, behind cables that delay, lose and are cut; 0: all are on this one."""
 
 
 class SoakClient:
     """A client process, and what has been read of its record."""
 
-    def __init__(self, settings: ClientSettings, log: Path) -> None:
+    def __init__(self, settings: ClientSettings, log: Path, host: Host | None) -> None:
         self.settings = settings
         self.killed = False
         self._rest = b""
         argv = child.command("tests.soak.client", settings)
+        argv = argv if host is None else host.command(*argv)
         with open(log, "a") as errors:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, cwd=ROOT, env=child.environment()
@@ -114,10 +119,14 @@ class Soak:
         self._random = Random(plan.seed)
         self._chance_of_kills = Random(f"kills {plan.seed}")  # of the faults' thread
         self._clients_log = logs / "clients.log"
-        self._service = Service(data / "store", plan.workers, plan.sync, logs / "service.log")
+        self._stack = ExitStack()
+        self._around = Around(plan.hosts, data / "store", self._stack) if plan.hosts else None
+        listen = [self._around.listen] if self._around is not None else []
+        self._service = Service(data / "store", plan.workers, plan.sync, logs / "service.log", listen)
         disk = data if can_be_full else None
         apart = plan.operations // max(1, plan.faults)
-        self.faults = Faults(Random(f"faults {plan.seed}"), self._service, self, disk, apart, plan.stop_seconds)
+        cables = self._around.cables if self._around is not None else []
+        self.faults = Faults(Random(f"faults {plan.seed}"), self._service, self, disk, apart, plan.stop_seconds, cables)
         self._tell = tell
         self._clients: list[SoakClient] = []
         self._made = 0
@@ -147,6 +156,7 @@ class Soak:
             self.faults.end()
             self._service.kill()
             self._selector.close()
+            self._stack.close()
 
     def answered(self) -> int:
         """How many calls have been."""
@@ -189,6 +199,7 @@ class Soak:
 
     def _start_client(self, number: int) -> None:
         self._made += 1
+        around, at = self._around, number % max(1, self.plan.hosts)
         settings = ClientSettings(
             name=f"{number}.{self._made}",
             url=self._service.url,
@@ -200,8 +211,9 @@ class Soak:
             generation=self.ledger.generation,
             pause_seconds=PAUSE_SECONDS,
             lanes=self.plan.lanes,
+            connection=None if around is None else str(around.connection(at)),
         )
-        client = SoakClient(settings, self._clients_log)
+        client = SoakClient(settings, self._clients_log, None if around is None else around.hosts[at])
         self.ledger.join(settings)
         self._clients.append(client)
         self._selector.register(client.output, selectors.EVENT_READ, (number, client))
