@@ -161,6 +161,24 @@ def scaling(measuring: Measuring, what: tuple[str, ...], peers: str, clients: in
     _give(report, measuring)
 
 
+@bench_group.command(epilog="Example: holdall bench encryption --rounds 9")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns of each side.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Of a turn.")
+def encryption(rounds: int, seconds: float) -> None:
+    """Measure what keys cost at a port: an echo on loopback."""
+    from rich.table import Table
+
+    from holdall.bench.encryption import SIZES, measure
+
+    with Progress(TextColumn("an echo"), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=2 * rounds * len(SIZES))
+        rows = measure(rounds, seconds, lambda: progress.advance(task))
+    table = Table("bytes", "without, µs", "CurveZMQ, µs", "ratio", title="A round trip on loopback: p50")
+    for size, plain, curve, ratio in rows:
+        table.add_row(f"{size:,}", f"{plain:,.0f}", f"{curve:,.0f}", f"{ratio:.2f}")
+    Console().print(table)
+
+
 @bench_group.command(epilog="Example: holdall bench page get.json put.json --html page.html")
 @click.argument("files", nargs=-1, required=True, type=click.File("rb"))
 @click.option("--html", type=click.File("w", lazy=True), metavar="FILE", required=True, help="Where it goes.")

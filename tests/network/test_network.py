@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.network.hosts import OWN, ROOT, Network, ip, network
+from tests.network.hosts import OWN, ROOT, Network, ip, network, require
 
 pytestmark = pytest.mark.slow
 LONG = bool(os.environ.get("HOLDALL_NETWORK_LONG"))
@@ -187,6 +187,7 @@ def test_the_batch_script_of_the_readme_runs_as_written(tmp_path: Path) -> None:
 
 def test_every_call_is_accounted_for_while_cables_are_cut_and_processes_killed() -> None:
     """The soak's clients on three hosts: every call is judged by what the others have seen."""
+    require()
     argv = [sys.executable, "-m", "tests.soak.run", "--seed", "3", "--json", "--hosts", "3", "--clients", "6", "--workers", "2"]
     size = ["--operations", "20000", "--faults", "150"] if LONG else ["--operations", "1000", "--faults", "20"]
     more = ["--stop-seconds", "2", "--late-seconds", "30"]

@@ -65,20 +65,18 @@ function draw() {
     if (row.contains(document.activeElement)) document.activeElement.blur(); // else it would have another box's focus
     free.push(row);
   }
-  for (let at = from; at <= to; at++) {
+  for (let at = to, below = null; at >= from; below = rows.get(at--)) {
     if (rows.has(at)) continue;
     let row = free.pop();
     if (!row) {
       row = document.createElement("div");
       row.className = "row";
-      container.append(row);
     }
     rows.set(at, row);
     fill(row, at);
+    container.insertBefore(row, below); // in order: so it is read to who does not see it
   }
   free.forEach((row) => row.remove());
-  const ordered = [...rows.keys()].sort((a, b) => a - b);
-  if (ordered.some((at, index) => container.children[index] !== rows.get(at))) container.append(...ordered.map((at) => rows.get(at)));
   const seen = Math.ceil((top + header.offsetHeight) / CELL); // the first row that the header does not hide
   if (!container.contains(document.activeElement)) enter(Math.max(0, Math.min(seen, last)) * columns);
 }
