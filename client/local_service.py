@@ -22,7 +22,8 @@ class LocalService:
     workers (as the directory was made; a new one: half the CPUs, 2 to 4), `sync` when writes are durable ("always",
     "interval" or "off"). Processes started inside the block use it too: it sets HOLDALL_URL. With `listen`, a URL such as
     "tcp://0.0.0.0:0", it serves other machines as well: those who have a key, or, with `temporary_keys`, its
-    `connection_file`. Raises InvalidError or StorageError if it cannot start.
+    `connection_file`, which is made at `write_connection` if that is given. Raises InvalidError or StorageError if it
+    cannot start.
 
     >>> import holdall
     >>> with holdall.LocalService():
@@ -40,17 +41,19 @@ class LocalService:
         sync: Sync = "always",
         listen: str | None = None,
         temporary_keys: bool = False,
+        write_connection: str | os.PathLike[str] | None = None,
     ) -> None:
         self._directory = directory
         self._workers = workers
         self._sync: Sync = sync
         self._listen = [] if listen is None else [settings.listen_url(listen)]
         self._temporary_keys = temporary_keys
+        self._file = None if write_connection is None else os.path.abspath(write_connection)
         self._temporary: str | None = None
         self._scratch: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0  # of the process that started it
-        self._outer_url: str | None = None
+        self._outer: dict[str, str | None] = {}
         self.url = ""
         """Where it listens."""
 
@@ -67,7 +70,7 @@ class LocalService:
         """
         self._pid = os.getpid()
         data = settings.data_path(self._directory or self._make_temporary())
-        if self._temporary_keys:
+        if self._temporary_keys and self._file is None:
             self._scratch = tempfile.mkdtemp(prefix="holdall-keys-")
         wanted = ServiceSettings(
             str(data), self._listen, self._workers, self._sync,
@@ -89,14 +92,14 @@ class LocalService:
 
     @property
     def connection_file(self) -> str | None:
-        """The path of the file by which processes elsewhere reach it, while it runs with `temporary_keys`.
+        """The path of the file by which processes elsewhere reach it, if it makes one, while it runs.
 
         >>> with LocalService(listen="tcp://127.0.0.1:0", temporary_keys=True) as service:
         ...     with Client(connection=service.connection_file) as client:
         ...         client.address.startswith("tcp://127.0.0.1:")
         True
         """
-        return self._scratch and os.path.join(self._scratch, "connection")
+        return self._file or (self._scratch and os.path.join(self._scratch, "connection"))
 
     def stop(self) -> None:
         """End it, as the end of the block does; a temporary directory is removed. In a forked child nothing happens.
@@ -122,16 +125,14 @@ class LocalService:
 
     def __enter__(self) -> LocalService:
         self.start()
-        self._outer_url = os.environ.get("HOLDALL_URL")
+        self._outer = {name: os.environ.pop(name, None) for name in ("HOLDALL_URL", "HOLDALL_CONNECTION")}
         os.environ["HOLDALL_URL"] = self.url
         return self
 
     def __exit__(self, *error: object) -> None:
         close_default(self.url)
-        if self._outer_url is None:
-            os.environ.pop("HOLDALL_URL", None)
-        else:
-            os.environ["HOLDALL_URL"] = self._outer_url
+        os.environ.pop("HOLDALL_URL", None)
+        os.environ.update({name: value for name, value in self._outer.items() if value is not None})
         self.stop()
 
     def _make_temporary(self) -> str:

@@ -8,6 +8,7 @@ import statistics
 import sys
 import tempfile
 import time
+from random import Random
 from typing import Any
 
 from rich.console import Console
@@ -17,7 +18,7 @@ import holdall
 from holdall import Dict
 from holdall.command.service import processes
 from holdall.worker.directory.opening import DataDirectory
-from tests.examples.browsers import browser, page_at, seconds_until_seen, serving
+from tests.examples.browsers import CLICK, Server, browser, page_at, seconds_until_seen, serving
 
 BOXES = 100_000
 TRIES = 5
@@ -56,6 +57,7 @@ def figures() -> list[tuple[str, float, float, str]]:
         for name, there in (("at one server", 2), ("at two servers", 1)):
             seconds = [seconds_until_seen(pages[0], pages[there], 10 * there + each) for each in range(TRIES)]
             found.append((f"a click is seen by another, {name}", statistics.median(seconds) * 1000, 300, "ms"))
+        found.append(("four browsers and the Dict agree after the last of 1,000 clicks", _agreement(running, servers), 1, "s"))
         found.append(("pause while broker and workers are killed", max(_pauses(pages[0], data)), 3, "s"))
         d = Dict[int, bool].from_name("boxes")
         for first in range(0, BOXES, 10_000):
@@ -84,6 +86,22 @@ def figures() -> list[tuple[str, float, float, str]]:
         pages[0].wait_for_selector("#state.live")
         found.append(("a page is live after its server has started again", time.perf_counter() - began, 3, "s"))
     return found
+
+
+def _agreement(running: Any, servers: list[Server]) -> float:
+    """How long after the last of many clicks all browsers show as many boxes as are in the Dict, and save nothing any more."""
+    pages = [page_at(running, each.url) for each in servers * 2]
+    boxes, clicks = pages[0].evaluate("document.querySelectorAll('main input').length"), Random(1)
+    for number in range(1_000):
+        pages[number % 4].evaluate(CLICK, clicks.randrange(boxes))
+    began = time.perf_counter()
+    while True:
+        shown = [
+            each.evaluate("[document.getElementById('checked').textContent, document.getElementById('state').textContent]")
+            for each in pages
+        ]
+        if shown == [[str(len(Dict.from_name("boxes"))), "live"]] * 4:
+            return time.perf_counter() - began
 
 
 def _pauses(page: Any, data: str) -> list[float]:
