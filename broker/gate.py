@@ -89,6 +89,7 @@ class Gate:
         self._router = Router(self._socket, [], poller, small=2, source=side)
         self._endpoints: list[str] = []
         for url in urls:
+            self._socket.ipv6 = sockets.is_literal_6(url)
             listen(self._socket, url)
             self._endpoints.append(self._socket.last_endpoint.decode())
         self._poller, self._is_open = poller, True
@@ -138,6 +139,7 @@ class Gate:
         if self._poller.is_entered != self._is_open:
             self._is_open = not self._is_open
             for each in self._endpoints:
+                self._socket.ipv6 = sockets.is_literal_6(each)
                 (self._socket.bind if self._is_open else self._socket.unbind)(each)
         if not self._is_open:
             self._knock_due = now + KNOCK_SECONDS
@@ -252,7 +254,7 @@ class Knock:
         self.key = public
         self._outcome: bool | None = None
         self._dealer = context.socket(zmq.DEALER)
-        self._dealer.linger, self._dealer.ipv6 = 0, True
+        self._dealer.linger, self._dealer.ipv6 = 0, sockets.is_literal_6(url)
         self._dealer.curve_serverkey = server_key.encode()
         self._dealer.curve_publickey, self._dealer.curve_secretkey = public.encode(), secret.encode()
         self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)

@@ -83,7 +83,7 @@ def gate_router(context: Any, public: str, secret: str) -> Any:
     router.curve_server = True
     router.curve_publickey, router.curve_secretkey = public.encode(), secret.encode()
     router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-    router.ipv6, router.backlog = True, BACKLOG
+    router.backlog = BACKLOG
     return router
 
 
@@ -111,7 +111,7 @@ def client_dealer(context: Any, keys: ConnectionFile | None = None) -> Any:
     if keys is not None:
         dealer.curve_serverkey = keys.server_key.encode()
         dealer.curve_publickey, dealer.curve_secretkey = keys.public_key.encode(), keys.secret_key.encode()
-        dealer.connect_timeout, dealer.ipv6 = CONNECT_MILLISECONDS, True
+        dealer.connect_timeout = CONNECT_MILLISECONDS
     if not isinstance(getattr(threading, "_start_new_thread", len), type(len)):
         dealer.copy_threshold = FRAME_BYTES_MAX  # pyzmq's thread, which frees what was not copied, would hold up a hub for ever
     return dealer
@@ -120,6 +120,11 @@ def client_dealer(context: Any, keys: ConnectionFile | None = None) -> Any:
 def worker_dealer(context: Any) -> Any:
     """A worker's socket, to be connected to the back."""
     return _dealer(context, BACK_QUEUED_MAX, BACK_QUEUED_MAX)
+
+
+def is_literal_6(url: str) -> bool:
+    """Whether this URL has an address of IPv6. A name is looked up as one of IPv4 unless a socket's `ipv6` says otherwise."""
+    return "[" in url
 
 
 def has_message(socket: Any) -> bool:

@@ -11,6 +11,7 @@ A key that was refused makes ZeroMQ give up: the transport `is_refused` then, fo
 from __future__ import annotations
 
 import itertools
+import re
 from contextlib import suppress
 from errno import EMFILE
 from time import monotonic
@@ -37,6 +38,9 @@ _EVENTS_ELSEWHERE = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | _HANDSHAKES
     | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CLOSED
 )  # fmt: skip
+OTHER_KIND_SECONDS = 1.0
+"""How long a name is tried as that of an address of IPv4, or 6, before it is tried as that of the other kind."""
+_LITERAL = re.compile(r"//(\[|[\d.]+:)")
 NO_ANSWER = "nothing answers there: is the machine on, and its network, and is the port open?"
 NOBODY_LISTENS = "nobody listens at this port there: is the service running, and this its port?"
 UNKNOWN_NAME = "no machine of this name is known"
@@ -62,6 +66,8 @@ class Dealer:
         self._connections = 0
         self._has_refused = False
         self._tried_at = 0.0
+        self._failed = False
+        self._other_kind_at = monotonic() + OTHER_KIND_SECONDS
         self._wait_milliseconds = int(wait_seconds * 1000)
         try:
             self._dealer = sockets.client_dealer(context, keys)
@@ -69,6 +75,7 @@ class Dealer:
             address = f"inproc://monitor-{next(_numbers)}"  # by default pyzmq takes a name that may be another dealer's still
             events = zmq.EVENT_HANDSHAKE_SUCCEEDED if keys is None else _EVENTS_ELSEWHERE
             self._monitor = self._dealer.get_monitor_socket(events, address)
+            self._dealer.ipv6 = sockets.is_literal_6(self._connected_to)
             self._receive, self._get = self._dealer.recv, self._dealer.get
             self._dealer.connect(self._connected_to)
         except zmq.ZMQError as error:
@@ -113,10 +120,9 @@ class Dealer:
     def has_come_back(self) -> bool:
         before = self._connections
         with suppress(zmq.ZMQError):  # it was closed meanwhile
-            if self._connected_to != self._url():  # the service was found elsewhere
-                self._dealer.disconnect(self._connected_to)
-                self._connected_to = self._url()
-                self._dealer.connect(self._connected_to)
+            wants_other = self._failed and monotonic() > self._other_kind_at and not _LITERAL.search(self._connected_to)
+            if self._connected_to != self._url() or wants_other:
+                self._connect_anew(otherwise=wants_other)
             while sockets.has_message(self._monitor):
                 self._note(parse_monitor_message(sockets.receive(self._monitor, 2))["event"])
         if self._connections == before:
@@ -138,8 +144,18 @@ class Dealer:
         elif event == zmq.EVENT_CLOSED:
             has_waited = monotonic() - self._tried_at > CONNECT_MILLISECONDS / 2000
             self.trouble = NO_ANSWER if has_waited else NOBODY_LISTENS
-        elif not self.trouble:  # it is tried again, and no attempt was made: the name led nowhere
-            self.trouble = UNKNOWN_NAME
+            self._failed = True
+        else:  # it is tried again; if no attempt was made, the name led nowhere
+            self.trouble = self.trouble or UNKNOWN_NAME
+            self._failed = True
+
+    def _connect_anew(self, *, otherwise: bool) -> None:
+        """The service was found elsewhere; or its name is to be looked up as that of an address of the other kind, 6 or 4."""
+        self._dealer.disconnect(self._connected_to)
+        self._dealer.ipv6 = sockets.is_literal_6(self._url()) or (otherwise and not self._dealer.ipv6)
+        self._failed, self._other_kind_at = False, monotonic() + OTHER_KIND_SECONDS
+        self._connected_to = self._url()
+        self._dealer.connect(self._connected_to)
 
     def fileno(self) -> int:
         return int(self._dealer.fd)

@@ -475,3 +475,26 @@ def test_backups_and_restores_have_no_keys(served: Served, tmp_path: Path) -> No
             assert (done.returncode == 0) == works, done.stderr
             assert user.address == served.url
     assert not any(each.encode() in (tmp_path / "backup").read_bytes() for each in secret)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
+def test_a_name_leads_to_addresses_of_either_kind(address: str, tmp_path: Path) -> None:
+    if len({found[0] for found in socket.getaddrinfo("localhost", 1)}) < 2:
+        pytest.skip("localhost is not both 127.0.0.1 and ::1 here")
+    port = free_port()
+    with service_process(ServiceSettings(str(tmp_path), listen=[f"tcp://{address}:{port}"], workers=1, sync="off")):
+        for _ in range(2):
+            with Client(connection=new_key(tmp_path, url=f"tcp://localhost:{port}")) as client:
+                d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+                d[1] = 1
+                assert asyncio.run(d.get.aio(1)) == 1
+
+
+@pytest.mark.parametrize("listen", ["tcp://0.0.0.0", "tcp://[::]", "tcp://localhost"])
+def test_a_service_may_listen_at_all_addresses_and_at_names(listen: str, tmp_path: Path) -> None:
+    port = free_port()
+    with service_process(ServiceSettings(str(tmp_path), listen=[f"{listen}:{port}"], workers=1, sync="off")):
+        hosts = ["127.0.0.1", "[::1]"] if listen == "tcp://[::]" else ["127.0.0.1"]
+        for host in hosts:
+            with Client(connection=new_key(tmp_path, url=f"tcp://{host}:{port}")) as client:
+                assert Dict.from_name("kv", create_if_missing=True, client=client).len() == 0
