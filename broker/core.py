@@ -171,8 +171,11 @@ class Broker:
 
     def forget(self, routes: list[bytes]) -> None:
         """These clients may no longer be here: nothing of theirs is sent on any more."""
-        kept = [each for each in self._parked if each.frames[0][1:] not in routes]
+        gone = set(routes)
+        kept = [each for each in self._parked if each.frames[0][1:] not in gone]
         self._parked, self._parked_bytes = deque(kept), sum(each.bytes for each in kept)
+        for route, messages in self._held.items():
+            self._held[route] = [each for each in messages if self._client_of(each[1])[1:] not in gone]
 
     def holds(self, route: bytes) -> bool:
         """Whether something is held for the worker of this route: what is for it has to wait too."""

@@ -5,7 +5,7 @@
 3. ZeroMQ cannot end a connection. The system can: the descriptor of each is known, and is shut down when its key is removed.
    One that has said nothing yet is nobody's, and is shut down with any.
 4. The gate knocks at itself, when it begins, when keys have changed, and now and then: a random key must be refused, and one of
-   its own come in; or else the broker ends.
+   its own come in. Who lets a stranger in ends.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 HANDSHAKES_PER_TURN = 50
 CONNECTIONS_MAX = 10_000
 """Beyond so many at once a key is told to come again later."""
+LEFT_SECONDS = 60.0
+"""For how long it is known whose a connection was that has ended: longer than anything waits for a worker."""
 KNOCK_SECONDS = 30.0
 """How often the gate knocks at itself."""
 KNOCK_SECONDS_MAX = 2 * sockets.HANDSHAKE_MILLISECONDS / 1000
@@ -62,6 +64,8 @@ class Connection(msgspec.Struct):
     route: bytes = b""
     key: str = ""
     peer: object = None
+    since: float = 0.0
+    """When it had ended."""
 
 
 class Gate:
@@ -72,12 +76,16 @@ class Gate:
         """Whether it refuses what it must."""
         self.counts: Counter[str] = Counter()
         self._ring = ring
-        self._stamp: object = None
+        self._stamp: object = ()
         self._allowed: dict[str, Allowed] = {}
         self._removed: set[str] = set()
         """Keys whose connections are to be ended."""
         self._own, _own_secret = (each.decode() for each in zmq.curve_keypair())
         self._connections: dict[int, Connection] = {}
+        self._keyed = 0
+        """How many of them have said something."""
+        self._left: dict[bytes, Connection] = {}
+        """Those that have ended lately, by their routes."""
         self._knocks: list[Knock] = []
         self._complaint_due = self._knock_due = 0.0
         self._server_key, secret = ring.server_keys()
@@ -87,16 +95,12 @@ class Gate:
         self._socket = sockets.gate_router(self._context, self._server_key, secret)
         self._monitor = self._socket.get_monitor_socket(_EVENTS)
         self._router = Router(self._socket, [], poller, small=2, source=side)
-        self._endpoints: list[str] = []
-        for url in urls:
-            self._socket.ipv6 = sockets.is_literal_6(url)
-            listen(self._socket, url)
-            self._endpoints.append(self._socket.last_endpoint.decode())
-        self._poller, self._is_open = poller, True
+        self._unbound, self._endpoints = list(urls), list[str]()
+        self._poller = poller
         poller.add(int(self._zap.fd), side)
         poller.add(int(self._monitor.fd), side)
-        self._url = _ANYWHERE.sub(lambda any_: "//[::1]" if ":" in any_[1] else "//127.0.0.1", self._endpoints[-1])
         self._look_at_keys()
+        self._bind()
         self._prove()
 
     def take(self) -> Iterator[list[Any]]:
@@ -108,10 +112,11 @@ class Gate:
             rest = sockets.receive(self._socket, 0) if self._socket.get(zmq.RCVMORE) else []
             key = _text(head, "User-Id")
             allowed = self._allowed.get(key)
+            self._meet(route, key, head)
             if allowed is None or allowed.has_expired:
                 self.counts["messages by keys that were removed"] += 1
+                self._removed.add(key)
                 continue
-            self._meet(route, key, head)
             yield [bytes([allowed.role]) + route, head.bytes, *rest]
         self._router.look_again()
 
@@ -136,18 +141,14 @@ class Gate:
         self.admit()
         self._look_at_keys()
         self._allow([each for each in self._allowed.values() if not each.has_expired])
-        if self._poller.is_entered != self._is_open:
-            self._is_open = not self._is_open
-            for each in self._endpoints:
-                self._socket.ipv6 = sockets.is_literal_6(each)
-                (self._socket.bind if self._is_open else self._socket.unbind)(each)
-        if not self._is_open:
-            self._knock_due = now + KNOCK_SECONDS
-        elif not self._knocks and now >= self._knock_due:
+        self._bind()
+        ended = self._end() if self._removed else []
+        self._left = {route: left for route, left in self._left.items() if left.since > now - LEFT_SECONDS}
+        if not self._knocks and now >= self._knock_due and self._endpoints and self._poller.is_entered:
             self._knock(now)
         elif self._knocks and now >= self._knock_due - KNOCK_SECONDS + KNOCK_SECONDS_MAX:
             self._judge()
-        return self._end() if self._removed else []
+        return ended
 
     def close(self) -> None:
         for each in self._knocks:
@@ -162,11 +163,11 @@ class Gate:
         """Have what is allowed be what the ring says, if that has changed."""
         stamp = self._ring.stamp()
         if stamp != self._stamp:
-            self._stamp, self._knock_due = stamp, 0.0
             try:
                 self._allow(self._ring.allowed())
+                self._stamp, self._knock_due = stamp, 0.0
             except Error as error:
-                log.error("the keys that may come in stay as they were: %s", error)
+                self._complain(f"the keys that may come in stay as they were: {error}")
 
     def _allow(self, keys: list[Allowed]) -> None:
         before, self._allowed = self._allowed, {each.key: each for each in keys if not each.has_expired}
@@ -183,7 +184,8 @@ class Gate:
         if key not in self._allowed:
             self._look_at_keys()  # it may be new
         if key == self._own or (key in self._allowed and not self._allowed[key].has_expired):
-            status, user = (b"200", key.encode()) if len(self._connections) <= CONNECTIONS_MAX else (b"300", b"")
+            is_full = self._keyed >= CONNECTIONS_MAX and key != self._own
+            status, user = (b"300", b"") if is_full else (b"200", key.encode())
         elif not (self._knocks and self._knocks[0].key == key):
             self.counts["keys refused"] += 1
             self._complain(f"a key that is not allowed was refused, from {address.decode('ascii', 'replace')}")
@@ -192,9 +194,12 @@ class Gate:
     def _note(self, event: Any) -> None:
         descriptor = event["value"]
         if event["event"] == zmq.EVENT_ACCEPTED:
-            self._connections[descriptor] = Connection(descriptor)
+            self._gone(descriptor)
+            self._connections[descriptor] = connection = Connection(descriptor)
+            if not self._poller.is_entered:  # descriptors are short: who is here stays, and nobody comes
+                _shut_down(connection)
         elif event["event"] == zmq.EVENT_DISCONNECTED:
-            self._connections.pop(descriptor, None)
+            self._gone(descriptor)
         elif event["event"] != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self.counts["handshakes refused"] += 1
             self._complain("a handshake was refused: without a key, with another server's, or by another program")
@@ -204,15 +209,24 @@ class Gate:
         descriptor = _text(head, "__fd")
         found = self._connections.get(int(descriptor)) if descriptor.isdigit() else None
         if found is not None and found.route != route:
+            self._keyed += not found.key
             found.route, found.key, found.peer = route, key, _peer(found.descriptor)
+
+    def _gone(self, descriptor: int) -> None:
+        """This connection has ended. What it asked for may wait for a worker still."""
+        gone = self._connections.pop(descriptor, None)
+        if gone is not None and gone.key:
+            self._keyed -= 1
+            gone.since = time.monotonic()
+            self._left[gone.route] = gone
 
     def _end(self) -> list[bytes]:
         removed, self._removed = self._removed, set()
-        routes = [each.route for each in self._connections.values() if each.key in removed]
         for each in self._connections.values():
-            if (not each.key and not self._knocks) or each.key in removed:
+            if not each.key or each.key in removed:
                 _shut_down(each)
-        return routes
+        known = [*self._connections.values(), *self._left.values()]
+        return [each.route for each in known if each.key in removed]
 
     def _complain(self, what: str) -> None:
         now = time.monotonic()
@@ -221,10 +235,23 @@ class Gate:
             refused = self.counts["keys refused"] + self.counts["handshakes refused"]
             log.warning("%s (%d so far)", what, refused)
 
+    def _bind(self) -> None:
+        """Listen where it does not yet: an address may go, and come again."""
+        for url in list(self._unbound):
+            self._socket.ipv6 = sockets.is_literal_6(url)
+            try:
+                listen(self._socket, url)
+            except Error as error:
+                self._complain(str(error))
+                continue
+            self._unbound.remove(url)
+            self._endpoints.append(self._socket.last_endpoint.decode())
+
     def _knock(self, now: float) -> None:
+        url = _ANYWHERE.sub(lambda any_: "//[::1]" if any_[1] == "[::]" else "//127.0.0.1", self._endpoints[-1])
         stranger = tuple(each.decode() for each in zmq.curve_keypair())
         self._knock_due = now + KNOCK_SECONDS
-        self._knocks = [Knock(self._context, self._url, self._server_key, *keys) for keys in (stranger, self._own_keys)]
+        self._knocks = [Knock(self._context, url, self._server_key, *keys) for keys in (stranger, self._own_keys)]
 
     def _judge(self) -> None:
         """A stranger must have been refused, and the gate's own key have come in."""
@@ -232,19 +259,22 @@ class Gate:
         for each in self._knocks:
             each.close()
         self._knocks = []
-        if outcomes != [False, True]:
+        if outcomes[0]:
             self.is_sound = False
-            log.error("the gate at %s does not tell keys apart (%s): the broker ends", self._url, outcomes)
+            log.error("the gate at %s lets in who has no key: the broker ends", self._endpoints[-1])
+        elif outcomes != [False, True]:
+            self._complain(f"the gate at {self._endpoints[-1]} could not be tried: it is tried again")
 
     def _prove(self) -> None:
         """Raise AuthError if the gate lets anybody in, or nobody."""
         until = time.monotonic() + KNOCK_SECONDS_MAX
-        self._knock(time.monotonic())
+        if self._endpoints:
+            self._knock(time.monotonic())
         while self._knocks and time.monotonic() < until:
             self._zap.poll(5)
             self.admit()
-        if self._knocks or not self.is_sound:
-            raise AuthError(f"the gate at {self._url} does not tell keys apart: nothing is served there")
+        if not self.is_sound:
+            raise AuthError(f"the gate at {self._endpoints[-1]} lets in who has no key: nothing is served there")
 
 
 class Knock:

@@ -242,6 +242,7 @@ class Client(Offering):
         """No driver: at the start, and in a forked child."""
         self._idle: deque[BlockingDriver] = deque()
         self._loops: dict[asyncio.AbstractEventLoop, AwaitingDriver] = {}
+        self._reviving: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Future[None]] = weakref.WeakKeyDictionary()
 
     def _new_driver(self) -> BlockingDriver:
         if self._roster is None:
@@ -250,7 +251,7 @@ class Client(Offering):
 
     async def _run_first(self, operation: Operation[R]) -> R:
         """Carry out an operation on a loop that has no driver yet, or one that does not know the workers."""
-        from asyncio import get_running_loop
+        from asyncio import get_running_loop, shield
 
         from holdall.client.connection.awaiting import AwaitingDriver
 
@@ -259,7 +260,7 @@ class Client(Offering):
             self._forget_loop(loop)
         if loop not in self._loops:
             if self._roster is None and (self.is_local or not self._connector.is_known):
-                await loop.run_in_executor(None, self._connector.revive)
+                await shield(self._revived(loop))
             for other in [each for each in list(self._loops) if each.is_closed()]:
                 self._forget_loop(other)
         driver = self._loops.get(loop)  # another task may have made it meanwhile
@@ -272,6 +273,13 @@ class Client(Offering):
             if not driver.knows_workers:  # another task may have been faster
                 driver.meet(self._roster)
         return await driver.run(operation, self.timeout, deadline)
+
+    def _revived(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """Done when the service is found: one thread looks for it, however many tasks wait."""
+        found = self._reviving.get(loop)
+        if found is None or found.done():
+            found = self._reviving[loop] = loop.run_in_executor(None, self._connector.revive)
+        return found
 
     def _new_session(self) -> Session:
         return Session(os.urandom(16), Random())

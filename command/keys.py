@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import stat
 import sys
 import time
 from datetime import UTC, datetime
@@ -34,8 +37,8 @@ def keys_group() -> None:
 @data_option
 @click.option("--role", type=click.Choice(_ROLES), default=_ROLES[0], show_default=True, help="Use Dicts, read them, or all.")
 @click.option("--url", metavar="URL", help="Where clients find the service.  [default: where it listened last]")
-@click.option("--days", type=click.FloatRange(min=0, min_open=True), help="For how long.  [default: until it is removed]")
-def new(name: str, data: Path, role: str, url: str | None, days: float | None) -> None:
+@click.option("--days", type=click.IntRange(1, 36_500), help="For how long.  [default: until it is removed]")
+def new(name: str, data: Path, role: str, url: str | None, days: int | None) -> None:
     """Let a new key in, and print its connection file.
 
     It is kept nowhere else: send it to a file that only its user can read. There, HOLDALL_CONNECTION names it, and that is all.
@@ -47,8 +50,17 @@ def new(name: str, data: Path, role: str, url: str | None, days: float | None) -
     where = None if url is None else settings.url(url)
     if where is not None and where.startswith("ipc://"):
         raise InvalidError(f"{where} is on this machine, where no key is asked for: say tcp://HOST:PORT")
-    made_file = made(keyring(directory.path), Role[role.upper()], name, layout_id, where, expires)
-    click.echo(msgspec.json.encode(made_file).decode())
+    with contextlib.suppress(OSError):  # a pipe, or a file of somebody else
+        if stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
+            os.fchmod(sys.stdout.fileno(), 0o600)
+    ring = keyring(directory.path)
+    made_file = made(ring, Role[role.upper()], name, layout_id, where, expires)
+    try:
+        click.echo(msgspec.json.encode(made_file).decode())
+        sys.stdout.flush()
+    except BaseException:
+        ring.remove(name)  # nobody has it
+        raise
     if sys.stdout.isatty():
         click.echo("this is a secret: `holdall keys new … > FILE`, and chmod 600 FILE", err=True)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Literal, Union
+from typing import Any, Literal, NoReturn, Union
 
 import msgspec
 
@@ -42,6 +42,12 @@ class ConnectionFile(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<connection file of {self.name}, {self.role} at {self.url}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("name", self.name), ("role", self.role), ("url", self.url)]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a key is not to be pickled: pass the path of its connection file")
 
     def write(self, path: Path) -> None:
         """Make the file, for this user alone, in one step. Raises OSError."""

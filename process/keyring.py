@@ -11,6 +11,7 @@ read, or that has a line that is none, changes nothing, and is complained of.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -53,7 +54,7 @@ class Allowed(NamedTuple):
 
     @property
     def line(self) -> str:
-        expires = _NEVER if self.expires is None else f"{self.expires:.0f}"
+        expires = _NEVER if self.expires is None else f"{self.expires:.3f}"
         return f"{self.role.name.lower()} {self.name} {self.key} {self.created:.0f} {expires}\n"
 
     @property
@@ -74,7 +75,10 @@ class Keyring:
         with self._locked():
             if not file.exists():
                 write_durably(file, b"\n".join(zmq.curve_keypair()) + b"\n")
-            public, secret = self._text(file).split()
+            try:
+                public, secret = self._text(file).split()
+            except ValueError:
+                raise AuthError(f"{file} is not the service's key: restore it, or remove it and all connection files") from None
             return public, secret
 
     def note_address(self, url: str) -> None:
@@ -90,7 +94,7 @@ class Keyring:
     def allowed(self) -> list[Allowed]:
         """The keys that may come in, in the order in which they were made. Raises AuthError, InvalidError."""
         found: list[Allowed] = []
-        for number, line in enumerate(self._text(self._file).splitlines() if self._file.exists() else [], 1):
+        for number, line in enumerate(self._text(self._file).splitlines() if os.path.lexists(self._file) else [], 1):
             if line.strip() and not line.startswith("#"):
                 try:
                     found.append(Allowed.of(line.partition(" #")[0]))
@@ -98,13 +102,13 @@ class Keyring:
                     raise InvalidError(f"line {number} of {self._file} is no key: role name key created expires") from None
         return found
 
-    def stamp(self) -> tuple[int, int, int]:
-        """Another one after each change of what is allowed."""
+    def stamp(self) -> object:
+        """Another one after each change of what is allowed, and of who may read it."""
         try:
             found = os.stat(self._file)
         except OSError:
-            return 0, 0, 0
-        return found.st_mtime_ns, found.st_ino, found.st_size
+            return None
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
     def add(self, role: Role, name: str, expires: float | None = None) -> tuple[str, str]:
         """Let a new key in. Returns its public and its secret half, which is kept nowhere. Raises AlreadyExistsError."""
@@ -120,11 +124,16 @@ class Keyring:
 
     def remove(self, name: str) -> None:
         """Let this key in no more; its connections end within a second. Raises NotFoundError."""
-        with self._locked():
+        with self._locked() if self._file.exists() else contextlib.nullcontext():
             allowed = self.allowed()
             if all(each.name != name for each in allowed):
                 raise NotFoundError(f"there is no key {name!r}: `holdall keys list` shows which there are")
             self._write([each for each in allowed if each.name != name])
+
+    def remove_all(self, beginning: str) -> None:
+        """Let no key in any more whose name begins so."""
+        with self._locked():
+            self._write([each for each in self.allowed() if not each.name.startswith(beginning)])
 
     def _write(self, allowed: list[Allowed]) -> None:
         write_durably(self._file, "".join(each.line for each in allowed).encode())
@@ -135,8 +144,8 @@ class Keyring:
                 if os.fstat(opened.fileno()).st_mode & OTHERS:
                     raise AuthError(f"{file} can be read or changed by others: chmod 600 {file}")
                 return opened.read()
-        except OSError as error:
-            raise AuthError(f"{file} cannot be used: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # it is no text, for example
+            raise AuthError(f"{file} cannot be used: {error}") from None
 
     @contextmanager
     def _locked(self) -> Generator[None, None, None]:

@@ -10,14 +10,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from holdall import settings as defaults
-from holdall.connection_file import ConnectionFile
-from holdall.errors import Error, InvalidError, StorageError
+from holdall.connection_file import ConnectionFile, read
+from holdall.errors import ConnectionError, Error, InvalidError, StorageError
 from holdall.framing import SCHEME
 from holdall.process.config import ServiceSettings
 from holdall.process.keyring import Keyring
 from holdall.roles import Role
 
 ANYWHERE = ("0.0.0.0", "::")
+OF_SERVICES = "service-"
+"""The names of keys that a service makes for its own time begin so."""
 
 
 def keyring(data: Path) -> Keyring:
@@ -39,29 +41,33 @@ class Ports:
             raise InvalidError(
                 "a connection file is for clients elsewhere: say where they find this service, --listen tcp://HOST:PORT"
             )
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)  # of one that was killed
-        self._ring = Keyring(Path(self.keys))
+        shutil.rmtree(runtime / "keys", ignore_errors=True)  # of a service that was killed
+        self._ring, self._made = Keyring(Path(self.keys)), ""
+        for each in self._elsewhere:
+            _probe(each)
         if self._elsewhere:
             self._ring.note_address(reachable(self._elsewhere[0]))
+            self._ring.remove_all(OF_SERVICES)
 
     def open(self) -> None:
         """The service can be used: write the connection file."""
         if self._file is not None:
-            name = f"service-{os.getpid()}"
-            with contextlib.suppress(Error):  # a key of an earlier process of this number, that was killed
-                self._ring.remove(name)
+            file = made(self._ring, Role.CLIENT, f"{OF_SERVICES}{os.getpid()}", self._layout_id)
             try:
-                made(self._ring, Role.CLIENT, name, self._layout_id).write(self._file)
+                file.write(self._file)
+                self._made = file.public_key
             except OSError as error:
                 raise StorageError(f"the connection file {self._file} cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
         """Remove what is for this run alone."""
-        if self._file is not None:
-            self._file.unlink(missing_ok=True)
-            with contextlib.suppress(Error, OSError):  # its data directory has gone, or its keys
-                self._ring.remove(f"service-{os.getpid()}")
+        with contextlib.suppress(
+            Error, OSError
+        ):  # its data directory has gone, or its keys, or another service has made the file
+            if self._made and self._file is not None:
+                self._ring.remove_all(OF_SERVICES)
+                if read(self._file).public_key == self._made:
+                    self._file.unlink()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
@@ -87,18 +93,26 @@ def made(
 def reachable(url: str) -> str:
     """The URL by which other machines reach who listens at this one."""
     parts = urlsplit(url)
-    return defaults.url(f"tcp://{socket.getfqdn()}:{parts.port}") if parts.hostname in ANYWHERE else url
+    if parts.hostname not in ANYWHERE:
+        return url
+    full = socket.getfqdn()
+    return defaults.url(f"tcp://{socket.gethostname() if full.startswith('localhost') else full}:{parts.port}")
 
 
 def _with_port(url: str) -> str:
     """The same with a port that is free, if it has none: one that the next broker listens at too."""
-    if not url.endswith(":0"):
-        return url
-    host = urlsplit(url).hostname or ""
+    return f"{url.removesuffix(':0')}:{_probe(url)}" if url.endswith(":0") else url
+
+
+def _probe(url: str) -> int:
+    """The port at which one can listen there. Raises ConnectionError if none can: later the broker tries again by itself."""
+    parts = urlsplit(url)
+    family = socket.AF_INET6 if ":" in (parts.hostname or "") else socket.AF_INET
     try:
-        family, _kind, _protocol, _name, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(parts.hostname, parts.port, family, socket.SOCK_STREAM)[0][4]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind(address)
-            return f"{url.removesuffix(':0')}:{probe.getsockname()[1]}"
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(found)
+            return int(probe.getsockname()[1])
     except OSError as error:
-        raise InvalidError(f"cannot listen at {url}: {error.strerror or error}") from None
+        raise ConnectionError(f"cannot listen at {url}: {error.strerror or error}") from None

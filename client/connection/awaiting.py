@@ -168,6 +168,7 @@ class AwaitingDriver(Driver):
             self._flush_soon()
         if self._broker.is_refused:
             self.is_refused = True
+            self._drain(self._broker, None)  # answers may have come before
             for pending in list(self._session.pending.values()):
                 _fail(pending, self._session.refusal(pending, self._connector.url))
             self._session.abandon_all()

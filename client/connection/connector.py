@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 from holdall import settings
-from holdall.errors import ConnectionError
+from holdall.errors import ConnectionError, Error
 from holdall.framing import Stream, connected, path_of, peer_uid
 from holdall.process.listen import refuse_shared
 from holdall.protocol import VERSION
@@ -82,6 +83,7 @@ class ServiceConnector:
         with self._lock:
             if self._is_closed:
                 raise ConnectionError(f"this client of {self.url} is closed: make another one")
+            self._read_again()
             if self._context is None:
                 self._context = sockets.new_context()
             refuse_shared(self.url)
@@ -95,6 +97,14 @@ class ServiceConnector:
                     self._dealers.discard(dealer)
                 raise
         return dealer
+
+    def _read_again(self) -> None:
+        """A connection file may have another key by now."""
+        if self._file is not None and self._keys is not None:
+            from holdall.connection_file import read
+
+            with contextlib.suppress(Error, OSError):  # the one that was read is tried
+                self._keys = read(self._file)
 
     def lane_address(self, worker: RosterWorker) -> str | None:
         if not self._has_lanes or len(self._streams) >= LANES_MAX:
@@ -136,7 +146,11 @@ class ServiceConnector:
         with self._lock:
             self._dealers = {each for each in self._dealers if not each.is_closed}
             if self._is_closed and not self._dealers and self._context is not None and not self._context.closed:
-                self._context.term()
+                context, self._context = self._context, None
+                if self._file is None:
+                    context.term()
+                else:  # its thread may be looking a name up, which may take long
+                    threading.Thread(target=context.term, daemon=True).start()
 
     def inherit(self) -> None:
         """In a forked child: leave everything of the parent alone, and begin anew."""

@@ -44,6 +44,9 @@ _LITERAL = re.compile(r"//(\[|[\d.]+:)")
 NO_ANSWER = "nothing answers there: is the machine on, and its network, and is the port open?"
 NOBODY_LISTENS = "nobody listens at this port there: is the service running, and this its port?"
 UNKNOWN_NAME = "no machine of this name is known"
+TOO_MANY = "the service has as many clients as it may: it lets this one in when others have left"
+FULL = 300
+"""What the gate answers then."""
 ANOTHER_SERVICE = "who listens there is not the service that this connection file is for"
 DEALER_LINGER_MILLISECONDS = 100
 """For last words that want no answer; all else was answered, or given up, when it is closed."""
@@ -124,20 +127,23 @@ class Dealer:
             if self._connected_to != self._url() or wants_other:
                 self._connect_anew(otherwise=wants_other)
             while sockets.has_message(self._monitor):
-                self._note(parse_monitor_message(sockets.receive(self._monitor, 2))["event"])
+                told = parse_monitor_message(sockets.receive(self._monitor, 2))
+                self._note(told["event"], told["value"])
         if self._connections == before:
             return False
         is_wanted, self._has_refused = before > 0 or self._has_refused, False
         return is_wanted
 
-    def _note(self, event: int) -> None:
+    def _note(self, event: int, value: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self._connections += 1
             self.trouble = ""
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self.is_refused = True
+            self.is_refused = value != FULL
+            self.trouble = TOO_MANY
         elif event & _HANDSHAKES:
-            self.trouble = ANOTHER_SERVICE
+            has_waited = monotonic() - self._tried_at > CONNECT_MILLISECONDS / 2000
+            self.trouble = NO_ANSWER if has_waited else ANOTHER_SERVICE
         elif event == zmq.EVENT_CONNECT_DELAYED:
             self._tried_at = monotonic()
             self.trouble = self.trouble or NO_ANSWER

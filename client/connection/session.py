@@ -259,11 +259,7 @@ class Session:
 
     def refusal(self, pending: Pending, url: str) -> Error:
         """The error of a request of a client whose key does not come in."""
-        outcome = (
-            "whether it happened is unknown"
-            if pending.query.opcode in protocol.WRITES and self.heard
-            else "nothing was changed"
-        )
+        outcome = "whether it happened is unknown" if pending.query.opcode in protocol.WRITES else "nothing was changed"
         return AuthError(
             f"cannot {pending.query}: the service at {url} does not let this key in (it was removed, has expired, or is "
             f"another service's), {outcome}; take a new one: `holdall keys new`, where the service is"

@@ -53,6 +53,8 @@ def lookup(client: ServiceClient, environment: str, name: str) -> Operation[Cata
     query = _query(protocol.LOOKUP, "look up", environment, name)
     entry = _entry(query, (yield query))
     if entry is not None and entry.deleting:
+        if client.reads_only:
+            return None
         yield from _finish_deleting(client, entry)
         return None
     return entry

@@ -216,9 +216,8 @@ def test_a_key_that_is_removed_ends_its_connections_at_once(served: Served, whil
 
         def call() -> None:
             try:
-                while while_ != "uploading":
-                    d.get(1)
-                d.put("huge", bytes(90_000_000))
+                while True:
+                    d.put("huge", bytes(90_000_000)) if while_ == "uploading" else d.get(1)
             except BaseException as error:
                 told.append(error)
 
@@ -240,8 +239,9 @@ def test_a_key_that_is_removed_ends_its_connections_at_once(served: Served, whil
             assert isinstance(told[0], AuthError)
         with pytest.raises(AuthError):
             d.get(1)
-        assert Dict.from_name("kv", client=others)[1] == 1
-        assert Dict.from_name("kv", client=others).get("huge") is None
+        d = Dict.from_name("kv", client=others)
+        assert d[1] == 1
+        assert len(d.pop("huge", bytes(90_000_000))) == 90_000_000  # all of it, or nothing
 
 
 def test_a_key_that_is_new_comes_in_at_once_and_one_client_may_come_again(served: Served) -> None:
@@ -498,3 +498,93 @@ def test_a_service_may_listen_at_all_addresses_and_at_names(listen: str, tmp_pat
         for host in hosts:
             with Client(connection=new_key(tmp_path, url=f"tcp://{host}:{port}")) as client:
                 assert Dict.from_name("kv", create_if_missing=True, client=client).len() == 0
+
+
+def test_who_mends_the_list_of_keys_by_hand_is_heard(served: Served) -> None:
+    """A file with another mode is refused; when its mode is mended, nothing else about it has changed."""
+    allowed = served.data / "keys" / "allowed"
+    file = new_key(served.data, name="by-hand")
+    with Client(connection=file) as client:
+        d: Dict[Any, Any] = Dict.from_name("kv", client=client)
+        assert d[1] == 1
+        new = allowed.with_name("new")
+        new.write_text("".join(line for line in allowed.read_text().splitlines(True) if " by-hand " not in line))
+        new.chmod(0o644)
+        new.rename(allowed)
+        time.sleep(0.8)
+        assert d[1] == 1
+        allowed.chmod(0o600)
+        with pytest.raises(AuthError):
+            until(lambda: d.get(1) is None)
+
+
+def test_a_connection_that_says_nothing_ends_with_its_key(served: Served) -> None:
+    file = new_key(served.data)
+    with zmq.Context() as context, keyed(context.socket(zmq.DEALER), file) as dealer:
+        dealer.linger = 0
+        monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        dealer.connect(served.url)
+        assert monitor.poll(5_000)
+        monitor.recv_multipart()
+        keyring(served.data).remove(read(file).name)
+        assert monitor.poll(5_000)  # it was ended, came again, and was refused
+        assert int.from_bytes(monitor.recv_multipart()[0][:2], "little") == zmq.EVENT_HANDSHAKE_FAILED_AUTH
+        dealer.disable_monitor()
+        monitor.close(0)
+
+
+def test_a_client_whose_file_has_a_new_key_comes_in_again(served: Served) -> None:
+    file = new_key(served.data)
+    with Client(connection=file) as client:
+        d: Dict[Any, Any] = Dict.from_name("kv", client=client)
+        assert d[1] == 1
+        keyring(served.data).remove(read(file).name)
+        with pytest.raises(AuthError):
+            until(lambda: d.get(1) is None)
+        new_key(served.data).rename(file)
+        assert d[1] == 1
+        assert asyncio.run(d.get.aio(1)) == 1
+
+
+def test_a_key_is_in_no_pickle_and_no_table(served: Served) -> None:
+    from rich.pretty import pretty_repr
+
+    keys = read(new_key(served.data))
+    with pytest.raises(TypeError, match="pass the path"):
+        pickle.dumps(keys)
+    assert keys.secret_key not in pretty_repr(keys)
+
+
+def test_a_service_that_was_killed_leaves_no_key_to_the_next_one(tmp_path: Path) -> None:
+    file, url = tmp_path / "connection", f"tcp://127.0.0.1:{free_port()}"
+    wanted = ServiceSettings(str(tmp_path / "data"), [url], 1, "off", write_connection=str(file))
+    with pytest.raises(AssertionError), service_process(wanted) as pid:
+        os.kill(pid, signal.SIGKILL)
+    old = read(file)
+    with service_process(ServiceSettings(str(tmp_path / "data"), [url], 1, "off", lock_seconds=10)):
+        assert keyring(tmp_path / "data").allowed() == []
+        with Client(connection=file, timeout=5) as client, pytest.raises(AuthError):
+            Dict.from_name("kv", client=client).len()
+    assert read(file) == old  # it is nobody's any more, and was not this one's to remove
+
+
+def test_a_start_that_fails_removes_nobodys_file(tmp_path: Path) -> None:
+    file = tmp_path / "precious"
+    file.write_text("precious")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        url = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        argv = [sys.executable, "-m", "holdall", "serve", "--data", str(tmp_path / "data"), "--listen", url]
+        done = subprocess.run([*argv, "--write-connection", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot listen at" in done.stderr
+    assert file.read_text() == "precious"
+
+
+def test_a_connection_file_from_a_shell_is_its_users_alone(tmp_path: Path) -> None:
+    file = tmp_path / "laptop.holdall"
+    made = f"umask 022; {sys.executable} -m holdall keys new laptop --url tcp://h --data {tmp_path / 'data'} > {file}"
+    subprocess.run(["sh", "-c", made], check=True)
+    assert file.stat().st_mode & 0o777 == 0o600
+    lost = made.replace("laptop --url", "lost --url").replace(str(file), "/dev/full")
+    assert subprocess.run(["sh", "-c", lost], check=False, capture_output=True).returncode != 0
+    assert [each.name for each in keyring(tmp_path / "data").allowed()] == ["laptop"]
