@@ -52,6 +52,8 @@ QUEUED_BYTES_MAX = 64 * 1024 * 1024
 """Of small messages that wait for one client to take them."""
 QUEUED_MAX = QUEUED_BYTES_MAX // PAYLOAD_INLINE_BYTES_MAX
 """Messages that wait in one direction of one connection of a client."""
+GATE_QUEUED_MAX = QUEUED_MAX // 4
+"""The same of a client elsewhere: a key holder may have many connections."""
 UNREAD_MAX = 64
 """Messages of one client that the broker's socket reads ahead: a client that floods is read no faster than its turn comes."""
 BACK_QUEUED_MAX = 4 * QUEUED_MAX
@@ -79,7 +81,7 @@ def front_router(context: Any) -> Any:
 
 def gate_router(context: Any, public: str, secret: str) -> Any:
     """The broker's socket for clients elsewhere, to be bound: it has this key, and asks for theirs."""
-    router = _router(context, QUEUED_MAX, UNREAD_MAX)
+    router = _router(context, GATE_QUEUED_MAX, UNREAD_MAX)
     router.curve_server = True
     router.curve_publickey, router.curve_secretkey = public.encode(), secret.encode()
     router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)

@@ -31,7 +31,7 @@ from holdall.roles import OPCODES, OWNER, Role, may
 from holdall.service.ports import keyring
 from holdall.settings import service_url
 from holdall.slots import part_hash, slot_range
-from tests.processes import free_port, keyed, new_key, service_process, until
+from tests.processes import children, free_port, keyed, new_key, service_process, stopped, until
 
 OTHER_KEYS = [each.decode() for each in zmq.curve_keypair()]
 
@@ -588,3 +588,27 @@ def test_a_connection_file_from_a_shell_is_its_users_alone(tmp_path: Path) -> No
     lost = made.replace("laptop --url", "lost --url").replace(str(file), "/dev/full")
     assert subprocess.run(["sh", "-c", lost], check=False, capture_output=True).returncode != 0
     assert [each.name for each in keyring(tmp_path / "data").allowed()] == ["laptop"]
+
+
+def test_a_port_that_another_program_has_taken_is_taken_back_and_others_are_served_meanwhile(tmp_path: Path) -> None:
+    port = free_port()
+    wanted = ServiceSettings(str(tmp_path), [f"tcp://127.0.0.1:{port}"], 1, "off")
+    with service_process(wanted) as service, Client(service_url(tmp_path), lanes=False) as near:
+        d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=near)
+        d[1] = 1
+        with stopped(service):
+            os.kill(children(service)["broker"], signal.SIGKILL)
+            until(lambda: not is_taken(port))
+            other = socket.create_server(("127.0.0.1", port))
+        with other:
+            assert d[1] == 1
+        with Client(connection=new_key(tmp_path)) as far:
+            assert Dict.from_name("kv", client=far)[1] == 1
+
+
+def is_taken(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
