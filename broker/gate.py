@@ -15,7 +15,6 @@ import os
 import re
 import socket
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +44,7 @@ KNOCK_SECONDS_MAX = 2 * sockets.HANDSHAKE_MILLISECONDS / 1000
 """How long that may take."""
 COMPLAINT_SECONDS = 60.0
 """How often refused connections are logged."""
-_EVENTS = (
-    zmq.EVENT_ACCEPTED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
+_REFUSED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _ANYWHERE = re.compile(r"//(0\.0\.0\.0|\[::\])")
 
 log = logging.getLogger("holdall.broker")
@@ -74,13 +67,13 @@ class Gate:
     def __init__(self, urls: list[str], ring: Keyring, poller: SystemPoller, side: object) -> None:
         self.is_sound = True
         """Whether it refuses what it must."""
-        self.counts: Counter[str] = Counter()
+        self._refused = 0
         self._ring = ring
         self._stamp: object = ()
         self._allowed: dict[str, Allowed] = {}
         self._removed: set[str] = set()
         """Keys whose connections are to be ended."""
-        self._own, _own_secret = (each.decode() for each in zmq.curve_keypair())
+        self._own_keys = self._own, _secret = tuple(each.decode() for each in zmq.curve_keypair())
         self._connections: dict[int, Connection] = {}
         self._keyed = 0
         """How many of them have said something."""
@@ -89,11 +82,10 @@ class Gate:
         self._knocks: list[Knock] = []
         self._complaint_due = self._knock_due = 0.0
         self._server_key, secret = ring.server_keys()
-        self._own_keys = self._own, _own_secret
         self._context = sockets.new_context()
         self._zap = sockets.zap_socket(self._context)
         self._socket = sockets.gate_router(self._context, self._server_key, secret)
-        self._monitor = self._socket.get_monitor_socket(_EVENTS)
+        self._monitor = self._socket.get_monitor_socket()
         self._router = Router(self._socket, [], poller, small=2, source=side)
         self._unbound, self._endpoints = list(urls), list[str]()
         self._poller = poller
@@ -114,7 +106,6 @@ class Gate:
             allowed = self._allowed.get(key)
             self._meet(route, key, head)
             if allowed is None or allowed.has_expired:
-                self.counts["messages by keys that were removed"] += 1
                 self._removed.add(key)
                 continue
             yield [bytes([allowed.role]) + route, head.bytes, *rest]
@@ -187,7 +178,7 @@ class Gate:
             is_full = self._keyed >= CONNECTIONS_MAX and key != self._own
             status, user = (b"300", b"") if is_full else (b"200", key.encode())
         elif not (self._knocks and self._knocks[0].key == key):
-            self.counts["keys refused"] += 1
+            self._refused += 1
             self._complain(f"a key that is not allowed was refused, from {address.decode('ascii', 'replace')}")
         self._zap.send_multipart([route, b"", version, number, status, b"", user, b""], zmq.DONTWAIT)
 
@@ -200,8 +191,8 @@ class Gate:
                 _shut_down(connection)
         elif event["event"] == zmq.EVENT_DISCONNECTED:
             self._gone(descriptor)
-        elif event["event"] != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self.counts["handshakes refused"] += 1
+        elif event["event"] & _REFUSED:
+            self._refused += 1
             self._complain("a handshake was refused: without a key, with another server's, or by another program")
 
     def _meet(self, route: bytes, key: str, head: Any) -> None:
@@ -232,8 +223,7 @@ class Gate:
         now = time.monotonic()
         if now >= self._complaint_due:
             self._complaint_due = now + COMPLAINT_SECONDS
-            refused = self.counts["keys refused"] + self.counts["handshakes refused"]
-            log.warning("%s (%d so far)", what, refused)
+            log.warning("%s (%d refused so far)", what, self._refused)
 
     def _bind(self) -> None:
         """Listen where it does not yet: an address may go, and come again."""

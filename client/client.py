@@ -125,11 +125,7 @@ class Client(Offering):
 
     @property
     def reads_only(self) -> bool:
-        """Whether its key is a reader's: it may change nothing.
-
-        >>> Client().reads_only
-        False
-        """
+        """Whether its key is a reader's: it may change nothing."""
         return self._connector.reads_only
 
     def finds_service(self) -> bool:
@@ -147,11 +143,7 @@ class Client(Offering):
 
     @property
     def layout_id(self) -> bytes:
-        """The id of the service's data, as far as it is known; else empty.
-
-        >>> Client().layout_id
-        b''
-        """
+        """The id of the service's data, as far as it is known; else empty."""
         return self._roster.layout_id if self._roster is not None else b""
 
     @property

@@ -77,8 +77,9 @@ def list_keys(data: Path, as_json: bool) -> None:
         return
     table = Table("name", "role", "key", "created", "expires")
     for each in found:
-        expires = "never" if each.expires is None else _day(each.expires) + (" (over)" if each.has_expired else "")
-        table.add_row(each.name, each.role.name.lower(), each.key, _day(each.created), expires)
+        created, until = (str(datetime.fromtimestamp(at, UTC).astimezone())[:16] for at in (each.created, each.expires or 0))
+        expires = "never" if each.expires is None else f"{until} (over)" if each.has_expired else until
+        table.add_row(each.name, each.role.name.lower(), each.key, created, expires)
     Console().print(table)
 
 
@@ -88,7 +89,3 @@ def list_keys(data: Path, as_json: bool) -> None:
 def remove(name: str, data: Path) -> None:
     """Let a key in no more; its connections end within a second."""
     keyring(DataDirectory(data).path).remove(name)
-
-
-def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(" ", "minutes")

@@ -39,9 +39,8 @@ _CLIENTS = _READERS | frozenset(
 )
 OPCODES = {Role.CLIENT: _CLIENTS, Role.READER: _READERS, Role.ADMIN: _CLIENTS | _ADMINS, OWNER: _CLIENTS | _ADMINS}
 """By role; HELLO is a worker's, and comes by another socket."""
-_NONE: frozenset[int] = frozenset()
 
 
 def may(role: int, opcode: int) -> bool:
     """Whether this role may ask for this."""
-    return opcode in OPCODES.get(role, _NONE)
+    return opcode in OPCODES.get(role, ())

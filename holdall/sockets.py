@@ -43,7 +43,7 @@ RECONNECT_MILLISECONDS = (20, 500)
 """How soon a DEALER connects again: at first, and at most; doubled each time."""
 CONNECT_MILLISECONDS = 2_000
 """How long a connection to another machine may take to be made; then the next attempt begins."""
-BACKLOG = 4_096
+PORT_BACKLOG = 4_096
 """Of those who come to a port in one moment: whom the system has no room for comes again a second later."""
 ZAP_DOMAIN = b"holdall"
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
@@ -85,7 +85,7 @@ def gate_router(context: Any, public: str, secret: str) -> Any:
     router.curve_server = True
     router.curve_publickey, router.curve_secretkey = public.encode(), secret.encode()
     router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-    router.backlog = BACKLOG
+    router.backlog = PORT_BACKLOG
     return router
 
 

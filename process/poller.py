@@ -56,7 +56,8 @@ class SystemPoller:
         self._admission = admission
         self._admission_due = 0.0
         self._entrances: list[int] = []
-        self._is_entered = True
+        self.is_entered = True
+        """Whether clients may come: there are descriptors for them."""
         self._poll: Any = select.epoll() if _HAS_EPOLL else select.poll()
         self._poll_now: Callable[[], Any] = partial(self._poll.poll, *((0, READY_MAX) if _HAS_EPOLL else (0,)))
         self._woken = -1
@@ -69,11 +70,6 @@ class SystemPoller:
             except PermissionError:  # a file, or /dev/null, which epoll does not watch: it is at its end
                 self.is_over = True
 
-    @property
-    def is_entered(self) -> bool:
-        """Whether clients may come: there are descriptors for them."""
-        return self._is_entered
-
     def add(self, descriptor: int, source: object, *, entrance: bool = False) -> None:
         """Tell when this source can be read. One that is ZeroMQ's wants `look_again`, now and whenever it was used. An
         entrance, at which clients arrive, is not read while admission is closed.
@@ -81,7 +77,7 @@ class SystemPoller:
         self._sources[descriptor] = source
         if entrance:
             self._entrances.append(descriptor)
-        if not entrance or self._is_entered:
+        if not entrance or self.is_entered:
             self._poll.register(descriptor, select.POLLIN)
 
     def expect(self, descriptor: int, *, room: bool) -> None:
@@ -146,11 +142,11 @@ class SystemPoller:
 
     def _check_admission(self, now: float) -> None:
         self._admission_due = self._admission.check(now)
-        if self._admission.is_open == self._is_entered:
+        if self._admission.is_open == self.is_entered:
             return
-        self._is_entered = self._admission.is_open
+        self.is_entered = self._admission.is_open
         for descriptor in self._entrances:
-            if self._is_entered:
+            if self.is_entered:
                 self._poll.register(descriptor, select.POLLIN)
             else:
                 self._poll.unregister(descriptor)

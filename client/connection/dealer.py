@@ -34,10 +34,6 @@ if TYPE_CHECKING:
 _WAITS, _RCVMORE, _DONTWAIT = 0, int(zmq.RCVMORE), int(zmq.DONTWAIT)
 _numbers = itertools.count()
 _HANDSHAKES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-_EVENTS_ELSEWHERE = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | _HANDSHAKES
-    | zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CLOSED
-)  # fmt: skip
 OTHER_KIND_SECONDS = 1.0
 """How long a name is tried as that of an address of IPv4, or 6, before it is tried as that of the other kind."""
 _LITERAL = re.compile(r"//(\[|[\d.]+:)")
@@ -76,7 +72,7 @@ class Dealer:
             self._dealer = sockets.client_dealer(context, keys)
             self._dealer.rcvtimeo = self._wait_milliseconds
             address = f"inproc://monitor-{next(_numbers)}"  # by default pyzmq takes a name that may be another dealer's still
-            events = zmq.EVENT_HANDSHAKE_SUCCEEDED if keys is None else _EVENTS_ELSEWHERE
+            events = zmq.EVENT_HANDSHAKE_SUCCEEDED if keys is None else zmq.EVENT_ALL
             self._monitor = self._dealer.get_monitor_socket(events, address)
             self._dealer.ipv6 = sockets.is_literal_6(self._connected_to)
             self._receive, self._get = self._dealer.recv, self._dealer.get
@@ -151,7 +147,7 @@ class Dealer:
             has_waited = monotonic() - self._tried_at > CONNECT_MILLISECONDS / 2000
             self.trouble = NO_ANSWER if has_waited else NOBODY_LISTENS
             self._failed = True
-        else:  # it is tried again; if no attempt was made, the name led nowhere
+        elif event == zmq.EVENT_CONNECT_RETRIED:  # if no attempt was made, the name led nowhere
             self.trouble = self.trouble or UNKNOWN_NAME
             self._failed = True
 

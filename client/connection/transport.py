@@ -47,15 +47,10 @@ class BrokerTransport(Transport, Protocol):
 
     def monitor_fileno(self) -> int: ...
 
-    @property
-    def trouble(self) -> str:
-        """Why there is no connection, as far as that is known, for people."""
-        ...
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether the service does not let this client in: nothing will ever be received here."""
-        ...
+    trouble: str
+    """Why there is no connection, as far as that is known, for people."""
+    is_refused: bool
+    """Whether the service does not let this client in: nothing will ever be received here."""
 
 
 class Connector(Protocol):
