@@ -32,6 +32,13 @@ def require() -> None:
     """Skip a test where no hosts can be made."""
     if os.getuid() != 0 or not os.path.exists("/dev/net/tun") or not shutil.which("ip") or not shutil.which("unshare"):
         pytest.skip("only root can make network namespaces and TUN devices, with iproute2 and util-linux")
+    name = f"holdall-{os.getpid()}-try"
+    try:
+        ip("netns", "add", name)
+        ip("netns", "exec", name, "unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", str(OWN))
+        ip("netns", "del", name)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no hosts can be made here: {error.stderr.decode()}")
 
 
 def ip(*arguments: str) -> None:

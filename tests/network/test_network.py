@@ -185,6 +185,47 @@ def test_the_batch_script_of_the_readme_runs_as_written(tmp_path: Path) -> None:
         assert not list(net.shared.glob(".holdall-*"))
 
 
+FILES = 150
+SURVEY = f"""
+import sys, holdall
+from holdall.command.survey import source_files, survey
+survey(holdall.Dict.from_name("survey", create_if_missing=True), int(sys.argv[1]), "a host", source_files()[:{FILES}])
+"""
+SUMMARY = f"""
+from holdall.command.demo import _summary
+from holdall.command.survey import source_files
+found = _summary(source_files()[:{FILES}])
+print(found.claimed_once, found.missing, found.read_as_put, sorted(found.processes), found.digest)
+"""
+
+
+def test_the_demo_gives_the_same_answers_on_three_hosts_while_cables_are_pulled() -> None:
+    with network(3) as net:
+        files = net.serve()
+        running = [
+            host.python(SURVEY, str(number), HOLDALL_CONNECTION=str(file))
+            for number, (host, file) in enumerate(zip(net.clients, files, strict=True))
+        ]
+        turn = 0
+        while any(each.poll() is None for each in running):
+            cable = net.cables[turn % len(net.cables)]
+            turn += 1
+            cable.cut()
+            time.sleep(0.5)
+            cable.plug()
+            time.sleep(0.7)
+        for each in running:
+            told(each)
+        several = told(net.clients[0].python(SUMMARY, HOLDALL_CONNECTION=str(files[0])))
+        alone = net.shared / "alone"
+        one = "import holdall\nwith holdall.LocalService():\n" + "".join(
+            f"    exec({program!r})\n" for program in (SURVEY, SUMMARY)
+        )
+        (alone).write_text(one)
+        same = told(net.server.start(sys.executable, str(alone), "0"))
+        assert several.split() == ["True", "[]", "True", "[0,", "1,", "2]", same.split()[-1]]
+
+
 def test_every_call_is_accounted_for_while_cables_are_cut_and_processes_killed() -> None:
     """The soak's clients on three hosts: every call is judged by what the others have seen."""
     require()
