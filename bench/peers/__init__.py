@@ -18,8 +18,10 @@ _ALL = (
     holdall_dict("always"),
     holdall_dict("interval", relayed=True),
     holdall_dict("always", relayed=True),
+    holdall_dict("interval", by_port=True),
     redis("everysec"),
     redis("always"),
+    redis("everysec", by_tls=True),
     manager_dict(),
     diskcache(),
     memcached(),
@@ -38,7 +40,7 @@ def chosen(pattern: str) -> list[Peer]:
     """The peers that are named by any of these words, separated by commas: in full, or else by a part of the name.
 
     >>> [peer.name for peer in chosen("Redis,holdall interval")]
-    ['holdall interval', 'Redis everysec', 'Redis always']
+    ['holdall interval', 'Redis everysec', 'Redis always', 'Redis everysec by TLS']
     """
     words = {word.strip().lower() for word in pattern.split(",") if word.strip()}
     full = words & {name.lower() for name in PEERS}

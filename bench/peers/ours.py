@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import holdall
 from holdall.bench.peers import server
@@ -21,8 +22,9 @@ NAME = "bench"
 class DictConnector:
     """A handle of its own for each client, already looked up."""
 
-    url: str
+    url: str | None
     relayed: bool = False
+    connection: str | None = None
 
     @contextmanager
     def client(self) -> Generator[Client, None, None]:
@@ -39,7 +41,7 @@ class DictConnector:
             yield _handle(client).get.aio
 
     def _client(self) -> holdall.Client:
-        return holdall.Client(self.url, lanes=not self.relayed)
+        return holdall.Client(self.url, lanes=not self.relayed, connection=self.connection)
 
 
 def _handle(client: holdall.Client) -> holdall.Dict[str, bytes]:
@@ -54,18 +56,23 @@ def service_pid(data: Path) -> int:
     return holder.pid
 
 
-def holdall_dict(sync: Sync, *, relayed: bool = False, workers: int | None = None) -> Peer:
-    """A private service with everything on: each write once, expiry, checks. `workers`: the CPUs by default, at most 4."""
+def holdall_dict(sync: Sync, *, relayed: bool = False, workers: int | None = None, by_port: bool = False) -> Peer:
+    """A private service with everything on: each write once, expiry, checks. `workers`: the CPUs by default, at most 4.
+    `by_port`: clients come as from other machines, by a key.
+    """
 
     @contextmanager
     def start() -> Generator[Instance, None, None]:
         with server.folder() as data:
-            service = holdall.LocalService(data, workers=workers, sync=sync)
+            port: dict[str, Any] = {"listen": "tcp://127.0.0.1:0", "temporary_keys": True} if by_port else {}
+            service = holdall.LocalService(data, workers=workers, sync=sync, **port)
             service.start()
             try:
-                yield Instance(DictConnector(service.url, relayed), (service_pid(data),))
+                url, connection = (None, service.connection_file) if by_port else (service.url, None)
+                yield Instance(DictConnector(url, relayed, connection), (service_pid(data),))
             finally:
                 service.stop()
 
     name = f"holdall {sync}" + (" relayed" if relayed else "") + (f" {workers} workers" if workers else "")
+    name += " by a port" if by_port else ""
     return Peer(name, start, offers=("mixed", "get_many", "put_many", "gather"))

@@ -1,12 +1,14 @@
-"""Redis through redis-py with hiredis, on a Unix socket."""
+"""Redis through redis-py with hiredis, on a Unix socket, or at a port by TLS."""
 
 from __future__ import annotations
 
 import pickle
+import subprocess
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from holdall.bench.peers import server
@@ -20,12 +22,13 @@ CONNECTIONS_MAX = 10_000
 class RedisConnector:
     """Values are pickled, as ours are; `mget`, and a pipeline without a transaction, are the batches."""
 
-    socket: str
+    options: tuple[tuple[str, Any], ...]
+    """Of redis-py: where it is."""
 
     @contextmanager
     def client(self) -> Generator[Client, None, None]:
         """A connection of its own."""
-        with import_module("redis").Redis(unix_socket_path=self.socket) as client:
+        with import_module("redis").Redis(**dict(self.options)) as client:
             fetch, store = client.get, client.set
 
             def get(key: str) -> Any:
@@ -48,8 +51,7 @@ class RedisConnector:
     @asynccontextmanager
     async def awaited_get(self) -> AsyncGenerator[AwaitedGet, None]:
         """redis.asyncio with a connection for each call that is under way: a bounded pool is slower for 100 at once."""
-        options = {"unix_socket_path": self.socket, "max_connections": CONNECTIONS_MAX}
-        async with import_module("redis.asyncio").Redis(**options) as client:
+        async with import_module("redis.asyncio").Redis(**dict(self.options), max_connections=CONNECTIONS_MAX) as client:
 
             async def get(key: str) -> Any:
                 return pickle.loads(await client.get(key))
@@ -57,7 +59,7 @@ class RedisConnector:
             yield get
 
 
-def redis(appendfsync: str) -> Peer:
+def redis(appendfsync: str, *, by_tls: bool = False) -> Peer:
     """The append-only file is on. "everysec" promises what our "interval" does, "always" what our "always" does."""
 
     @contextmanager
@@ -69,7 +71,23 @@ def redis(appendfsync: str) -> Peer:
             socket = place / "socket"
             options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(place), "--save", ""]
             durable = ["--appendonly", "yes", "--appendfsync", appendfsync]
+            where: tuple[tuple[str, Any], ...] = (("unix_socket_path", str(socket)),)
+            if by_tls:
+                certificate, key, port = place / "certificate", place / "key", server.free_port()
+                _certify(certificate, key)
+                options += ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+                options += ["--tls-auth-clients", "no"]
+                secure = {"ssl": True, "ssl_ca_certs": str(certificate), "ssl_check_hostname": False}
+                where = (("host", "127.0.0.1"), ("port", port), *secure.items())
             with server.server([program, *options, *durable], lambda: server.accepts(socket)) as pid:
-                yield Instance(RedisConnector(str(socket)), (pid,))
+                yield Instance(RedisConnector(where), (pid,))
 
-    return Peer(f"Redis {appendfsync}", start, offers=("mixed", "get_many", "put_many", "gather"))
+    name = f"Redis {appendfsync}" + (" by TLS" if by_tls else "")
+    return Peer(name, start, offers=("mixed", "get_many", "put_many", "gather"))
+
+
+def _certify(certificate: Path, key: Path) -> None:
+    """Make a certificate of one's own, for this machine."""
+    wanted = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    argv = [require_program("openssl", "openssl"), *wanted, "-out", str(certificate), "-keyout", str(key)]
+    subprocess.run(argv, check=True, capture_output=True)
