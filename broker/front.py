@@ -49,7 +49,7 @@ class Front:
         route = frames[0]
         if not route:  # a worker has said so
             return Delivery.GONE
-        side = self._gate if route[0] != OWNER and self._gate is not None else self._router
+        side = self._gate.router if route[0] != OWNER and self._gate is not None else self._router
         return side.send([route[1:], *frames[1:]])
 
     def admit(self) -> None:

@@ -27,7 +27,7 @@ from holdall import sockets
 from holdall.errors import AuthError, Error
 from holdall.process.listen import listen
 
-from .router import MESSAGES_PER_TURN, Delivery, Router
+from .router import MESSAGES_PER_TURN, Router
 
 if TYPE_CHECKING:
     from holdall.process.keyring import Allowed, Keyring
@@ -41,9 +41,7 @@ LEFT_SECONDS = 60.0
 KNOCK_SECONDS = 30.0
 """How often the gate knocks at itself."""
 KNOCK_SECONDS_MAX = 2 * sockets.HANDSHAKE_MILLISECONDS / 1000
-"""How long that may take."""
 COMPLAINT_SECONDS = 60.0
-"""How often refused connections are logged."""
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _ANYWHERE = re.compile(r"//(0\.0\.0\.0|\[::\])")
 
@@ -75,18 +73,16 @@ class Gate:
         """Keys whose connections are to be ended."""
         self._own_keys = self._own, _secret = tuple(each.decode() for each in zmq.curve_keypair())
         self._connections: dict[int, Connection] = {}
-        self._keyed = 0
-        """How many of them have said something."""
-        self._left: dict[bytes, Connection] = {}
-        """Those that have ended lately, by their routes."""
+        self._left: dict[tuple[bytes, str], Connection] = {}
+        """Those that have ended lately, by their routes and keys."""
         self._knocks: list[Knock] = []
         self._complaint_due = self._knock_due = 0.0
         self._server_key, secret = ring.server_keys()
         self._context = sockets.new_context()
         self._zap = sockets.zap_socket(self._context)
         self._socket = sockets.gate_router(self._context, self._server_key, secret)
-        self._monitor = self._socket.get_monitor_socket()
-        self._router = Router(self._socket, [], poller, small=2, source=side)
+        self._monitor = sockets.monitor(self._context, self._socket, zmq.EVENT_ALL, "inproc://gate")
+        self.router = Router(self._socket, [], poller, small=2, source=side)
         self._unbound, self._endpoints = list(urls), list[str]()
         self._poller = poller
         poller.add(int(self._zap.fd), side)
@@ -109,10 +105,7 @@ class Gate:
                 self._removed.add(key)
                 continue
             yield [bytes([allowed.role]) + route, head.bytes, *rest]
-        self._router.look_again()
-
-    def send(self, frames: list[Any]) -> Delivery:
-        return self._router.send(frames)
+        self.router.look_again()
 
     def admit(self) -> None:
         """Answer the handshakes that have come so far, and note who came and went."""
@@ -121,7 +114,7 @@ class Gate:
                 break
             self._answer(self._zap.recv_multipart(zmq.DONTWAIT))
         else:
-            self._router.look_again()
+            self.router.look_again()
         while sockets.has_message(self._monitor):
             self._note(parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT)))
         if self._knocks and all(each.outcome() is not None for each in self._knocks):
@@ -134,7 +127,7 @@ class Gate:
         self._allow([each for each in self._allowed.values() if not each.has_expired])
         self._bind()
         ended = self._end() if self._removed else []
-        self._left = {route: left for route, left in self._left.items() if left.since > now - LEFT_SECONDS}
+        self._left = {of: left for of, left in self._left.items() if left.since > now - LEFT_SECONDS}
         if not self._knocks and now >= self._knock_due and self._endpoints and self._poller.is_entered:
             self._knock(now)
         elif self._knocks and now >= self._knock_due - KNOCK_SECONDS + KNOCK_SECONDS_MAX:
@@ -146,7 +139,7 @@ class Gate:
             each.close()
         self._socket.disable_monitor()
         self._monitor.close(0)
-        self._router.close()
+        self.router.close()
         self._zap.close(0)
         self._context.term()
 
@@ -162,7 +155,8 @@ class Gate:
 
     def _allow(self, keys: list[Allowed]) -> None:
         before, self._allowed = self._allowed, {each.key: each for each in keys if not each.has_expired}
-        self._removed = (self._removed | before.keys()) - self._allowed.keys()
+        stay = {key for key, each in self._allowed.items() if each.role == before.get(key, each).role}
+        self._removed = (self._removed | before.keys()) - stay
 
     def _answer(self, frames: list[bytes]) -> None:
         """Answer one question. Source: rfc.zeromq.org/spec/27."""
@@ -175,7 +169,7 @@ class Gate:
         if key not in self._allowed:
             self._look_at_keys()  # it may be new
         if key == self._own or (key in self._allowed and not self._allowed[key].has_expired):
-            is_full = self._keyed >= CONNECTIONS_MAX and key != self._own
+            is_full = len(self._connections) > CONNECTIONS_MAX and key != self._own
             status, user = (b"300", b"") if is_full else (b"200", key.encode())
         elif not (self._knocks and self._knocks[0].key == key):
             self._refused += 1
@@ -199,17 +193,17 @@ class Gate:
         """Know which connection this client has."""
         descriptor = _text(head, "__fd")
         found = self._connections.get(int(descriptor)) if descriptor.isdigit() else None
-        if found is not None and found.route != route:
-            self._keyed += not found.key
+        if found is None:  # it has ended, and this is what it had said
+            self._left[route, key] = Connection(-1, route, key, since=time.monotonic())
+        elif found.route != route:
             found.route, found.key, found.peer = route, key, _peer(found.descriptor)
 
     def _gone(self, descriptor: int) -> None:
         """This connection has ended. What it asked for may wait for a worker still."""
         gone = self._connections.pop(descriptor, None)
         if gone is not None and gone.key:
-            self._keyed -= 1
             gone.since = time.monotonic()
-            self._left[gone.route] = gone
+            self._left[gone.route, gone.key] = gone
 
     def _end(self) -> list[bytes]:
         removed, self._removed = self._removed, set()
@@ -253,6 +247,7 @@ class Gate:
             self.is_sound = False
             log.error("the gate at %s lets in who has no key: the broker ends", self._endpoints[-1])
         elif outcomes != [False, True]:
+            self._knock_due = 0.0
             self._complain(f"the gate at {self._endpoints[-1]} could not be tried: it is tried again")
 
     def _prove(self) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 from holdall import settings
 from holdall.errors import InvalidError
 from holdall.roles import Role
-from holdall.service.ports import keyring, made
+from holdall.service.ports import OF_SERVICES, keyring, made
 from holdall.worker.directory.opening import DataDirectory
 
 from .storage import data_option
@@ -48,6 +48,8 @@ def new(name: str, data: Path, role: str, url: str | None, days: int | None) -> 
     layout_id = directory.layout().id if (directory.path / "layout.json").exists() else ""
     expires = None if days is None else time.time() + days * 86_400
     where = None if url is None else settings.url(url)
+    if name.startswith(OF_SERVICES):
+        raise InvalidError(f"names that begin with {OF_SERVICES} are those of keys that a service makes for its own time")
     if where is not None and where.startswith("ipc://"):
         raise InvalidError(f"{where} is on this machine, where no key is asked for: say tcp://HOST:PORT")
     with contextlib.suppress(OSError):  # a pipe, or a file of somebody else

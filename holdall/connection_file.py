@@ -24,7 +24,6 @@ from holdall.private import OTHERS, open_own
 FILE_BYTES_MAX = 4_096
 KEY_CHARACTERS = 40
 FILE_LOOK_SECONDS = 0.1
-"""How often it is looked whether the file has come."""
 RoleName = Literal["client", "reader", "admin"]
 
 

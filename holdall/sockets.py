@@ -129,6 +129,15 @@ def is_literal_6(url: str) -> bool:
     return "[" in url
 
 
+def monitor(context: Any, socket: Any, events: int, address: str) -> Any:
+    """Where it is told what happens to this socket. Without a bound: ZeroMQ's one thread would wait for who does not listen."""
+    telling: Any = context.socket(zmq.PAIR)
+    telling.rcvhwm = telling.linger = 0
+    socket.monitor(address, events)
+    telling.connect(address)
+    return telling
+
+
 def has_message(socket: Any) -> bool:
     return bool(socket.get(_EVENTS) & _POLLIN)
 

@@ -83,9 +83,8 @@ def made(
         )
     server_key, _secret = ring.server_keys()
     public, secret = ring.add(role, name, expires)
-    role_name = role.name.lower()
     return ConnectionFile(
-        url=where, server_key=server_key, role=role_name, name=name, public_key=public, secret_key=secret,  # type: ignore[arg-type]
+        url=where, server_key=server_key, role=role.name.lower(), name=name, public_key=public, secret_key=secret,  # type: ignore[arg-type]
         layout=layout_id, expires=expires,
     )  # fmt: skip
 

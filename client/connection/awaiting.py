@@ -177,6 +177,7 @@ class AwaitingDriver(Driver):
     def _check(self) -> None:
         now = monotonic()
         again, failed = self._session.overdue(now)
+        self.is_refused = self.is_refused or bool(failed and self._broker.trouble)
         for pending in failed:
             _fail(pending, self._session.failure(pending, self._connector.url, now, self._broker.trouble))
         self._checking = self.loop.call_later(CHECK_SECONDS, self._check) if self._session.pending else None

@@ -116,6 +116,7 @@ class BlockingDriver(Driver):
         now = monotonic()
         again, failed = self._session.overdue(now)
         if failed:
+            self.is_refused = bool(self._broker.trouble)  # the next call tries anew, with what the connection file says then
             raise self._session.failure(failed[0], self._connector.url, now, self._broker.trouble)
         if again:
             self._connector.revive()

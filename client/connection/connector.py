@@ -150,7 +150,8 @@ class ServiceConnector:
                 if self._file is None:
                     context.term()
                 else:  # its thread may be looking a name up, which may take long
-                    threading.Thread(target=context.term, daemon=True).start()
+                    with contextlib.suppress(RuntimeError):  # the process ends
+                        threading.Thread(target=context.term, daemon=True).start()
 
     def inherit(self) -> None:
         """In a forked child: leave everything of the parent alone, and begin anew."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _WAITS, _RCVMORE, _DONTWAIT = 0, int(zmq.RCVMORE), int(zmq.DONTWAIT)
 _numbers = itertools.count()
 _HANDSHAKES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_EVENTS_ELSEWHERE = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | _HANDSHAKES
+_EVENTS_ELSEWHERE |= zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CLOSED
 OTHER_KIND_SECONDS = 1.0
 """How long a name is tried as that of an address of IPv4, or 6, before it is tried as that of the other kind."""
 _LITERAL = re.compile(r"//(\[|[\d.]+:)")
@@ -41,8 +43,6 @@ NO_ANSWER = "nothing answers there: is the machine on, and its network, and is t
 NOBODY_LISTENS = "nobody listens at this port there: is the service running, and this its port?"
 UNKNOWN_NAME = "no machine of this name is known"
 TOO_MANY = "the service has as many clients as it may: it lets this one in when others have left"
-FULL = 300
-"""What the gate answers then."""
 ANOTHER_SERVICE = "who listens there is not the service that this connection file is for"
 DEALER_LINGER_MILLISECONDS = 100
 """For last words that want no answer; all else was answered, or given up, when it is closed."""
@@ -72,8 +72,8 @@ class Dealer:
             self._dealer = sockets.client_dealer(context, keys)
             self._dealer.rcvtimeo = self._wait_milliseconds
             address = f"inproc://monitor-{next(_numbers)}"  # by default pyzmq takes a name that may be another dealer's still
-            events = zmq.EVENT_HANDSHAKE_SUCCEEDED if keys is None else zmq.EVENT_ALL
-            self._monitor = self._dealer.get_monitor_socket(events, address)
+            events = zmq.EVENT_HANDSHAKE_SUCCEEDED if keys is None else _EVENTS_ELSEWHERE
+            self._monitor = sockets.monitor(context, self._dealer, events, address)
             self._dealer.ipv6 = sockets.is_literal_6(self._connected_to)
             self._receive, self._get = self._dealer.recv, self._dealer.get
             self._dealer.connect(self._connected_to)
@@ -135,7 +135,7 @@ class Dealer:
             self._connections += 1
             self.trouble = ""
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-            self.is_refused = value != FULL
+            self.is_refused = value != 300  # then it is full
             self.trouble = TOO_MANY
         elif event & _HANDSHAKES:
             has_waited = monotonic() - self._tried_at > CONNECT_MILLISECONDS / 2000

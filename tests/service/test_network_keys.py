@@ -20,7 +20,7 @@ import pytest
 import zmq
 
 import holdall
-from holdall import Client, Dict, protocol
+from holdall import Client, Dict, protocol, sockets
 from holdall.bodies import encode
 from holdall.connection_file import ConnectionFile, read
 from holdall.errors import AuthError, ConnectionError, InvalidError
@@ -612,3 +612,62 @@ def is_taken(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_what_nobody_is_told_of_holds_up_nothing() -> None:
+    """ZeroMQ has one thread, which waits for room where it tells what happens: there is always room."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        told = sockets.monitor(context, router, zmq.EVENT_ALL, "inproc://told")
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        for _ in range(1_500):  # each is several events
+            socket.create_connection(("127.0.0.1", port)).close()
+        with context.socket(zmq.DEALER) as dealer:
+            dealer.rcvtimeo, dealer.linger = 5_000, 0
+            dealer.connect(f"tcp://127.0.0.1:{port}")
+            dealer.send(b"asked")
+            assert router.poll(5_000)
+        router.disable_monitor()
+        told.close()
+
+
+def test_a_service_that_was_started_again_with_other_keys_is_found_by_the_same_client(tmp_path: Path) -> None:
+    file, url = tmp_path / "connection", f"tcp://127.0.0.1:{free_port()}"
+    wanted = ServiceSettings(str(tmp_path / "data"), [url], 1, "off", write_connection=str(file), temporary_keys=True)
+    with Client(connection=file, timeout=3) as client:
+        d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+        with service_process(wanted):
+            d[1] = 1
+        with pytest.raises((ConnectionError, TimeoutError, holdall.TimeoutError)):
+            d.get(1)
+        with service_process(wanted):
+            for _ in range(3):  # the first call may find out that the key is another one
+                try:
+                    assert d[1] == 1
+                    break
+                except (ConnectionError, holdall.TimeoutError, AuthError):
+                    continue
+            assert d[1] == 1
+            assert asyncio.run(d.get.aio(1)) == 1
+
+
+def test_names_of_a_services_own_keys_are_its_own(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "holdall", "keys", "new", "service-mine", "--url", "tcp://h", "--data", str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "that a service makes for its own time" in done.stderr
+
+
+def test_what_was_said_before_a_key_was_removed_and_waits_is_not_done(tmp_path: Path) -> None:
+    url = f"tcp://127.0.0.1:{free_port()}"
+    wanted = ServiceSettings(str(tmp_path), [url], 1, "off")
+    with service_process(wanted) as service, Client(service_url(tmp_path)) as near:
+        d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=near)
+        d["key"] = "before"
+        file = new_key(tmp_path)
+        with stopped(service):  # so that no worker is started again
+            os.kill(children(service)["worker 0"], signal.SIGKILL)
+            with Client(connection=file, timeout=1) as far, pytest.raises((holdall.TimeoutError, ConnectionError)):
+                Dict.from_id(d.object_id, client=far)["key"] = "after"
+            keyring(tmp_path).remove(read(file).name)
+            time.sleep(1)
+        assert d["key"] == "before"
