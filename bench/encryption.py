@@ -25,7 +25,6 @@ def echo(keys: tuple[str, str], ready: Connection) -> None:
     plain_context, curve_context = sockets.new_context(), sockets.new_context()
     zap = sockets.zap_socket(curve_context)
     plain, curve = sockets.front_router(plain_context), sockets.gate_router(curve_context, *keys)
-    plain.ipc_filter_uid = -1
     ready.send([each.bind_to_random_port("tcp://127.0.0.1") for each in (plain, curve)])
     poller = zmq.Poller()
     for each in (zap, plain, curve):

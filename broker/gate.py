@@ -5,7 +5,7 @@
 3. ZeroMQ cannot end a connection. The system can: the descriptor of each is known, and is shut down when its key is removed.
    One that has said nothing yet is nobody's, and is shut down with any.
 4. The gate knocks at itself, when it begins, when keys have changed, and now and then: a random key must be refused, and one of
-   its own come in. Who lets a stranger in ends.
+   its own come in. A broker whose gate lets a stranger in ends.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ class Gate:
         self._allowed: dict[str, Allowed] = {}
         self._removed: set[str] = set()
         """Keys whose connections are to be ended."""
-        self._own_keys = self._own, _secret = tuple(each.decode() for each in zmq.curve_keypair())
+        self._own_keys = tuple(each.decode() for each in zmq.curve_keypair())
         self._connections: dict[int, Connection] = {}
         self._left: dict[tuple[bytes, str], Connection] = {}
         """Those that have ended lately, by their routes and keys."""
         self._knocks: list[Knock] = []
-        self._complaint_due = self._knock_due = 0.0
+        self._complaint_due = self._knock_due = self._knocked_at = 0.0
         self._server_key, secret = ring.server_keys()
         self._context = sockets.new_context()
         self._zap = sockets.zap_socket(self._context)
@@ -130,7 +130,7 @@ class Gate:
         self._left = {of: left for of, left in self._left.items() if left.since > now - LEFT_SECONDS}
         if not self._knocks and now >= self._knock_due and self._endpoints and self._poller.is_entered:
             self._knock(now)
-        elif self._knocks and now >= self._knock_due - KNOCK_SECONDS + KNOCK_SECONDS_MAX:
+        elif self._knocks and now >= self._knocked_at + KNOCK_SECONDS_MAX:
             self._judge()
         return ended
 
@@ -168,8 +168,8 @@ class Gate:
         status, user = b"400", b""
         if key not in self._allowed:
             self._look_at_keys()  # it may be new
-        if key == self._own or (key in self._allowed and not self._allowed[key].has_expired):
-            is_full = len(self._connections) > CONNECTIONS_MAX and key != self._own
+        if key == self._own_keys[0] or (key in self._allowed and not self._allowed[key].has_expired):
+            is_full = len(self._connections) > CONNECTIONS_MAX and key != self._own_keys[0]
             status, user = (b"300", b"") if is_full else (b"200", key.encode())
         elif not (self._knocks and self._knocks[0].key == key):
             self._refused += 1
@@ -234,7 +234,7 @@ class Gate:
     def _knock(self, now: float) -> None:
         url = _ANYWHERE.sub(lambda any_: "//[::1]" if any_[1] == "[::]" else "//127.0.0.1", self._endpoints[-1])
         stranger = tuple(each.decode() for each in zmq.curve_keypair())
-        self._knock_due = now + KNOCK_SECONDS
+        self._knocked_at, self._knock_due = now, now + KNOCK_SECONDS
         self._knocks = [Knock(self._context, url, self._server_key, *keys) for keys in (stranger, self._own_keys)]
 
     def _judge(self) -> None:
@@ -251,7 +251,7 @@ class Gate:
             self._complain(f"the gate at {self._endpoints[-1]} could not be tried: it is tried again")
 
     def _prove(self) -> None:
-        """Raise AuthError if the gate lets anybody in, or nobody."""
+        """Raise AuthError if the gate lets a stranger in."""
         until = time.monotonic() + KNOCK_SECONDS_MAX
         if self._endpoints:
             self._knock(time.monotonic())

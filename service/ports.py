@@ -61,12 +61,10 @@ class Ports:
 
     def close(self) -> None:
         """Remove what is for this run alone."""
-        with contextlib.suppress(
-            Error, OSError
-        ):  # its data directory has gone, or its keys, or another service has made the file
+        with contextlib.suppress(Error, OSError):  # its data directory has gone, or its keys, or the file
             if self._made and self._file is not None:
                 self._ring.remove_all(OF_SERVICES)
-                if read(self._file).public_key == self._made:
+                if read(self._file).public_key == self._made:  # else another service has made it
                     self._file.unlink()
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)

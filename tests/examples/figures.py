@@ -62,7 +62,8 @@ def figures() -> list[tuple[str, float, float, str]]:
         d = Dict[int, bool].from_name("boxes")
         for first in range(0, BOXES, 10_000):
             d.update(dict.fromkeys(range(first, first + 10000, 2), True))
-        time.sleep(3)  # the servers have read all anew
+        for page in pages:
+            page.wait_for_function(f"document.getElementById('checked').textContent == '{len(d)}'")
         loads, sizes = [], []
         for _ in range(TRIES):
             page = running.new_context().new_page()
