@@ -166,8 +166,7 @@ class Gate:
         ]
         key = z85(credentials[0]).decode() if mechanism == b"CURVE" and len(credentials[0]) == 32 else ""
         status, user = b"400", b""
-        if key not in self._allowed:
-            self._look_at_keys()  # it may be new
+        self._look_at_keys()  # it may be new, or have been removed just now
         if key == self._own_keys[0] or (key in self._allowed and not self._allowed[key].has_expired):
             is_full = len(self._connections) > CONNECTIONS_MAX and key != self._own_keys[0]
             status, user = (b"300", b"") if is_full else (b"200", key.encode())

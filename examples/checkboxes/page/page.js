@@ -56,6 +56,7 @@ function fill(row, at) {
 function draw() {
   isDrawn = true;
   const top = window.scrollY - container.offsetTop, last = Math.ceil(number / columns) - 1;
+  const seen = Math.ceil((top + header.offsetHeight) / CELL); // the first row that the header does not hide
   const from = Math.max(0, Math.floor(top / CELL) - MARGIN);
   const to = Math.min(last, Math.floor((top + window.innerHeight) / CELL) + MARGIN);
   const free = [];
@@ -77,7 +78,6 @@ function draw() {
     container.insertBefore(row, below); // in order: so it is read to who does not see it
   }
   free.forEach((row) => row.remove());
-  const seen = Math.ceil((top + header.offsetHeight) / CELL); // the first row that the header does not hide
   if (!container.contains(document.activeElement)) enter(Math.max(0, Math.min(seen, last)) * columns);
 }
 
@@ -104,9 +104,12 @@ function layOut() {
 
 // The keyboard: one box is in the order of Tab, arrows go to the others.
 
+let entered = null; // the element of that one
+
 function enter(box) {
-  container.querySelector('[tabindex="0"]')?.setAttribute("tabindex", -1);
-  element(box)?.setAttribute("tabindex", 0);
+  if (entered) entered.tabIndex = -1;
+  entered = element(box);
+  if (entered) entered.tabIndex = 0;
 }
 
 function goTo(box, block) {
