@@ -10,12 +10,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from holdall.process.poller import SystemPoller
 
 HANDSHAKES_PER_TURN = 50
+EVENTS_PER_TURN = 1_000
 CONNECTIONS_MAX = 10_000
 """Beyond so many at once a key is told to come again later."""
 LEFT_SECONDS = 60.0
@@ -43,6 +44,8 @@ KNOCK_SECONDS = 30.0
 KNOCK_SECONDS_MAX = 2 * sockets.HANDSHAKE_MILLISECONDS / 1000
 COMPLAINT_SECONDS = 60.0
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_NOTED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _REFUSED
+"""Not EVENT_ACCEPT_FAILED, of which there are 100,000 in a second while there are no descriptors left."""
 _ANYWHERE = re.compile(r"//(0\.0\.0\.0|\[::\])")
 
 log = logging.getLogger("holdall.broker")
@@ -81,7 +84,7 @@ class Gate:
         self._context = sockets.new_context()
         self._zap = sockets.zap_socket(self._context)
         self._socket = sockets.gate_router(self._context, self._server_key, secret)
-        self._monitor = sockets.monitor(self._context, self._socket, zmq.EVENT_ALL, "inproc://gate")
+        self._monitor = sockets.monitor(self._context, self._socket, _NOTED, "inproc://gate")
         self.router = Router(self._socket, [], poller, small=2, source=side)
         self._unbound, self._endpoints = list(urls), list[str]()
         self._poller = poller
@@ -115,8 +118,12 @@ class Gate:
             self._answer(self._zap.recv_multipart(zmq.DONTWAIT))
         else:
             self.router.look_again()
-        while sockets.has_message(self._monitor):
+        for _ in range(EVENTS_PER_TURN):
+            if not sockets.has_message(self._monitor):
+                break
             self._note(parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT)))
+        else:
+            self.router.look_again()
         if self._knocks and all(each.outcome() is not None for each in self._knocks):
             self._judge()
 
@@ -234,7 +241,11 @@ class Gate:
         url = _ANYWHERE.sub(lambda any_: "//[::1]" if any_[1] == "[::]" else "//127.0.0.1", self._endpoints[-1])
         stranger = tuple(each.decode() for each in zmq.curve_keypair())
         self._knocked_at, self._knock_due = now, now + KNOCK_SECONDS
-        self._knocks = [Knock(self._context, url, self._server_key, *keys) for keys in (stranger, self._own_keys)]
+        try:
+            for keys in (stranger, self._own_keys):
+                self._knocks.append(Knock(self._context, url, self._server_key, *keys))
+        except zmq.ZMQError as error:  # there are no descriptors for its sockets
+            self._complain(f"the gate cannot knock at itself: {error}")
 
     def _judge(self) -> None:
         """A stranger must have been refused, and the gate's own key have come in."""
@@ -297,7 +308,7 @@ def _text(frame: Any, name: str) -> str:
 
 def _peer(descriptor: int) -> object:
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
+        with _borrowed(descriptor) as connection:
             return connection.getpeername()
     except OSError:
         return None
@@ -307,8 +318,15 @@ def _shut_down(connection: Connection) -> None:
     """End it, unless its descriptor is another one's by now."""
     if connection.key and _peer(connection.descriptor) != connection.peer:
         return
+    with contextlib.suppress(OSError), _borrowed(connection.descriptor) as borrowed:  # it may have ended
+        borrowed.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def _borrowed(descriptor: int) -> Generator[socket.socket]:
+    """ZeroMQ's own descriptor: there may be none left for another one. Raises OSError if it is no socket any more."""
+    borrowed = socket.socket(fileno=descriptor)
     try:
-        with socket.socket(fileno=os.dup(connection.descriptor)) as shut:
-            shut.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it has ended
-        pass
+        yield borrowed
+    finally:
+        borrowed.detach()

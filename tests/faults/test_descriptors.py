@@ -145,6 +145,25 @@ def test_a_port_is_closed_while_there_are_no_descriptors_left(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_more_come_to_a_port_in_one_moment_than_there_are_descriptors(tmp_path: Path) -> None:
+    url = f"tcp://127.0.0.1:{free_port()}"
+    with limited(tmp_path, SOFT, HARD, url) as service, Client(connection=new_key(tmp_path)) as client, Crowd() as crowd:
+        d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+        broker = children(service)["broker"]
+        for number in range(5):
+            os.kill(broker, signal.SIGSTOP)
+            for _ in range(2 * HARD):
+                crowd.come(url, GREETING[:9])
+            os.kill(broker, signal.SIGCONT)
+            d["key"] = number
+            assert d.pop("key") == number
+        until(lambda: not crowd.stays(url))
+        crowd.leave()
+        until(lambda: crowd.stays(url))
+        assert children(service)["broker"] == broker
+
+
+@pytest.mark.slow
 def test_5000_that_never_shake_hands_leave_room_for_those_who_do(tmp_path: Path) -> None:
     url = f"tcp://127.0.0.1:{free_port()}"
     with limited(tmp_path, SOFT, 20_000, url) as service, Crowd() as crowd:
