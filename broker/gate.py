@@ -27,6 +27,7 @@ from holdall import sockets
 from holdall.errors import AuthError, Error
 from holdall.process.listen import listen
 
+from . import unread
 from .router import MESSAGES_PER_TURN, Router
 
 if TYPE_CHECKING:
@@ -59,7 +60,15 @@ class Connection(msgspec.Struct):
     key: str = ""
     peer: object = None
     since: float = 0.0
-    """When it had ended."""
+    """When it was accepted; of one that has ended: when it had."""
+    taken: int = 0
+    """How many bytes of its messages have been read, as they came."""
+
+    def unread(self, now: float) -> int:
+        """How many bytes have come by it, and are not read yet."""
+        with contextlib.suppress(OSError), _borrowed(self.descriptor) as borrowed:
+            return unread.received_bytes(borrowed) - self.taken - int(unread.SIGNS_BYTES_PER_SECOND * (now - self.since))
+        return 0
 
 
 class Gate:
@@ -79,6 +88,7 @@ class Gate:
         self._left: dict[tuple[bytes, str], Connection] = {}
         """Those that have ended lately, by their routes and keys."""
         self._knocks: list[Knock] = []
+        self._unread_max = unread.bytes_max()
         self._complaint_due = self._knock_due = self._knocked_at = 0.0
         self._server_key, secret = ring.server_keys()
         self._context = sockets.new_context()
@@ -103,7 +113,7 @@ class Gate:
             rest = sockets.receive(self._socket, 0) if self._socket.get(zmq.RCVMORE) else []
             key = _text(head, "User-Id")
             allowed = self._allowed.get(key)
-            self._meet(route, key, head)
+            self._meet(route, key, head, sum(unread.sent_bytes(len(each)) for each in (head.bytes, *rest)))
             if allowed is None or allowed.has_expired:
                 self._removed.add(key)
                 continue
@@ -134,6 +144,8 @@ class Gate:
         self._allow([each for each in self._allowed.values() if not each.has_expired])
         self._bind()
         ended = self._end() if self._removed else []
+        if unread.resident_bytes() > self._unread_max:
+            self._relieve(now)
         self._left = {of: left for of, left in self._left.items() if left.since > now - LEFT_SECONDS}
         if not self._knocks and now >= self._knock_due and self._endpoints and self._poller.is_entered:
             self._knock(now)
@@ -186,7 +198,7 @@ class Gate:
         descriptor = event["value"]
         if event["event"] == zmq.EVENT_ACCEPTED:
             self._gone(descriptor)
-            self._connections[descriptor] = connection = Connection(descriptor)
+            self._connections[descriptor] = connection = Connection(descriptor, since=time.monotonic())
             if not self._poller.is_entered:  # descriptors are short: who is here stays, and nobody comes
                 _shut_down(connection)
         elif event["event"] == zmq.EVENT_DISCONNECTED:
@@ -195,13 +207,26 @@ class Gate:
             self._refused += 1
             self._complain("a handshake was refused: without a key, with another server's, or by another program")
 
-    def _meet(self, route: bytes, key: str, head: Any) -> None:
+    def _relieve(self, now: float) -> None:
+        """Cut off those of whom most is unread, while all that is unread is too much."""
+        sizes = {descriptor: each.unread(now) for descriptor, each in self._connections.items()}
+        total = sum(sizes.values())
+        for descriptor in sorted(sizes, key=sizes.__getitem__, reverse=True):
+            if total <= self._unread_max:
+                break
+            total -= sizes[descriptor]
+            _shut_down(self._connections[descriptor])
+            self._complain(f"{sizes[descriptor]:,} bytes of one client were not read yet, and memory is short: it was cut off")
+
+    def _meet(self, route: bytes, key: str, head: Any, sent: int) -> None:
         """Know which connection this client has."""
         descriptor = _text(head, "__fd")
         found = self._connections.get(int(descriptor)) if descriptor.isdigit() else None
         if found is None:  # it has ended, and this is what it had said
             self._left[route, key] = Connection(-1, route, key, since=time.monotonic())
-        elif found.route != route:
+            return
+        found.taken += sent
+        if found.route != route:
             found.route, found.key, found.peer = route, key, _peer(found.descriptor)
 
     def _gone(self, descriptor: int) -> None:

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdall import settings
-from holdall.errors import AuthError, InvalidError
+from holdall.errors import AuthError
 
 if TYPE_CHECKING:
     from holdall.connection_file import ConnectionFile
 
 
 def chosen(url: str | None, connection: str | os.PathLike[str] | None) -> tuple[str | None, Path | None, ConnectionFile | None]:
-    """A URL of this machine; or a connection file, and what it says if it is there; or nothing: this user's own service.
+    """A URL of this machine; or a connection file, and what it says if it is there; or nothing: this user's own service. A URL
+    beside a file is the one that the file is to be for.
 
     Raises InvalidError, AuthError.
     """
@@ -35,9 +36,6 @@ def chosen(url: str | None, connection: str | os.PathLike[str] | None) -> tuple[
 
     file = Path(named).absolute()
     try:
-        keys = read(file)
+        return wanted, file, read(file, wanted)
     except FileNotFoundError:
-        return None, file, None
-    if wanted is not None and wanted != settings.url(keys.url):
-        raise InvalidError(f"the connection file {file} is for {keys.url}, and not for {wanted}: give one of the two")
-    return None, file, keys
+        return wanted, file, None

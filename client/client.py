@@ -24,7 +24,7 @@ from holdall.client.connection.connector import ServiceConnector
 from holdall.client.connection.query import Operation, Query, R
 from holdall.client.connection.session import Session
 from holdall.client.operations.refusals import error_of
-from holdall.errors import InvalidError
+from holdall.errors import ConnectionError, InvalidError
 
 from .choice import chosen
 from .twin import Offering
@@ -85,14 +85,14 @@ class Client(Offering):
         if not isinstance(url, (str, type(None))):
             raise InvalidError(f"Invalid URL: use tcp://HOST:PORT or ipc:///PATH, not {url!r}")
         self.timeout = timeout
-        self._url, file, keys = chosen(url, connection)
+        url, file, keys = chosen(url, connection)
         self.is_closed = False
         """Whether it was closed."""
         has_lanes = settings.lanes(lanes) and file is None
         self.passes_files = has_lanes
         """Whether workers may pass open files to it: those of a service on this machine."""
-        data = None if self._url or file else settings.data_directory()
-        self._connector: Connector = ServiceConnector(self._url, data, has_lanes=has_lanes, file=file, keys=keys)
+        data = None if url or file else settings.data_directory()
+        self._connector: Connector = ServiceConnector(url, data, has_lanes=has_lanes, file=file, keys=keys)
         self._roster: Roster | None = None
         self._reset()
         _clients.add(self)
@@ -243,7 +243,7 @@ class Client(Offering):
 
     async def _run_first(self, operation: Operation[R]) -> R:
         """Carry out an operation on a loop that has no driver yet, or one that does not know the workers."""
-        from asyncio import get_running_loop, shield
+        from asyncio import get_running_loop, shield, sleep
 
         from holdall.client.connection.awaiting import AwaitingDriver
 
@@ -251,7 +251,9 @@ class Client(Offering):
         if loop in self._loops and self._loops[loop].is_refused:
             self._forget_loop(loop)
         if loop not in self._loops:
-            if self._roster is None and (self.is_local or not self._connector.is_known):
+            for seconds in self._connector.looks():
+                await sleep(seconds)
+            if self._roster is None and self.is_local:
                 await shield(self._revived(loop))
             for other in [each for each in list(self._loops) if each.is_closed()]:
                 self._forget_loop(other)
@@ -281,7 +283,10 @@ class Client(Offering):
         reply = yield query
         if reply.status != protocol.OK:
             raise error_of(query, reply)
-        return decode(Roster, reply.payload)
+        roster = decode(Roster, reply.payload)
+        if self._connector.layout not in ("", roster.layout_id.hex()):
+            raise ConnectionError(f"the service at {self.address} has other data than the one that the connection file is for")
+        return roster
 
     def _contact_deadline(self) -> float:
         return monotonic() + min(self.timeout, CONTACT_SECONDS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Union
 
@@ -53,8 +54,8 @@ class ConnectionFile(msgspec.Struct, frozen=True, kw_only=True):
         write_durably(path, msgspec.json.encode(self) + b"\n")
 
 
-def read(path: Path) -> ConnectionFile:
-    """What the file says. Raises FileNotFoundError; AuthError if it is not this user's alone; InvalidError if it is none."""
+def read(path: Path, url: str | None = None) -> ConnectionFile:
+    """What the file says. Raises FileNotFoundError, AuthError if others can read it, InvalidError if it is none for `url`."""
     try:
         with open(path, "rb", opener=open_own) as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -67,26 +68,28 @@ def read(path: Path) -> ConnectionFile:
         raise AuthError(f"the connection file {path} can be read by others: chmod 600 {path}, and take a new key if they have")
     try:
         found = msgspec.json.decode(text, type=ConnectionFile)
-        settings.url(found.url)
+        where = settings.url(found.url)
         if any(len(key) != KEY_CHARACTERS for key in (found.server_key, found.public_key, found.secret_key)):
             raise ValueError("a key has 40 characters")
     except (msgspec.MsgspecError, InvalidError, ValueError):  # whose text may show what is in it
         raise InvalidError(f"{path} is no connection file: `holdall keys new` makes one") from None
+    if url is not None and url != where:
+        raise InvalidError(f"the connection file {path} is for {found.url}, and not for {url}: give one of the two")
     return found
 
 
-def awaited(path: Path, seconds: float) -> ConnectionFile:
-    """What the file says, once it is there: a job's ranks may start before its service. Raises what `read` does, or
-    ConnectionError if it does not come in so many seconds.
+def looks(path: Path, url: str | None, seconds: float) -> Iterator[ConnectionFile | None]:
+    """Look for the file until it is there, and give what it says: a job's ranks may start before its service. None: not yet.
+    Raises what `read` does, or ConnectionError if it does not come in so many seconds.
     """
     until = time.monotonic() + seconds
     while True:
         try:
-            return read(path)
+            yield read(path, url)
         except FileNotFoundError:
             if time.monotonic() >= until:
                 raise ConnectionError(
                     f"there is no connection file {path}, and none came within {seconds:g} s: correct HOLDALL_CONNECTION, or "
                     "start the service that writes it (`holdall serve --write-connection`)"
                 ) from None
-        time.sleep(FILE_LOOK_SECONDS)
+            yield None

@@ -124,7 +124,7 @@ def ipc_url(value: str) -> str:
 
 def listen_url(value: str) -> str:
     """A URL to listen at; port 0 is any that is free. Raises InvalidError."""
-    return url(value.removesuffix(":0")).removesuffix(f":{DEFAULT_PORT}") + ":0" if value.endswith(":0") else url(value)
+    return url(f"{value[:-1]}1")[:-1] + "0" if value.endswith(":0") else url(value)
 
 
 def connection_wait() -> float:

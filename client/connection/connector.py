@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import weakref
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from holdall import settings
@@ -66,8 +68,8 @@ class ServiceConnector:
         return self._keys is not None and self._keys.role == "reader"
 
     @property
-    def is_known(self) -> bool:
-        return self._file is None or self._keys is not None
+    def layout(self) -> str:
+        return "" if self._keys is None else self._keys.layout
 
     @property
     def url(self) -> str:
@@ -99,12 +101,13 @@ class ServiceConnector:
         return dealer
 
     def _read_again(self) -> None:
-        """A connection file may have another key by now."""
+        """A connection file may have another key by now, or another address; one of another service's data is not for us."""
         if self._file is not None and self._keys is not None:
             from holdall.connection_file import read
 
             with contextlib.suppress(Error, OSError):  # the one that was read is tried
-                self._keys = read(self._file)
+                found = read(self._file)
+                self._keys = found if found.layout == self._keys.layout else self._keys
 
     def lane_address(self, worker: RosterWorker) -> str | None:
         if not self._has_lanes or len(self._streams) >= LANES_MAX:
@@ -120,11 +123,19 @@ class ServiceConnector:
         stream = self._stream(address)
         return None if stream is None else AwaitingLane(stream, loop)
 
-    def revive(self) -> None:
+    def looks(self) -> Iterator[float]:
         if self._file is not None and self._keys is None:
-            from holdall.connection_file import awaited
+            from holdall.connection_file import FILE_LOOK_SECONDS, looks
 
-            self._keys = awaited(self._file, settings.connection_wait())
+            for found in looks(self._file, self._url, settings.connection_wait()):
+                if found is not None:
+                    self._keys = found
+                    break
+                yield FILE_LOOK_SECONDS
+
+    def revive(self) -> None:
+        for seconds in self.looks():
+            time.sleep(seconds)
         if self._data is not None:
             from holdall.service.own import ensure_running
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterator
 
     from holdall.bodies import RosterWorker
     from holdall.framing import Received
@@ -72,8 +73,12 @@ class Connector(Protocol):
         ...
 
     @property
-    def is_known(self) -> bool:
-        """Whether it is known where the service is: else `revive` waits for that, and a loop is not to."""
+    def layout(self) -> str:
+        """The id of the service's data, as far as it is known before the service is asked; else empty."""
+        ...
+
+    def looks(self) -> Iterator[float]:
+        """Look for the connection file if it is still to come; gives the seconds until the next look. Raises as `Client`."""
         ...
 
     def open_broker(self, wait_seconds: float = 0.0) -> BrokerTransport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -84,7 +84,7 @@ class Connected:
         self.clock = clock
         self.url = "ipc:///scripted"
         self.is_local = False
-        self.is_known = True
+        self.layout = ""
         self.reads_only = False
         self.broker, self.lane = Script(clock), Script(clock)
         worker = RosterWorker(0, 0, SLOTS, ["ipc:///lane"])
@@ -109,6 +109,9 @@ class Connected:
 
     def revive(self) -> None:
         pass
+
+    def looks(self) -> Iterator[float]:
+        yield from ()
 
     def finds_service(self) -> bool:
         return False

@@ -110,6 +110,12 @@ def test_a_service_may_listen_at_any_port(value: str, expected: str) -> None:
     assert settings.listen_url(value) == expected
 
 
+@pytest.mark.parametrize("value", ["tcp://host:1:0", "tcp://host:4255:0", "tcp://:0", "tcp://::0", "ipc://:0"])
+def test_a_port_too_many_is_none(value: str) -> None:
+    with pytest.raises(InvalidError):
+        settings.listen_url(value)
+
+
 @pytest.mark.parametrize("name", ["a", "A-z_0.9", ".", "-", "x" * 64])
 def test_a_name_is_a_name(name: str) -> None:
     assert settings.check_name(name) == name

@@ -20,8 +20,8 @@ from typing import IO, Any
 import msgspec
 import pytest
 
-from holdall.connection_file import awaited
-from tests.processes import free_port, new_key
+from holdall.connection_file import read
+from tests.processes import free_port, new_key, until
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = Path("/mnt")
@@ -142,7 +142,8 @@ class Network:
         argv = [sys.executable, "-m", "holdall", "serve", "--listen", "tcp://0.0.0.0:4255", "--write-connection", str(made)]
         serving = self.server.start(*argv, "--temporary-keys", *more)
         self._stack.callback(end, serving)
-        found = awaited(made, 20)
+        until(made.exists)
+        found = read(made)
         files: list[Path] = []
         for cable in self.cables:
             file = self.shared / f"connection-{cable.number}"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 
@@ -293,3 +295,41 @@ def test_names_of_a_services_own_keys_are_its_own(tmp_path: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "that a service makes for its own time" in done.stderr
+
+
+def test_a_file_that_comes_later_is_for_the_url_that_was_given(served: Served, tmp_path: Path) -> None:
+    file, keys = tmp_path / "later", read(new_key(served.data))
+    with Client("tcp://127.0.0.1:1", connection=file) as client:
+        keys.write(file)
+        with pytest.raises(InvalidError, match=re.escape(f"is for {served.url}, and not for tcp://127.0.0.1:1")):
+            Dict.from_name("kv", client=client).get(1)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_file_is_for_the_data_of_one_service(served: Served, tmp_path: Path, first: bool) -> None:
+    file = new_key(served.data)
+    keys = read(file)
+    with Client(connection=file) as client:
+        d: Dict[Any, Any] = Dict.from_name("kv", client=client)
+        if first:
+            assert d[1] == 1
+        msgspec.structs.replace(keys, layout="00" * 16, name="another").write(file)
+        if first:  # what it says is not for this client
+            client.disconnect()
+            assert d[1] == 1
+    with Client(connection=file) as client, pytest.raises(ConnectionError, match="other data"):
+        Dict.from_name("kv", client=client).get(1)
+
+
+def test_a_task_that_waits_for_a_file_ends_when_it_is_cancelled(tmp_path: Path) -> None:
+    async def main() -> None:
+        with Client(connection=tmp_path / "never") as client:
+            call = asyncio.create_task(Dict.from_name("kv", client=client).get.aio(1))
+            await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            assert call.cancelled()
+
+    before = threading.active_count()
+    asyncio.run(main())
+    assert threading.active_count() == before
