@@ -53,7 +53,7 @@ log = logging.getLogger("holdall.broker")
 
 
 class Connection(msgspec.Struct):
-    """One that was accepted: its descriptor, and once it has said something its route, its key, and who is at the other end."""
+    """One that was accepted: its descriptor, who is at the other end, and once it has said something its route and its key."""
 
     descriptor: int
     route: bytes = b""
@@ -65,9 +65,15 @@ class Connection(msgspec.Struct):
     """How many bytes of its messages have been read, as they came."""
 
     def unread(self, now: float) -> int:
-        """How many bytes have come by it, and are not read yet."""
+        """How many bytes have come by it, and are not read yet. If none are, it is counted from here on."""
         with contextlib.suppress(OSError), _borrowed(self.descriptor) as borrowed:
-            return unread.received_bytes(borrowed) - self.taken - int(unread.SIGNS_BYTES_PER_SECOND * (now - self.since))
+            received = unread.received_bytes(borrowed)
+            found = (
+                received - self.taken - int(min(now - self.since, KNOCK_SECONDS_MAX + KNOCK_SECONDS) * unread.SIGNS_PER_SECOND)
+            )
+            if found > 0:
+                return found
+            self.taken, self.since = received, now
         return 0
 
 
@@ -89,7 +95,7 @@ class Gate:
         """Those that have ended lately, by their routes and keys."""
         self._knocks: list[Knock] = []
         self._unread_max = unread.bytes_max()
-        self._complaint_due = self._knock_due = self._knocked_at = 0.0
+        self._complaint_due = self._knock_due = self._knocked_at = self._counted_at = 0.0
         self._server_key, secret = ring.server_keys()
         self._context = sockets.new_context()
         self._zap = sockets.zap_socket(self._context)
@@ -144,8 +150,13 @@ class Gate:
         self._allow([each for each in self._allowed.values() if not each.has_expired])
         self._bind()
         ended = self._end() if self._removed else []
-        if unread.resident_bytes() > self._unread_max:
+        if unread.resident_bytes() > self._unread_max or now >= self._counted_at + KNOCK_SECONDS:
+            self._counted_at = now
             self._relieve(now)
+        if (route := self.router.most_unsent()) is not None:
+            self._cut_off(
+                next((each for each in self._connections.values() if each.route == route), None), "do not take answers"
+            )
         self._left = {of: left for of, left in self._left.items() if left.since > now - LEFT_SECONDS}
         if not self._knocks and now >= self._knock_due and self._endpoints and self._poller.is_entered:
             self._knock(now)
@@ -198,7 +209,7 @@ class Gate:
         descriptor = event["value"]
         if event["event"] == zmq.EVENT_ACCEPTED:
             self._gone(descriptor)
-            self._connections[descriptor] = connection = Connection(descriptor, since=time.monotonic())
+            self._connections[descriptor] = connection = Connection(descriptor, peer=_peer(descriptor), since=time.monotonic())
             if not self._poller.is_entered:  # descriptors are short: who is here stays, and nobody comes
                 _shut_down(connection)
         elif event["event"] == zmq.EVENT_DISCONNECTED:
@@ -215,8 +226,13 @@ class Gate:
             if total <= self._unread_max:
                 break
             total -= sizes[descriptor]
-            _shut_down(self._connections[descriptor])
-            self._complain(f"{sizes[descriptor]:,} bytes of one client were not read yet, and memory is short: it was cut off")
+            self._cut_off(self._connections[descriptor], "send more than is read")
+
+    def _cut_off(self, connection: Connection | None, why: str) -> None:
+        if connection is not None:
+            _shut_down(connection)
+            name = self._allowed[connection.key].name if connection.key in self._allowed else "not known yet"
+            self._complain(f"clients {why}, and memory is short: one was cut off, whose key is {name}")
 
     def _meet(self, route: bytes, key: str, head: Any, sent: int) -> None:
         """Know which connection this client has."""
@@ -227,7 +243,9 @@ class Gate:
             return
         found.taken += sent
         if found.route != route:
-            found.route, found.key, found.peer = route, key, _peer(found.descriptor)
+            if found.key:  # its descriptor had been another one's, of which something was still to be read
+                self._left[found.route, found.key] = Connection(-1, found.route, found.key, since=time.monotonic())
+            found.route, found.key = route, key
 
     def _gone(self, descriptor: int) -> None:
         """This connection has ended. What it asked for may wait for a worker still."""
@@ -341,7 +359,7 @@ def _peer(descriptor: int) -> object:
 
 def _shut_down(connection: Connection) -> None:
     """End it, unless its descriptor is another one's by now."""
-    if connection.key and _peer(connection.descriptor) != connection.peer:
+    if _peer(connection.descriptor) != connection.peer:
         return
     with contextlib.suppress(OSError), _borrowed(connection.descriptor) as borrowed:  # it may have ended
         borrowed.shutdown(socket.SHUT_RDWR)

@@ -70,6 +70,10 @@ class Router:
         except zmq.ZMQError:
             return Delivery.GONE
 
+    def most_unsent(self) -> bytes | None:
+        """The route of the peer for which most waits, if an answer was dropped since the last call for want of room for all."""
+        return self._unsent.most()
+
     @property
     def is_reachable(self) -> bool:
         """Whether its sockets are still where clients look: whoever cleans up temporary directories may have removed them."""

@@ -13,8 +13,8 @@ import struct
 
 SHARE = 4
 """A fourth of this machine's memory, or of what this process may have, is for what is unread."""
-SIGNS_BYTES_PER_SECOND = 64
-"""What a client may send beside its messages: signs of life."""
+SIGNS_PER_SECOND = 64
+"""Bytes that a client may send beside its messages: signs of life."""
 _CURVE_BYTES = 33
 _LONG_BYTES = 256
 _RECEIVED = struct.Struct("=128xQ")

@@ -142,6 +142,11 @@ class Client(Offering):
         return self._connector.url
 
     @property
+    def url(self) -> str | None:
+        """The same for other processes, which may have another connection file; None while it is not known."""
+        return self._connector.url if self._connector.is_known else None
+
+    @property
     def layout_id(self) -> bytes:
         """The id of the service's data, as far as it is known; else empty."""
         return self._roster.layout_id if self._roster is not None else b""

@@ -282,7 +282,7 @@ class Handle(Offering):
 
     def __reduce__(self) -> tuple[Any, ...]:
         client = self._client
-        url = self._url if client is None or client.is_local else client.address
+        url = self._url if client is None or client.is_local else client.url
         machine = self._machine if client is None else place.machine() if client.is_local else ""
         layout = self._layout if client is None else client.layout_id
         told = (self._name, self._environment, self._create_if_missing, self._ttl, url, self.id, self.serializer)

@@ -18,6 +18,8 @@ from rich.table import Table
 
 from holdall import settings
 from holdall.errors import InvalidError
+from holdall.private import OTHERS
+from holdall.process.child import be_private
 from holdall.roles import Role
 from holdall.service.ports import OF_SERVICES, keyring, made
 from holdall.worker.directory.opening import DataDirectory
@@ -52,19 +54,36 @@ def new(name: str, data: Path, role: str, url: str | None, days: int | None) -> 
         raise InvalidError(f"names that begin with {OF_SERVICES} are those of keys that a service makes for its own time")
     if where is not None and where.startswith("ipc://"):
         raise InvalidError(f"{where} is on this machine, where no key is asked for: say tcp://HOST:PORT")
-    with contextlib.suppress(OSError):  # a pipe, or a file of somebody else
-        if stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode):
-            os.fchmod(sys.stdout.fileno(), 0o600)
+    be_private()
+    shared = _shared_output()
     ring = keyring(directory.path)
     made_file = made(ring, Role[role.upper()], name, layout_id, where, expires)
     try:
-        click.echo(msgspec.json.encode(made_file).decode())
-        sys.stdout.flush()
+        if shared is not None:
+            made_file.write(shared)
+        else:
+            click.echo(msgspec.json.encode(made_file).decode())
+            sys.stdout.flush()
     except BaseException:
         ring.remove(name)  # nobody has it
         raise
     if sys.stdout.isatty():
         click.echo("this is a secret: `holdall keys new … > FILE`, and chmod 600 FILE", err=True)
+
+
+def _shared_output() -> Path | None:
+    """The file that the shell has made for what is printed, if others may have opened it: to be replaced by one of this user's
+    alone. Raises InvalidError if it cannot be.
+    """
+    with contextlib.suppress(OSError):  # there is no output
+        found = os.fstat(sys.stdout.fileno())
+        if stat.S_ISREG(found.st_mode) and found.st_mode & OTHERS:
+            with contextlib.suppress(OSError):
+                path = Path(os.readlink(f"/proc/self/fd/{sys.stdout.fileno()}"))
+                if found.st_size == 0 and os.path.samestat(found, os.lstat(path)):
+                    return path
+            raise InvalidError("others can read the file that this is written to: `umask 077` first, and then to a new file")
+    return None
 
 
 @keys_group.command("list", epilog="Example: holdall keys list --json")

@@ -10,6 +10,7 @@ argument, variable, URL, log, repr, traceback or pickle. Source: rfc.zeromq.org/
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,11 @@ from holdall import settings
 from holdall.disk import write_durably
 from holdall.errors import AuthError, ConnectionError, InvalidError
 from holdall.private import OTHERS, open_own
+from holdall.settings import is_name
 
 FILE_BYTES_MAX = 4_096
-KEY_CHARACTERS = 40
+KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
+"""In Z85. Source: rfc.zeromq.org/spec/32."""
 FILE_LOOK_SECONDS = 0.1
 RoleName = Literal["client", "reader", "admin"]
 
@@ -59,23 +62,28 @@ def read(path: Path, url: str | None = None) -> ConnectionFile:
     try:
         with open(path, "rb", opener=open_own) as file:
             mode = os.fstat(file.fileno()).st_mode
-            text = file.read(FILE_BYTES_MAX + 1)
+            found = _parsed(file.read(FILE_BYTES_MAX + 1))
     except FileNotFoundError:
         raise
     except OSError as error:
         raise AuthError(f"the connection file {path} cannot be read: {error.strerror}: it must be a file of your own") from None
     if mode & OTHERS:
         raise AuthError(f"the connection file {path} can be read by others: chmod 600 {path}, and take a new key if they have")
-    try:
-        found = msgspec.json.decode(text, type=ConnectionFile)
-        where = settings.url(found.url)
-        if any(len(key) != KEY_CHARACTERS for key in (found.server_key, found.public_key, found.secret_key)):
-            raise ValueError("a key has 40 characters")
-    except (msgspec.MsgspecError, InvalidError, ValueError):  # whose text may show what is in it
-        raise InvalidError(f"{path} is no connection file: `holdall keys new` makes one") from None
-    if url is not None and url != where:
+    if found is None:
+        raise InvalidError(f"{path} is no connection file: `holdall keys new` makes one")
+    if url is not None and url != found.url:
         raise InvalidError(f"the connection file {path} is for {found.url}, and not for {url}: give one of the two")
     return found
+
+
+def _parsed(text: bytes) -> ConnectionFile | None:
+    """What this says, if it is a connection file. Nothing of the text is in what is raised, nor in a frame of that."""
+    try:
+        found = msgspec.json.decode(text, type=ConnectionFile)
+        keys_are_good = all(KEY.fullmatch(key) for key in (found.server_key, found.public_key, found.secret_key))
+        return msgspec.structs.replace(found, url=settings.url(found.url)) if keys_are_good and is_name(found.name) else None
+    except (msgspec.MsgspecError, InvalidError, ValueError):
+        return None
 
 
 def looks(path: Path, url: str | None, seconds: float) -> Iterator[ConnectionFile | None]:

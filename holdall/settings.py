@@ -109,7 +109,8 @@ def url(value: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise InvalidError(f"Invalid URL: {error}; {hint}") from None
-    if parts.scheme != "tcp" or not re.fullmatch(_HOST, host) or parts.path.strip("/") or port == 0:
+    more = parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme != "tcp" or not re.fullmatch(_HOST, host) or more or port == 0:
         raise InvalidError(f"Invalid URL: {hint}")
     return f"tcp://[{host}]:{port or DEFAULT_PORT}" if ":" in host else f"tcp://{host}:{port or DEFAULT_PORT}"
 

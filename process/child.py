@@ -66,7 +66,8 @@ def environment() -> dict[str, str]:
 def be_private() -> None:
     """Leave others nothing of this process: not the files it makes, nor, if it crashes, its memory."""
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (0 if most == 0 else 1, most))  # 1: a program that takes cores gets none either
 
 
 def _noted(_number: int, _frame: object) -> None:

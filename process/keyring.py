@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -23,15 +22,13 @@ from typing import NamedTuple
 
 import zmq
 
-from holdall.connection_file import KEY_CHARACTERS
+from holdall.connection_file import KEY
 from holdall.disk import write_durably
 from holdall.errors import AlreadyExistsError, AuthError, InvalidError, NotFoundError
 from holdall.private import OTHERS, fault, open_own
 from holdall.roles import Role
 from holdall.settings import is_name
 
-_KEY = re.compile(rf"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{{}}@%$#]{{{KEY_CHARACTERS}}}")
-"""Z85. Source: rfc.zeromq.org/spec/32."""
 _NEVER = "-"
 
 
@@ -48,7 +45,7 @@ class Allowed(NamedTuple):
     def of(cls, line: str) -> Allowed:
         """What a line says. Raises ValueError."""
         role, name, key, created, expires = line.split()
-        if not is_name(name) or not _KEY.fullmatch(key):
+        if not is_name(name) or not KEY.fullmatch(key):
             raise ValueError("a name, or a key, that is none")
         return cls(Role[role.upper()], name, key, float(created), None if expires == _NEVER else float(expires))
 

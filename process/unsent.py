@@ -13,7 +13,9 @@ from holdall import sockets
 
 PEER_BYTES_MAX = 64 * 1024 * 1024
 BYTES_MAX = 256 * 1024 * 1024
-"""Bounds on what waits to be taken: by one peer, and by all."""
+"""Bounds on what waits to be taken: by one peer, and by all. For whom nothing waits there is room for one frame all the same:
+nobody's answers are kept back by those who take none.
+"""
 
 
 class Unsent:
@@ -21,6 +23,7 @@ class Unsent:
 
     def __init__(self) -> None:
         self._bytes = 0
+        self._is_full = False
         self._of_peer: dict[bytes, list[tuple[Any, int]]] = {}
 
     def send(self, socket: Any, peer: bytes, message: list[Any]) -> bool:
@@ -32,15 +35,21 @@ class Unsent:
         waits = self._left(peer)
         if waits + size > PEER_BYTES_MAX:
             return False
-        if self._bytes + size > BYTES_MAX:
+        if waits and self._bytes + size > BYTES_MAX:
             for each in list(self._of_peer):
                 self._left(each)
-            if self._bytes + size > BYTES_MAX:
+            self._is_full = self._bytes + size > BYTES_MAX
+            if self._is_full:
                 return False
         tracker = sockets.send_tracked(socket, message)
         self._of_peer.setdefault(peer, []).append((tracker, size))
         self._bytes += size
         return True
+
+    def most(self) -> bytes | None:
+        """The peer for which most waits, if something was refused since the last call because too much waits for all."""
+        is_full, self._is_full = self._is_full, False
+        return max(list(self._of_peer), key=self._left, default=None) if is_full else None
 
     def _left(self, peer: bytes) -> int:
         waiting = [each for each in self._of_peer.get(peer, ()) if not each[0].done]

@@ -68,6 +68,10 @@ class ServiceConnector:
         return self._keys is not None and self._keys.role == "reader"
 
     @property
+    def is_known(self) -> bool:
+        return self._file is None or self._keys is not None
+
+    @property
     def layout(self) -> str:
         return "" if self._keys is None else self._keys.layout
 
@@ -106,7 +110,7 @@ class ServiceConnector:
             from holdall.connection_file import read
 
             with contextlib.suppress(Error, OSError):  # the one that was read is tried
-                found = read(self._file)
+                found = read(self._file, self._url)
                 self._keys = found if found.layout == self._keys.layout else self._keys
 
     def lane_address(self, worker: RosterWorker) -> str | None:

@@ -73,6 +73,11 @@ class Connector(Protocol):
         ...
 
     @property
+    def is_known(self) -> bool:
+        """Whether it is known where the service is."""
+        ...
+
+    @property
     def layout(self) -> str:
         """The id of the service's data, as far as it is known before the service is asked; else empty."""
         ...

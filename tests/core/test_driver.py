@@ -85,6 +85,7 @@ class Connected:
         self.url = "ipc:///scripted"
         self.is_local = False
         self.layout = ""
+        self.is_known = True
         self.reads_only = False
         self.broker, self.lane = Script(clock), Script(clock)
         worker = RosterWorker(0, 0, SLOTS, ["ipc:///lane"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,14 @@ from typing import Any
 import pytest
 import zmq
 
-from holdall import Client, Dict
+from holdall import Client, Dict, blob, protocol
+from holdall.blob import Chunk
+from holdall.broker.gate import Connection
+from holdall.client.connection.query import Operation, Query
+from holdall.client.operations.encoding import key_data
 from holdall.process.config import ServiceSettings
+from holdall.roles import Role
+from holdall.slots import key_hash
 from tests.processes import children, free_port, keyed, new_key, service_process, until
 
 ALLOWED_BYTES = 2 << 30
@@ -63,3 +70,44 @@ def test_messages_of_frames_without_end_are_cut_off(tmp_path: Path, speakers: in
         assert peak_bytes(broker) < ALLOWED_BYTES // 2
         assert children(service)["broker"] == broker
         assert d.pop("large") == bytes(LARGE)
+
+
+@pytest.mark.slow
+def test_who_takes_no_answers_keeps_nobody_elses_back(tmp_path: Path) -> None:
+    url = f"tcp://127.0.0.1:{free_port()}"
+    settings = ServiceSettings(str(tmp_path), listen=[url], workers=1, sync="off")
+    with (
+        service_process(settings) as service,
+        Client(connection=new_key(tmp_path), timeout=10) as client,
+        contextlib.ExitStack() as stack,
+    ):
+        d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
+        d["large"] = bytes(8 * LARGE)
+        broker = children(service)["broker"]
+        asked = Query(protocol.GET, key_hash(d.crc, b""), "get", "it", d.id or b"", key_data(d, "large"))
+        reference = blob.reference_of(client.run(_payload(asked)))
+        for dealer in [stack.enter_context(speaking(url, new_key(tmp_path, Role.READER))) for _ in range(8)]:
+            dealer.rcvhwm = 1
+            for number in range(150):
+                key = Chunk(reference.id, 0, 1 << 20).pack()
+                head = protocol.pack_fields(protocol.READ_CHUNK, 0, 0, bytes(16), number, 0, bytes(16), key, b"")
+                dealer.send_multipart(head)
+        for _ in range(20):
+            assert len(d["large"]) == 8 * LARGE
+        assert peak_bytes(broker) < 1 << 30
+        assert children(service)["broker"] == broker
+
+
+def _payload(query: Query) -> Operation[bytes]:
+    reply = yield query
+    return bytes(reply.payload)
+
+
+def test_who_says_nothing_for_long_has_no_more_to_say_then() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted, _ = server.accept()
+        with accepted:
+            connection = Connection(accepted.fileno(), since=0.0)
+            assert connection.unread(1e9) == 0  # seconds later
+            client.sendall(bytes(50_000))
+            until(lambda: connection.unread(1e9) == 50_000)

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,10 +263,14 @@ def test_a_start_that_fails_removes_nobodys_file(tmp_path: Path) -> None:
 
 def test_a_connection_file_from_a_shell_is_its_users_alone(tmp_path: Path) -> None:
     file = tmp_path / "laptop.holdall"
-    made = f"umask 022; {sys.executable} -m holdall keys new laptop --url tcp://h --data {tmp_path / 'data'} > {file}"
+    argv = f"{sys.executable} -m holdall keys new laptop --url tcp://h --data {tmp_path / 'data'} > {file}"
+    spied = tmp_path / "spied"
+    made = f"umask 022; {{ exec 5<{file}; {argv[: argv.index(' > ')]}; cat <&5 > {spied}; }} > {file}"
     subprocess.run(["sh", "-c", made], check=True)
     assert file.stat().st_mode & 0o777 == 0o600
-    lost = made.replace("laptop --url", "lost --url").replace(str(file), "/dev/full")
+    assert read(file).name == "laptop"
+    assert spied.read_text() == ""  # whoever had opened it before
+    lost = argv.replace("laptop --url", "lost --url").replace(str(file), "/dev/full")
     assert subprocess.run(["sh", "-c", lost], check=False, capture_output=True).returncode != 0
     assert [each.name for each in keyring(tmp_path / "data").allowed()] == ["laptop"]
 
@@ -333,3 +338,28 @@ def test_a_task_that_waits_for_a_file_ends_when_it_is_cancelled(tmp_path: Path) 
     before = threading.active_count()
     asyncio.run(main())
     assert threading.active_count() == before
+
+
+def test_a_handle_takes_no_path_along_while_its_file_is_awaited(tmp_path: Path) -> None:
+    with Client(connection=tmp_path / "never") as client:
+        assert str(tmp_path).encode() not in pickle.dumps(Dict.from_name("kv", client=client))
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"url": "tcp://\x1b[2Jx@127.0.0.1:4255"},
+        {"url": "tcp://127.0.0.1:4255?\x9b"},
+        {"url": "tcp://127.0.0.1:4255#\x1b"},
+        {"name": "\x1b[2J"},
+        {"secret_key": "\x1b" * 40},
+    ],
+)
+def test_a_forged_connection_file_writes_nothing_of_its_own(served: Served, forged: dict[str, str]) -> None:
+    file = new_key(served.data)
+    msgspec.structs.replace(read(file), **forged).write(file)
+    with pytest.raises(InvalidError, match="is no connection file") as refused:
+        Client(connection=file)
+    locals_ = [list(frame.f_locals.values()) for frame, _line in list(traceback.walk_tb(refused.value.__traceback__))[1:]]
+    shown = [str(refused.value), *(repr(each) for frame in locals_ for each in frame if not isinstance(each, Client))]
+    assert not any("\x1b" in each or "server_key" in each for each in shown)

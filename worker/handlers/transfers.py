@@ -42,7 +42,7 @@ def seal(transaction: Transaction, request: Request) -> Reply:
 
 
 def read_chunk(transaction: Transaction, request: Request) -> Reply:
-    data = transaction.blobs.read(chunk_of(request.key), transaction.elapsed)
+    data = transaction.blobs.read(chunk_of(request.key), transaction.elapsed, lends=transaction.notes_use)
     return Reply(protocol.OK, request.sequence, 0, data)
 
 

@@ -223,12 +223,14 @@ class Blobs:
         if len(self._lent) > LENT_MAX:
             del self._lent[next(iter(self._lent))]
 
-    def read(self, chunk: Chunk, elapsed: float) -> bytes:
-        """A part of a blob. Refused as UNKNOWN_BLOB if it is gone; raises StorageError if it should be there."""
+    def read(self, chunk: Chunk, elapsed: float, *, lends: bool = True) -> bytes:
+        """A part of a blob. Refused as UNKNOWN_BLOB if it is gone; raises StorageError if it should be there. Unless it `lends`
+        what is about to be removed, that stays no longer.
+        """
         if chunk.size > blob.CHUNK_BYTES:
             raise ProtocolError(f"a chunk has at most {blob.CHUNK_BYTES:,} bytes")
         data = self._files.read(chunk.id, chunk.offset, chunk.size) if self._is_there(chunk.id) else None
-        return self._lent_if_found(chunk.id, data, elapsed)
+        return self._lent_if_found(chunk.id, data, elapsed, lends=lends or chunk.id not in self._gone)
 
     def open_file(self, blob_id: bytes, elapsed: float) -> OpenFile:
         """The file of a blob, for a client to read. Refused or raises as `read` does."""
@@ -319,12 +321,13 @@ class Blobs:
         self._uploads.pop(blob_id, None)
         self._files.remove([blob_id])
 
-    def _lent_if_found(self, blob_id: bytes, found: Found | None, elapsed: float) -> Found:
+    def _lent_if_found(self, blob_id: bytes, found: Found | None, elapsed: float, *, lends: bool = True) -> Found:
         if found is None:
             if self._stored(blob_id) is not None:
                 raise StorageError(f"the blob file {self._files.path(blob_id)} is missing: restore it from a backup")
             raise Refused(protocol.UNKNOWN_BLOB, "the blob was removed")
-        self.lend(blob_id, elapsed)
+        if lends:
+            self.lend(blob_id, elapsed)
         return found
 
     def _stored(self, blob_id: bytes) -> Reference | None:
