@@ -27,7 +27,7 @@ T = TypeVar("T")
 _OF_HANDLES = ("awaitable", "connected", "crc", "hydration", "id", "label", "of_entry", "register", "serializer")
 _OF_CLIENTS = (
     *("disconnect", "finds_service", "inherit", "is_local", "layout_id", "passes_files", "reads_only", "roster", "run"),
-    "run_awaiting",
+    *("run_awaiting", "url"),
 )
 INTERNAL = frozenset((*_OF_HANDLES, *_OF_CLIENTS))
 """What other parts of holdall need of these objects, and users do not."""

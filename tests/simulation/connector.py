@@ -13,6 +13,8 @@ from holdall.framing import Received
 from tests.simulation.network import Frames, Socket
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.simulation.client_process import Life
 
 
@@ -134,6 +136,7 @@ class SimulatedConnector:
 
     is_local = False
     is_known = True
+    layout = ""
     reads_only = False
 
     def __init__(self, life: Life, url: str) -> None:
@@ -164,6 +167,10 @@ class SimulatedConnector:
     def finds_service(self) -> bool:
         """It is none of this machine's user."""
         return False
+
+    def looks(self) -> Iterator[float]:
+        """There is nothing to look for."""
+        yield from ()
 
     def revive(self) -> None:
         """Nothing: no service of this machine's user is simulated."""
