@@ -78,7 +78,7 @@ def test_a_scraper_that_was_killed_goes_on_where_it_stopped(service: holdall.Loc
     with Site(PAGES, dawdle_seconds=0.05) as site:
         crawl = Crawl(name)
         with scraping(site, name) as scraper:
-            until(lambda: len(crawl.pages) > PAGES // 2)
+            until(lambda: len(crawl.pages) > PAGES // 5)
             driver = [scraper.pid, *crawl.crawlers]
             for pid in driver:
                 os.kill(pid, signal.SIGKILL)
