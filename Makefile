@@ -31,9 +31,10 @@ slow: $(VENV)/has-test ## Those that take long by their nature
 test-all: $(VENV)/has-test ## All tests
 	$(PYTEST)
 
-contract: $(VENV)/has-test ## What a Dict promises, in every other setting: without lanes; in SQLite, with what is promised of a disk
+contract: $(VENV)/has-test ## What a Dict promises, in every other setting: without lanes; in SQLite, with what is promised of a disk; on a cluster
 	HOLDALL_LANES=off $(PYTEST) $(CONTRACT)
 	HOLDALL_ENGINE=sqlite $(PYTEST) $(CONTRACT) $(DISK)
+	for engine in redis redis-cluster valkey-cluster; do HOLDALL_TEST_CLUSTER=$$engine $(PYTEST) $(CONTRACT) || exit 1; done
 
 check: $(VENV)/has-check ## Ruff, mypy and pyright, all strict; the house
 	$(BIN)/ruff check .

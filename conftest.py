@@ -6,13 +6,15 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Protocol
 
 import pytest
 from hypothesis import settings
 
 import holdall
 from holdall import processors
+from tests import clusters
 from tests.processes import end_service
 
 settings.register_profile("busy machine", deadline=None)
@@ -41,15 +43,28 @@ def _isolated() -> Iterator[None]:
         end_service(home / "data")
 
 
+class Service(Protocol):
+    """Where the Dicts of the tests are."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @pytest.fixture(scope="session")
-def service() -> Iterator[holdall.LocalService]:
-    """A private service that all tests share; the default one while they run."""
-    with holdall.LocalService(workers=2, sync="off") as running:
-        yield running
+def service() -> Iterator[Service]:
+    """A private service that all tests share, or a server of another engine; the default one while they run."""
+    if not clusters.ENGINE:
+        with holdall.LocalService(workers=2, sync="off") as running:
+            yield running
+        return
+    with clusters.running(clusters.ENGINE) as server:
+        os.environ["HOLDALL_URL"] = url = clusters.url_of(server)
+        yield SimpleNamespace(url=url)
+        os.environ.pop("HOLDALL_URL")
 
 
 @pytest.fixture
-def name(request: pytest.FixtureRequest, service: holdall.LocalService) -> Iterator[str]:
+def name(request: pytest.FixtureRequest, service: Service) -> Iterator[str]:
     """The name of a Dict that is this test's own."""
     own = request.node.name.translate(str.maketrans("[]/:, <>'\"()=", "-------------"))[:40]
     yield own

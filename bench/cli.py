@@ -179,6 +179,26 @@ def encryption(rounds: int, seconds: float) -> None:
     Console().print(table)
 
 
+@bench_group.command(epilog="Example: holdall bench cluster --rounds 7")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns of each side.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, min_open=True), default=4.0, show_default=True, help="Of a turn of them all."
+)
+def cluster(rounds: int, seconds: float) -> None:
+    """Compare a Dict on a Redis cluster with redis-py's own cluster client."""
+    from rich.table import Table
+
+    from holdall.bench.cluster import GOALS, measure
+
+    with Progress(TextColumn("a cluster"), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=2 * rounds * (len(GOALS) - 1))
+        rows = measure(rounds, seconds, lambda: progress.advance(task))
+    table = Table("", "holdall, µs", "redis-py, µs", "ratio", "at most", title="On a cluster of six servers on loopback")
+    for name, ours, theirs, ratio in rows:
+        table.add_row(name, f"{ours:,.1f}", f"{theirs:,.1f}", f"{ratio:.2f}", f"{GOALS[name]:g}")
+    Console().print(table)
+
+
 @bench_group.command(epilog="Example: holdall bench page get.json put.json --html page.html")
 @click.argument("files", nargs=-1, required=True, type=click.File("rb"))
 @click.option("--html", type=click.File("w", lazy=True), metavar="FILE", required=True, help="Where it goes.")

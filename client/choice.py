@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdall import settings
-from holdall.errors import AuthError
+from holdall.errors import AuthError, InvalidError
 
 if TYPE_CHECKING:
     from holdall.connection_file import ConnectionFile
@@ -21,6 +21,10 @@ def chosen(url: str | None, connection: str | os.PathLike[str] | None) -> tuple[
     """
     is_argument = url is not None or connection is not None
     url = url or (None if is_argument else os.environ.get("HOLDALL_URL") or None)
+    if settings.is_cluster(url):
+        if connection is not None or (not is_argument and os.environ.get("HOLDALL_CONNECTION")):
+            raise InvalidError("a connection file is for a service of holdall's own: unset HOLDALL_CONNECTION, or HOLDALL_URL")
+        return url, None, None
     wanted = None if url is None else settings.url(url)
     if wanted is not None and wanted.startswith("ipc://") and connection is None and is_argument:
         return wanted, None, None

@@ -92,7 +92,14 @@ class Client(Offering):
         self.passes_files = has_lanes
         """Whether workers may pass open files to it: those of a service on this machine."""
         data = None if url or file else settings.data_directory()
-        self._connector: Connector = ServiceConnector(url, data, has_lanes=has_lanes, file=file, keys=keys)
+        self._connector: Connector
+        if url is not None and settings.is_cluster(url):
+            from holdall.client.redis.connector import RedisConnector
+
+            self._connector = RedisConnector(url)
+            self.passes_files = False
+        else:
+            self._connector = ServiceConnector(url, data, has_lanes=has_lanes, file=file, keys=keys)
         self._roster: Roster | None = None
         self._reset()
         _clients.add(self)

@@ -17,6 +17,7 @@ from holdall.errors import Error, printable
 from holdall.process import logs
 from holdall.process.config import BrokerSettings, ServiceSettings, Sync, WorkerSettings
 
+from .copying import copy
 from .dicts import dict_group
 from .keys import keys_group
 from .service import status, stop
@@ -53,7 +54,7 @@ def cli() -> None:
     """A dict that every process of a parallel job can reach."""
 
 
-for each in (dict_group, keys_group, bench_group, status, stop, check, backup, restore):
+for each in (dict_group, keys_group, bench_group, status, stop, check, backup, restore, copy):
     cli.add_command(each)
 
 

@@ -7,6 +7,7 @@ wrong with a body into ProtocolError.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeVar, Union
 
 import msgspec
@@ -156,7 +157,13 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
 
     def part_of_slot(self) -> list[int]:
         """For each slot, the hash of the part it is in."""
-        return [each.hash for each in self.workers for _ in range(each.first_slot, each.end_slot)]
+        return _part_of_slot(len(self.workers))
+
+
+@lru_cache(16)
+def _part_of_slot(parts: int) -> list[int]:
+    ranges = [slot_range(index, parts) for index in range(parts)]
+    return [part_hash(first, end) for first, end in ranges for _ in range(first, end)]
 
 
 class Identity(msgspec.Struct, array_like=True, frozen=True):

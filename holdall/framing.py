@@ -25,7 +25,7 @@ import msgspec
 
 from holdall.disk import DiskFile
 from holdall.errors import ProtocolError
-from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX, Buffer
+from holdall.protocol import FRAME_BYTES_MAX, HEAD_BYTES_MAX, Buffer, Reply
 
 SCHEME = "ipc://"
 CONNECT_SECONDS = 0.25
@@ -53,6 +53,8 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     head: bytes
     payload: Union[Buffer, None] = None
     file: Union[DiskFile, None] = None
+    reply: Union[Reply, None] = None
+    """What the message says, where no message was made of it."""
 
 
 def path_of(url: str) -> str:

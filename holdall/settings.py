@@ -23,6 +23,8 @@ from typing import Literal, get_args
 from holdall.errors import AuthError, InvalidError
 from holdall.protocol import TTL_SECONDS_MAX, VERSION, is_ttl
 
+CLUSTER_SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
+"""Each with whether it is encrypted."""
 Serializer = Literal["auto", "plain", "json", "bytes"]
 """How a Dict's handle writes and reads: see `holdall.values`."""
 DEFAULT_PORT = 4255
@@ -89,6 +91,11 @@ def is_on(variable: str) -> bool:
 def environment(name: str | None = None) -> str:
     """The environment to look names up in."""
     return check_name(name or os.environ.get("HOLDALL_ENVIRONMENT") or "main", "environment")
+
+
+def is_cluster(value: str | None) -> bool:
+    """Whether this URL is that of a server, or a cluster, of another engine: clients alone reach it."""
+    return value is not None and value.partition("://")[0] in CLUSTER_SCHEMES
 
 
 def url(value: str) -> str:

@@ -288,7 +288,11 @@ class Worker:
                 return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
             role = asked.address[0] if asked.address else OWNER
             self._transaction.notes_use = role != Role.READER
-            if role != OWNER and not may(role, request.opcode) and request.opcode in self._handlers:
+            if (
+                role != OWNER
+                and not may(role, request.opcode, names_id=_names_id(request))
+                and request.opcode in self._handlers
+            ):
                 return Reply(protocol.DENIED, request.sequence, 0, _DENIED)
             if request.opcode in protocol.WRITES:
                 return self._once(request)
@@ -334,6 +338,10 @@ class Worker:
 
 def _no_handler(_transaction: Transaction, request: Request) -> Reply:
     raise ProtocolError(f"there is no opcode {request.opcode}")
+
+
+def _names_id(request: Request) -> bool:
+    return request.opcode == protocol.CREATE and request.dict_id != protocol.NO_DICT
 
 
 def _writes(message: Message) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -33,6 +34,7 @@ class AwaitingDriver(Driver):
         self._is_closed = False
         self._is_flushing = False  # whether `_flush` is due
         self._checking: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._reviving: asyncio.Future[None] | None = None
         self._transfers = asyncio.Semaphore(TRANSFERS_MAX)
         self._transferred = asyncio.Semaphore(TRANSFERRED_MAX)
@@ -159,8 +161,15 @@ class AwaitingDriver(Driver):
                     pending.waiter.set_result(pending.reply)
         if has_more:
             self.loop.call_soon(self._drain, transport, link)
+        elif link is None and self._looking is None and self._broker.due < inf:
+            self._looking = self.loop.call_later(max(0.0, self._broker.due - monotonic()), self._look_when_due)
         if self._session.outbox:  # a lane was proved, or lost
             self._flush_soon()
+
+    def _look_when_due(self) -> None:
+        self._looking = None
+        if not self._is_closed:
+            self._look_at_broker()
 
     def _look_at_broker(self) -> None:
         if self._broker.has_come_back():

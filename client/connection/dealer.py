@@ -14,6 +14,7 @@ import itertools
 import re
 from contextlib import suppress
 from errno import EMFILE
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ class Dealer:
     is_broken = False
     is_refused = False
     trouble = ""
+    due = inf
 
     def __init__(
         self, context: Any, url: Callable[[], str], wait_seconds: float = 0.0, keys: ConnectionFile | None = None

@@ -174,6 +174,9 @@ class Session:
 
     def receive(self, link: Link | None, received: Received, now: float) -> list[Pending]:
         """The requests that a message answers, each with its reply; `link` is its lane's, None: it came from the broker."""
+        if received.reply is not None:
+            self.heard = True
+            return self._answered_by(received.reply)
         head = received.head
         if link is not None and not link.is_direct and link.is_proved_by(head, now):
             self._send_again(pending for pending in self.pending.values() if pending.link is link)
@@ -189,16 +192,17 @@ class Session:
             if len(head) >= protocol.REPLY.size and head[0] != protocol.VERSION:
                 self._other_version = head[0]
             return []
-        answered: list[Pending] = []
-        for reply in replies:
-            if reply.status == protocol.UNAVAILABLE:  # its request is sent again when its time has come
-                continue
-            pending = self.pending.pop(reply.sequence, None)
-            if pending is not None:
-                self.outbox.pop(reply.sequence, None)
-                pending.reply = reply
-                answered.append(pending)
-        return answered
+        return [pending for reply in replies for pending in self._answered_by(reply)]
+
+    def _answered_by(self, reply: Reply) -> list[Pending]:
+        if reply.status == protocol.UNAVAILABLE:  # its request is sent again when its time has come
+            return []
+        pending = self.pending.pop(reply.sequence, None)
+        if pending is None:
+            return []
+        self.outbox.pop(reply.sequence, None)
+        pending.reply = reply
+        return [pending]
 
     def lose(self, link: Link, now: float) -> None:
         """The lane is gone: all that is pending at its worker goes through the broker."""

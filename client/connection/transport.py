@@ -48,10 +48,20 @@ class BrokerTransport(Transport, Protocol):
 
     def monitor_fileno(self) -> int: ...
 
-    trouble: str
-    """Why there is no connection, as far as that is known, for people."""
-    is_refused: bool
-    """Whether the service does not let this client in: nothing will ever be received here."""
+    @property
+    def due(self) -> float:
+        """When, by the monotonic clock, it is to be looked at again though no descriptor tells of anything."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection, as far as that is known, for people."""
+        ...
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the service does not let this client in: nothing will ever be received here."""
+        ...
 
 
 class Connector(Protocol):

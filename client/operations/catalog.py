@@ -61,12 +61,18 @@ def lookup(client: ServiceClient, environment: str, name: str) -> Operation[Cata
 
 
 def create(
-    client: ServiceClient, environment: str, name: str, ttl: float | None, *, allow_existing: bool
+    client: ServiceClient,
+    environment: str,
+    name: str,
+    ttl: float | None,
+    *,
+    allow_existing: bool,
+    dict_id: bytes = protocol.NO_DICT,
 ) -> Operation[CatalogEntry]:
-    """Make a Dict of this name. Raises AlreadyExistsError if there is one and that is not allowed."""
+    """Make a Dict of this name, and of this id if there is one. Raises AlreadyExistsError if one exists and may not."""
     wanted = CatalogEntry(environment, name, os.urandom(16), 0.0, this_user(), ttl)
     flags = protocol.SKIP_IF_EXISTS if allow_existing else 0
-    query = _query(protocol.CREATE, "create", environment, name, value=encode(wanted), flags=flags)
+    query = _query(protocol.CREATE, "create", environment, name, value=encode(wanted), flags=flags, dict_id=dict_id)
     while True:
         reply = yield query
         if reply.status == protocol.FORGOTTEN and allow_existing:  # sent again across a restore: there is one now, or none

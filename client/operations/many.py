@@ -111,8 +111,7 @@ def _put_back(handle: DictHandle, many: _Many, taken: dict[bytes, Buffer], error
             entries.append((data, key_object(handle, key, encoded, puts_back=True), whole))
             if type(whole) is Pieces:
                 large_keys[data] = key
-        for groups in _rounds(_by_worker(handle, Entries.of(entries))):
-            yield from _put_groups(handle, handle.id or b"", groups, protocol.SKIP_IF_EXISTS, large_keys)
+        yield from put_entries(handle, handle.id or b"", Entries.of(entries), protocol.SKIP_IF_EXISTS, large_keys)
     except Error as failed:
         error.add_note(f"what was popped could not be put back: {failed}")
 
@@ -223,11 +222,19 @@ def put_many(handle: DictHandle, items: Iterable[tuple[object, object]], skip_if
     entries = Entries.of(encoded.values())
     dict_id = handle.id or (yield from handle.hydration())
     flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
+    stored = yield from put_entries(handle, dict_id, entries, flags, large_keys)
+    if failure is not None:
+        raise failure
+    return stored
+
+
+def put_entries(
+    handle: DictHandle, dict_id: bytes, entries: Entries, flags: int, large_keys: dict[bytes, object]
+) -> Operation[int]:
+    """Store these, in messages of bounded size. Returns how many were stored."""
     stored = 0
     for groups in _rounds(_by_worker(handle, entries)):
         stored += yield from _put_groups(handle, dict_id, groups, flags, large_keys)
-    if failure is not None:
-        raise failure
     return stored
 
 

@@ -24,23 +24,23 @@ After: TypeAlias = dict[int, bytes]
 def pages(handle: DictHandle, after: After | None, with_values: bool) -> Operation[tuple[list[Any], After]]:
     """Some items (keys alone, or pairs) of each worker that has more, and where it goes on; it begins at None."""
     items: list[Any] = []
-    found = yield from _asked(handle, after, protocol.WITH_VALUES if with_values else 0, PAGE_ENTRIES)
+    found = yield from asked(handle, after, protocol.WITH_VALUES if with_values else 0, PAGE_ENTRIES)
     for page in found.values():
         items += yield from _items(handle, page.entries, with_values)
-    return items, _left(found)
+    return items, left(found)
 
 
 def has_any(handle: DictHandle) -> Operation[bool]:
     """Whether any entry is there; those that have expired and are not swept yet count in a length, and not here."""
-    found = yield from _asked(handle, None, 0, 1)
+    found = yield from asked(handle, None, 0, 1)
     while not any(page.entries for page in found.values()):
-        if not _left(found):
+        if not left(found):
             return False
-        found = yield from _asked(handle, _left(found), 0, 1)
+        found = yield from asked(handle, left(found), 0, 1)
     return True
 
 
-def _asked(handle: DictHandle, after: After | None, flags: int, most: int) -> Operation[dict[int, Page]]:
+def asked(handle: DictHandle, after: After | None, flags: int, most: int) -> Operation[dict[int, Page]]:
     """The next page of each worker that has more, by its place in the roster."""
     dict_id = handle.id or (yield from handle.hydration())
     workers = handle.connected().roster.workers
@@ -58,7 +58,7 @@ def _asked(handle: DictHandle, after: After | None, flags: int, most: int) -> Op
     return found
 
 
-def _left(found: dict[int, Page]) -> After:
+def left(found: dict[int, Page]) -> After:
     return {number: page.more for number, page in found.items() if page.more}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from random import Random
@@ -62,6 +63,7 @@ class Script:
 
     is_refused = False
     trouble = ""
+    due = math.inf
 
     def fileno(self) -> int:
         return -1

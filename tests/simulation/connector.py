@@ -5,6 +5,7 @@ A transport belongs to one life of a client. Whatever a life that has ended stil
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,7 @@ class BrokerTransport(Transport):
     """A DEALER, which connects again."""
 
     is_refused = False
+    due = math.inf
     trouble = ""
 
     def __init__(self, life: Life, socket: Socket, wait_seconds: float) -> None:

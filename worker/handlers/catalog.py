@@ -22,7 +22,7 @@ CATALOG_PAGE_ENTRIES_MAX = 1_000
 
 
 def create(transaction: Transaction, request: Request) -> Reply:
-    """Make a Dict of this name, or with SKIP_IF_EXISTS give the one there is."""
+    """Make a Dict of this name, or with SKIP_IF_EXISTS give the one there is. One that names the id of the Dict gets that."""
     wanted = decode(CatalogEntry, request.value)
     if f"{wanted.environment}/{wanted.name}".encode() != request.key:
         raise Refused(protocol.MALFORMED, "the key of this request is not the name in its body")
@@ -34,7 +34,10 @@ def create(transaction: Transaction, request: Request) -> Reply:
         if request.flags & protocol.SKIP_IF_EXISTS or found.deleting:
             return _answer(transaction, request, found)
         raise Refused(protocol.ALREADY_EXISTS, "a Dict of this name exists")
-    dict_id = transaction.dicts.id_for(request.key, wanted.dict_id)
+    named = request.dict_id != protocol.NO_DICT
+    dict_id = request.dict_id if named else transaction.dicts.id_for(request.key, wanted.dict_id)
+    if named and (protocol.is_ephemeral(dict_id) or transaction.get(ID_PREFIX + dict_id) is not None):
+        raise Refused(protocol.INVALID, "no Dict with a name has such an id, or another one has it")
     entry = CatalogEntry(wanted.environment, wanted.name, dict_id, transaction.wall, wanted.created_by, wanted.ttl)
     transaction.write(NAME_PREFIX + request.key, encode(entry))
     transaction.write(ID_PREFIX + entry.dict_id, request.key)

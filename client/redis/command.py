@@ -1,0 +1,37 @@
+"""A command on its way to a node, and what its answer is made into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Union
+
+import msgspec
+
+from holdall.protocol import Reply
+
+Answer = Callable[[Any], "tuple[Union[Reply, Command, None], list[Command]]"]
+"""What an answer is: a reply, or the command to be asked instead; and what else is to be sent now, for nobody's sake."""
+
+
+class Command(msgspec.Struct, eq=False):
+    """What to send to the node that has this slot. `source` is that of its script, if it is one."""
+
+    slot: int
+    words: list[bytes]
+    answer: Answer
+    sequence: int = -1
+    writes: bool = False
+    source: bytes = b""
+    size: int = 0
+    asks: bool = False
+    """Whether the node is to answer though the slot is another one's still."""
+    covered_by: Any = None
+    """The WAIT behind it, whose answer is waited for too."""
+    reply: Union[Reply, None] = None
+    redirected: int = 0
+    sent_at: float = 0.0
+
+
+def ignored(_raw: Any) -> tuple[None, list[Command]]:
+    """Nobody waits for this answer."""
+    return None, []
