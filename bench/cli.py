@@ -185,7 +185,7 @@ def encryption(rounds: int, seconds: float) -> None:
     "--seconds", type=click.FloatRange(0, min_open=True), default=4.0, show_default=True, help="Of a turn of them all."
 )
 def cluster(rounds: int, seconds: float) -> None:
-    """Compare a Dict on a Redis cluster with redis-py's own cluster client."""
+    """Compare a Dict on a Redis cluster with redis-py."""
     from rich.table import Table
 
     from holdall.bench.cluster import GOALS, measure

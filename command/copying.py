@@ -35,9 +35,9 @@ def copy(
     to_connection: str | None,
     as_json: bool,
 ) -> None:
-    """Copy all Dicts of an environment, or those of these names, to another service or engine, and check them.
+    """Copy Dicts to another service, or a cluster.
 
-    Ids and times to live stay; an entry counts as used when it is copied. Stop writing first: what is written meanwhile may be
+    All of an environment, or those of these names; in the end they are compared. Ids and times to live stay; an entry counts as used when it is copied. Stop writing first: what is written meanwhile may be
     missed, which the check tells. Interrupted, the same command goes on where it stopped.
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())

@@ -65,7 +65,7 @@ class BrokerTransport(Transport, Protocol):
 
 
 class Connector(Protocol):
-    """What opens the transports of a service."""
+    """What opens the transports of a service. What is not said otherwise is that of a service elsewhere, without lanes."""
 
     @property
     def url(self) -> str:
@@ -75,26 +75,26 @@ class Connector(Protocol):
     @property
     def is_local(self) -> bool:
         """Whether `revive` starts a service."""
-        ...
+        return False
 
     @property
     def reads_only(self) -> bool:
         """Whether the service lets this client change nothing."""
-        ...
+        return False
 
     @property
     def is_known(self) -> bool:
         """Whether it is known where the service is."""
-        ...
+        return True
 
     @property
     def layout(self) -> str:
         """The id of the service's data, as far as it is known before the service is asked; else empty."""
-        ...
+        return ""
 
     def looks(self) -> Iterator[float]:
         """Look for the connection file if it is still to come; gives the seconds until the next look. Raises as `Client`."""
-        ...
+        yield from ()
 
     def open_broker(self, wait_seconds: float = 0.0) -> BrokerTransport:
         """A transport to the broker, which waits for so long at most. Raises ConnectionError."""
@@ -102,27 +102,31 @@ class Connector(Protocol):
 
     def lane_address(self, worker: RosterWorker) -> str | None:
         """Where this worker may have a lane, if anywhere: whether it is that worker is still to be asked."""
-        ...
+        return None
 
     def open_lane(self, address: str, wait_seconds: float) -> Transport | None:
         """A lane for a thread that waits for so long at most, if a process listens there."""
-        ...
+        return None
 
     def open_awaiting_lane(self, address: str, loop: asyncio.AbstractEventLoop) -> Transport | None:
         """A lane for a loop, if a process listens there."""
-        ...
+        return None
 
     def revive(self) -> None:
         """Start the service if it is this user's own and does not run; wait for the connection file if it is still to come."""
-        ...
+        return
 
     def finds_service(self) -> bool:
         """Whether this user's own service runs; its URL is where it was found from now on."""
+        return False
+
+    def close(self) -> None:
+        """Open nothing more."""
         ...
 
-    def close(self) -> None: ...
-
-    def forget_closed(self) -> None: ...
+    def forget_closed(self) -> None:
+        """Some transports were closed."""
+        return
 
     def inherit(self) -> None:
         """In a forked child: leave everything of the parent alone, and begin anew."""

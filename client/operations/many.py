@@ -221,8 +221,7 @@ def put_many(handle: DictHandle, items: Iterable[tuple[object, object]], skip_if
     failure = _encode_each(handle, items, skip_if_exists, encoded, large_keys)
     entries = Entries.of(encoded.values())
     dict_id = handle.id or (yield from handle.hydration())
-    flags = protocol.SKIP_IF_EXISTS if skip_if_exists else 0
-    stored = yield from put_entries(handle, dict_id, entries, flags, large_keys)
+    stored = yield from put_entries(handle, dict_id, entries, protocol.SKIP_IF_EXISTS * skip_if_exists, large_keys)
     if failure is not None:
         raise failure
     return stored

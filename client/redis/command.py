@@ -32,6 +32,9 @@ class Command(msgspec.Struct, eq=False):
     sent_at: float = 0.0
 
 
+Answered = tuple[Union[Reply, Command, None], list[Command]]
+
+
 def ignored(_raw: Any) -> tuple[None, list[Command]]:
     """Nobody waits for this answer."""
     return None, []

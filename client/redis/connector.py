@@ -5,28 +5,18 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
+from holdall.client.connection.transport import Connector
 from holdall.errors import ConnectionError, InvalidError
 
 from .keyspace import Keyspace
 from .target import target_of
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Iterator
-
-    from holdall.bodies import RosterWorker
-    from holdall.client.connection.lane import AwaitingLane, BlockingLane
-
     from .transport import RedisTransport
 
 
-class RedisConnector:
+class RedisConnector(Connector):
     """For what this URL says."""
-
-    is_local = False
-    reads_only = False
-    is_known = True
-    layout = ""
 
     def __init__(self, url: str) -> None:
         target = target_of(url)
@@ -38,7 +28,7 @@ class RedisConnector:
         self._target = target
         self._tls = target.tls()
         self._resolver = Resolver()
-        self._translator = Translator(Keyspace(target.namespace, target.parts))
+        self._translator = Translator(Keyspace(target.options.namespace, target.options.parts))
         self._transports: weakref.WeakSet[RedisTransport] = weakref.WeakSet()
         self._is_closed = False
 
@@ -55,29 +45,8 @@ class RedisConnector:
         self._transports.add(transport)
         return transport
 
-    def lane_address(self, worker: RosterWorker) -> str | None:
-        return None
-
-    def open_lane(self, address: str, wait_seconds: float) -> BlockingLane | None:
-        return None
-
-    def open_awaiting_lane(self, address: str, loop: asyncio.AbstractEventLoop) -> AwaitingLane | None:
-        return None
-
-    def looks(self) -> Iterator[float]:
-        yield from ()
-
-    def revive(self) -> None:
-        pass
-
-    def finds_service(self) -> bool:
-        return False
-
     def close(self) -> None:
         self._is_closed = True
-
-    def forget_closed(self) -> None:
-        pass
 
     def inherit(self) -> None:
         for transport in list(self._transports):

@@ -20,7 +20,7 @@ _LETTERS = (string.ascii_letters + string.digits).encode()
 _CACHED_MAX = 65_536
 
 
-class Part(NamedTuple):
+class PartKeys(NamedTuple):
     """Where a part of a Dict is: its slot, what the names of its keys begin with, and those that most scripts take."""
 
     slot: int
@@ -44,7 +44,7 @@ class Keyspace:
         self._name = name
         self.catalog_slot = slot_of_key(name)
         prefix = b"%s:{%s}" % (name, name)
-        self.catalog = (prefix + b"catalog", prefix + b"names", prefix + b"ids")
+        self.catalog = (prefix + b"catalog", prefix + b"names", prefix + b"ids", prefix + b"catalog-")
         self.catalog_sessions = prefix + b"s:"
         self.layout = prefix + b"layout"
         self.part = lru_cache(_CACHED_MAX)(self._part)
@@ -53,15 +53,15 @@ class Keyspace:
         """The part that a hash leads to."""
         return slot_of(hash_) * self.parts // SLOTS
 
-    def of(self, dict_id: bytes, hash_: int) -> Part:
+    def of(self, dict_id: bytes, hash_: int) -> PartKeys:
         """The part of this Dict that a hash leads to."""
         return self.part(dict_id, slot_of(hash_) * self.parts // SLOTS)
 
-    def _part(self, dict_id: bytes, index: int) -> Part:
+    def _part(self, dict_id: bytes, index: int) -> PartKeys:
         slot = (crc_hqx(dict_id, 0) + index * CLUSTER_SLOTS // self.parts) % CLUSTER_SLOTS
         prefix = b"%s:{%s}" % (self._name, tag_of(slot))
         name = dict_id.hex().encode()
-        return Part(slot, prefix, tuple(prefix + kind + name for kind in (b"d:", b"k:", b"o:", b"g:")))
+        return PartKeys(slot, prefix, tuple(prefix + kind + name for kind in (b"d:", b"k:", b"o:", b"g:")))
 
 
 def slot_of_key(tag: bytes) -> int:

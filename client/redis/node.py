@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .target import Target
 
 RECEIVED_BYTES = 64 * 1024
-CONNECT_SECONDS = 2.0
+READY_SECONDS = 2.0
 """How long it may take until a node can be asked; then the next attempt begins."""
 JOINED_BYTES_MAX = 64 * 1024
 """Up to here what is to be sent is put together first."""
@@ -110,7 +110,6 @@ class Node:
         self._writes = False
         self._wait_seconds = wait_seconds
         self._waits = False
-        self.go_on()
 
     @property
     def is_ready(self) -> bool:

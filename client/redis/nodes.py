@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from .command import Command
-from .node import CONNECT_SECONDS, Node, Resolver, State
+from .node import READY_SECONDS, Node, Resolver, State
 from .topology import Topology
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SILENCE_SECONDS = (0.5, 5.0)
 """A node that owes an answer for so long: which nodes there are is asked of another one; the connection is given up."""
-RECONNECT_SECONDS = 0.1
+REREADY_SECONDS = 0.1
 TICK_SECONDS = 0.02
 """How often it is looked whether anything is due."""
 monotonic = time.monotonic
@@ -70,11 +70,12 @@ class Nodes:
     def at(self, address: tuple[str, int]) -> Node:
         """The connection to this address, ready or not."""
         node = self._at.get(address)
-        if node is None or (node.is_closed and monotonic() >= node.began_at + RECONNECT_SECONDS):
+        if node is None or (node.is_closed and monotonic() >= node.began_at + REREADY_SECONDS):
             missed = node is not None and node.was_missed
             node = Node(address, self._target, self._tls, self._selector, self._resolver, self._wake, self._wait_seconds)
             node.was_missed = missed
             self._at[address] = node
+            node.go_on()
             self.see(node)
         return node
 
@@ -125,7 +126,7 @@ class Nodes:
         self.ticks_at = now + TICK_SECONDS
         for node in list(self._at.values()):
             owes = now - node.heard_at if node.sent else 0.0
-            if node.state not in (State.READY, State.CLOSED) and now > node.began_at + CONNECT_SECONDS:
+            if node.state not in (State.READY, State.CLOSED) and now > node.began_at + READY_SECONDS:
                 node.close("nothing answers there")
             elif node.state is State.READY and owes > SILENCE_SECONDS[1]:
                 node.close("it does not answer")
@@ -147,7 +148,7 @@ class Nodes:
         now = monotonic()
         if (self._asking is not None and now < self._asks_at + SILENCE_SECONDS[0]) or (now < self._asks_at and of is None):
             return
-        self._asks_at = now + RECONNECT_SECONDS
+        self._asks_at = now + REREADY_SECONDS
         node = of or self.topology.candidate(self._at, but or self._asking) or self.at(self.topology.next_seed())
         if node.state is not State.READY:
             self._was_missed = True

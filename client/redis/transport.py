@@ -51,9 +51,10 @@ class RedisTransport:
     is_refused = False
 
     def __init__(self, target: Target, translator: Translator, tls: Any, resolver: Resolver, wait_seconds: float) -> None:
-        self.is_closed = False
+        self.is_closed = True  # until all is there
         self._target = target
         self._translator = translator
+        self._wait = target.options.wait
         self._wait_seconds = wait_seconds
         self._nodes = Nodes(target, tls, resolver, wait_seconds)
         self._monitor, self._monitored = os.pipe()
@@ -70,6 +71,7 @@ class RedisTransport:
         self._refusal = ""
         """Why nothing is let in, until then."""
         self._refused_until = 0.0
+        self.is_closed = False
 
     # What a driver calls
 
@@ -135,6 +137,8 @@ class RedisTransport:
             os.close(self._monitor)
             os.close(self._monitored)
 
+    __del__ = close  # of a driver that an interrupt has lost
+
     def leave(self) -> None:
         """In a forked child: nothing of this is used any more, and nothing is said."""
         self._nodes.leave()
@@ -181,7 +185,7 @@ class RedisTransport:
         covered = self._unflushed.setdefault(node, [])
         if command.sequence >= 0:
             self._flying[command.sequence] = (node, command)
-            if command.writes and self._target.wait:
+            if command.writes and self._wait:
                 covered.append(command)
                 command.covered_by = self
         node.send(command)
@@ -196,7 +200,7 @@ class RedisTransport:
         while self._unflushed:
             node, covered = self._unflushed.popitem()
             if covered and node.state is State.READY:
-                words = [b"WAIT", str(self._target.wait).encode(), str(WAIT_MILLISECONDS).encode()]
+                words = [b"WAIT", str(self._wait).encode(), str(WAIT_MILLISECONDS).encode()]
                 wait = Command(-1, words, ignored)
                 wait.answer = partial(self._waited, wait, covered)
                 for each in covered:
@@ -211,10 +215,9 @@ class RedisTransport:
         for command in covered:
             if command.covered_by is wait:  # else it was refused, and has gone elsewhere
                 self._flying.pop(command.sequence, None)
-                if raw >= self._target.wait and command.reply is not None:
+                if raw >= self._wait and command.reply is not None:
                     self._tell(command.reply)
-        wanted = self._target.wait
-        self._nodes.trouble = "" if raw >= wanted else f"only {raw} of the {wanted} replicas wanted have it"
+        self._nodes.trouble = "" if raw >= self._wait else f"only {raw} of the {self._wait} replicas wanted have it"
         return None, []
 
     def _see_to_it(self) -> None:

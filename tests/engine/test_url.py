@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from holdall import Client, Dict, InvalidError
 from holdall.client.redis.keyspace import CLUSTER_SLOTS, Keyspace, slot_of_key, tag_of
-from holdall.client.redis.target import target_of
+from holdall.client.redis.target import Options, target_of
 from holdall.client.redis.verdict import Kind, address_of, verdict
 from holdall.slots import SLOTS, part_hash, slot_range
 
@@ -23,7 +23,7 @@ def test_seeds_users_and_options_are_read() -> None:
     )
     assert target.seeds == (("h1", 6379), ("2001:db8::1", 7000), ("h3", 1))
     assert (target.user, target.password) == ("me", "p@ss/word")
-    assert (target.wait, target.namespace, target.parts, target.ca, target.verify) == (2, "team", 64, "/x.pem", False)
+    assert target.options == Options(2, "team", 64, "/x.pem", "", "", "none")
     assert target_of("valkey://h").seeds == (("h", 6379),)
     assert target_of("redis://:secret@h/3").database == 3
 
