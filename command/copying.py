@@ -37,8 +37,9 @@ def copy(
 ) -> None:
     """Copy Dicts to another service, or a cluster.
 
-    All of an environment, or those of these names; in the end they are compared. Ids and times to live stay; an entry counts as used when it is copied. Stop writing first: what is written meanwhile may be
-    missed, which the check tells. Interrupted, the same command goes on where it stopped.
+    All of an environment, or those of these names; in the end they are compared. Ids and times to live stay; an entry counts
+    as used when it is copied. Stop writing first: what is written meanwhile may be missed, which the comparison tells.
+    Interrupted, the same command goes on where it stopped.
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with (

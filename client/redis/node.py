@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import hiredis
 
@@ -74,19 +74,21 @@ def _first(infos: list[Any]) -> Any:
     return infos[0][0], infos[0][4]
 
 
+class Means(NamedTuple):
+    """What all connections of a caller have in common; a thread waits for `wait_seconds` at most, a loop not at all."""
+
+    target: Target
+    tls: Any
+    selector: Any
+    resolver: Resolver
+    wake: Callable[[], None]
+    wait_seconds: float
+
+
 class Node:
     """Connected, or about to be, to this address."""
 
-    def __init__(
-        self,
-        address: tuple[str, int],
-        target: Target,
-        context: Any,
-        selector: Any,
-        resolver: Resolver,
-        wake: Any,
-        wait_seconds: float,
-    ) -> None:
+    def __init__(self, address: tuple[str, int], means: Means) -> None:
         self.address = address
         self.state = State.RESOLVING
         self.sent: deque[Command] = deque()
@@ -98,26 +100,13 @@ class Node:
         self.heard_at = self.began_at = monotonic()
         self.trouble = ""
         """Why it was closed."""
-        self._target = target
-        self._context = context
-        self._selector = selector
-        self._resolver = resolver
-        self._wake = wake
+        self._means, self._context, self._selector = means, means.tls, means.selector
         self._socket: Any = None
         self._reader = hiredis.Reader()
         self._out: list[Any] = []
         self._buffer = bytearray(RECEIVED_BYTES)
         self._writes = False
-        self._wait_seconds = wait_seconds
         self._waits = False
-
-    @property
-    def is_ready(self) -> bool:
-        return self.state is State.READY
-
-    @property
-    def is_closed(self) -> bool:
-        return self.state is State.CLOSED
 
     def send(self, command: Command) -> None:
         """Have this sent by the next `flush`."""
@@ -132,7 +121,7 @@ class Node:
     def flush(self) -> None:
         """Send what there is room for."""
         out = self._out
-        while out:
+        while out and self._socket is not None:
             if len(out) > 1 and len(out[0]) < JOINED_BYTES_MAX:
                 out[:] = [b"".join(out)]
             data = out[0]
@@ -203,6 +192,7 @@ class Node:
             self._selector.unregister(self._socket)
             self._socket.close()
             self._socket = None
+        self._out.clear()
         self.trouble = self.trouble or trouble
         self.state = State.CLOSED
 
@@ -214,7 +204,7 @@ class Node:
         self.state = State.CLOSED
 
     def _resolve(self) -> None:
-        found = self._resolver.look(self.address, self._wake)
+        found = self._means.resolver.look(self.address, self._means.wake)
         if found is None:
             return
         if isinstance(found, OSError):
@@ -258,15 +248,15 @@ class Node:
             self._greet()
 
     def _greet(self) -> None:
-        target = self._target
+        target = self._means.target
         greeting: list[list[bytes]] = []
         if target.password:
             user = [target.user.encode()] if target.user else []
             greeting.append([b"AUTH", *user, target.password.encode()])
         if target.database:
             greeting.append([b"SELECT", str(target.database).encode()])
-        if self._context is None and self._wait_seconds:  # its thread waits in `recv`: one call of the system less
-            seconds, part = divmod(self._wait_seconds, 1)
+        if self._context is None and self._means.wait_seconds:  # its thread waits in `recv`: one call of the system less
+            seconds, part = divmod(self._means.wait_seconds, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(int(seconds), int(part * 1e6)))
             self._socket.setblocking(True)
             self._waits = True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from .command import Command
-from .node import READY_SECONDS, Node, Resolver, State
+from .node import READY_SECONDS, Means, Node, Resolver, State
 from .topology import Topology
 
 if TYPE_CHECKING:
@@ -39,15 +39,13 @@ class Nodes:
         self.lost: list[Node] = []
         """Connections that have ended since this was looked at last."""
         self.topology = Topology(target)
-        self._target = target
-        self._tls = tls
-        self._resolver = resolver
-        self._wait_seconds = wait_seconds
+        self._shown = target.shown
         self._selector: Any = selectors.DefaultSelector()
         self._woken, self._waker = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(self._waker, False)
         self._selector.register(self._woken, selectors.EVENT_READ)
+        self._means = Means(target, tls, self._selector, resolver, self._wake, wait_seconds)
         self._at: dict[tuple[str, int], Node] = {}
         self._was_missed = False
         self.ticks_at = self._asks_at = 0.0
@@ -70,9 +68,9 @@ class Nodes:
     def at(self, address: tuple[str, int]) -> Node:
         """The connection to this address, ready or not."""
         node = self._at.get(address)
-        if node is None or (node.is_closed and monotonic() >= node.began_at + REREADY_SECONDS):
+        if node is None or (node.state is State.CLOSED and monotonic() >= node.began_at + REREADY_SECONDS):
             missed = node is not None and node.was_missed
-            node = Node(address, self._target, self._tls, self._selector, self._resolver, self._wake, self._wait_seconds)
+            node = Node(address, self._means)
             node.was_missed = missed
             self._at[address] = node
             node.go_on()
@@ -118,7 +116,8 @@ class Nodes:
                 self.trouble = f"{node.address[0]}:{node.address[1]}: {node.trouble}"
             if self._asking is node:
                 self._asking = None
-            node.was_missed = self._was_missed = node.was_missed or bool(node.sent)
+            node.was_missed = node.was_missed or bool(node.sent)
+            self._was_missed = self._was_missed or node.was_missed
             self.lost.append(node)
 
     def tick(self, now: float) -> None:
@@ -189,7 +188,7 @@ class Nodes:
         facts = {name: value for name, _, value in (line.partition(":") for line in lines)}
         policy = facts.get("maxmemory_policy", "noeviction")
         if policy != "noeviction" and facts.get("maxmemory", "0") != "0":
-            what = f"the server at {self._target.shown} removes entries when its memory is full (maxmemory-policy {policy})"
+            what = f"the server at {self._shown} removes entries when its memory is full (maxmemory-policy {policy})"
             warn(f"{what}: set it to noeviction, or what was stored may be gone", stacklevel=2)
         return None, []
 
@@ -197,9 +196,9 @@ class Nodes:
         """Connect again where something was to be sent; it comes back when that, or another node in its place, is ready."""
         self._was_missed = False
         for address, node in list(self._at.items()):
-            if node.is_closed and node.was_missed:
+            if node.state is State.CLOSED and node.was_missed:
                 if self.topology.has(address):
-                    self._was_missed = not self.at(address).is_ready or self._was_missed
+                    self._was_missed = self.at(address).state is not State.READY or self._was_missed
                 else:
                     del self._at[address]
                     self.has_come_back = True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -206,3 +208,25 @@ def _value(d: Dict[Any, Any]) -> Any:
         return d["key"]
     except Error:
         return None
+
+
+@pytest.mark.slow
+def test_the_demo_gives_its_answers_though_a_primary_is_killed() -> None:
+    argv = [sys.executable, "-m", "holdall", "demo", "--json", "--files", "150", "--processes", "2"]
+    with cluster() as found, Client(found.url) as client:
+        pipe, variables = subprocess.PIPE, {**os.environ, "HOLDALL_URL": found.url}
+        with subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, env=variables) as demo:
+            until(lambda: _entries(client) > 60)
+            primaries(found)[0].end()
+            summary = json.loads(demo.communicate(timeout=90)[0])
+        assert demo.returncode == 0
+        assert (summary["files"], summary["claimed_once"], summary["missing"]) == (150, True, [])
+        assert summary["same_after_restart"] is True
+        assert all(each["misread"] == 0 for each in summary["processes"].values())
+
+
+def _entries(client: Client) -> int:
+    try:
+        return len(Dict[Any, Any].from_name("survey", client=client))
+    except Error:
+        return 0
