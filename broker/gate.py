@@ -44,6 +44,11 @@ KNOCK_SECONDS = 30.0
 """How often the gate knocks at itself."""
 KNOCK_SECONDS_MAX = 2 * sockets.HANDSHAKE_MILLISECONDS / 1000
 COMPLAINT_SECONDS = 60.0
+HANDSHAKE_COPIES = 6
+FORGIVEN_MAX = 64 * 1024
+"""Of one that says so much without a message, while memory is short, it may be one without end: it may come again."""
+NAME_BYTES_MAX = 5
+"""Of the name that ZeroMQ gives a client, which begins with 0. No client of ours takes another one."""
 _REFUSED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 _NOTED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | _REFUSED
 """Not EVENT_ACCEPT_FAILED, of which there are 100,000 in a second while there are no descriptors left."""
@@ -63,17 +68,20 @@ class Connection(msgspec.Struct):
     """When it was accepted; of one that has ended: when it had."""
     taken: int = 0
     """How many bytes of its messages have been read, as they came."""
+    counted_at: float = 0.0
+    forgiven: int = 0
+    """What has come besides messages, as far as was known at that time, since the last one."""
 
     def unread(self, now: float) -> int:
         """How many bytes have come by it, and are not read yet. If none are, it is counted from here on."""
         with contextlib.suppress(OSError), _borrowed(self.descriptor) as borrowed:
             received = unread.received_bytes(borrowed)
-            found = (
-                received - self.taken - int(min(now - self.since, KNOCK_SECONDS_MAX + KNOCK_SECONDS) * unread.SIGNS_PER_SECOND)
-            )
-            if found > 0:
-                return found
-            self.taken, self.since = received, now
+            seconds = min(now - max(self.counted_at, self.since), KNOCK_SECONDS_MAX + KNOCK_SECONDS)
+            found = received - self.taken - int(seconds * unread.SIGNS_PER_SECOND)
+            if found > 0:  # what it says of itself in the handshake ZeroMQ keeps several times
+                return found if self.route else found * HANDSHAKE_COPIES
+            self.forgiven += received - self.taken
+            self.taken, self.counted_at = received, now
         return 0
 
 
@@ -118,6 +126,9 @@ class Gate:
             head = self._socket.recv(zmq.DONTWAIT, copy=False)
             rest = sockets.receive(self._socket, 0) if self._socket.get(zmq.RCVMORE) else []
             key = _text(head, "User-Id")
+            if len(route) > NAME_BYTES_MAX or route[:1] != b"\0":
+                self._cut_off(self._connections.get(int(_text(head, "__fd") or -1)), "take names of their own")
+                continue
             allowed = self._allowed.get(key)
             self._meet(route, key, head, sum(unread.sent_bytes(len(each)) for each in (head.bytes, *rest)))
             if allowed is None or allowed.has_expired:
@@ -198,12 +209,19 @@ class Gate:
         status, user = b"400", b""
         self._look_at_keys()  # it may be new, or have been removed just now
         if key == self._own_keys[0] or (key in self._allowed and not self._allowed[key].has_expired):
-            is_full = len(self._connections) > CONNECTIONS_MAX and key != self._own_keys[0]
+            is_full = key != self._own_keys[0] and self._is_full()
             status, user = (b"300", b"") if is_full else (b"200", key.encode())
         elif not (self._knocks and self._knocks[0].key == key):
             self._refused += 1
             self._complain(f"a key that is not allowed was refused, from {address.decode('ascii', 'replace')}")
         self._zap.send_multipart([route, b"", version, number, status, b"", user, b""], zmq.DONTWAIT)
+
+    def _is_full(self) -> bool:
+        """Whether so many have come in. Those who still shake hands, or never do, are not counted."""
+        if len(self._connections) <= CONNECTIONS_MAX:
+            return False
+        old = time.monotonic() - sockets.HANDSHAKE_MILLISECONDS / 1000
+        return sum(bool(each.key) or each.since < old for each in self._connections.values()) > CONNECTIONS_MAX
 
     def _note(self, event: Any) -> None:
         descriptor = event["value"]
@@ -227,12 +245,16 @@ class Gate:
                 break
             total -= sizes[descriptor]
             self._cut_off(self._connections[descriptor], "send more than is read")
+        if unread.resident_bytes() > self._unread_max:
+            for each in self._connections.values():
+                if each.forgiven > FORGIVEN_MAX:
+                    self._cut_off(each, "say much, and nothing whole")
 
     def _cut_off(self, connection: Connection | None, why: str) -> None:
         if connection is not None:
             _shut_down(connection)
             name = self._allowed[connection.key].name if connection.key in self._allowed else "not known yet"
-            self._complain(f"clients {why}, and memory is short: one was cut off, whose key is {name}")
+            self._complain(f"clients {why}: one was cut off, whose key is {name}")
 
     def _meet(self, route: bytes, key: str, head: Any, sent: int) -> None:
         """Know which connection this client has."""
@@ -241,7 +263,7 @@ class Gate:
         if found is None:  # it has ended, and this is what it had said
             self._left[route, key] = Connection(-1, route, key, since=time.monotonic())
             return
-        found.taken += sent
+        found.taken, found.forgiven = found.taken + sent, 0
         if found.route != route:
             if found.key:  # its descriptor had been another one's, of which something was still to be read
                 self._left[found.route, found.key] = Connection(-1, found.route, found.key, since=time.monotonic())

@@ -41,6 +41,6 @@ OPCODES = {Role.CLIENT: _CLIENTS, Role.READER: _READERS, Role.ADMIN: _CLIENTS | 
 """By role; HELLO is a worker's, and comes by another socket."""
 
 
-def may(role: int, opcode: int, *, names_id: bool = False) -> bool:
-    """Whether this role may ask for this. Who says which id a Dict is to have, could take another one's: admins alone may."""
-    return opcode in OPCODES.get(role, ()) and not (names_id and role not in (Role.ADMIN, OWNER))
+def may(role: int, opcode: int) -> bool:
+    """Whether this role may ask for this."""
+    return opcode in OPCODES.get(role, ())

@@ -94,7 +94,7 @@ def figures() -> Iterator[Figure]:
     found = modules()
     arrows = {name: imported(name, *of, set(found)) for name, of in found.items()}
     lines = {name: path.read_text(encoding="utf-8").count("\n") for name, (path, _tree) in found.items()}
-    yield Figure("lines", 19_000, [], sum(lines.values()))
+    yield Figure("lines", 19_050, [], sum(lines.values()))
     yield Figure("files over 400 lines", 0, [name for name, count in lines.items() if count > 400])
     nodes = [(name, node) for name, (_path, tree) in found.items() for node in ast.walk(tree)]
     functions = [(name, node) for name, node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]

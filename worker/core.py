@@ -287,12 +287,8 @@ class Worker:
             if request.hash not in self._hashes or (request.opcode in protocol.PARTS and request.hash != self._part_hash):
                 return Reply(protocol.WRONG_WORKER, request.sequence, 0, b"")
             role = asked.address[0] if asked.address else OWNER
-            self._transaction.notes_use = role != Role.READER
-            if (
-                role != OWNER
-                and not may(role, request.opcode, names_id=_names_id(request))
-                and request.opcode in self._handlers
-            ):
+            self._transaction.notes_use, self._transaction.names_ids = role != Role.READER, role in (OWNER, Role.ADMIN)
+            if role != OWNER and not may(role, request.opcode) and request.opcode in self._handlers:
                 return Reply(protocol.DENIED, request.sequence, 0, _DENIED)
             if request.opcode in protocol.WRITES:
                 return self._once(request)
@@ -338,10 +334,6 @@ class Worker:
 
 def _no_handler(_transaction: Transaction, request: Request) -> Reply:
     raise ProtocolError(f"there is no opcode {request.opcode}")
-
-
-def _names_id(request: Request) -> bool:
-    return request.opcode == protocol.CREATE and request.dict_id != protocol.NO_DICT
 
 
 def _writes(message: Message) -> bool:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from holdall.protocol import Buffer
 
 TURN_BYTES = CHUNK_BYTES
+BATCH_WEIGHT = 20
+"""By how much the answers of a batch may be larger than it is, as a rule: of a thousand gets it is taken alone."""
 """Requests and the chunks they ask for, of one lane in one turn."""
 ARRIVALS_PER_TURN = 16
 UNSENT_MAX = 10_000
@@ -174,7 +176,10 @@ class Lane:
 
 
 def work_bytes(head: bytes, payload: Buffer | None) -> int:
-    """How much work a request brings: its bytes, and those of the chunk that it asks for."""
+    """How much work a request brings: its bytes, and about those of its answer."""
     if payload is not None:
         return len(head) + len(payload)
-    return len(head) + (CHUNK_BYTES if head[1:2] == protocol.READ_CHUNK_BYTE else 0)
+    opcode = head[1] if len(head) > 1 else 0
+    if opcode == protocol.BATCH:
+        return len(head) * BATCH_WEIGHT
+    return len(head) + (CHUNK_BYTES if opcode in protocol.LARGE_ANSWERS else 0)

@@ -66,6 +66,6 @@ def batched_heads(message: Message) -> list[bytes]:
     heads = decode(list[bytes], protocol.parse_request(message.head, message.payload).value)
     if len(heads) > BATCH_REQUESTS_MAX:
         raise ProtocolError(f"a batch has at most {BATCH_REQUESTS_MAX} requests, this one {len(heads)}")
-    if any(each[1:2] == protocol.READ_CHUNK_BYTE for each in heads):
-        raise ProtocolError("chunks are not read in a batch: their answers would be in memory all at once")
+    if any(len(each) > 1 and each[1] in protocol.LARGE_ANSWERS for each in heads):
+        raise ProtocolError("a batch has no requests with large answers: they would be in memory all at once")
     return heads

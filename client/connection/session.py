@@ -44,8 +44,8 @@ STEADY_LINK_SECONDS = 10.0
 """A link that was direct for so long is probed again as soon as at first when it is lost."""
 BATCH_BYTES_MAX = 512 * 1024
 BATCH_REQUESTS_MAX = 1_000
-_ALONE = frozenset((protocol.ROSTER, protocol.READ_CHUNK, protocol.MAKE_FILE, protocol.OPEN_FILE))
-"""Never in a batch: the broker answers the first itself, many chunks would fill a worker's memory, and a file comes alone."""
+_ALONE = protocol.LARGE_ANSWERS | {protocol.ROSTER, protocol.MAKE_FILE, protocol.OPEN_FILE}
+"""Never in a batch: a worker takes none with large answers, the broker answers the first itself, and a file comes alone."""
 
 
 class Link:
@@ -174,35 +174,31 @@ class Session:
 
     def receive(self, link: Link | None, received: Received, now: float) -> list[Pending]:
         """The requests that a message answers, each with its reply; `link` is its lane's, None: it came from the broker."""
-        if received.reply is not None:
-            self.heard = True
-            return self._answered_by(received.reply)
         head = received.head
         if link is not None and not link.is_direct and link.is_proved_by(head, now):
             self._send_again(pending for pending in self.pending.values() if pending.link is link)
             return []
         self.heard = True
         try:
-            reply = protocol.parse_reply(head, received.payload, received.file)
+            reply = received.reply or protocol.parse_reply(head, received.payload, received.file)
             self._other_version = None
             replies = [reply]
-            if head[protocol.FLAGS_OFFSET] & protocol.BATCHED:
+            if received.reply is None and head[protocol.FLAGS_OFFSET] & protocol.BATCHED:
                 replies = [protocol.parse_reply(each) for each in decode(list[bytes], reply.payload)]
         except ProtocolError:  # the request that it may be for is sent again, then times out
             if len(head) >= protocol.REPLY.size and head[0] != protocol.VERSION:
                 self._other_version = head[0]
             return []
-        return [pending for reply in replies for pending in self._answered_by(reply)]
-
-    def _answered_by(self, reply: Reply) -> list[Pending]:
-        if reply.status == protocol.UNAVAILABLE:  # its request is sent again when its time has come
-            return []
-        pending = self.pending.pop(reply.sequence, None)
-        if pending is None:
-            return []
-        self.outbox.pop(reply.sequence, None)
-        pending.reply = reply
-        return [pending]
+        answered: list[Pending] = []
+        for reply in replies:
+            if reply.status == protocol.UNAVAILABLE:  # its request is sent again when its time has come
+                continue
+            pending = self.pending.pop(reply.sequence, None)
+            if pending is not None:
+                self.outbox.pop(reply.sequence, None)
+                pending.reply = reply
+                answered.append(pending)
+        return answered
 
     def lose(self, link: Link, now: float) -> None:
         """The lane is gone: all that is pending at its worker goes through the broker."""

@@ -107,7 +107,7 @@ def test_who_says_nothing_for_long_has_no_more_to_say_then() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         accepted, _ = server.accept()
         with accepted:
-            connection = Connection(accepted.fileno(), since=0.0)
+            connection = Connection(accepted.fileno(), b"\0name", since=0.0)
             assert connection.unread(1e9) == 0  # seconds later
             client.sendall(bytes(50_000))
             until(lambda: connection.unread(1e9) == 50_000)

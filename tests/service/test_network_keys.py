@@ -125,7 +125,9 @@ def test_each_opcode_is_for_the_roles_of_the_table_and_no_other(served: Served, 
                 continue
             reply = asked(dealer, opcode, opcode + 1, batched=batched)
             known = opcode in OPCODES[OWNER]
-            if known and not may(role, opcode):
+            if batched and opcode in protocol.LARGE_ANSWERS:
+                assert reply.status == protocol.MALFORMED
+            elif known and not may(role, opcode):
                 assert reply.status == protocol.DENIED
             elif not known:
                 assert reply.status in (protocol.MALFORMED, protocol.DENIED)
@@ -382,3 +384,17 @@ def test_what_was_said_before_a_key_was_removed_and_waits_is_not_done(tmp_path: 
             keyring(tmp_path).remove(read(file).name)
             time.sleep(1)
         assert d["key"] == "before"
+
+
+@pytest.mark.parametrize("name", [b"own", b"x" * 255, b"\0" + b"y" * 20])
+def test_who_takes_a_name_of_its_own_is_cut_off(served: Served, name: bytes) -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        keyed(dealer, new_key(served.data, Role.READER)).linger = 0
+        dealer.routing_id = name
+        with dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+            dealer.connect(served.url)
+            dealer.send_multipart(protocol.pack_request(Request(protocol.PROBE, 0, 0, bytes(16), 1, 1, bytes(16), b"", b"")))
+            assert monitor.poll(10_000)
+            assert not dealer.poll(0)
+    with served.client() as client:
+        assert Dict[Any, Any].from_name("kv", client=client)[1] == 1

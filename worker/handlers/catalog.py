@@ -36,6 +36,8 @@ def create(transaction: Transaction, request: Request) -> Reply:
         raise Refused(protocol.ALREADY_EXISTS, "a Dict of this name exists")
     named = request.dict_id != protocol.NO_DICT
     dict_id = request.dict_id if named else transaction.dicts.id_for(request.key, wanted.dict_id)
+    if named and not transaction.names_ids:
+        raise Refused(protocol.DENIED, "the key of this client does not allow it to say which id a Dict is to have")
     if named and (protocol.is_ephemeral(dict_id) or transaction.get(ID_PREFIX + dict_id) is not None):
         raise Refused(protocol.INVALID, "no Dict with a name has such an id, or another one has it")
     entry = CatalogEntry(wanted.environment, wanted.name, dict_id, transaction.wall, wanted.created_by, wanted.ttl)

@@ -101,6 +101,8 @@ class Transaction:
         """Whether a read that would leave something to be written raises Unwritten."""
         self.notes_use = True
         """Whether a read makes its entry live longer: that of a client with a reader's key does not."""
+        self.names_ids = True
+        """Whether a CREATE may say which id its Dict is to have: who may, could take another one's. Admins alone do."""
         self.is_unflushed = False
         """Whether something was written that does not survive a power cut yet."""
         self.no_room = ""
