@@ -177,9 +177,8 @@ class Lane:
 
 def work_bytes(head: bytes, payload: Buffer | None) -> int:
     """How much work a request brings: its bytes, and about those of its answer."""
-    if payload is not None:
-        return len(head) + len(payload)
+    size = len(head) + (0 if payload is None else len(payload))
     opcode = head[1] if len(head) > 1 else 0
     if opcode == protocol.BATCH:
-        return len(head) * BATCH_WEIGHT
-    return len(head) + (CHUNK_BYTES if opcode in protocol.LARGE_ANSWERS else 0)
+        return size * BATCH_WEIGHT
+    return size + (CHUNK_BYTES if opcode in protocol.LARGE_ANSWERS else 0)

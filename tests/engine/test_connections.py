@@ -23,6 +23,10 @@ from tests.clusters import Server
 from tests.processes import free_port
 
 
+pytestmark = pytest.mark.slow
+"""Many servers are started, one after the other."""
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with clusters.running("redis") as found:

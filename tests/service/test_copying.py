@@ -44,7 +44,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture(params=["a service", "a server"])
+@pytest.fixture(params=["a service", pytest.param("a server", marks=pytest.mark.slow)])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Client]:
     if request.param == "a service":
         with LocalService(tmp_path / "data", workers=3, sync="off") as service, Client(service.url) as client:
