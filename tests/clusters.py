@@ -15,6 +15,7 @@ import pytest
 
 from tests.processes import free_port, until
 
+STARTS_MAX = 10
 NODE_TIMEOUT_MILLISECONDS = 2_000
 """After so long without a sign a node counts as failed."""
 
@@ -35,31 +36,30 @@ KINDS = ("redis", "redis-cluster", "valkey-cluster")
 class Server:
     """One of these, at a port of its own."""
 
-    def __init__(self, program: str, folder: Path, *options: str) -> None:
-        self.port = free_port()
-        self._folder = folder / str(self.port)
-        self._folder.mkdir()
-        self._argv = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""]
-        self._argv += [
-            "--logfile",
-            str(self._folder / "log"),
-            "--appendonly",
-            "no",
-            "--enable-debug-command",
-            "local",
-            *options,
-        ]
+    def __init__(self, program: str, folder: Path, *options: str, in_cluster: bool = False) -> None:
         self._running: subprocess.Popen[bytes] | None = None
-        self.start()
+        for _ in range(STARTS_MAX):  # somebody else may take a port that was free just now
+            self.port = free_port()
+            place = folder / str(self.port)
+            place.mkdir(exist_ok=True)
+            self._argv = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(place), "--save", ""]
+            self._argv += ["--logfile", str(place / "log"), "--appendonly", "no", "--enable-debug-command", "local", *options]
+            if in_cluster:  # by default the port of its bus is 10,000 higher, which may be none
+                self._argv += ["--cluster-port", str(free_port())]
+            if self.start():
+                return
+        raise AssertionError(f"{program} does not start at any port")
 
     @property
     def pid(self) -> int:
         assert self._running is not None
         return self._running.pid
 
-    def start(self) -> None:
-        self._running = subprocess.Popen(self._argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(lambda: answers(self.port))
+    def start(self) -> bool:
+        """Returns whether it answers; it does not if its port is taken."""
+        running = self._running = subprocess.Popen(self._argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: running.poll() is not None or answers(self.port))
+        return running.poll() is None
 
     def call(self, *words: str) -> str:
         """What it answers to a command, in redis-cli's way."""
@@ -78,8 +78,8 @@ class Cluster:
 
     def __init__(self, program: str, folder: Path, primaries: int = 3, replicas: int = 1, *options: str) -> None:
         timeout = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MILLISECONDS))
-        ports = [str(free_port()) for _ in range(primaries * (1 + replicas))]  # by default 10,000 more, which may be no port
-        self.servers = [Server(program, folder, *timeout, "--cluster-port", port, *options) for port in ports]
+        count = primaries * (1 + replicas)
+        self.servers = [Server(program, folder, *timeout, *options, in_cluster=True) for _ in range(count)]
         addresses = [f"127.0.0.1:{each.port}" for each in self.servers]
         argv = ["redis-cli", "--cluster", "create", *addresses, "--cluster-replicas", str(replicas), "--cluster-yes"]
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, timeout=60)

@@ -22,7 +22,6 @@ from tests import clusters
 from tests.clusters import Server
 from tests.processes import free_port
 
-
 pytestmark = pytest.mark.slow
 """Many servers are started, one after the other."""
 

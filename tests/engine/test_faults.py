@@ -21,7 +21,6 @@ from tests.clusters import Cluster, Server
 from tests.engine.load import Load
 from tests.processes import stopped, until
 
-
 LARGE_BYTES = 20 * 1024 * 1024
 LARGE_VALUES = int(os.environ.get("HOLDALL_TEST_LARGE_VALUES", "2"))
 """Of so many bytes, in slots that move; with 50 it is a GiB, and nearly all slots of a primary move."""
@@ -58,7 +57,7 @@ def replica_of(of: Cluster, primary: Server) -> Server:
 def killed(of: Cluster, primary: Server) -> None:
     primary.end()
     until(lambda: len(primaries(of)) == 3 and is_whole(of))
-    primary.start()
+    assert primary.start()
 
 
 def killed_with_its_replica_stopped_before(of: Cluster, primary: Server) -> None:
@@ -67,7 +66,7 @@ def killed_with_its_replica_stopped_before(of: Cluster, primary: Server) -> None
         time.sleep(1)  # so much of what is acknowledged meanwhile is at the primary alone
         primary.end()
     until(lambda: len(primaries(of)) == 3 and is_whole(of))
-    primary.start()
+    assert primary.start()
 
 
 def stands_still(of: Cluster, primary: Server) -> None:
@@ -86,7 +85,7 @@ def replica_killed(of: Cluster, primary: Server) -> None:
     replica = replica_of(of, primary)
     replica.end()
     time.sleep(1)
-    replica.start()
+    assert replica.start()
     until(lambda: is_whole(of))
 
 
