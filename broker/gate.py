@@ -28,7 +28,6 @@ from holdall.errors import AuthError, Error
 from holdall.process.listen import listen
 
 from . import unread
-from .knock import Knock
 from .router import MESSAGES_PER_TURN, Router
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 HANDSHAKES_PER_TURN = 50
 EVENTS_PER_TURN = 1_000
-FRAMES_PER_TURN = 10_000
-"""Of a message of which nothing is used."""
 CONNECTIONS_MAX = 10_000
 """Beyond so many at once a key is told to come again later."""
 LEFT_SECONDS = 60.0
@@ -95,7 +92,6 @@ class Gate:
         self.is_sound = True
         """Whether it refuses what it must."""
         self._refused = 0
-        self._is_skipping = False
         self._ring = ring
         self._stamp: object = ()
         self._allowed: dict[str, Allowed] = {}
@@ -124,20 +120,14 @@ class Gate:
 
     def take(self) -> Iterator[list[Any]]:
         for _ in range(MESSAGES_PER_TURN):
-            if self._is_skipping and not self._skip():
-                break
             if not sockets.has_message(self._socket):
                 return
             route = self._socket.recv(zmq.DONTWAIT)
             head = self._socket.recv(zmq.DONTWAIT, copy=False)
-            rest: list[Any] = []
-            while self._socket.get(zmq.RCVMORE) and len(rest) < sockets.FRAMES_MAX:
-                rest.append(self._socket.recv(zmq.DONTWAIT, copy=False).buffer)
-            self._is_skipping = bool(self._socket.get(zmq.RCVMORE))
+            rest = sockets.receive(self._socket, 0) if self._socket.get(zmq.RCVMORE) else []
             key = _text(head, "User-Id")
-            if self._is_skipping or len(route) > NAME_BYTES_MAX or route[:1] != b"\0":
-                why = "send messages of too many frames" if self._is_skipping else "take names of their own"
-                self._cut_off(self._connections.get(int(_text(head, "__fd") or -1)), why)
+            if len(route) > NAME_BYTES_MAX or route[:1] != b"\0":
+                self._cut_off(self._connections.get(int(_text(head, "__fd") or -1)), "take names of their own")
                 continue
             allowed = self._allowed.get(key)
             self._meet(route, key, head, sum(unread.sent_bytes(len(each)) for each in (head.bytes, *rest)))
@@ -146,15 +136,6 @@ class Gate:
                 continue
             yield [bytes([allowed.role]) + route, head.bytes, *rest]
         self.router.look_again()
-
-    def _skip(self) -> bool:
-        """Drop more of a message of too many frames. Returns whether all of it is gone: it may have millions."""
-        for _ in range(FRAMES_PER_TURN):
-            if not self._socket.get(zmq.RCVMORE):
-                self._is_skipping = False
-                return True
-            self._socket.recv(zmq.DONTWAIT, copy=False)
-        return False
 
     def admit(self) -> None:
         """Answer the handshakes that have come so far, and note who came and went."""
@@ -216,7 +197,7 @@ class Gate:
     def _allow(self, keys: list[Allowed]) -> None:
         before, self._allowed = self._allowed, {each.key: each for each in keys if not each.has_expired}
         stay = {key for key, each in self._allowed.items() if each.role == before.get(key, each).role}
-        self._removed |= before.keys() - stay
+        self._removed = (self._removed | before.keys()) - stay
 
     def _answer(self, frames: list[bytes]) -> None:
         """Answer one question. Source: rfc.zeromq.org/spec/27."""
@@ -354,6 +335,32 @@ class Gate:
             self.admit()
         if not self.is_sound:
             raise AuthError(f"the gate at {self._endpoints[-1]} lets in who has no key: nothing is served there")
+
+
+class Knock:
+    """A client that comes to the gate with this key, and goes."""
+
+    def __init__(self, context: Any, url: str, server_key: str, public: str, secret: str) -> None:
+        self.key = public
+        self._outcome: bool | None = None
+        self._dealer = context.socket(zmq.DEALER)
+        self._dealer.linger, self._dealer.ipv6 = 0, sockets.is_literal_6(url)
+        self._dealer.curve_serverkey = server_key.encode()
+        self._dealer.curve_publickey, self._dealer.curve_secretkey = public.encode(), secret.encode()
+        self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        self._dealer.connect(url)
+
+    def outcome(self) -> bool | None:
+        """Whether it came in; None: that is not known yet."""
+        while self._outcome is None and sockets.has_message(self._monitor):
+            event = parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT))["event"]
+            self._outcome = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        return self._outcome
+
+    def close(self) -> None:
+        self._dealer.disable_monitor()
+        self._monitor.close(0)
+        self._dealer.close(0)
 
 
 def _text(frame: Any, name: str) -> str:

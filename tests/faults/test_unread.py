@@ -111,20 +111,3 @@ def test_who_says_nothing_for_long_has_no_more_to_say_then() -> None:
             assert connection.unread(1e9) == 0  # seconds later
             client.sendall(bytes(50_000))
             until(lambda: connection.unread(1e9) == 50_000)
-
-
-@pytest.mark.slow
-def test_a_message_of_millions_of_frames_is_dropped_and_the_broker_goes_on(tmp_path: Path) -> None:
-    url = f"tcp://127.0.0.1:{free_port()}"
-    with service_process(ServiceSettings(str(tmp_path), listen=[url], workers=1, sync="off")) as service:
-        broker = children(service)["broker"]
-        with speaking(url, new_key(tmp_path, Role.READER)) as dealer, Client(connection=new_key(tmp_path)) as client:
-            d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=client)
-            with dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
-                dealer.send_multipart([b""] * 3_000_000)
-                number = 0
-                while not monitor.poll(0):
-                    number += 1
-                    d["key"] = number
-                    assert d["key"] == number
-        assert children(service)["broker"] == broker
