@@ -197,7 +197,7 @@ class Gate:
     def _allow(self, keys: list[Allowed]) -> None:
         before, self._allowed = self._allowed, {each.key: each for each in keys if not each.has_expired}
         stay = {key for key, each in self._allowed.items() if each.role == before.get(key, each).role}
-        self._removed = (self._removed | before.keys()) - stay
+        self._removed |= before.keys() - stay
 
     def _answer(self, frames: list[bytes]) -> None:
         """Answer one question. Source: rfc.zeromq.org/spec/27."""

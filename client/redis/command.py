@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any, TypeAlias, Union
 
 import msgspec
 
 from holdall.protocol import Reply
 
-Answer = Callable[[Any], "tuple[Union[Reply, Command, None], list[Command]]"]
+Answered: TypeAlias = "tuple[Union[Reply, Command, None], list[Command]]"
 """What an answer is: a reply, or the command to be asked instead; and what else is to be sent now, for nobody's sake."""
 
 
@@ -18,21 +18,16 @@ class Command(msgspec.Struct, eq=False):
 
     slot: int
     words: list[bytes]
-    answer: Answer
+    answer: Callable[[Any], Answered]
     sequence: int = -1
     writes: bool = False
     source: bytes = b""
-    size: int = 0
     asks: bool = False
     """Whether the node is to answer though the slot is another one's still."""
     covered_by: Any = None
     """The WAIT behind it, whose answer is waited for too."""
     reply: Union[Reply, None] = None
     redirected: int = 0
-    sent_at: float = 0.0
-
-
-Answered = tuple[Union[Reply, Command, None], list[Command]]
 
 
 def ignored(_raw: Any) -> tuple[None, list[Command]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import ssl
@@ -222,7 +223,7 @@ class Node:
     def _connected(self) -> None:
         failed = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if failed:
-            raise OSError(failed, _strerror(failed))
+            raise OSError(failed, os.strerror(failed))
         try:
             self._socket.getpeername()
         except OSError:  # not yet
@@ -269,9 +270,3 @@ class Node:
         if writes != self._writes and self._socket is not None:
             self._writes = writes
             self._selector.modify(self._socket, selectors.EVENT_READ | (selectors.EVENT_WRITE if writes else 0), self)
-
-
-def _strerror(number: int) -> str:
-    import os
-
-    return os.strerror(number)

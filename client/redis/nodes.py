@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 SILENCE_SECONDS = (0.5, 5.0)
 """A node that owes an answer for so long: which nodes there are is asked of another one; the connection is given up."""
-REREADY_SECONDS = 0.1
+RECONNECT_SECONDS = 0.1
+"""How soon a connection is made again, and it is asked again which nodes there are."""
 TICK_SECONDS = 0.02
 """How often it is looked whether anything is due."""
 monotonic = time.monotonic
@@ -68,7 +69,7 @@ class Nodes:
     def at(self, address: tuple[str, int]) -> Node:
         """The connection to this address, ready or not."""
         node = self._at.get(address)
-        if node is None or (node.state is State.CLOSED and monotonic() >= node.began_at + REREADY_SECONDS):
+        if node is None or (node.state is State.CLOSED and monotonic() >= node.began_at + RECONNECT_SECONDS):
             missed = node is not None and node.was_missed
             node = Node(address, self._means)
             node.was_missed = missed
@@ -147,7 +148,7 @@ class Nodes:
         now = monotonic()
         if (self._asking is not None and now < self._asks_at + SILENCE_SECONDS[0]) or (now < self._asks_at and of is None):
             return
-        self._asks_at = now + REREADY_SECONDS
+        self._asks_at = now + RECONNECT_SECONDS
         node = of or self.topology.candidate(self._at, but or self._asking) or self.at(self.topology.next_seed())
         if node.state is not State.READY:
             self._was_missed = True
@@ -220,9 +221,9 @@ class Nodes:
     def close(self) -> None:
         self.drop()
         self._selector.close()
+        waker, self._waker = self._waker, -1  # a thread that looks a name up may still ring
         os.close(self._woken)
-        os.close(self._waker)
-        self._waker = -1
+        os.close(waker)
 
     def leave(self) -> None:
         """In a forked child: nothing of this is used any more, and nothing is said."""

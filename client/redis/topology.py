@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .keyspace import CLUSTER_SLOTS
+from .node import Node, State
 
 if TYPE_CHECKING:
-    from .node import Node
     from .target import Target
 
 Address = tuple[str, int]
@@ -62,7 +62,7 @@ class Topology:
 
     def candidate(self, nodes: dict[Address, Node], but: Node | None) -> Node | None:
         """A node that can be asked which nodes there are."""
-        ready = [each for each in nodes.values() if each.state.name == "READY" and each is not but]
+        ready = [each for each in nodes.values() if each.state is State.READY and each is not but]
         return min(ready, key=lambda each: len(each.sent), default=None)
 
     def next_seed(self) -> Address:

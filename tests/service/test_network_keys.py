@@ -315,6 +315,22 @@ def test_who_mends_the_list_of_keys_by_hand_is_heard(served: Served) -> None:
             until(lambda: d.get(1) is None)
 
 
+def test_a_key_whose_role_was_changed_comes_in_anew(served: Served) -> None:
+    """What it had asked for by its old role, and waits, is not done."""
+    allowed = served.data / "keys" / "allowed"
+    with zmq.Context() as context, keyed(context.socket(zmq.DEALER), new_key(served.data, name="changing")) as dealer:
+        dealer.linger, dealer.rcvtimeo = 0, 5_000
+        with dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+            dealer.connect(served.url)
+            assert asked(dealer, protocol.CLEAR, 1, batched=False).status != protocol.DENIED
+            new = allowed.with_name("new")
+            new.touch(0o600)
+            new.write_text(allowed.read_text().replace("client changing ", "reader changing "))
+            new.rename(allowed)
+            assert monitor.poll(10_000)
+        assert asked(dealer, protocol.CLEAR, 2, batched=False).status == protocol.DENIED
+
+
 def test_a_connection_that_says_nothing_ends_with_its_key(served: Served) -> None:
     file = new_key(served.data)
     with zmq.Context() as context, keyed(context.socket(zmq.DEALER), file) as dealer:
