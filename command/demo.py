@@ -81,6 +81,7 @@ class Summary(msgspec.Struct):
 
 def run_demo(processes: int, most: int | None, as_json: bool) -> int:
     """Run the demo. Returns the exit status: 0 if all it claims holds."""
+    signal.signal(signal.SIGINT, _interrupt_once)
     console = Console(stderr=as_json)
     files = source_files()[:most]
     on = _on_cluster if settings.is_cluster(os.environ.get("HOLDALL_URL")) else _on_service
@@ -118,6 +119,12 @@ def _on_cluster(console: Console, processes: int, files: list[str]) -> Summary:
         return summary
     finally:
         Dict.objects.delete("survey", allow_missing=True)
+
+
+def _interrupt_once(*_signal: object) -> None:
+    """End what runs in order, at the first Ctrl-C; those after it would interrupt the ending."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -162,7 +169,7 @@ def _work(console: Console, processes: int, files: list[str]) -> None:
             for number in range(processes):
                 started_by = ("fork", "spawn")[number % 2]
                 context: Any = multiprocessing.get_context(started_by)
-                process = context.Process(target=survey, args=(dict_, number, started_by, files))
+                process = context.Process(target=survey, args=(dict_, number, started_by, files), daemon=True)
                 process.start()
                 pool.append(process)
         with Progress(*columns, console=console) as progress:
