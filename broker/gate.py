@@ -28,6 +28,7 @@ from holdall.errors import AuthError, Error
 from holdall.process.listen import listen
 
 from . import unread
+from .knock import Knock
 from .router import MESSAGES_PER_TURN, Router
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 HANDSHAKES_PER_TURN = 50
 EVENTS_PER_TURN = 1_000
+FRAMES_PER_TURN = 10_000
+"""Of a message of which nothing is used. Who sends more of them is cut off."""
 CONNECTIONS_MAX = 10_000
 """Beyond so many at once a key is told to come again later."""
 LEFT_SECONDS = 60.0
@@ -92,6 +95,7 @@ class Gate:
         self.is_sound = True
         """Whether it refuses what it must."""
         self._refused = 0
+        self._is_skipping = self._is_behind = False
         self._ring = ring
         self._stamp: object = ()
         self._allowed: dict[str, Allowed] = {}
@@ -119,15 +123,24 @@ class Gate:
         self._prove()
 
     def take(self) -> Iterator[list[Any]]:
+        self._is_behind = True
         for _ in range(MESSAGES_PER_TURN):
+            if self._is_skipping and not self._skip():
+                break
             if not sockets.has_message(self._socket):
+                self._is_behind = False
                 return
             route = self._socket.recv(zmq.DONTWAIT)
             head = self._socket.recv(zmq.DONTWAIT, copy=False)
-            rest = sockets.receive(self._socket, 0) if self._socket.get(zmq.RCVMORE) else []
+            last, rest = head, list[Any]()
+            while last.more and len(rest) < sockets.FRAMES_MAX:
+                last = self._socket.recv(zmq.DONTWAIT, copy=False)
+                rest.append(last.buffer)
+            self._is_skipping = last.more
             key = _text(head, "User-Id")
-            if len(route) > NAME_BYTES_MAX or route[:1] != b"\0":
-                self._cut_off(self._connections.get(int(_text(head, "__fd") or -1)), "take names of their own")
+            if (self._is_skipping and not self._skip()) or len(route) > NAME_BYTES_MAX or route[:1] != b"\0":
+                why = "send messages of too many frames" if self._is_skipping else "take names of their own"
+                self._cut_off(self._connections.get(int(_text(head, "__fd") or -1)), why)
                 continue
             allowed = self._allowed.get(key)
             self._meet(route, key, head, sum(unread.sent_bytes(len(each)) for each in (head.bytes, *rest)))
@@ -136,6 +149,14 @@ class Gate:
                 continue
             yield [bytes([allowed.role]) + route, head.bytes, *rest]
         self.router.look_again()
+
+    def _skip(self) -> bool:
+        """Drop what is left of a message, or some of it: there may be millions of frames. Returns whether all of it is gone."""
+        for _ in range(FRAMES_PER_TURN):
+            self._is_skipping = self._socket.recv(zmq.DONTWAIT, copy=False).more
+            if not self._is_skipping:
+                return True
+        return False
 
     def admit(self) -> None:
         """Answer the handshakes that have come so far, and note who came and went."""
@@ -217,7 +238,11 @@ class Gate:
         self._zap.send_multipart([route, b"", version, number, status, b"", user, b""], zmq.DONTWAIT)
 
     def _is_full(self) -> bool:
-        """Whether so many have come in. Those who still shake hands, or never do, are not counted."""
+        """Whether so many have come in, or so much of those who have gone may still be unread. Those who still shake hands, or
+        never do, are not counted.
+        """
+        if self._is_behind and unread.resident_bytes() > self._unread_max:
+            return True
         if len(self._connections) <= CONNECTIONS_MAX:
             return False
         old = time.monotonic() - sockets.HANDSHAKE_MILLISECONDS / 1000
@@ -335,32 +360,6 @@ class Gate:
             self.admit()
         if not self.is_sound:
             raise AuthError(f"the gate at {self._endpoints[-1]} lets in who has no key: nothing is served there")
-
-
-class Knock:
-    """A client that comes to the gate with this key, and goes."""
-
-    def __init__(self, context: Any, url: str, server_key: str, public: str, secret: str) -> None:
-        self.key = public
-        self._outcome: bool | None = None
-        self._dealer = context.socket(zmq.DEALER)
-        self._dealer.linger, self._dealer.ipv6 = 0, sockets.is_literal_6(url)
-        self._dealer.curve_serverkey = server_key.encode()
-        self._dealer.curve_publickey, self._dealer.curve_secretkey = public.encode(), secret.encode()
-        self._monitor = self._dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH)
-        self._dealer.connect(url)
-
-    def outcome(self) -> bool | None:
-        """Whether it came in; None: that is not known yet."""
-        while self._outcome is None and sockets.has_message(self._monitor):
-            event = parse_monitor_message(self._monitor.recv_multipart(zmq.DONTWAIT))["event"]
-            self._outcome = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-        return self._outcome
-
-    def close(self) -> None:
-        self._dealer.disable_monitor()
-        self._monitor.close(0)
-        self._dealer.close(0)
 
 
 def _text(frame: Any, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from holdall.slots import SLOTS, dict_crc, key_hash, part_hash
 from holdall.worker.core import Worker
 from holdall.worker.handlers.entries import PAGE_BYTES_MAX
 from holdall.worker.message import Message
+from holdall.worker.state import sessions
 from holdall.worker.state.sessions import SESSION_SECONDS
 from holdall.worker.state.transaction import format_store
 from tests.memory_files import MemoryFiles
@@ -162,6 +164,30 @@ def test_a_large_outcome_is_kept_through_a_crash_and_goes_when_its_client_moves_
     assert bytes(driver.tick(pop)[0].payload) == b"v" * 5000
     driver.ask(protocol.PUT, b"sother", b"")
     assert not [row for row, _value in driver.store.scan(b"O") if row.startswith(b"O")]
+
+
+@pytest.mark.parametrize("reopens", [False, True])
+def test_the_outcomes_of_all_sessions_have_a_bound_which_each_client_can_leave(
+    monkeypatch: pytest.MonkeyPatch, reopens: bool
+) -> None:
+    monkeypatch.setattr(sessions, "OUTCOMES_BYTES_MAX", 200 * sessions.OUTCOME_BYTES)
+    driver = Driver().registered()
+    ids = [bytes([number]) * 16 for number in range(1, 11)]
+
+    def puts(session: bytes, sequences: Iterable[int], lowest: int) -> list[int]:
+        asked = [driver.request(protocol.PUT, b"sk", session=session, sequence=each, lowest=lowest) for each in sequences]
+        return [reply.status for reply in driver.tick(*asked)]
+
+    statuses = [status for session in ids for status in puts(session, range(1, 31), lowest=1)]
+    done = statuses.count(protocol.OK)
+    assert 190 <= done < 210
+    assert statuses.count(protocol.UNAVAILABLE) == 300 - done
+    driver = driver.reopened() if reopens else driver
+    assert puts(ids[0], [31], lowest=1) == [protocol.UNAVAILABLE]
+    assert puts(ids[0], [1, 30], lowest=1) == [protocol.OK] * 2  # these are remembered
+    assert puts(ids[9], [31], lowest=31) == [protocol.OK]
+    assert puts(b"new" + bytes(13), [1], lowest=1) == [protocol.OK]
+    assert puts(ids[0], [31, 32], lowest=31) == [protocol.OK] * 2
 
 
 def test_a_write_below_the_lowest_pending_number_is_refused() -> None:

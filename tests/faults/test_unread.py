@@ -5,19 +5,27 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
+import holdall
 from holdall import Client, Dict, blob, protocol
 from holdall.blob import Chunk
-from holdall.broker.gate import Connection
+from holdall.broker import unread
+from holdall.broker.gate import Connection, Gate
 from holdall.client.connection.query import Operation, Query
 from holdall.client.operations.encoding import key_data
 from holdall.process.config import ServiceSettings
+from holdall.process.keyring import Keyring
 from holdall.roles import Role
+from holdall.service.ports import made
+from holdall.settings import service_url
 from holdall.slots import key_hash
 from tests.processes import children, free_port, keyed, new_key, service_process, until
 
@@ -111,3 +119,70 @@ def test_who_says_nothing_for_long_has_no_more_to_say_then() -> None:
             assert connection.unread(1e9) == 0  # seconds later
             client.sendall(bytes(50_000))
             until(lambda: connection.unread(1e9) == 50_000)
+
+
+@pytest.mark.slow
+def test_a_message_of_millions_of_frames_is_dropped_in_turns(tmp_path: Path) -> None:
+    url = f"tcp://127.0.0.1:{free_port()}"
+    with service_process(ServiceSettings(str(tmp_path), listen=[url], workers=1, sync="off")) as service:
+        broker = children(service)["broker"]
+        with (
+            speaking(url, new_key(tmp_path, Role.READER)) as dealer,
+            dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor,
+            Client(service_url(tmp_path), timeout=2) as here,
+            Client(connection=new_key(tmp_path)) as elsewhere,
+        ):
+            dealer.send_multipart([b""] * 1_000_000)
+            d: Dict[Any, Any] = Dict.from_name("kv", create_if_missing=True, client=here)
+            number = 0
+            while not monitor.poll(0):
+                number += 1
+                d["key"] = number
+                assert d["key"] == number
+            assert number > 0
+
+            def is_read_elsewhere() -> bool:  # those at the port wait until all of it is dropped
+                with contextlib.suppress(holdall.Error):
+                    return Dict[Any, Any].from_name("kv", client=elsewhere).get("key") == number
+                return False
+
+            until(is_read_elsewhere)
+        assert children(service)["broker"] == broker
+
+
+@contextlib.contextmanager
+def open_gate(data: Path, url: str) -> Iterator[Gate]:
+    """A gate that is read, and answers handshakes, when the test does that."""
+    poller: Any = SimpleNamespace(add=lambda *_: None, look_again=lambda _: None, is_entered=True)
+    with contextlib.closing(Gate([url], Keyring(data / "keys"), poller, None)) as gate:
+        yield gate
+
+
+def comes_in(gate: Gate, monitor: Any) -> int:
+    """What became of the handshake that this monitor tells of next."""
+    until(lambda: gate.admit() or monitor.poll(0))
+    return int(parse_monitor_message(monitor.recv_multipart())["event"])
+
+
+@pytest.mark.slow
+def test_nobody_comes_in_while_too_much_is_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, shaken = f"tcp://127.0.0.1:{free_port()}", zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+    keys = tmp_path / "some.connection"
+    made(Keyring(tmp_path / "keys"), Role.CLIENT, "some", "0" * 32, url).write(keys)
+    with open_gate(tmp_path, url) as gate, zmq.Context() as context, context.socket(zmq.DEALER) as first:
+        keyed(first, keys).linger = 0
+        with first.get_monitor_socket(shaken) as monitor:
+            first.connect(url)
+            assert comes_in(gate, monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        for number in range(3):
+            first.send(b"%d" % number)
+        messages: list[bytes] = []
+        until(lambda: messages.extend(bytes(frames[1]) for frames in islice(gate.take(), 1)) or messages)  # two are left
+        monkeypatch.setattr(unread, "resident_bytes", lambda: 1 << 60)
+        with context.socket(zmq.DEALER) as second:
+            keyed(second, keys).linger = 0
+            with second.get_monitor_socket(shaken) as monitor:
+                second.connect(url)
+                assert comes_in(gate, monitor) == zmq.EVENT_DISCONNECTED
+                until(lambda: messages.extend(bytes(frames[1]) for frames in gate.take()) or len(messages) == 3)
+                until(lambda: comes_in(gate, monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED)

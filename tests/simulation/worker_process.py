@@ -165,7 +165,11 @@ class WorkerProcess:
 
     def check(self) -> None:
         """Fail if more is remembered than may be."""
-        for row in self.schedule.worker._transaction.sessions._rows.values():
+        remembered = self.schedule.worker._transaction.sessions
+        rows = remembered._rows.values()
+        if remembered._weight != sum(outcome.weight for row in rows for outcome in row.outcomes.values()):
+            self.simulation.fail("the outcomes of all sessions are weighed wrongly")
+        for row in rows:
             if len(row.outcomes) > sessions.OUTCOMES_MAX + 1:  # one more: the lowest that waits is never refused
                 self.simulation.fail(f"{len(row.outcomes)} outcomes of one session are kept")
 

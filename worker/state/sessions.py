@@ -29,6 +29,10 @@ SESSIONS_MAX = 100_000
 OUTCOMES_MAX = 20_000
 """Outcomes remembered per session, and one more. Beyond it its client must first take the answers it has."""
 OUTCOME_INLINE_BYTES_MAX = 1024
+OUTCOME_BYTES = 200
+"""What an outcome takes in memory beside its payload, about."""
+OUTCOMES_BYTES_MAX = 512 * 1024 * 1024
+"""In memory, for the outcomes of all sessions. Beyond it each session has one write at a time."""
 
 _FORGOTTEN = b"the outcome of this request is no longer remembered: it is too old, or the data directory was restored meanwhile"
 
@@ -39,6 +43,11 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
     status: int
     version: int
     payload: Union[bytes, None]
+
+    @property
+    def weight(self) -> int:
+        """Its bytes in memory, about."""
+        return OUTCOME_BYTES + len(self.payload or b"")
 
 
 class SessionRow(msgspec.Struct, array_like=True):
@@ -62,10 +71,12 @@ class Sessions:
         self._touched: set[bytes] = set()
         self._changes: dict[bytes, bytes | None] = {}
         self._unwritten: dict[bytes, bytes] = {}
+        self._weight = 0
 
     def load(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
         found = [(session, _decode(data)) for session, data in stored]
         self._rows = dict(sorted(found, key=lambda each: each[1].active))
+        self._weight = sum(outcome.weight for row in self._rows.values() for outcome in row.outcomes.values())
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -96,7 +107,8 @@ class Sessions:
         outcome = row.outcomes.get(sequence)
         if outcome is not None:
             return Reply(outcome.status, sequence, outcome.version, self._payload(session, sequence, outcome))
-        if len(row.outcomes) >= OUTCOMES_MAX and sequence > lowest:  # the lowest may: till it is answered, nothing is trimmed
+        is_full = len(row.outcomes) >= OUTCOMES_MAX or self._weight >= OUTCOMES_BYTES_MAX
+        if is_full and sequence > lowest:  # the lowest may: till it is answered, nothing is trimmed
             return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many writes of this session are waiting")
         return None
 
@@ -111,7 +123,8 @@ class Sessions:
             name = outcome_row(session, reply.sequence)
             self._changes[name] = self._unwritten[name] = bytes(reply.payload)
             payload = None
-        row.outcomes[reply.sequence] = Outcome(reply.status, reply.version, payload)
+        row.outcomes[reply.sequence] = outcome = Outcome(reply.status, reply.version, payload)
+        self._weight += outcome.weight
         row.active = elapsed
         self._touched.add(session)
 
@@ -147,5 +160,8 @@ class Sessions:
     def _trim(self, session: bytes, row: SessionRow, lowest: int) -> None:
         row.lowest = lowest
         for sequence in list(row.outcomes):
-            if sequence < lowest and row.outcomes.pop(sequence).payload is None:
-                self._changes[outcome_row(session, sequence)] = None
+            if sequence < lowest:
+                outcome = row.outcomes.pop(sequence)
+                self._weight -= outcome.weight
+                if outcome.payload is None:
+                    self._changes[outcome_row(session, sequence)] = None
