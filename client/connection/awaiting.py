@@ -35,6 +35,7 @@ class AwaitingDriver(Driver):
         self._is_flushing = False  # whether `_flush` is due
         self._checking: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
+        self._looks_at = inf
         self._reviving: asyncio.Future[None] | None = None
         self._transfers = asyncio.Semaphore(TRANSFERS_MAX)
         self._transferred = asyncio.Semaphore(TRANSFERRED_MAX)
@@ -82,9 +83,11 @@ class AwaitingDriver(Driver):
         """Close the transports; calls that still wait get ConnectionError."""
         if not self.loop.is_closed():
             for descriptor in (self._broker.fileno(), self._broker.monitor_fileno()):
-                self.loop.remove_reader(descriptor)
-            if self._checking is not None:
-                self._checking.cancel()
+                if descriptor is not None:
+                    self.loop.remove_reader(descriptor)
+            for timer in (self._checking, self._looking):
+                if timer is not None:
+                    timer.cancel()
             for pending in list(self._session.pending.values()):
                 _fail(pending, self._closed())
             self._session.abandon_all()
@@ -98,7 +101,8 @@ class AwaitingDriver(Driver):
     def _open_broker(self) -> BrokerTransport:
         broker = self._connector.open_broker()
         self.loop.add_reader(broker.fileno(), self._drain, broker, None)
-        self.loop.add_reader(broker.monitor_fileno(), self._look_at_broker)
+        if (monitor := broker.monitor_fileno()) is not None:
+            self.loop.add_reader(monitor, self._look_at_broker)
         return broker
 
     def _open_lane(self, address: str, link: Link) -> Transport | None:
@@ -161,13 +165,16 @@ class AwaitingDriver(Driver):
                     pending.waiter.set_result(pending.reply)
         if has_more:
             self.loop.call_soon(self._drain, transport, link)
-        elif link is None and self._looking is None and self._broker.due < inf:
-            self._looking = self.loop.call_later(max(0.0, self._broker.due - monotonic()), self._look_when_due)
+        elif link is None and (due := self._broker.due) < self._looks_at:
+            if self._looking is not None:
+                self._looking.cancel()
+            self._looks_at = due
+            self._looking = self.loop.call_later(max(0.0, due - monotonic()), self._look_when_due)
         if self._session.outbox:  # a lane was proved, or lost
             self._flush_soon()
 
     def _look_when_due(self) -> None:
-        self._looking = None
+        self._looking, self._looks_at = None, inf
         if not self._is_closed:
             self._look_at_broker()
 

@@ -46,7 +46,9 @@ class BrokerTransport(Transport, Protocol):
         """Whether what was sent before may be lost: there is another connection, or the first one after a refusal."""
         ...
 
-    def monitor_fileno(self) -> int: ...
+    def monitor_fileno(self) -> int | None:
+        """The descriptor that tells of `has_come_back`; None if that has its time, `due`."""
+        ...
 
     @property
     def due(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING
 
 from holdall.client.connection.transport import Connector
@@ -21,27 +22,24 @@ class RedisConnector(Connector):
     def __init__(self, url: str) -> None:
         target = target_of(url)
         try:
-            from .node import Resolver
             from .translate import Translator
+            from .transport import RedisTransport
         except ImportError:
             raise InvalidError(f"{target.shown} takes hiredis: pip install 'holdall[redis]'") from None
-        self._target = target
-        self._tls = target.tls()
-        self._resolver = Resolver()
-        self._translator = Translator(Keyspace(target.options.namespace, target.options.parts))
+        translator = Translator(Keyspace(target.options.namespace, target.options.parts))
+        self._url = target.shown
+        self._open = partial(RedisTransport, target, translator, target.tls())
         self._transports: weakref.WeakSet[RedisTransport] = weakref.WeakSet()
         self._is_closed = False
 
     @property
     def url(self) -> str:
-        return self._target.shown
+        return self._url
 
     def open_broker(self, wait_seconds: float = 0.0) -> RedisTransport:
-        from .transport import RedisTransport
-
         if self._is_closed:
             raise ConnectionError(f"this client of {self.url} is closed: make another one")
-        transport = RedisTransport(self._target, self._translator, self._tls, self._resolver, wait_seconds)
+        transport = self._open(wait_seconds)
         self._transports.add(transport)
         return transport
 

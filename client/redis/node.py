@@ -42,37 +42,30 @@ class State(Enum):
     CLOSED = 5
 
 
-class Resolver:
-    """Looks names up on threads of their own. One for all connections of a client."""
+class Lookup:
+    """An address that is looked up: on a thread of its own if it has a name."""
 
-    def __init__(self) -> None:
-        self._found: dict[tuple[str, int], Any] = {}
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.found: Any = _first(address, socket.AI_NUMERICHOST)
+        """[family, address], an OSError, or None: it is not known yet."""
+        if isinstance(self.found, OSError):
+            self.found = None
+            threading.Thread(target=self._look, args=(address,), daemon=True).start()
 
-    def look(self, address: tuple[str, int], found: Callable[[], None]) -> Any:
-        """What is known of this address: [family, address], an OSError, or None: `found` is called when it is known."""
-        known = self._found.pop(address, None)
-        if known is None:
-            try:
-                flags = socket.AI_NUMERICHOST
-                return _first(socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=flags))
-            except OSError:
-                threading.Thread(target=self._resolve, args=(address, found), daemon=True).start()
-        return known
+    def _look(self, address: tuple[str, int]) -> None:
+        self.found = _first(address)
 
-    def _resolve(self, address: tuple[str, int], found: Callable[[], None]) -> None:
-        try:
-            self._found[address] = _first(socket.getaddrinfo(*address, type=socket.SOCK_STREAM))
-        except OSError as error:
-            self._found[address] = error
-        found()
+
+def _first(address: tuple[str, int], flags: int = 0) -> Any:
+    try:
+        found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=flags)[0]
+        return found[0], found[4]
+    except OSError as error:
+        return error
 
 
 _packed: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 """Of bytes alone: with a number among them it is not safe to be interrupted by a signal."""
-
-
-def _first(infos: list[Any]) -> Any:
-    return infos[0][0], infos[0][4]
 
 
 class Means(NamedTuple):
@@ -81,8 +74,6 @@ class Means(NamedTuple):
     target: Target
     tls: Any
     selector: Any
-    resolver: Resolver
-    wake: Callable[[], None]
     wait_seconds: float
 
 
@@ -102,6 +93,7 @@ class Node:
         self.trouble = ""
         """Why it was closed."""
         self._means, self._context, self._selector = means, means.tls, means.selector
+        self._lookup = Lookup(address)
         self._socket: Any = None
         self._reader = hiredis.Reader()
         self._out: list[Any] = []
@@ -205,7 +197,7 @@ class Node:
         self.state = State.CLOSED
 
     def _resolve(self) -> None:
-        found = self._means.resolver.look(self.address, self._means.wake)
+        found = self._lookup.found
         if found is None:
             return
         if isinstance(found, OSError):

@@ -6,7 +6,6 @@ and when one says that it is no longer responsible.
 
 from __future__ import annotations
 
-import os
 import selectors
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from .command import Command
-from .node import READY_SECONDS, Means, Node, Resolver, State
+from .node import READY_SECONDS, Means, Node, State
 from .topology import Topology
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ monotonic = time.monotonic
 class Nodes:
     """Of the server or cluster at this target, for a caller that waits for `wait_seconds` at most, or not at all."""
 
-    def __init__(self, target: Target, tls: Any, resolver: Resolver, wait_seconds: float) -> None:
+    def __init__(self, target: Target, tls: Any, wait_seconds: float) -> None:
         self.has_come_back = False
         """Whether what was missed, or lost with a connection, may be sent again now."""
         self.trouble = ""
@@ -42,11 +41,7 @@ class Nodes:
         self.topology = Topology(target)
         self._shown = target.shown
         self._selector: Any = selectors.DefaultSelector()
-        self._woken, self._waker = os.pipe()
-        os.set_blocking(self._woken, False)
-        os.set_blocking(self._waker, False)
-        self._selector.register(self._woken, selectors.EVENT_READ)
-        self._means = Means(target, tls, self._selector, resolver, self._wake, wait_seconds)
+        self._means = Means(target, tls, self._selector, wait_seconds)
         self._at: dict[tuple[str, int], Node] = {}
         self._was_missed = False
         self.ticks_at = self._asks_at = 0.0
@@ -92,9 +87,6 @@ class Nodes:
         """What nodes have answered, or do within so long."""
         for key, _events in self._selector.select(seconds):
             node = key.data
-            if node is None:
-                self._resolved()
-                continue
             if node.state in (State.CONNECTING, State.SHAKING_HANDS):
                 node.go_on()
             if node.state in (State.GREETING, State.READY):
@@ -126,6 +118,8 @@ class Nodes:
         self.ticks_at = now + TICK_SECONDS
         for node in list(self._at.values()):
             owes = now - node.heard_at if node.sent else 0.0
+            if node.state is State.RESOLVING:
+                node.go_on()
             if node.state not in (State.READY, State.CLOSED) and now > node.began_at + READY_SECONDS:
                 node.close("nothing answers there")
             elif node.state is State.READY and owes > SILENCE_SECONDS[1]:
@@ -139,6 +133,8 @@ class Nodes:
 
     @property
     def due(self) -> float:
+        if any(each.state is State.RESOLVING for each in self._at.values()):
+            return self.ticks_at
         return self._asks_at if self._was_missed and self._asking is None else inf
 
     # Which nodes there are
@@ -221,37 +217,8 @@ class Nodes:
     def close(self) -> None:
         self.drop()
         self._selector.close()
-        waker, self._waker = self._waker, -1  # a thread that looks a name up may still ring
-        os.close(self._woken)
-        os.close(waker)
 
     def leave(self) -> None:
         """In a forked child: nothing of this is used any more, and nothing is said."""
         for node in self._at.values():
             node.leave()
-
-    def _wake(self) -> None:
-        """A thread has looked a name up."""
-        ring(self._waker)
-
-    def _resolved(self) -> None:
-        drain(self._woken)
-        for each in list(self._at.values()):
-            if each.state is State.RESOLVING:
-                each.go_on()
-                self.see(each)
-
-
-def ring(descriptor: int) -> None:
-    """Have this pipe be readable."""
-    try:
-        os.write(descriptor, b"\0")
-    except OSError:  # it is full, and so is heard; or closed
-        pass
-
-
-def drain(descriptor: int) -> None:
-    try:
-        os.read(descriptor, 4096)
-    except OSError:
-        pass

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
 from random import uniform
@@ -25,8 +24,8 @@ from holdall.protocol import Buffer, Reply
 from holdall.spin import AnswerSpin
 
 from .command import Command, ignored
-from .node import Node, Resolver, State
-from .nodes import Nodes, drain, ring
+from .node import Node, State
+from .nodes import Nodes
 from .verdict import Kind, Verdict, address_of, verdict
 
 if TYPE_CHECKING:
@@ -50,16 +49,13 @@ class RedisTransport:
     is_broken = False
     is_refused = False
 
-    def __init__(self, target: Target, translator: Translator, tls: Any, resolver: Resolver, wait_seconds: float) -> None:
+    def __init__(self, target: Target, translator: Translator, tls: Any, wait_seconds: float) -> None:
         self.is_closed = True  # until all is there
         self._target = target
         self._translator = translator
         self._wait = target.options.wait
         self._wait_seconds = wait_seconds
-        self._nodes = Nodes(target, tls, resolver, wait_seconds)
-        self._monitor, self._monitored = os.pipe()
-        os.set_blocking(self._monitor, False)
-        os.set_blocking(self._monitored, False)
+        self._nodes = Nodes(target, tls, wait_seconds)
         self._flying: dict[int, tuple[Node | None, Command]] = {}
         """Requests that a node has, or that are to be sent to one in a moment, by their numbers."""
         self._again: list[tuple[float, Command]] = []
@@ -112,7 +108,6 @@ class RedisTransport:
 
     def has_come_back(self) -> bool:
         self._begin()
-        drain(self._monitor)
         self._see_to_it()
         come, self._nodes.has_come_back = self._nodes.has_come_back, False
         self._is_torn = False
@@ -127,15 +122,13 @@ class RedisTransport:
     def fileno(self) -> int:
         return self._nodes.fileno()
 
-    def monitor_fileno(self) -> int:
-        return self._monitor
+    def monitor_fileno(self) -> None:
+        return None
 
     def close(self) -> None:
         if not self.is_closed:
             self.is_closed = True
             self._nodes.close()
-            os.close(self._monitor)
-            os.close(self._monitored)
 
     __del__ = close  # of a driver that an interrupt has lost
 
@@ -239,8 +232,6 @@ class RedisTransport:
             self._flying = {number: flying for number, flying in self._flying.items() if flying[0] is not lost}
         if self._unflushed:
             self._flush()
-        if self._nodes.has_come_back:
-            ring(self._monitored)
 
     # Answers
 

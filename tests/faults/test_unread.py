@@ -158,9 +158,14 @@ def open_gate(data: Path, url: str) -> Iterator[Gate]:
         yield gate
 
 
-def comes_in(gate: Gate, monitor: Any) -> int:
-    """What became of the handshake that this monitor tells of next."""
-    until(lambda: gate.admit() or monitor.poll(0))
+def outcome(gate: Gate, monitor: Any) -> int:
+    """What becomes of the next handshake that this monitor tells of."""
+
+    def has_ended() -> bool:
+        gate.admit()
+        return bool(monitor.poll(0))
+
+    until(has_ended)
     return int(parse_monitor_message(monitor.recv_multipart())["event"])
 
 
@@ -173,16 +178,22 @@ def test_nobody_comes_in_while_too_much_is_unread(tmp_path: Path, monkeypatch: p
         keyed(first, keys).linger = 0
         with first.get_monitor_socket(shaken) as monitor:
             first.connect(url)
-            assert comes_in(gate, monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            assert outcome(gate, monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED
         for number in range(3):
             first.send(b"%d" % number)
-        messages: list[bytes] = []
-        until(lambda: messages.extend(bytes(frames[1]) for frames in islice(gate.take(), 1)) or messages)  # two are left
+        read: list[bytes] = []
+
+        def are_read(count: int) -> bool:
+            read.extend(bytes(frames[1]) for frames in islice(gate.take(), count - len(read)))
+            return len(read) == count
+
+        until(lambda: are_read(1))
         monkeypatch.setattr(unread, "resident_bytes", lambda: 1 << 60)
         with context.socket(zmq.DEALER) as second:
             keyed(second, keys).linger = 0
             with second.get_monitor_socket(shaken) as monitor:
                 second.connect(url)
-                assert comes_in(gate, monitor) == zmq.EVENT_DISCONNECTED
-                until(lambda: messages.extend(bytes(frames[1]) for frames in gate.take()) or len(messages) == 3)
-                until(lambda: comes_in(gate, monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED)
+                assert outcome(gate, monitor) == zmq.EVENT_DISCONNECTED
+                until(lambda: are_read(3))
+                assert not list(gate.take())
+                until(lambda: outcome(gate, monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED)
