@@ -85,10 +85,8 @@ class Node:
         self.state = State.RESOLVING
         self.sent: deque[Command] = deque()
         """What has been sent and is not answered yet, in order."""
-        self.was_missed = False
-        """Whether something was to be sent here while nothing could be."""
-        self.is_mourned = False
-        """Whether its end has been seen."""
+        self.seen = State.RESOLVING
+        """The state that `Nodes` knows."""
         self.heard_at = self.began_at = monotonic()
         self.trouble = ""
         """Why it was closed."""

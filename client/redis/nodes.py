@@ -34,7 +34,9 @@ class Nodes:
 
     def __init__(self, target: Target, tls: Any, wait_seconds: float) -> None:
         self.has_come_back = False
-        """Whether what was missed, or lost with a connection, may be sent again now."""
+        """Whether what was missed, or lost with a connection, is to be sent again now."""
+        self.has_missed = False
+        """Whether something was, which no node could be asked: until it is, it is tried again and again."""
         self.trouble = ""
         self.lost: list[Node] = []
         """Connections that have ended since this was looked at last."""
@@ -43,32 +45,24 @@ class Nodes:
         self._selector: Any = selectors.DefaultSelector()
         self._means = Means(target, tls, self._selector, wait_seconds)
         self._at: dict[tuple[str, int], Node] = {}
-        self._was_missed = False
-        self.ticks_at = self._asks_at = 0.0
+        self.ticks_at = self._asks_at = self._tries_at = 0.0
         self._asking: Node | None = None
 
     def of(self, slot: int) -> Node | None:
-        """The node that has this slot, if it can be asked; if not, `has_come_back` says when one can."""
+        """The node that has this slot, if it can be asked."""
         address = self.topology.of(slot)
-        if address is None:
-            self._was_missed = True
-            return None
-        node = self._at.get(address) or self.at(address)
-        if node.state is not State.READY:
+        if address is not None:
             node = self.at(address)
-            node.was_missed = True
-            self._was_missed = True
-            return None
-        return node
+            if node.state is State.READY:
+                return node
+        self.has_missed = True
+        return None
 
     def at(self, address: tuple[str, int]) -> Node:
         """The connection to this address, ready or not."""
         node = self._at.get(address)
         if node is None or (node.state is State.CLOSED and monotonic() >= node.began_at + RECONNECT_SECONDS):
-            missed = node is not None and node.was_missed
-            node = Node(address, self._means)
-            node.was_missed = missed
-            self._at[address] = node
+            node = self._at[address] = Node(address, self._means)
             node.go_on()
             self.see(node)
         return node
@@ -81,7 +75,7 @@ class Nodes:
                 if found is not None or not node.can_wait:
                     return None
                 found = node
-        return None if self._was_missed else found
+        return None if self.has_missed else found
 
     def answers(self, seconds: float) -> Iterator[tuple[Node, Any]]:
         """What nodes have answered, or do within so long."""
@@ -97,20 +91,19 @@ class Nodes:
 
     def see(self, node: Node) -> None:
         """Look what has become of this node."""
+        if node.state is node.seen:
+            return
+        node.seen = node.state
         if node.state is State.READY:
-            if node.was_missed:
-                node.was_missed = False
-                self.has_come_back = True
+            self.has_come_back = True
             if not self.topology.is_known:
                 self.ask(of=node)
-        elif node.state is State.CLOSED and not node.is_mourned:
-            node.is_mourned = True
+        elif node.state is State.CLOSED:
             if node.trouble:
                 self.trouble = f"{node.address[0]}:{node.address[1]}: {node.trouble}"
             if self._asking is node:
                 self._asking = None
-            node.was_missed = node.was_missed or bool(node.sent)
-            self._was_missed = self._was_missed or node.was_missed
+            self.has_missed = self.has_missed or bool(node.sent)
             self.lost.append(node)
 
     def tick(self, now: float) -> None:
@@ -127,15 +120,16 @@ class Nodes:
             elif node.state is State.READY and owes > SILENCE_SECONDS[0]:
                 self.ask(but=node)
             self.see(node)
-        if (self._was_missed or not self.topology.is_known) and now >= self._asks_at:
+        if (self.has_missed or not self.topology.is_known) and now >= self._tries_at:
+            self._tries_at = now + RECONNECT_SECONDS
+            self.has_come_back, self.has_missed = self.has_come_back or self.has_missed, False
             self.ask()
-            self._revisit()
 
     @property
     def due(self) -> float:
         if any(each.state is State.RESOLVING for each in self._at.values()):
             return self.ticks_at
-        return self._asks_at if self._was_missed and self._asking is None else inf
+        return self._tries_at if self.has_missed else inf
 
     # Which nodes there are
 
@@ -147,7 +141,7 @@ class Nodes:
         self._asks_at = now + RECONNECT_SECONDS
         node = of or self.topology.candidate(self._at, but or self._asking) or self.at(self.topology.next_seed())
         if node.state is not State.READY:
-            self._was_missed = True
+            self.has_missed = True
             return
         self._asking = node
         node.send(Command(-1, [b"CLUSTER", b"SLOTS"], self.learned))
@@ -163,8 +157,8 @@ class Nodes:
         if self.topology.learn(raw, node.address):
             self.has_come_back = True
         for address, each in list(self._at.items()):
-            is_silent = bool(each.sent) and monotonic() - each.heard_at > SILENCE_SECONDS[0]
-            if not self.topology.has(address) and each is not node and (is_silent or not each.sent):
+            owes = bool(each.sent) and each.state is not State.CLOSED and monotonic() - each.heard_at <= SILENCE_SECONDS[0]
+            if not (owes or self.topology.has(address) or each is node):
                 each.close("it has no slots any more")
                 self.see(each)
                 del self._at[address]
@@ -188,17 +182,6 @@ class Nodes:
             what = f"the server at {self._shown} removes entries when its memory is full (maxmemory-policy {policy})"
             warn(f"{what}: set it to noeviction, or what was stored may be gone", stacklevel=2)
         return None, []
-
-    def _revisit(self) -> None:
-        """Connect again where something was to be sent; it comes back when that, or another node in its place, is ready."""
-        self._was_missed = False
-        for address, node in list(self._at.items()):
-            if node.state is State.CLOSED and node.was_missed:
-                if self.topology.has(address):
-                    self._was_missed = self.at(address).state is not State.READY or self._was_missed
-                else:
-                    del self._at[address]
-                    self.has_come_back = True
 
     # Descriptors
 

@@ -171,8 +171,7 @@ class RedisTransport:
         """Have the node send it that has its slot. If none can be asked, it is forgotten: see 1."""
         node = node or self._nodes.of(command.slot)
         if node is None or node.state is not State.READY:
-            if node is not None:
-                node.was_missed = True
+            self._nodes.has_missed = True
             self._flying.pop(command.sequence, None)
             return
         covered = self._unflushed.setdefault(node, [])
