@@ -107,7 +107,9 @@ class Gate:
         """Those that have ended lately, by their routes and keys."""
         self._knocks: list[Knock] = []
         self._unread_max = unread.bytes_max()
-        self._complaint_due = self._knock_due = self._knocked_at = self._counted_at = 0.0
+        self._complaints: dict[str, float] = {}
+        """When each was made last: nobody hides one behind others."""
+        self._knock_due = self._knocked_at = self._counted_at = 0.0
         self._server_key, secret = ring.server_keys()
         self._context = sockets.new_context()
         self._zap = sockets.zap_socket(self._context)
@@ -213,7 +215,7 @@ class Gate:
                 self._allow(self._ring.allowed())
                 self._stamp, self._knock_due = stamp, 0.0
             except Error as error:
-                self._complain(f"the keys that may come in stay as they were: {error}")
+                self._complain("the keys that may come in stay as they were: %s", error)
 
     def _allow(self, keys: list[Allowed]) -> None:
         before, self._allowed = self._allowed, {each.key: each for each in keys if not each.has_expired}
@@ -234,7 +236,7 @@ class Gate:
             status, user = (b"300", b"") if is_full else (b"200", key.encode())
         elif not (self._knocks and self._knocks[0].key == key):
             self._refused += 1
-            self._complain(f"a key that is not allowed was refused, from {address.decode('ascii', 'replace')}")
+            self._complain("a key that is not allowed was refused, from %s", address.decode("ascii", "replace"))
         self._zap.send_multipart([route, b"", version, number, status, b"", user, b""], zmq.DONTWAIT)
 
     def _is_full(self) -> bool:
@@ -279,7 +281,7 @@ class Gate:
         if connection is not None:
             _shut_down(connection)
             name = self._allowed[connection.key].name if connection.key in self._allowed else "not known yet"
-            self._complain(f"clients {why}: one was cut off, whose key is {name}")
+            self._complain("clients %s: one was cut off, whose key is %s", why, name)
 
     def _meet(self, route: bytes, key: str, head: Any, sent: int) -> None:
         """Know which connection this client has."""
@@ -309,11 +311,11 @@ class Gate:
         known = [*self._connections.values(), *self._left.values()]
         return [each.route for each in known if each.key in removed]
 
-    def _complain(self, what: str) -> None:
+    def _complain(self, what: str, *of: object) -> None:
         now = time.monotonic()
-        if now >= self._complaint_due:
-            self._complaint_due = now + COMPLAINT_SECONDS
-            log.warning("%s (%d refused so far)", what, self._refused)
+        if now >= self._complaints.get(what, 0.0) + COMPLAINT_SECONDS:
+            self._complaints[what] = now
+            log.warning(f"{what} (%d refused so far)", *of, self._refused)
 
     def _bind(self) -> None:
         """Listen where it does not yet: an address may go, and come again."""
@@ -322,7 +324,7 @@ class Gate:
             try:
                 listen(self._socket, url)
             except Error as error:
-                self._complain(str(error))
+                self._complain("%s", error)
                 continue
             self._unbound.remove(url)
             self._endpoints.append(self._socket.last_endpoint.decode())
@@ -335,7 +337,7 @@ class Gate:
             for keys in (stranger, self._own_keys):
                 self._knocks.append(Knock(self._context, url, self._server_key, *keys))
         except zmq.ZMQError as error:  # there are no descriptors for its sockets
-            self._complain(f"the gate cannot knock at itself: {error}")
+            self._complain("the gate cannot knock at itself: %s", error)
 
     def _judge(self) -> None:
         """A stranger must have been refused, and the gate's own key have come in."""
@@ -348,7 +350,7 @@ class Gate:
             log.error("the gate at %s lets in who has no key: the broker ends", self._endpoints[-1])
         elif outcomes != [False, True]:
             self._knock_due = 0.0
-            self._complain(f"the gate at {self._endpoints[-1]} could not be tried: it is tried again")
+            self._complain("the gate at %s could not be tried: it is tried again", self._endpoints[-1])
 
     def _prove(self) -> None:
         """Raise AuthError if the gate lets a stranger in."""

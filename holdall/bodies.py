@@ -53,10 +53,11 @@ class Registration(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Lifetime(msgspec.Struct, array_like=True, frozen=True):
-    """A Dict's `ttl` in seconds, None: for ever; of two the one with the higher version counts."""
+    """A Dict's `ttl` in seconds, None: for ever; of two the one with the higher version counts; `seal` as in Registration."""
 
     ttl: Union[float, None]
     ttl_version: int
+    seal: bytes = b""
 
 
 class PageEntry(NamedTuple):

@@ -145,7 +145,7 @@ def change_ttl(client: ServiceClient, dict_id: bytes, of: str, ttl: float | None
         entry = _entry(query, (yield query))
     if entry is None:
         raise NotFoundError(f"cannot set the ttl of {of}: it was deleted, or never made at {client.address}")
-    return Lifetime(ttl, entry.ttl_version)
+    return Lifetime(ttl, entry.ttl_version, entry.seal)
 
 
 def begin_lease(client: ServiceClient, environment: str, dict_id: bytes, of: str, lease_seconds: float) -> Operation[None]:

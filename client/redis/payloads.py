@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Any
 
 from holdall.bodies import Page, PageEntry, encode
 
-_LENGTHS = Struct("<II")
 _LENGTH = Struct("<i")
+_LENGTHS = Struct("<iii")
 
 
 def counted(payload: bytes) -> bytes:
     return encode(int(payload))
 
 
-def popped(payload: bytes) -> bytes:
-    key_length, object_length = _LENGTHS.unpack_from(payload)
-    key_end = _LENGTHS.size + key_length
-    end = key_end + object_length
-    return encode(PageEntry(payload[_LENGTHS.size : key_end], payload[key_end:end] or None, payload[end:]))
-
-
-def all_popped(payload: bytes) -> bytes:
+def values_of(payload: bytes) -> bytes:
     values: list[bytes | None] = []
     at = 0
     while at < len(payload):
@@ -33,10 +25,25 @@ def all_popped(payload: bytes) -> bytes:
     return encode(values)
 
 
-def page_of(listed: list[Any], *, with_values: bool) -> Page:
-    more, *rest = listed
-    entries = [
-        PageEntry(key, key_object or None, value if with_values else None)
-        for key, key_object, value in zip(rest[::3], rest[1::3], rest[2::3], strict=True)
-    ]
-    return Page(entries, more)
+def popped(payload: bytes) -> bytes:
+    return encode(_entries(payload)[0])
+
+
+def page_of(payload: bytes) -> bytes:
+    """The first entry has the key after which there is more."""
+    first, *entries = _entries(payload)
+    return encode(Page(entries, first.key))
+
+
+def _entries(payload: bytes) -> list[PageEntry]:
+    entries: list[PageEntry] = []
+    at = 0
+    while at < len(payload):
+        key, key_object, value = _LENGTHS.unpack_from(payload, at)
+        key_end = at + _LENGTHS.size + key
+        value_at = key_end + key_object
+        at = value_at + max(value, 0)
+        entries.append(PageEntry(payload[key_end - key : key_end], payload[key_end:value_at] or None, payload[value_at:at]))
+        if value < 0:
+            entries[-1] = entries[-1]._replace(value=None)
+    return entries

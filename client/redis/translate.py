@@ -72,8 +72,6 @@ class Translator:
             protocol.PUT: self._put,
             protocol.SET_DEFAULT: self._put,
             protocol.PUT_MANY: self._put_many,
-            protocol.GET_MANY: self._get_many,
-            protocol.PAGE: self._page,
             protocol.WRITE_CHUNK: self._write_chunk,
             protocol.SEAL: self._seal,
             protocol.READ_CHUNK: self._read_chunk,
@@ -94,8 +92,8 @@ class Translator:
         handler = self._handlers.get(request.opcode)
         return Reply(protocol.INVALID, request.sequence, 0, _ELSEWHERE) if handler is None else handler(request, part)
 
-    def _step(self, step: Step, request: Request, part: PartKeys, args: list[bytes] | None = None) -> Command:
-        args = step.takes(request) if args is None else args
+    def _step(self, step: Step, request: Request, part: PartKeys) -> Command:
+        args = step.takes(request)
         answer = partial(self._outcome, request, part, step.convert)
         if step.once:
             return self._once(step.name, request, part, args, answer)
@@ -116,7 +114,7 @@ class Translator:
         used, version, length = _RECORD.unpack_from(record)
         if _is_fresh(used, ttl, dead):
             return Reply(protocol.OK, request.sequence, int(version), record[_RECORD.size + length :]), []
-        return self._step(Step("get"), request, part, [request.key]), []
+        return self._step(_GET, request, part), []
 
     def _put(self, request: Request, part: PartKeys) -> Command:
         key_object, value = b"", request.value
@@ -124,10 +122,8 @@ class Translator:
             key_object, value = protocol.split_key_object(value)
         mode = b"d" if request.opcode == protocol.SET_DEFAULT else b"x" if request.flags & protocol.SKIP_IF_EXISTS else b""
         blobs = [part.blob(reference_of(value).id)] if is_reference(value) else []
-        args, answer = [request.key, key_object, bytes(value)], partial(self._outcome, request, part, None)
-        if blobs or mode:
-            return self._once("put_if", request, part, [*args, mode], answer, blobs)
-        return self._once("put", request, part, args, answer)
+        args, answer = [request.key, key_object, bytes(value), mode], partial(self._outcome, request, part, None)
+        return self._once("put", request, part, args, answer, blobs)
 
     def _put_many(self, request: Request, part: PartKeys) -> Command | Reply:
         update = decode(Update, request.value)
@@ -141,32 +137,6 @@ class Translator:
                 blobs.append(part.blob(reference_of(value).id))
             args += (key, key_object or b"", value, str(5 + len(blobs)).encode() if is_reference(value) else b"")
         return self._once("put_many", request, part, args, partial(self._outcome, request, part, payloads.counted), blobs)
-
-    def _get_many(self, request: Request, part: PartKeys) -> Command:
-        keys = decode(list[bytes], request.value)[: protocol.UPDATE_ENTRIES_MAX]
-        words = [b"HMGET", part.keys[0], b"t", b"d", *[b"e" + key for key in keys]]
-        return Command(part.slot, words, partial(self._got_many, request, part, keys), request.sequence)
-
-    def _got_many(self, request: Request, part: PartKeys, keys: list[bytes], raw: Any) -> Answered:
-        ttl, dead, *records = raw
-        if ttl is None or ttl == b"x":
-            return _refused(request, ttl), []
-        values: list[bytes | None] = []
-        for record in records:
-            used, _of, length = _RECORD.unpack_from(record) if record is not None else (0.0, 0.0, 0)
-            if record is not None and not _is_fresh(used, ttl, dead):
-                answer = partial(self._listed, request, part, list[Any])
-                return self._script("get_many", part.slot, part.keys, keys, answer, request.sequence), []
-            values.append(None if record is None else record[_RECORD.size + length :])
-        return Reply(protocol.OK, request.sequence, 0, encode(values)), []
-
-    def _page(self, request: Request, part: PartKeys) -> Command:
-        wanted = decode(PageRequest, request.value)
-        most = min(max(wanted.entries_max, 1), PAGE_ENTRIES_MAX)
-        with_values = bool(request.flags & protocol.WITH_VALUES)
-        args = [wanted.after, str(most).encode(), b"x" if with_values else b""]
-        answer = partial(self._listed, request, part, partial(payloads.page_of, with_values=with_values))
-        return self._script("page", part.slot, part.keys, args, answer, request.sequence)
 
     # Blobs
 
@@ -284,13 +254,6 @@ class Translator:
             after.append(self._script("sweep", part.slot, part.keys, [], partial(self._collected, part), -1, writes=True))
         return _reply(request, raw, convert), after
 
-    def _listed(self, request: Request, part: PartKeys, convert: Callable[[list[Any]], Any], raw: Any) -> Answered:
-        """The reply that a list makes, whose first member is the outcome."""
-        if len(raw) == 1:
-            return _reply(request, raw[0]), []
-        (outcome, *listed), todo = raw
-        return _reply(request, outcome, lambda _: encode(convert(listed))), self._after(part, todo)
-
     def _after(self, part: PartKeys, todo: list[bytes]) -> list[Command]:
         """What is to be done with blobs, whose keys a script had not declared: they stay for so long."""
         commands = [Command(part.slot, [b"PEXPIRE", part.blob(each[1:17]), each[17:]], ignored) for each in todo]
@@ -348,8 +311,10 @@ def _lives(request: Request) -> list[bytes]:
     return [_milliseconds(of.ttl), str(of.ttl_version).encode()]
 
 
-def _key(request: Request) -> list[bytes]:
-    return [request.key]
+def _page_wanted(request: Request) -> list[bytes]:
+    wanted = decode(PageRequest, request.value)
+    most = min(max(wanted.entries_max, 1), PAGE_ENTRIES_MAX)
+    return [wanted.after, str(most).encode(), b"x" if request.flags & protocol.WITH_VALUES else b""]
 
 
 def _key_to_pop(request: Request) -> list[bytes]:
@@ -360,11 +325,16 @@ def _keys(request: Request) -> list[bytes]:
     return decode(list[bytes], request.value)
 
 
+_GET = Step("get", lambda request: [request.key, b"x"], writes=False)
 _STEPS = {
-    protocol.CONTAINS: Step("contains", _key, writes=False),
+    protocol.CONTAINS: Step("get", lambda request: [request.key, b""], writes=False),
+    protocol.GET_MANY: Step(
+        "get_many", lambda request: _keys(request)[: protocol.UPDATE_ENTRIES_MAX], writes=False, convert=payloads.values_of
+    ),
     protocol.POP: Step("pop", _key_to_pop, once=True),
     protocol.POP_ANY: Step("pop_any", once=True, convert=payloads.popped),
-    protocol.POP_MANY: Step("pop_many", _keys, once=True, convert=payloads.all_popped),
+    protocol.POP_MANY: Step("pop_many", _keys, once=True, convert=payloads.values_of),
+    protocol.PAGE: Step("page", _page_wanted, writes=False, convert=payloads.page_of),
     protocol.LENGTH: Step("length", writes=False, convert=payloads.counted),
     protocol.CLEAR: Step("clear", once=True),
     protocol.REGISTER: Step("register", _registered),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdall import protocol
-from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, Update, decode, encode
+from holdall.bodies import Page, PageEntry, PageRequest, Update, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.worker.handlers import entries
 from holdall.worker.state import sweeper, transaction
@@ -20,7 +20,7 @@ from holdall.worker.state.transaction import DOWNTIME_SECONDS_MAX, STEP_SECONDS_
 from holdall.worker.store.rows import ENTRY_PREFIX
 from tests.core.test_tick import DICT, NOW, Driver
 from tests.memory_store import MemoryStore
-from tests.registration import registration
+from tests.registration import lifetime, registration
 
 TTL = 100.0
 DAY = 86_400.0
@@ -85,7 +85,7 @@ class Timed(Driver):
         return decode(int, self.ask(protocol.LENGTH).payload)
 
     def set_ttl(self, ttl: float | None, version: int) -> Reply:
-        return self.ask(protocol.SET_TTL, value=encode(Lifetime(ttl, version)))
+        return self.ask(protocol.SET_TTL, value=lifetime(DICT, ttl, version))
 
     def rows(self, kind: bytes) -> list[bytes]:
         return [row[21:] for row, _data in self.store.scan(kind) if row[:1] == kind]

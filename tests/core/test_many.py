@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from holdall import Dict, blob, protocol, values
-from holdall.bodies import Lifetime, Page, PageRequest, Update, decode, encode
+from holdall.bodies import Page, PageRequest, Update, decode, encode
 from holdall.client.operations.encoding import decode_values
 from holdall.errors import DeserializationError
 from holdall.protocol import join_key_object
 from holdall.worker.handlers.entries import PAGE_BYTES_MAX
 from holdall.worker.state.transaction import STEP_SECONDS_MAX
 from holdall.worker.store.rows import ENTRY_PREFIX, TOUCH_PREFIX, parse_record
-from tests.blob_driver import Driver
+from tests.blob_driver import DICT, Driver
 from tests.memory_files import MemoryFiles
+from tests.registration import lifetime
 
 TTL = 100.0
 Entry = tuple[bytes, "bytes | None", bytes]
@@ -31,7 +32,7 @@ steps = st.lists(entries | st.sampled_from([0.5, 3.0, 60.0]), max_size=8)
 
 def made() -> Driver:
     driver = Driver(MemoryFiles())
-    assert driver.ask(protocol.SET_TTL, value=encode(Lifetime(TTL, 1))).status == protocol.OK
+    assert driver.ask(protocol.SET_TTL, value=lifetime(DICT, TTL, 1)).status == protocol.OK
     return driver
 
 

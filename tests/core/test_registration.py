@@ -13,7 +13,7 @@ from holdall.protocol import Reply, is_ephemeral
 from holdall.worker.core import Worker
 from tests.core.test_tick import DICT, SESSION, Driver
 from tests.memory_files import MemoryFiles
-from tests.registration import leased, registration
+from tests.registration import leased, lifetime, registration
 
 SECRET = b"the layout's secret"
 TTL = 60.0
@@ -98,12 +98,47 @@ def test_a_seal_from_before_a_change_of_the_ttl_does_not_undo_it() -> None:
     driver = Sealing()
     old = decode(CatalogEntry, driver.create(ttl=0.05).payload)
     changed = driver.about(old.dict_id, protocol.CHANGE_TTL, encode(Lifetime(TTL, 0)), KEY)
-    version = decode(CatalogEntry, changed.payload).ttl_version
+    entry = decode(CatalogEntry, changed.payload)
+    told = encode(Lifetime(TTL, entry.ttl_version, entry.seal))
     body = encode(Registration(old.ttl, ttl_version=old.ttl_version, seal=old.seal))
     assert driver.about(old.dict_id, protocol.REGISTER, body).status == protocol.OK
-    assert driver.about(old.dict_id, protocol.SET_TTL, encode(Lifetime(TTL, version))).status == protocol.OK
+    assert driver.about(old.dict_id, protocol.SET_TTL, told).status == protocol.OK
     assert driver.about(old.dict_id, protocol.REGISTER, body).status == protocol.OK  # it is known: nothing is set
     assert driver.ttl_of(old.dict_id) == TTL
+
+
+@pytest.mark.parametrize("sealed", ["nothing", "another ttl", "another version", "another Dict", "another service"])
+def test_a_ttl_that_is_not_sealed_as_it_is_is_not_set(sealed: str) -> None:
+    driver = Sealing()
+    assert driver.about(DICT, protocol.REGISTER, encode(SEALED)).status == protocol.OK
+    right = lifetime(DICT, 7.0, 9, secret=SECRET)
+    forged = {
+        "nothing": encode(Lifetime(7.0, 9)),
+        "another ttl": encode(replace(decode(Lifetime, right), ttl=0.001)),
+        "another version": encode(replace(decode(Lifetime, right), ttl_version=2**60)),
+        "another Dict": lifetime(b"o" * 16, 7.0, 9, secret=SECRET),
+        "another service": lifetime(DICT, 7.0, 9, secret=b"another"),
+    }
+    assert driver.about(DICT, protocol.SET_TTL, forged[sealed]).status == protocol.MALFORMED
+    assert driver.ttl_of(DICT) == TTL
+    assert driver.about(DICT, protocol.SET_TTL, right).status == protocol.OK
+    assert driver.ttl_of(DICT) == 7.0
+
+
+@pytest.mark.parametrize("opcode", [protocol.REGISTER, protocol.DROP])
+def test_a_worker_knows_so_many_dicts_and_no_more(monkeypatch: pytest.MonkeyPatch, opcode: int) -> None:
+    monkeypatch.setattr("holdall.worker.state.dicts.DICTS_MAX", 3)
+    driver = Sealing()
+    ids = [bytes([0x80, number]) * 8 for number in range(5)]
+    statuses = [driver.about(each, opcode, leased() if opcode == protocol.REGISTER else b"").status for each in ids]
+    assert statuses == [protocol.OK] * 3 + [protocol.NO_ROOM] * 2
+    assert driver.about(ids[0], opcode, leased()).status == protocol.OK  # it is known
+    assert [driver.about(each, protocol.LENGTH).status for each in ids[3:]] == [protocol.UNKNOWN_DICT] * 2
+
+
+@pytest.mark.parametrize("seconds", [None, 0.0, -1.0, float("inf"), float("nan"), 3601.0])
+def test_a_lease_ends_within_the_hour(seconds: float | None) -> None:
+    assert Sealing().about(b"\x80" * 16, protocol.REGISTER, leased(seconds=seconds)).status == protocol.MALFORMED
 
 
 def test_only_an_ephemeral_dict_has_a_lease_and_needs_no_seal() -> None:

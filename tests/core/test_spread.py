@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdall import backup, protocol
-from holdall.bodies import CatalogEntry, Lifetime, decode, encode
+from holdall.bodies import CatalogEntry, decode, encode
 from holdall.disk import FORMAT, crc32
 from holdall.errors import StorageError
 from holdall.protocol import Reply, Request
@@ -28,7 +28,7 @@ from holdall.worker.store import rows
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
-from tests.registration import registration
+from tests.registration import lifetime, registration
 
 DICTS = {name: bytes([number]) * 16 for number, name in enumerate(("kept", "brief", "cleared", "gone"), 1)}
 TTL = 100.0
@@ -150,7 +150,7 @@ def test_all_that_is_there_is_there_once_where_it_belongs(before: int, after: in
 def test_what_had_expired_when_its_ttl_was_changed_stays_so(after: int) -> None:
     old = used(2, [0.0, 20.0], KEYS, {1, 2})
     old.pass_time(50)
-    assert all(r.status == protocol.OK for r in old.ask_all(protocol.SET_TTL, "brief", encode(Lifetime(None, 9))))
+    assert all(r.status == protocol.OK for r in old.ask_all(protocol.SET_TTL, "brief", lifetime(DICTS["brief"], None, 9)))
     new = spread(old, after)
     new.now = old.now
     assert new.entries("brief", KEYS).keys() == {1, 2}

@@ -190,6 +190,68 @@ def test_the_outcomes_of_all_sessions_have_a_bound_which_each_client_can_leave(
     assert puts(ids[0], [31, 32], lowest=31) == [protocol.OK] * 2
 
 
+@pytest.mark.parametrize("of", ["sessions", "outcomes"])
+def test_when_too_much_is_remembered_the_oldest_is_forgotten_after_a_minute_and_no_retry_happens_twice(
+    monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    monkeypatch.setattr(
+        sessions, "SESSIONS_MAX" if of == "sessions" else "OUTCOMES_BYTES_MAX", 20 if of == "sessions" else 4_000
+    )
+    driver = Driver().registered()
+
+    def put(number: int, sequence: int = 1, flags: int = 0, now: float = NOW) -> int:
+        session, key = bytes([number]) * 16, b"s%d" % number
+        value = b"v%d" % sequence
+        request = driver.request(protocol.PUT, key, value, flags, session=session, sequence=sequence, lowest=1)
+        return driver.tick(request, now=now)[0].status
+
+    def wait(seconds: int, since: int) -> None:
+        for second in range(since, since + seconds):
+            driver.worker.sweep(NOW + second)
+
+    late = put if of == "sessions" else lambda number, now=NOW: put(number, 2, now=now)
+    statuses = [put(number) for number in range(1, 25)]
+    assert statuses.count(protocol.OK) == (19 if of == "sessions" else 24)
+    assert late(24) == protocol.UNAVAILABLE
+    wait(50, 0)
+    assert late(24, now=NOW + 50) == protocol.UNAVAILABLE
+    wait(20, 50)
+    assert late(24, now=NOW + 70) == protocol.OK
+    assert put(1, 1, protocol.RETRY, NOW + 70) == protocol.FORGOTTEN
+    assert put(1, 3, now=NOW + 70) == protocol.OK
+    assert driver.ask(protocol.GET, b"s1").payload == b"v3"
+    wait(SESSION_SECONDS + 10, 70)
+    assert put(2, 9, protocol.RETRY, NOW + SESSION_SECONDS + 80) == protocol.OK
+
+
+def test_a_large_outcome_counts_whole_and_none_is_added_when_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = Driver().registered()
+    driver.ask(protocol.PUT, b"sk", b"v" * 5_000)
+    monkeypatch.setattr(sessions, "OUTCOMES_BYTES_MAX", 40_000)
+    asked = [driver.request(protocol.SET_DEFAULT, b"sk", b"w", lowest=3) for _ in range(20)]
+    statuses = [reply.status for reply in driver.tick(*asked)]
+    assert statuses == [protocol.EXISTS] * 8 + [protocol.UNAVAILABLE] * 12
+    assert [reply.payload for reply in driver.reopened().tick(asked[7])] == [b"v" * 5_000]
+    driver = driver.reopened()
+    assert driver.tick(asked[8])[0].status == protocol.UNAVAILABLE
+    driver.sequence = 30
+    driver.worker.refuse_values("the disk is full")
+    assert driver.ask(protocol.SET_DEFAULT, b"sk", b"w").status == protocol.NO_ROOM
+    assert driver.ask(protocol.POP, b"sk").payload == b"v" * 5_000
+
+
+def test_the_row_of_a_session_stays_small_whatever_its_outcomes_are() -> None:
+    driver = Driver().registered()
+    driver.ask(protocol.PUT, b"sk", b"v" * 1_000)
+    asked = [driver.request(protocol.SET_DEFAULT, b"sk", b"w", lowest=3) for _ in range(500)]
+    assert {reply.status for reply in driver.tick(*asked)} == {protocol.EXISTS}
+    [row] = [value for row, value in driver.store.scan(b"S") if row[:1] == b"S"]
+    assert len(row) < 100_000
+    assert {bytes(reply.payload) for reply in driver.reopened().tick(*asked)} == {b"v" * 1_000}
+    driver.ask(protocol.PUT, b"sother", b"")
+    assert not [row for row, _value in driver.store.scan(b"O") if row.startswith(b"O")]
+
+
 def test_a_write_below_the_lowest_pending_number_is_refused() -> None:
     driver = Driver().registered()
     late = driver.request(protocol.PUT, b"sk", b"late")

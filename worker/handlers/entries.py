@@ -14,6 +14,7 @@ from holdall.protocol import Buffer, Reply, Request
 from holdall.worker.state import expiry
 from holdall.worker.state.dicts import OpenDict
 from holdall.worker.state.refused import Refused
+from holdall.worker.state.sessions import OUTCOME_INLINE_BYTES_MAX
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.rows import DictRow, Record, parse_record, touch_row
 
@@ -114,6 +115,8 @@ def set_default(transaction: Transaction, request: Request) -> Reply:
     record = expiry.use(transaction, opened, opened.prefix + request.key)
     if record is None:
         return put(transaction, request)
+    if len(record.value) > OUTCOME_INLINE_BYTES_MAX:
+        require_room(transaction)  # it is remembered as the outcome
     return Reply(protocol.EXISTS, request.sequence, record.version, _lent(transaction, record.value))
 
 
@@ -198,6 +201,7 @@ def register(transaction: Transaction, request: Request) -> Reply:
 def drop(transaction: Transaction, request: Request) -> Reply:
     known = transaction.dicts.get(request.dict_id)
     if known is None:
+        transaction.dicts.require_room()
         transaction.dicts.add(request.dict_id, DictRow(deleted_at=int(transaction.elapsed)), transaction.elapsed)
     elif known.row.deleted_at is None:
         transaction.write(transaction.dicts.delete(request.dict_id, transaction.elapsed), b"")
@@ -214,7 +218,7 @@ def set_ttl(transaction: Transaction, request: Request) -> Reply:
     _opened(transaction, request)
     wanted = decode(Lifetime, request.value)
     check_ttl(wanted.ttl)
-    transaction.dicts.set_ttl(request.dict_id, wanted.ttl, wanted.ttl_version, transaction.clock_ms)
+    transaction.dicts.set_ttl(request.dict_id, wanted, transaction.clock_ms)
     return Reply(protocol.OK, request.sequence, 0, b"")
 
 
@@ -231,6 +235,11 @@ def check_ttl(seconds: float | None) -> None:
     if not protocol.is_ttl(seconds):
         most = protocol.TTL_SECONDS_MAX
         raise Refused(protocol.INVALID, f"a ttl is more than 0 and at most {most:.0f} seconds, or none, not {seconds!r}")
+
+
+def require_room(transaction: Transaction) -> None:
+    if transaction.no_room:
+        raise Refused(protocol.NO_ROOM, transaction.no_room)
 
 
 def _checked(transaction: Transaction, entries: Sequence[tuple[bytes, bytes | None, Buffer]]) -> list[Reference]:
@@ -276,8 +285,7 @@ def _handed_over(transaction: Transaction, value: Buffer) -> Buffer:
 
 
 def _store(transaction: Transaction, opened: OpenDict, entry: tuple[bytes, bytes | None, Buffer], version: int) -> None:
-    if transaction.no_room:
-        raise Refused(protocol.NO_ROOM, transaction.no_room)
+    require_room(transaction)
     key, key_object, value = entry
     row = opened.prefix + key
     key_object = _replaced(transaction, opened, row, key_object)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from holdall import protocol
 from holdall.blob import Chunk, chunk_of, reference_of
 from holdall.protocol import Reply, Request
-from holdall.worker.state.refused import Refused
 from holdall.worker.state.transaction import Transaction
+
+from .entries import require_room
 
 
 class Later(Exception):
@@ -59,6 +60,5 @@ def drop_blob(transaction: Transaction, request: Request) -> Reply:
 def _with_room(transaction: Transaction, request: Request) -> Chunk:
     """The chunk that this request is about, if there is room for any."""
     chunk = chunk_of(request.key)
-    if transaction.no_room:
-        raise Refused(protocol.NO_ROOM, transaction.no_room)
+    require_room(transaction)
     return chunk

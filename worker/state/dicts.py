@@ -19,14 +19,20 @@ from math import ceil, inf
 
 import msgspec
 
-from holdall.bodies import CatalogEntry, Registration, encode
+from holdall import protocol
+from holdall.bodies import CatalogEntry, Lifetime, Registration, encode
 from holdall.errors import ProtocolError
 from holdall.protocol import dict_id_of, is_ephemeral
 from holdall.settings import is_creator, is_name
 from holdall.worker.store import rows
 from holdall.worker.store.rows import DictRow
 
+from .refused import Refused
+
 TOMBSTONE_SECONDS = 3600
+DICTS_MAX = 1_000_000
+"""Dicts of one worker, with those that were deleted lately: about a gigabyte."""
+LEASE_SECONDS_MAX = 3600.0
 TOUCHES_PER_TTL = 100
 """How often at most an entry that is only read is touched within the time to live of its Dict."""
 
@@ -127,20 +133,30 @@ class Dicts:
     def require_right(self, dict_id: bytes, of: Registration) -> None:
         """Raises ProtocolError if this Dict may not be registered so."""
         if is_ephemeral(dict_id):
-            if of.lease_seconds is None or not is_name(of.environment) or not is_creator(of.created_by):
+            is_leased = 0 < (of.lease_seconds or 0.0) <= LEASE_SECONDS_MAX
+            if not is_leased or not is_name(of.environment) or not is_creator(of.created_by):
                 raise ProtocolError("an ephemeral Dict is registered with a lease, an environment, and who made it")
         elif not hmac.compare_digest(of.seal, self._seal(dict_id, of)):
             raise ProtocolError("a Dict with a name is registered with what the catalog says of it, and with the seal of that")
+        self.require_room()
+
+    def require_room(self) -> None:
+        """Raises Refused if so many are known already."""
+        if len(self._opened) >= DICTS_MAX:
+            raise Refused(protocol.NO_ROOM, f"a worker knows at most {DICTS_MAX:,} Dicts, with those deleted lately")
 
     def _seal(self, dict_id: bytes, of: Registration) -> bytes:
         said = b"seal" + dict_id + encode(msgspec.structs.replace(of, seal=b""))
         return hmac.digest(self._secret, said, "sha256")[:16]
 
-    def set_ttl(self, dict_id: bytes, seconds: float | None, version: int, clock_ms: int) -> None:
-        """Have its entries expire after so long without use, unless another change of that came later."""
+    def set_ttl(self, dict_id: bytes, of: Lifetime, clock_ms: int) -> None:
+        """Have its entries expire so, unless another change of that came later. Raises ProtocolError as `require_right`."""
         opened = self._opened[dict_id]
-        if version > opened.row.ttl_version:
-            opened.set_ttl(seconds, version, clock_ms)
+        seal = self._seal(dict_id, Registration(of.ttl, ttl_version=of.ttl_version))
+        if not (is_ephemeral(dict_id) or hmac.compare_digest(of.seal, seal)):
+            raise ProtocolError("the ttl of a Dict with a name is what the catalog says, with the seal of that")
+        if of.ttl_version > opened.row.ttl_version:
+            opened.set_ttl(of.ttl, of.ttl_version, clock_ms)
             self.aging.append(opened)
             self.changed_ids.add(dict_id)
 

@@ -2,10 +2,11 @@
 
 A plain put is remembered too: a late retry of it must not undo a newer value of another client. One row per session, written
 in the batch that holds the writes themselves; trimmed by the client's lowest pending number; forgotten an hour after the
-session's last write. A payload above OUTCOME_INLINE_BYTES_MAX has a row of its own, so that it is written once only.
+session's last write. A row is written anew with each outcome, so it stays small: a larger payload has a row of its own.
 
 A backup holds none of it. In a store that was restored the row of NO_SESSION, which writes nothing, says so until it is
 forgotten as any other: meanwhile a write that is sent again and not remembered is refused, for it may have happened before.
+So it is when sessions or outcomes were too many, and some of them were forgotten sooner.
 """
 
 from __future__ import annotations
@@ -26,36 +27,44 @@ SESSION_SECONDS = 3600
 """The horizon: how long after its last write a session is remembered. No client sends a request again that late."""
 SESSIONS_MAX = 100_000
 """Sessions remembered at once, about 50 MB. Beyond it, writes of further sessions are refused for now."""
+CROWDED_SECONDS = 60
+"""The horizon while they, or their outcomes, are too many."""
 OUTCOMES_MAX = 20_000
 """Outcomes remembered per session, and one more. Beyond it its client must first take the answers it has."""
 OUTCOME_INLINE_BYTES_MAX = 1024
+ROW_BYTES_MAX = 64 * 1024
+"""Of all payloads in the row of a session."""
 OUTCOME_BYTES = 200
 """What an outcome takes in memory beside its payload, about."""
 OUTCOMES_BYTES_MAX = 512 * 1024 * 1024
-"""In memory, for the outcomes of all sessions. Beyond it each session has one write at a time."""
+"""For the outcomes of all sessions, in memory and in rows of their own. Beyond it each session has one write at a time."""
 
 _FORGOTTEN = b"the outcome of this request is no longer remembered: it is too old, or the data directory was restored meanwhile"
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What a write's reply said; `payload` is None when it stands in a row of its own."""
+    """What a write's reply said; `payload` is None when it stands in a row of its own, of so many bytes."""
 
     status: int
     version: int
     payload: Union[bytes, None]
+    stored: int = 0
 
     @property
     def weight(self) -> int:
-        """Its bytes in memory, about."""
-        return OUTCOME_BYTES + len(self.payload or b"")
+        """Its bytes, about."""
+        return OUTCOME_BYTES + len(self.payload or b"") + self.stored
 
 
 class SessionRow(msgspec.Struct, array_like=True):
-    """A session's row: its last write (in seconds of the store's use), its lowest pending number, its outcomes by sequence."""
+    """A session's row: its last write (in seconds of the store's use), its lowest pending number, its outcomes by sequence, the
+    bytes of the payloads in it.
+    """
 
     active: int
     lowest: int
     outcomes: dict[int, Outcome]
+    payload_bytes: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -82,7 +91,7 @@ class Sessions:
         return len(self._rows)
 
     def begin_history(self, elapsed: int) -> None:
-        """The store was restored: what was remembered of the writes in it is not here."""
+        """What was remembered of earlier writes is not here: the store was restored, or there was too much of it."""
         self._rows[protocol.NO_SESSION] = SessionRow(elapsed, 0, {})
         self._touched.add(protocol.NO_SESSION)
 
@@ -97,7 +106,7 @@ class Sessions:
             return Reply(protocol.FORGOTTEN, sequence, 0, _FORGOTTEN)
         if row is None:
             if len(self._rows) >= SESSIONS_MAX:
-                return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many sessions within the hour")
+                return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many sessions at once")
             return None
         if lowest > row.lowest:
             self._trim(session, row, lowest)
@@ -118,21 +127,29 @@ class Sessions:
             row = self._rows[session] = SessionRow(elapsed, 0, {})
         if lowest > row.lowest:
             self._trim(session, row, lowest)
-        payload: bytes | None = bytes(reply.payload)
-        if len(reply.payload) > OUTCOME_INLINE_BYTES_MAX:
+        payload = bytes(reply.payload)
+        outcome = Outcome(reply.status, reply.version, payload)
+        if payload and (len(payload) > OUTCOME_INLINE_BYTES_MAX or row.payload_bytes + len(payload) > ROW_BYTES_MAX):
             name = outcome_row(session, reply.sequence)
-            self._changes[name] = self._unwritten[name] = bytes(reply.payload)
-            payload = None
-        row.outcomes[reply.sequence] = outcome = Outcome(reply.status, reply.version, payload)
+            self._changes[name] = self._unwritten[name] = payload
+            outcome = Outcome(reply.status, reply.version, None, len(payload))
+        row.payload_bytes += len(outcome.payload or b"")
+        row.outcomes[reply.sequence] = outcome
         self._weight += outcome.weight
         row.active = elapsed
         self._touched.add(session)
 
     def forget(self, elapsed: int, most: int) -> None:
         """Forget up to `most` sessions whose last write is past the horizon. The oldest come first."""
-        due = takewhile(lambda session: self._rows[session].active + SESSION_SECONDS <= elapsed, self._rows)
+        is_crowded = len(self._rows) >= SESSIONS_MAX or self._weight >= OUTCOMES_BYTES_MAX
+        rows, horizon = self._rows, elapsed - SESSION_SECONDS
+        due = takewhile(lambda session: rows[session].active <= (elapsed - CROWDED_SECONDS if is_crowded else horizon), rows)
         for session in [*islice(due, most)]:
-            self._trim(session, self._rows.pop(session), 1 << 64)
+            if rows[session].active > horizon:
+                if session == protocol.NO_SESSION:
+                    continue
+                self.begin_history(elapsed)
+            self._trim(session, rows.pop(session), 1 << 64)
             self._touched.discard(session)
             self._changes[SESSION_PREFIX + session] = None
 
@@ -158,10 +175,12 @@ class Sessions:
         return payload
 
     def _trim(self, session: bytes, row: SessionRow, lowest: int) -> None:
+        """Forget what is below that. As long as there is room, one that came after a higher one stays until that goes."""
         row.lowest = lowest
-        for sequence in list(row.outcomes):
-            if sequence < lowest:
-                outcome = row.outcomes.pop(sequence)
-                self._weight -= outcome.weight
-                if outcome.payload is None:
-                    self._changes[outcome_row(session, sequence)] = None
+        takes = takewhile if len(row.outcomes) < OUTCOMES_MAX else filter
+        for sequence in [*takes(lambda each: each < lowest, row.outcomes)]:
+            outcome = row.outcomes.pop(sequence)
+            self._weight -= outcome.weight
+            row.payload_bytes -= len(outcome.payload or b"")
+            if outcome.payload is None:
+                self._changes[outcome_row(session, sequence)] = None

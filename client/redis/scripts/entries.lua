@@ -1,34 +1,17 @@
 -- Single entries, and several at once.
 
 --- get: read clock dict use answer
--- ARGV: key
+-- ARGV: key, whether its value is wanted
 local status, record = open('e' .. ARGV[1])
 if status then return once(status) end
 if not record or not lives(record) then return once(@MISSING) end
 use('e' .. ARGV[1], record)
 local _, value, of = parts(record)
 leaves = nil
-return answer(once(@OK, of, value))
+return answer(ARGV[2] == '' and once(@OK) or once(@OK, of, value))
 
---- contains: read clock dict use answer
--- ARGV: key
-local status, record = open('e' .. ARGV[1])
-if status then return once(status) end
-if not record or not lives(record) then return once(@MISSING) end
-use('e' .. ARGV[1], record)
-leaves = nil
-return answer(once(@OK))
-
---- put: clock once dict let_go store answer
--- ARGV: number, lowest, key, key object, value
-local field = 'e' .. ARGV[3]
-local status, old = open(field)
-if status then return once(status) end
-store(field, old, ARGV[4], ARGV[5])
-return answer(once(@OK, version))
-
---- put_if: clock once dict use let_go store own answer
--- The same with KEYS[6]: the blob, if it is one; ARGV[6]: '', x: if absent, d: if absent, else give it
+--- put: clock once dict use let_go store own answer
+-- KEYS[6]: the blob, if it is one; ARGV: number, lowest, key, key object, value, x: if absent, d: if absent, else give it
 local field, value, mode = 'e' .. ARGV[3], ARGV[5], ARGV[6]
 local status, old = open(field)
 if status then return once(status) end
@@ -58,8 +41,8 @@ if ARGV[4] ~= '' then
 end
 return answer(once(@OK, version, hand_over(value)))
 
---- pop_any: clock once dict let_go remove answer
--- ARGV: number, lowest. Answers lengths of key and key object, then these and the value
+--- pop_any: clock once dict let_go remove packed answer
+-- ARGV: number, lowest. Answers an entry
 local status = open()
 if status then return once(status) end
 for _ = 1, 20 do
@@ -74,8 +57,7 @@ for _ = 1, 20 do
                 local key_object = parts(record)
                 call('HSET', hash, 'v', version)
                 keep()
-                local head = struct.pack('<I4I4', #key, #key_object)
-                return answer(once(@OK, version, head .. key .. key_object .. hand_over(value)))
+                return answer(once(@OK, version, packed(key, key_object, hand_over(value))))
             end
             let_go(value)
         end
@@ -122,27 +104,28 @@ end
 keep()
 return answer(once(@OK, 0, tostring(stored)))
 
---- get_many: read clock dict use
--- ARGV: keys. Answers a list of values, as far as they are not too many bytes
+--- get_many: read clock dict use answer
+-- ARGV: keys. Answers of each its length, -1 where it is missing, and then its value, as far as they are not too many bytes
 local status = open()
-if status then return {once(status)} end
-local values, size = {once(@OK)}, 0
-for _, key in ipairs(ARGV) do
+if status then return once(status) end
+local values, size = {}, 0
+for index, key in ipairs(ARGV) do
     local record = call('HGET', hash, 'e' .. key)
     if record and lives(record) then
         use('e' .. key, record)
         local _, value = parts(record)
-        values[#values + 1] = value
+        values[index] = struct.pack('<i4', #value) .. value
         size = size + #value
         if size > @PAGE_BYTES_MAX then break end
     else
-        values[#values + 1] = false
+        values[index] = struct.pack('<i4', -1)
     end
 end
-return {values, after or {}}
+leaves = nil
+return answer(once(@OK, 0, table.concat(values)))
 
 --- pop_many: clock once dict let_go remove answer
--- ARGV: number, lowest, keys. Answers of each its length, -1 where it is missing, and then its value
+-- ARGV: number, lowest, keys. Answers as `get_many`
 local status = open()
 if status then return once(status) end
 local values, size = {}, 0

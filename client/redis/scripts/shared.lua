@@ -158,6 +158,11 @@ local function own(blob, key) -- whether there is this blob
     return true
 end
 
+--- packed
+local function packed(key, key_object, value) -- an entry, with or without its value
+    return struct.pack('<i4i4i4', #key, #key_object, value and #value or -1) .. key .. key_object .. (value or '')
+end
+
 --- sweep
 local function sweep(most) -- look at some entries, and go on while many of them have expired
     if ttl == 0 and dead == 0 then return end

@@ -10,10 +10,10 @@ return answer(once(@OK, 0, tostring(call('ZCARD', order) - 1)))
 if not open() then sweep(20) end
 return answer(once(@OK))
 
---- page: read clock dict use let_go remove
--- ARGV: the key after which it begins, how many at most, whether with values. Answers more, then of each key, key object, value
+--- page: read clock dict use let_go remove packed answer
+-- ARGV: the key after which it begins, how many at most, whether with values. Answers entries, before them where there is more
 local status = open()
-if status then return {once(status)} end
+if status then return once(status) end
 local with_values, most = ARGV[3] ~= '', tonumber(ARGV[2])
 local entries, size, last, more = {}, 0, '', ''
 for index, key in ipairs(call('ZRANGEBYLEX', order, '(' .. ARGV[1], '+', 'LIMIT', 0, most + 1)) do
@@ -25,16 +25,15 @@ for index, key in ipairs(call('ZRANGEBYLEX', order, '(' .. ARGV[1], '+', 'LIMIT'
     last = key
     if record and lives(record) then
         local key_object, value = parts(record)
-        if with_values then use('e' .. key, record) else value = '' end
-        entries[#entries + 1] = key
-        entries[#entries + 1] = key_object
-        entries[#entries + 1] = value
-        size = size + #key + #value
+        if with_values then use('e' .. key, record) else value = nil end
+        entries[#entries + 1] = packed(key, key_object, value)
+        size = size + #entries[#entries]
     elseif record then
         let_go(remove('e' .. key, record))
     end
 end
-return {{once(@OK), more, unpack(entries)}, after or {}}
+leaves = nil
+return answer(once(@OK, 0, packed(more, '', '') .. table.concat(entries)))
 
 --- clear: clock once dict answer
 local status = open()
