@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
 from holdall import protocol
-from holdall.bodies import CatalogEntry, Lifetime, Roster, RosterWorker, decode, encode
+from holdall.bodies import CatalogEntry, CatalogPage, CatalogPageRequest, Lifetime, Roster, RosterWorker, decode, encode
 from holdall.protocol import Reply, Request
 from holdall.slots import slot_range
 
-from .command import Answered
+from .command import Answered, Step
+from .payloads import split
 
 KEYS_FORMAT = 1
 """Of what is stored. A client that reads another one's refuses."""
-_ENTRY = Struct("<ddd?16s")
+PAGE_ENTRIES_MAX = 1_000
+_ENTRY = Struct("<ddd?16sI")
 
 
-def entry_of(name: bytes, data: bytes) -> CatalogEntry:
-    """The entry of the Dict "environment/name"."""
-    environment, _, own = name.decode().partition("/")
-    created_at, ttl, ttl_version, deleting, dict_id = _ENTRY.unpack_from(data)
-    created_by = data[_ENTRY.size :].decode()
-    return CatalogEntry(environment, own, dict_id, created_at, created_by, None if ttl < 0 else ttl, deleting, int(ttl_version))
+def entry_of(data: bytes) -> CatalogEntry:
+    created_at, ttl, ttl_version, deleting, dict_id, length = _ENTRY.unpack_from(data)
+    end = _ENTRY.size + length
+    environment, _, own = data[_ENTRY.size : end].decode().partition("/")
+    made = created_at, data[end:].decode(), None if ttl < 0 else ttl, deleting, int(ttl_version)
+    return CatalogEntry(environment, own, dict_id, *made)
 
 
-def entry_reply(request: Request, name: bytes, data: bytes, version: int = 0) -> Reply:
-    return Reply(protocol.OK, request.sequence, version, encode(entry_of(name, data)))
+def _entry(payload: bytes) -> bytes:
+    return encode(entry_of(payload)) if payload else b""
 
 
-def found(request: Request, name: bytes, data: bytes | None) -> Answered:
-    missing = Reply(protocol.MISSING, request.sequence, 0, b"")
-    return missing if data is None else entry_reply(request, name, data), []
+def _page(payload: bytes) -> bytes:
+    """The first byte says whether there is more."""
+    return encode(CatalogPage([entry_of(each or b"") for each in split(payload[1:])], payload[:1] == b"x"))
 
 
 def found_ephemeral(request: Request, raw: Any) -> Answered:
@@ -61,17 +62,29 @@ def _created(request: Request) -> list[bytes]:
     wanted = decode(CatalogEntry, request.value)
     is_named = request.dict_id != protocol.NO_DICT
     dict_id = request.dict_id if is_named else protocol.dict_id_of(wanted.dict_id, ephemeral=False)
-    return [dict_id, _seconds(wanted.ttl), wanted.created_by.encode(), b"x" if request.flags & protocol.SKIP_IF_EXISTS else b""]
+    may_exist = b"x" if request.flags & protocol.SKIP_IF_EXISTS else b""
+    return [request.key, dict_id, _seconds(wanted.ttl), wanted.created_by.encode(), may_exist]
+
+
+def _changed(request: Request) -> list[bytes]:
+    return [request.key, request.dict_id, _seconds(decode(Lifetime, request.value).ttl)]
 
 
 def _seconds(ttl: float | None) -> bytes:
     return b"-1" if ttl is None else repr(float(ttl)).encode()
 
 
-TAKES: dict[int, tuple[str, Callable[[Request], list[bytes]]]] = {
-    protocol.CREATE: ("create", _created),
-    protocol.CHANGE_TTL: ("change_ttl", lambda request: [request.dict_id, _seconds(decode(Lifetime, request.value).ttl)]),
-    protocol.MARK_DELETED: ("mark_deleted", lambda _request: []),
-    protocol.REMOVE: ("remove", lambda request: [request.dict_id]),
+def _wanted(request: Request) -> list[bytes]:
+    of = decode(CatalogPageRequest, request.value)
+    return [of.after, of.environment.encode() + b"/", str(min(max(of.entries_max, 1), PAGE_ENTRIES_MAX)).encode()]
+
+
+FIND = Step("lookup", lambda request: [b"", request.dict_id], writes=False, convert=_entry)
+LIST = Step("list", _wanted, writes=False, convert=_page)
+STEPS = {
+    protocol.CREATE: Step("create", _created, once=True, convert=_entry),
+    protocol.LOOKUP: Step("lookup", lambda request: [request.key, b""], writes=False, convert=_entry),
+    protocol.CHANGE_TTL: Step("change_ttl", _changed, once=True, convert=_entry),
+    protocol.MARK_DELETED: Step("mark_deleted", lambda request: [request.key], once=True, convert=_entry),
+    protocol.REMOVE: Step("remove", lambda request: [request.key, request.dict_id], once=True),
 }
-"""The script of each write to the catalog, and what it takes besides numbers and name."""

@@ -1,4 +1,4 @@
-"""A command on its way to a node, and what its answer is made into."""
+"""A command on its way to a node, what its answer is made into, and how a script carries an opcode out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any, TypeAlias, Union
 
 import msgspec
 
-from holdall.protocol import Reply
+from holdall.protocol import Buffer, Reply, Request
 
 Answered: TypeAlias = "tuple[Union[Reply, Command, None], list[Command]]"
 """What an answer is: a reply, or the command to be asked instead; and what else is to be sent now, for nobody's sake."""
+Convert: TypeAlias = "Union[Callable[[bytes], Buffer], None]"
+"""What is made of the payload of an outcome."""
 
 
 class Command(msgspec.Struct, eq=False):
@@ -33,3 +35,16 @@ class Command(msgspec.Struct, eq=False):
 def ignored(_raw: Any) -> tuple[None, list[Command]]:
     """Nobody waits for this answer."""
     return None, []
+
+
+class Step(msgspec.Struct, frozen=True):
+    """How a script carries an opcode out: its name, what it takes of the request, whether its outcome is remembered, whether it
+    writes, what is made of its answer's payload, whether it is about a blob.
+    """
+
+    name: str
+    takes: Callable[[Request], list[bytes]] = lambda _request: []
+    once: bool = False
+    writes: bool = True
+    convert: Convert = None
+    of_blob: bool = False

@@ -42,10 +42,9 @@ class Keyspace:
         self.parts = parts
         name = namespace.encode()
         self._name = name
-        self.catalog_slot = slot_of_key(name)
         prefix = b"%s:{%s}" % (name, name)
-        self.catalog = (prefix + b"catalog", prefix + b"names", prefix + b"ids", prefix + b"catalog-")
-        self.catalog_sessions = prefix + b"s:"
+        kinds = (b"catalog", b"names", b"ids", b"catalog-")
+        self.catalog = PartKeys(slot_of_key(name), prefix, tuple(prefix + kind for kind in kinds))
         self.layout = prefix + b"layout"
         self.part = lru_cache(_CACHED_MAX)(self._part)
 

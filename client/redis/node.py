@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hiredis
 
@@ -42,20 +42,6 @@ class State(Enum):
     CLOSED = 5
 
 
-class Lookup:
-    """An address that is looked up: on a thread of its own if it has a name."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.found: Any = _first(address, socket.AI_NUMERICHOST)
-        """[family, address], an OSError, or None: it is not known yet."""
-        if isinstance(self.found, OSError):
-            self.found = None
-            threading.Thread(target=self._look, args=(address,), daemon=True).start()
-
-    def _look(self, address: tuple[str, int]) -> None:
-        self.found = _first(address)
-
-
 def _first(address: tuple[str, int], flags: int = 0) -> Any:
     try:
         found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=flags)[0]
@@ -68,19 +54,10 @@ _packed: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ig
 """Of bytes alone: with a number among them it is not safe to be interrupted by a signal."""
 
 
-class Means(NamedTuple):
-    """What all connections of a caller have in common; a thread waits for `wait_seconds` at most, a loop not at all."""
-
-    target: Target
-    tls: Any
-    selector: Any
-    wait_seconds: float
-
-
 class Node:
-    """Connected, or about to be, to this address."""
+    """Connected, or about to be, to this address, for a thread that waits for `wait_seconds` at most, or a loop."""
 
-    def __init__(self, address: tuple[str, int], means: Means) -> None:
+    def __init__(self, target: Target, tls: Any, selector: Any, wait_seconds: float, address: tuple[str, int]) -> None:
         self.address = address
         self.state = State.RESOLVING
         self.sent: deque[Command] = deque()
@@ -90,8 +67,12 @@ class Node:
         self.heard_at = self.began_at = monotonic()
         self.trouble = ""
         """Why it was closed."""
-        self._means, self._context, self._selector = means, means.tls, means.selector
-        self._lookup = Lookup(address)
+        self._target, self._context, self._selector, self._wait_seconds = target, tls, selector, wait_seconds
+        self._found: Any = _first(address, socket.AI_NUMERICHOST)
+        """[family, address], an OSError, or None: that is not known yet."""
+        if isinstance(self._found, OSError):  # it is a name
+            self._found = None
+            threading.Thread(target=self._look, daemon=True).start()
         self._socket: Any = None
         self._reader = hiredis.Reader()
         self._out: list[Any] = []
@@ -101,12 +82,12 @@ class Node:
 
     def send(self, command: Command) -> None:
         """Have this sent by the next `flush`."""
-        self.sent.append(command)
-        if len(self.sent) == 1:
-            self.heard_at = monotonic()  # it owed nothing before
+        if not self.sent:
+            self.heard_at = monotonic()  # it owed nothing
         if command.asks:
-            self.sent.insert(len(self.sent) - 1, Command(-1, [], ignored))
+            self.sent.append(Command(-1, [], ignored))
             self._out.append(_packed((b"ASKING",)))
+        self.sent.append(command)
         self._out.append(_packed(tuple(command.words)))
 
     def flush(self) -> None:
@@ -194,8 +175,11 @@ class Node:
             self._socket = None
         self.state = State.CLOSED
 
+    def _look(self) -> None:
+        self._found = _first(self.address)
+
     def _resolve(self) -> None:
-        found = self._lookup.found
+        found = self._found
         if found is None:
             return
         if isinstance(found, OSError):
@@ -239,15 +223,15 @@ class Node:
             self._greet()
 
     def _greet(self) -> None:
-        target = self._means.target
+        target = self._target
         greeting: list[list[bytes]] = []
         if target.password:
             user = [target.user.encode()] if target.user else []
             greeting.append([b"AUTH", *user, target.password.encode()])
         if target.database:
             greeting.append([b"SELECT", str(target.database).encode()])
-        if self._context is None and self._means.wait_seconds:  # its thread waits in `recv`: one call of the system less
-            seconds, part = divmod(self._means.wait_seconds, 1)
+        if self._context is None and self._wait_seconds:  # its thread waits in `recv`: one call of the system less
+            seconds, part = divmod(self._wait_seconds, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIME.pack(int(seconds), int(part * 1e6)))
             self._socket.setblocking(True)
             self._waits = True

@@ -9,12 +9,14 @@ from __future__ import annotations
 import selectors
 import time
 from collections.abc import Iterator
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from .command import Command
-from .node import READY_SECONDS, Means, Node, State
+from .keyspace import CLUSTER_SLOTS
+from .node import READY_SECONDS, Node, State
 from .topology import Topology
 
 if TYPE_CHECKING:
@@ -40,10 +42,10 @@ class Nodes:
         self.trouble = ""
         self.lost: list[Node] = []
         """Connections that have ended since this was looked at last."""
-        self.topology = Topology(target)
+        self.topology = Topology(target.seeds)
         self._shown = target.shown
         self._selector: Any = selectors.DefaultSelector()
-        self._means = Means(target, tls, self._selector, wait_seconds)
+        self._open = partial(Node, target, tls, self._selector, wait_seconds)
         self._at: dict[tuple[str, int], Node] = {}
         self.ticks_at = self._asks_at = self._tries_at = 0.0
         self._asking: Node | None = None
@@ -62,7 +64,7 @@ class Nodes:
         """The connection to this address, ready or not."""
         node = self._at.get(address)
         if node is None or (node.state is State.CLOSED and monotonic() >= node.began_at + RECONNECT_SECONDS):
-            node = self._at[address] = Node(address, self._means)
+            node = self._at[address] = self._open(address)
             node.go_on()
             self.see(node)
         return node
@@ -139,7 +141,8 @@ class Nodes:
         if (self._asking is not None and now < self._asks_at + SILENCE_SECONDS[0]) or (now < self._asks_at and of is None):
             return
         self._asks_at = now + RECONNECT_SECONDS
-        node = of or self.topology.candidate(self._at, but or self._asking) or self.at(self.topology.next_seed())
+        others = [each for each in self._at.values() if each.state is State.READY and each is not (but or self._asking)]
+        node = of or min(others, key=lambda each: len(each.sent), default=None) or self.at(self.topology.next_seed())
         if node.state is not State.READY:
             self.has_missed = True
             return
@@ -169,7 +172,7 @@ class Nodes:
         """It does not say which nodes there are."""
         self._asking = None
         if "cluster support disabled" in error or "unknown command" in error.lower():
-            self.topology.alone(node.address)
+            self.topology.learn([(0, CLUSTER_SLOTS - 1, (b"", node.address[1]))], node.address)  # it has everything
             self.has_come_back = True
         else:
             self.trouble = error

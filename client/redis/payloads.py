@@ -15,6 +15,10 @@ def counted(payload: bytes) -> bytes:
 
 
 def values_of(payload: bytes) -> bytes:
+    return encode(split(payload))
+
+
+def split(payload: bytes) -> list[bytes | None]:
     values: list[bytes | None] = []
     at = 0
     while at < len(payload):
@@ -22,7 +26,7 @@ def values_of(payload: bytes) -> bytes:
         at += _LENGTH.size
         values.append(None if length < 0 else payload[at : at + length])
         at += max(length, 0)
-    return encode(values)
+    return values
 
 
 def popped(payload: bytes) -> bytes:
@@ -43,7 +47,6 @@ def _entries(payload: bytes) -> list[PageEntry]:
         key_end = at + _LENGTHS.size + key
         value_at = key_end + key_object
         at = value_at + max(value, 0)
-        entries.append(PageEntry(payload[key_end - key : key_end], payload[key_end:value_at] or None, payload[value_at:at]))
-        if value < 0:
-            entries[-1] = entries[-1]._replace(value=None)
+        found = None if value < 0 else payload[value_at:at]
+        entries.append(PageEntry(payload[key_end - key : key_end], payload[key_end:value_at] or None, found))
     return entries

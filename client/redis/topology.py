@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .keyspace import CLUSTER_SLOTS
-from .node import Node, State
-
-if TYPE_CHECKING:
-    from .target import Target
 
 Address = tuple[str, int]
 
@@ -16,8 +12,8 @@ Address = tuple[str, int]
 class Topology:
     """Of the server or cluster at these seeds."""
 
-    def __init__(self, target: Target) -> None:
-        self._seeds = target.seeds
+    def __init__(self, seeds: tuple[Address, ...]) -> None:
+        self._seeds = seeds
         self._next = 0
         self._of_slot: list[Address | None] = [None] * CLUSTER_SLOTS
         self._masters: set[Address] = set()
@@ -37,12 +33,6 @@ class Topology:
         self._of_slot[slot] = address
         self._masters.add(address)
 
-    def alone(self, address: Address) -> None:
-        """There is no cluster: this server has everything."""
-        self._of_slot = [address] * CLUSTER_SLOTS
-        self._masters = {address}
-        self.is_known = True
-
     def learn(self, raw: Any, asked: Address) -> bool:
         """Take over what a node answers to CLUSTER SLOTS. Returns whether that is other than what was known."""
         of_slot: list[Address | None] = [None] * CLUSTER_SLOTS
@@ -59,11 +49,6 @@ class Topology:
         self._of_slot, self._masters, self._others = of_slot, masters, others
         self.is_known = True
         return is_other
-
-    def candidate(self, nodes: dict[Address, Node], but: Node | None) -> Node | None:
-        """A node that can be asked which nodes there are."""
-        ready = [each for each in nodes.values() if each.state is State.READY and each is not but]
-        return min(ready, key=lambda each: len(each.sent), default=None)
 
     def next_seed(self) -> Address:
         """Where to try next: each seed, and each address known, in turn."""

@@ -5,28 +5,20 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from random import random
 from struct import Struct
-from typing import Any, NamedTuple, Union
+from typing import Any
 
 from holdall import protocol
 from holdall.blob import chunk_of, is_reference, reference_of
-from holdall.bodies import (
-    CatalogPage,
-    CatalogPageRequest,
-    Lifetime,
-    PageRequest,
-    Registration,
-    Update,
-    decode,
-    encode,
-)
-from holdall.protocol import Buffer, Reply, Request
+from holdall.bodies import CatalogPage, Lifetime, PageRequest, Registration, Update, decode, encode
+from holdall.errors import ProtocolError
+from holdall.protocol import Reply, Request
 
 from . import catalog, payloads
-from .command import Answered, Command, ignored
+from .command import Answered, Command, Convert, Step, ignored
 from .keyspace import Keyspace, PartKeys
 from .scripts import scripts
 
@@ -36,29 +28,10 @@ FRESH_TTL_MS = 100_000
 """With a shorter time to live it is the server's clock alone that says what has expired."""
 SWEEPS_PER_WRITE = 1 / 64
 """How often a write has some entries looked at, whether they have expired."""
-PAGE_ENTRIES_MAX = 1_000
 _VERSION = Struct("<d")
 _RECORD = Struct("<ddI")
 _TEXTS = {protocol.DICT_NOT_FOUND: b"it was deleted"}
 _ELSEWHERE = b"a service of holdall's own does that, and not this server: use its own tools"
-Convert = Union[Callable[[bytes], Buffer], None]
-"""What is made of the payload of an outcome."""
-
-
-def _nothing(_request: Request) -> list[bytes]:
-    return []
-
-
-class Step(NamedTuple):
-    """How a script carries an opcode out: its name, what it takes of the request, whether its outcome is remembered, whether it
-    writes, what is made of its answer.
-    """
-
-    name: str
-    takes: Callable[[Request], list[bytes]] = _nothing
-    once: bool = False
-    writes: bool = True
-    convert: Convert = None
 
 
 class Translator:
@@ -72,11 +45,7 @@ class Translator:
             protocol.PUT: self._put,
             protocol.SET_DEFAULT: self._put,
             protocol.PUT_MANY: self._put_many,
-            protocol.WRITE_CHUNK: self._write_chunk,
-            protocol.SEAL: self._seal,
             protocol.READ_CHUNK: self._read_chunk,
-            protocol.DROP_BLOB: self._drop_blob,
-            protocol.LOOKUP: self._lookup,
             protocol.FIND: self._find,
             protocol.LIST: self._list,
             protocol.ROSTER: self._roster,
@@ -87,17 +56,23 @@ class Translator:
         part = self._keyspace.of(request.dict_id, request.hash)
         if step := _STEPS.get(request.opcode):
             return self._step(step, request, part)
-        if request.opcode in catalog.TAKES:
-            return self._of_catalog(request)
+        if step := catalog.STEPS.get(request.opcode):
+            return self._step(step, request, self._keyspace.catalog)
         handler = self._handlers.get(request.opcode)
         return Reply(protocol.INVALID, request.sequence, 0, _ELSEWHERE) if handler is None else handler(request, part)
 
-    def _step(self, step: Step, request: Request, part: PartKeys) -> Command:
-        args = step.takes(request)
+    def _step(
+        self, step: Step, request: Request, part: PartKeys, args: list[bytes] | None = None, blobs: Iterable[bytes] = ()
+    ) -> Command:
+        """The script of this step, which may take the keys of some blobs besides."""
+        args = step.takes(request) if args is None else args
+        keys = part.keys
+        if step.once:  # its outcome is remembered under the session and the number of the request
+            keys, args = (*keys, part.session(request.session)), [*_numbers(request), *args]
+        elif step.of_blob:
+            keys = (*keys, part.blob(chunk_of(request.key).id))
         answer = partial(self._outcome, request, part, step.convert)
-        if step.once:
-            return self._once(step.name, request, part, args, answer)
-        return self._script(step.name, part.slot, part.keys, args, answer, request.sequence, writes=step.writes)
+        return self._script(step.name, part.slot, (*keys, *blobs), args, answer, request.sequence, step.writes)
 
     # Entries
 
@@ -106,13 +81,12 @@ class Translator:
         return Command(part.slot, words, partial(self._got, request, part), request.sequence)
 
     def _got(self, request: Request, part: PartKeys, raw: Any) -> Answered:
+        """Most entries need no script to be read."""
         ttl, dead, record = raw
-        if ttl is None or ttl == b"x":
-            return _refused(request, ttl), []
-        if record is None:
+        if record is None and ttl and ttl != b"x":
             return Reply(protocol.MISSING, request.sequence, 0, b""), []
-        used, version, length = _RECORD.unpack_from(record)
-        if _is_fresh(used, ttl, dead):
+        used, version, length = _RECORD.unpack_from(record or bytes(_RECORD.size))
+        if record and _is_fresh(used, raw[0], dead):
             return Reply(protocol.OK, request.sequence, int(version), record[_RECORD.size + length :]), []
         return self._step(_GET, request, part), []
 
@@ -122,13 +96,12 @@ class Translator:
             key_object, value = protocol.split_key_object(value)
         mode = b"d" if request.opcode == protocol.SET_DEFAULT else b"x" if request.flags & protocol.SKIP_IF_EXISTS else b""
         blobs = [part.blob(reference_of(value).id)] if is_reference(value) else []
-        args, answer = [request.key, key_object, bytes(value), mode], partial(self._outcome, request, part, None)
-        return self._once("put", request, part, args, answer, blobs)
+        return self._step(_PUT, request, part, [request.key, key_object, bytes(value), mode], blobs)
 
-    def _put_many(self, request: Request, part: PartKeys) -> Command | Reply:
+    def _put_many(self, request: Request, part: PartKeys) -> Command:
         update = decode(Update, request.value)
         if len(update.keys) != len(update.values) or len(update.key_objects) not in (0, len(update.keys)):
-            return Reply(protocol.MALFORMED, request.sequence, 0, b"an update has as many values as keys")
+            raise ProtocolError("an update has as many values as keys")
         args = [b"x" if request.flags & protocol.SKIP_IF_EXISTS else b""]
         blobs: list[bytes] = []
         objects = update.key_objects or [None] * len(update.keys)
@@ -136,19 +109,9 @@ class Translator:
             if is_reference(value):
                 blobs.append(part.blob(reference_of(value).id))
             args += (key, key_object or b"", value, str(5 + len(blobs)).encode() if is_reference(value) else b"")
-        return self._once("put_many", request, part, args, partial(self._outcome, request, part, payloads.counted), blobs)
+        return self._step(_PUT_MANY, request, part, args, blobs)
 
     # Blobs
-
-    def _write_chunk(self, request: Request, part: PartKeys) -> Command | Reply:
-        chunk = chunk_of(request.key)
-        if chunk.offset + len(request.value) > chunk.size or chunk.size > protocol.OBJECT_BYTES_MAX:
-            return Reply(protocol.TOO_LARGE, request.sequence, 0, b"a chunk that is not in its value")
-        return self._of_blob("write_chunk", request, part, chunk.id, [str(chunk.offset).encode(), bytes(request.value)])
-
-    def _seal(self, request: Request, part: PartKeys) -> Command:
-        reference = reference_of(request.value)
-        return self._of_blob("seal", request, part, reference.id, [str(reference.size).encode()])
 
     def _read_chunk(self, request: Request, part: PartKeys) -> Command:
         def answer(raw: Any) -> Answered:
@@ -158,34 +121,7 @@ class Translator:
         words = [b"HGET", part.blob(chunk.id), str(chunk.offset).encode()]
         return Command(part.slot, words, answer, request.sequence)
 
-    def _drop_blob(self, request: Request, part: PartKeys) -> Command:
-        blob_id = chunk_of(request.key).id
-        return self._of_blob("drop_blob", request, part, blob_id, [blob_id])
-
-    def _of_blob(self, name: str, request: Request, part: PartKeys, blob_id: bytes, args: list[bytes]) -> Command:
-        keys, answer = (part.blob(blob_id), part.keys[2]), partial(self._outcome, request, part, None)
-        return self._script(name, part.slot, keys, args, answer, request.sequence, writes=True)
-
     # The catalog, and the layout
-
-    def _of_catalog(self, request: Request) -> Command:
-        """A write to it."""
-        keyspace = self._keyspace
-
-        def answer(raw: Any) -> Answered:
-            reply = _reply(request, raw)
-            if reply.status != protocol.OK or not reply.payload:
-                return reply, []
-            return catalog.entry_reply(request, request.key, bytes(reply.payload), reply.version), []
-
-        name, takes = catalog.TAKES[request.opcode]
-        keys = (*keyspace.catalog, keyspace.catalog_sessions + request.session.hex().encode())
-        args = [*_numbers(request), request.key, *takes(request)]
-        return self._script(name, keyspace.catalog_slot, keys, args, answer, request.sequence, writes=True)
-
-    def _lookup(self, request: Request, _part: PartKeys) -> Command:
-        words = [b"HGET", self._keyspace.catalog[0], request.key]
-        return Command(self._keyspace.catalog_slot, words, partial(catalog.found, request, request.key), request.sequence)
 
     def _find(self, request: Request, part: PartKeys) -> Command | Reply:
         if protocol.is_ephemeral(request.dict_id):
@@ -193,65 +129,36 @@ class Translator:
             return Command(part.slot, words, partial(catalog.found_ephemeral, request), request.sequence)
         if self._keyspace.index(request.hash):
             return Reply(protocol.MISSING, request.sequence, 0, b"")
-
-        def answer(raw: Any) -> Answered:
-            return catalog.found(request, raw[-1], None if len(raw) == 1 else raw[0][1 + _VERSION.size :])
-
-        keyspace = self._keyspace
-        return self._script("find", keyspace.catalog_slot, keyspace.catalog, [request.dict_id], answer, request.sequence)
+        return self._step(catalog.FIND, request, self._keyspace.catalog)
 
     def _list(self, request: Request, _part: PartKeys) -> Command | Reply:
         if self._keyspace.index(request.hash):
             return Reply(protocol.OK, request.sequence, 0, encode(CatalogPage([], False)))
-        wanted = decode(CatalogPageRequest, request.value)
-        most = min(max(wanted.entries_max, 1), PAGE_ENTRIES_MAX)
-
-        def answer(raw: Any) -> Answered:
-            entries = [catalog.entry_of(name, data) for name, data in zip(raw[1::2], raw[2::2], strict=True)]
-            return Reply(protocol.OK, request.sequence, 0, encode(CatalogPage(entries, len(entries) == most))), []
-
-        args = [wanted.after, wanted.environment.encode() + b"/", str(most).encode()]
-        keyspace = self._keyspace
-        return self._script("list", keyspace.catalog_slot, keyspace.catalog, args, answer, request.sequence)
+        return self._step(catalog.LIST, request, self._keyspace.catalog)
 
     def _roster(self, request: Request, _part: PartKeys) -> Command:
         """What asks how this namespace is laid out; the reply is the roster."""
         keyspace = self._keyspace
         args = [str(catalog.KEYS_FORMAT).encode(), str(keyspace.parts).encode(), os.urandom(16)]
         answer = partial(catalog.laid_out, keyspace.parts, request)
-        return self._script("layout", keyspace.catalog_slot, (keyspace.layout,), args, answer, request.sequence)
+        return self._script("layout", keyspace.catalog.slot, (keyspace.layout,), args, answer, request.sequence, False)
 
     # What these have in common
 
     def _script(
-        self,
-        name: str,
-        slot: int,
-        keys: tuple[bytes, ...],
-        args: list[bytes],
-        answer: Any,
-        number: int,
-        *,
-        writes: bool = False,
+        self, name: str, slot: int, keys: tuple[bytes, ...], args: list[bytes], answer: Any, number: int, writes: bool
     ) -> Command:
         script = self._scripts[name]
         words = [b"EVALSHA", script.digest, str(len(keys)).encode(), *keys, *args]
         return Command(slot, words, answer, number, writes, script.source)
 
-    def _once(
-        self, name: str, request: Request, part: PartKeys, args: list[bytes], answer: Any, blobs: list[bytes] | None = None
-    ) -> Command:
-        """A script whose outcome is remembered under the session and the number of the request."""
-        keys = (*part.keys, part.session(request.session), *(blobs or ()))
-        return self._script(name, part.slot, keys, [*_numbers(request), *args], answer, request.sequence, writes=True)
-
     def _outcome(self, request: Request, part: PartKeys, convert: Convert, raw: Any) -> Answered:
         after: list[Command] = []
-        if _is_list(raw):
+        if not isinstance(raw, bytes):
             after = self._after(part, raw[1:])
             raw = raw[0]
         if request.opcode in (protocol.PUT, protocol.PUT_MANY) and random() < SWEEPS_PER_WRITE:
-            after.append(self._script("sweep", part.slot, part.keys, [], partial(self._collected, part), -1, writes=True))
+            after.append(self._script("sweep", part.slot, part.keys, [], partial(self._collected, part), -1, True))
         return _reply(request, raw, convert), after
 
     def _after(self, part: PartKeys, todo: list[bytes]) -> list[Command]:
@@ -259,11 +166,11 @@ class Translator:
         commands = [Command(part.slot, [b"PEXPIRE", part.blob(each[1:17]), each[17:]], ignored) for each in todo]
         if let_go := [each[1:17] for each in todo if each[:1] == b"g"]:
             more = partial(self._collected, part)
-            commands.append(self._script("collect", part.slot, part.keys, let_go, more, -1, writes=True))
+            commands.append(self._script("collect", part.slot, part.keys, let_go, more, -1, True))
         return commands
 
     def _collected(self, part: PartKeys, raw: Any) -> Answered:
-        return None, self._after(part, raw[1:]) if _is_list(raw) else []
+        return None, self._after(part, raw[1:]) if not isinstance(raw, bytes) else []
 
 
 def _reply(request: Request, raw: Any, convert: Convert = None) -> Reply:
@@ -272,12 +179,6 @@ def _reply(request: Request, raw: Any, convert: Convert = None) -> Reply:
     if status == protocol.OK and convert is not None:
         payload = convert(payload)
     return Reply(status, request.sequence, int(_VERSION.unpack_from(raw, 1)[0]), payload or _TEXTS.get(status, b""))
-
-
-def _refused(request: Request, ttl: bytes | None) -> Reply:
-    """The reply of a part that has no `ttl`, or that of a Dict that was deleted."""
-    status = protocol.UNKNOWN_DICT if ttl is None else protocol.DICT_NOT_FOUND
-    return Reply(status, request.sequence, 0, _TEXTS.get(status, b""))
 
 
 def _numbers(request: Request) -> list[bytes]:
@@ -290,10 +191,6 @@ def _is_fresh(used: float, ttl: bytes, dead: bytes | None) -> bool:
     if dead is not None and used < float(dead):
         return False
     return milliseconds == 0 or (milliseconds >= FRESH_TTL_MS and 0 <= time.time() * 1000 - used < milliseconds // 100)
-
-
-def _is_list(raw: Any) -> bool:
-    return type(raw) is list
 
 
 def _milliseconds(seconds: float | None) -> bytes:
@@ -311,9 +208,16 @@ def _lives(request: Request) -> list[bytes]:
     return [_milliseconds(of.ttl), str(of.ttl_version).encode()]
 
 
+def _chunk(request: Request) -> list[bytes]:
+    chunk = chunk_of(request.key)
+    if chunk.offset + len(request.value) > chunk.size or chunk.size > protocol.OBJECT_BYTES_MAX:
+        raise ProtocolError("a chunk that is not in its value")
+    return [str(chunk.offset).encode(), bytes(request.value)]
+
+
 def _page_wanted(request: Request) -> list[bytes]:
     wanted = decode(PageRequest, request.value)
-    most = min(max(wanted.entries_max, 1), PAGE_ENTRIES_MAX)
+    most = min(max(wanted.entries_max, 1), catalog.PAGE_ENTRIES_MAX)
     return [wanted.after, str(most).encode(), b"x" if request.flags & protocol.WITH_VALUES else b""]
 
 
@@ -325,6 +229,7 @@ def _keys(request: Request) -> list[bytes]:
     return decode(list[bytes], request.value)
 
 
+_PUT, _PUT_MANY = Step("put", once=True), Step("put_many", once=True, convert=payloads.counted)
 _GET = Step("get", lambda request: [request.key, b"x"], writes=False)
 _STEPS = {
     protocol.CONTAINS: Step("get", lambda request: [request.key, b""], writes=False),
@@ -337,6 +242,9 @@ _STEPS = {
     protocol.PAGE: Step("page", _page_wanted, writes=False, convert=payloads.page_of),
     protocol.LENGTH: Step("length", writes=False, convert=payloads.counted),
     protocol.CLEAR: Step("clear", once=True),
+    protocol.WRITE_CHUNK: Step("write_chunk", _chunk, of_blob=True),
+    protocol.SEAL: Step("seal", lambda request: [str(reference_of(request.value).size).encode()], of_blob=True),
+    protocol.DROP_BLOB: Step("drop_blob", lambda request: [chunk_of(request.key).id], of_blob=True),
     protocol.REGISTER: Step("register", _registered),
     protocol.DROP: Step("drop"),
     protocol.RENEW: Step("renew"),

@@ -273,6 +273,10 @@ class RedisTransport:
         if asks_nodes:
             self._nodes.refused(node, error)
             return
+        if command.words[0] == b"WAIT":
+            command.answer(0)
+            self._nodes.trouble = found.text or error
+            return
         if command.covered_by is not None:  # the WAIT behind it covers it no more
             command.covered_by, command.reply = None, None
         command.asks = False

@@ -39,10 +39,12 @@ class Verdict(NamedTuple):
     text: str = ""
 
 
-_AGAIN = ("TRYAGAIN", "BUSY", "UNBLOCKED")
-_ELSEWHERE = ("CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "REDIRECT")
-_SHUT = ("NOAUTH", "WRONGPASS", "DENIED")
-_NO_ROOM = ("OOM", "MISCONF")
+_KINDS = {
+    **dict.fromkeys(("TRYAGAIN", "BUSY", "UNBLOCKED"), Kind.AGAIN),
+    **dict.fromkeys(("CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS", "REDIRECT"), Kind.ELSEWHERE),
+    **dict.fromkeys(("NOAUTH", "WRONGPASS", "DENIED"), Kind.SHUT),
+    "NOSCRIPT": Kind.EVAL,
+}
 ACL = "resetkeys ~{0}:* +@read +@write +@scripting +@connection +info +wait +time +asking +cluster|slots"
 """The least that a user must be allowed, for this namespace."""
 
@@ -54,17 +56,11 @@ def verdict(error: str) -> Verdict:
         if slot.isdecimal() and int(slot) < 16_384 and where:
             return Verdict(Kind[word], int(slot), where.strip())
         return Verdict(Kind.ELSEWHERE)
-    if word in _AGAIN:
-        return Verdict(Kind.AGAIN)
-    if word in _ELSEWHERE:
-        return Verdict(Kind.ELSEWHERE)
-    if word == "NOSCRIPT":
-        return Verdict(Kind.EVAL)
+    if word in _KINDS:
+        return Verdict(_KINDS[word], text=error)
     if "max number of clients" in error:
         return Verdict(Kind.FULL)
-    if word in _SHUT:
-        return Verdict(Kind.SHUT, text=error)
-    if word in _NO_ROOM:
+    if word in ("OOM", "MISCONF"):
         return Verdict(Kind.FINAL, status=protocol.NO_ROOM, text=f"the server has no room for it: {error}")
     if word == "NOPERM":
         return Verdict(Kind.FINAL, status=protocol.DENIED, text=f"this user may not: {error} (docs/engine.md: what it must)")

@@ -17,7 +17,7 @@ import pytest
 
 from holdall import Client, Dict
 from holdall.client.redis.verdict import ACL
-from holdall.errors import AuthError, ConnectionError, Error, InvalidError, StorageError
+from holdall.errors import AuthError, ConnectionError, Error, InvalidError, StorageError, TimeoutError
 from tests import clusters
 from tests.clusters import Server
 from tests.processes import free_port
@@ -114,6 +114,19 @@ def test_the_least_that_a_user_must_be_allowed(server: Server) -> None:
         pytest.raises(AuthError, match="may not"),
     ):
         of(client).get("key")
+
+
+def test_who_may_not_ask_for_replicas_is_told_so(server: Server) -> None:
+    server.call("ACL", "SETUSER", "least", "reset", "on", ">secret", *ACL.format("team").split(), "-wait")
+    url = f"redis://least:secret@127.0.0.1:{server.port}?namespace=team&wait=1"
+    with Client(url, timeout=1) as client, pytest.raises(TimeoutError, match="NOPERM"):
+        of(client)["key"] = 1
+
+    async def main() -> None:
+        with Client(url, timeout=1) as client, pytest.raises(TimeoutError, match="NOPERM"):
+            await of(client).put.aio("key", 1)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("who", ["least:wrong@", ":wrong@", "nobody:secret@"])

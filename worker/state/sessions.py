@@ -11,7 +11,7 @@ So it is when sessions or outcomes were too many, and some of them were forgotte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice, takewhile
 from typing import Union
 
@@ -177,8 +177,9 @@ class Sessions:
     def _trim(self, session: bytes, row: SessionRow, lowest: int) -> None:
         """Forget what is below that. As long as there is room, one that came after a higher one stays until that goes."""
         row.lowest = lowest
-        takes = takewhile if len(row.outcomes) < OUTCOMES_MAX else filter
-        for sequence in [*takes(lambda each: each < lowest, row.outcomes)]:
+        below: Callable[[int], bool] = lowest.__gt__
+        due = takewhile(below, row.outcomes) if len(row.outcomes) < OUTCOMES_MAX else filter(below, row.outcomes)
+        for sequence in list(due):
             outcome = row.outcomes.pop(sequence)
             self._weight -= outcome.weight
             row.payload_bytes -= len(outcome.payload or b"")

@@ -6,8 +6,7 @@ import hashlib
 import re
 from functools import lru_cache
 from importlib import resources
-
-import msgspec
+from typing import NamedTuple
 
 from holdall import protocol
 
@@ -21,12 +20,12 @@ _NUMBERS = {
     "TOMBSTONE_MS": 7_200_000,
     "UPLOAD_MS": 60_000,
 }
-_FILES = ("entries", "whole", "blobs", "catalog")
+_FILES = ("shared", "entries", "whole", "blobs", "catalog")
 _SECTION = re.compile(r"^--- (\w+)(?:: (.*))?$", re.M)
 _COMMENT = re.compile(r"^\s*--.*\n|\s+-- .*$|^\s+", re.M)
 
 
-class Script(msgspec.Struct, frozen=True):
+class Script(NamedTuple):
     """Its source, and the digest by which a server knows it once it has run."""
 
     source: bytes
@@ -35,23 +34,11 @@ class Script(msgspec.Struct, frozen=True):
 
 @lru_cache(1)
 def scripts() -> dict[str, Script]:
-    shared = {name: text for name, _needs, text in _sections("shared")}
-    found: dict[str, Script] = {}
-    for file in _FILES:
-        own = _sections(file)
-        shared.update((name, text) for name, needs, text in own if not needs)
-        for name, needs, text in own:
-            if needs:
-                source = "".join(shared[each] for each in needs.split()) + text
-                found[name] = Script(source.encode(), hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest().encode())
-    return found
-
-
-def _sections(file: str) -> list[tuple[str, str, str]]:
-    """Name, what it needs, and text of each section."""
-    text = resources.files(__name__).joinpath(f"{file}.lua").read_text(encoding="utf-8")
-    pieces = _SECTION.split(text)[1:]
-    return [
-        (name, needs or "", re.sub(r"@([A-Z_]+)", lambda name: str(_NUMBERS[name[1]]), _COMMENT.sub("", body)))
-        for name, needs, body in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True)
-    ]
+    texts = [resources.files(__name__).joinpath(f"{file}.lua").read_text(encoding="utf-8") for file in _FILES]
+    _, *pieces = _SECTION.split("".join(texts))
+    bodies = [re.sub(r"@([A-Z_]+)", lambda name: str(_NUMBERS[name[1]]), _COMMENT.sub("", body)) for body in pieces[2::3]]
+    sections = list(zip(pieces[::3], pieces[1::3], bodies, strict=True))
+    shared = {name: body for name, needs, body in sections if needs is None}
+    sources = {name: "".join(shared[each] for each in needs.split()) + body for name, needs, body in sections if needs}
+    digests = {name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest() for name, source in sources.items()}
+    return {name: Script(source.encode(), digests[name].encode()) for name, source in sources.items()}

@@ -80,9 +80,12 @@ end
 local function blob_of(value)
     return value:byte() == 2 and value:sub(2, 17)
 end
+local function expire(milliseconds)
+    for index = 1, 4 do call('PEXPIRE', KEYS[index], milliseconds) end
+end
 local function keep() -- an idle part goes by itself, when all in it has expired
     if ttl > 0 and not lease and now - told > ttl / 100 then
-        for index = 1, 4 do call('PEXPIRE', KEYS[index], life() + math.floor(ttl / 25) + 1000) end
+        expire(life() + math.floor(ttl / 25) + 1000)
         call('HSET', hash, 'p', now)
         told = now
     end
@@ -113,6 +116,16 @@ local function let_go(value)
         call('HSET', hash, 'g', 1)
         leaves = true
     end
+end
+
+--- let_all_go
+local function let_all_go()
+    call('UNLINK', hash, order)
+    if call('EXISTS', owned) == 1 then
+        call('SUNIONSTORE', garbage, garbage, owned)
+        call('DEL', owned)
+    end
+    leaves = call('EXISTS', garbage) == 1
 end
 
 --- remove

@@ -35,7 +35,7 @@ end
 leaves = nil
 return answer(once(@OK, 0, packed(more, '', '') .. table.concat(entries)))
 
---- clear: clock once dict answer
+--- clear: clock once dict let_all_go answer
 local status = open()
 if status then return once(status) end
 local kept = call('HMGET', hash, 't', 'd', 'w', 'l', 'n', 'b', 'a')
@@ -46,20 +46,12 @@ for index, name in ipairs(names) do
         fields[#fields + 1] = kept[index]
     end
 end
-call('UNLINK', hash, order)
+let_all_go()
 call('HSET', hash, unpack(fields))
 call('ZADD', order, 0, '')
-if call('EXISTS', owned) == 1 then
-    call('SUNIONSTORE', garbage, garbage, owned)
-    call('DEL', owned)
-end
-leaves = call('EXISTS', garbage) == 1
 if leaves then call('HSET', hash, 'g', 1) end
 told = 0
-if lease then
-    call('PEXPIRE', hash, lease)
-    call('PEXPIRE', order, lease)
-end
+if lease then expire(lease) end
 keep()
 return answer(once(@OK, version))
 
@@ -73,24 +65,17 @@ call('ZADD', order, 0, '')
 ttl, told, lease = tonumber(ARGV[1]), 0, false
 if ARGV[3] ~= '' then
     call('HSET', hash, 'l', ARGV[3])
-    call('PEXPIRE', hash, ARGV[3])
-    call('PEXPIRE', order, ARGV[3])
+    expire(ARGV[3])
 else
     keep()
 end
 return once(@OK)
 
---- drop: read clock dict answer
+--- drop: read clock dict let_all_go answer
 open()
-call('UNLINK', hash, order)
+let_all_go()
 call('HSET', hash, 't', 'x')
-call('PEXPIRE', hash, @TOMBSTONE_MS)
-if call('EXISTS', owned) == 1 then
-    call('SUNIONSTORE', garbage, garbage, owned)
-    call('DEL', owned)
-    call('PEXPIRE', garbage, @TOMBSTONE_MS)
-end
-leaves = true
+expire(@TOMBSTONE_MS)
 return answer(once(@OK))
 
 --- collect: read clock dict answer
@@ -102,9 +87,7 @@ return answer(once(@OK))
 --- renew: read clock dict
 local status = open()
 if status then return once(status) end
-if lease then
-    for index = 1, 4 do call('PEXPIRE', KEYS[index], lease) end
-end
+if lease then expire(lease) end
 return once(@OK)
 
 --- set_ttl: read clock dict
