@@ -70,7 +70,7 @@ class Translator:
         if step.once:  # its outcome is remembered under the session and the number of the request
             keys, args = (*keys, part.session(request.session)), [*_numbers(request), *args]
         elif step.of_blob:
-            keys = (*keys, part.blob(chunk_of(request.key).id))
+            keys = (*keys, part.blob(request.key[:16]))
         answer = partial(self._outcome, request, part, step.convert)
         return self._script(step.name, part.slot, (*keys, *blobs), args, answer, request.sequence, step.writes)
 

@@ -173,7 +173,7 @@ def requests_of(line: Line, step: tuple[Any, ...]) -> list[Request]:
         chunk = Chunk(reference.id, 0, len(data)).pack()
         return [
             line.request(protocol.WRITE_CHUNK, chunk, data),
-            line.request(protocol.SEAL, chunk, reference.pack()),
+            line.request(protocol.SEAL, reference.id, reference.pack()),
             line.request(protocol.PUT, told[0], reference.pack()),
             line.request(protocol.READ_CHUNK, chunk),
         ]
