@@ -234,9 +234,14 @@ def test_a_large_outcome_counts_whole_and_none_is_added_when_the_disk_is_full(mo
     assert [reply.payload for reply in driver.reopened().tick(asked[7])] == [b"v" * 5_000]
     driver = driver.reopened()
     assert driver.tick(asked[8])[0].status == protocol.UNAVAILABLE
-    driver.sequence = 30
+    monkeypatch.setattr("holdall.worker.handlers.entries.REMEMBERED_BYTES_MAX", 30_000)
     driver.worker.refuse_values("the disk is full")
-    assert driver.ask(protocol.SET_DEFAULT, b"sk", b"w").status == protocol.NO_ROOM
+    driver.sequence = 2
+    assert (
+        driver.tick(driver.request(protocol.SET_DEFAULT, b"sk", b"w", lowest=3))[0].status == protocol.EXISTS
+    )  # as remembered
+    driver.sequence = 30
+    assert driver.tick(driver.request(protocol.SET_DEFAULT, b"sk", b"w", session=b"t" * 16))[0].status == protocol.NO_ROOM
     assert driver.ask(protocol.POP, b"sk").payload == b"v" * 5_000
 
 

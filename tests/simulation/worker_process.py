@@ -167,7 +167,7 @@ class WorkerProcess:
         """Fail if more is remembered than may be."""
         remembered = self.schedule.worker._transaction.sessions
         rows = remembered._rows.values()
-        if remembered._weight != sum(outcome.weight for row in rows for outcome in row.outcomes.values()):
+        if remembered.weight != sum(outcome.weight for row in rows for outcome in row.outcomes.values()):
             self.simulation.fail("the outcomes of all sessions are weighed wrongly")
         for row in rows:
             if len(row.outcomes) > sessions.OUTCOMES_MAX + 1:  # one more: the lowest that waits is never refused

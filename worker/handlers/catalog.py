@@ -16,7 +16,7 @@ from holdall.worker.state.refused import Refused
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.rows import ID_PREFIX, NAME_PREFIX
 
-from .entries import check_ttl, require_room
+from .entries import check_ttl, full
 
 CATALOG_PAGE_ENTRIES_MAX = 1_000
 
@@ -34,7 +34,8 @@ def create(transaction: Transaction, request: Request) -> Reply:
         if request.flags & protocol.SKIP_IF_EXISTS or found.deleting:
             return _answer(transaction, request, found)
         raise Refused(protocol.ALREADY_EXISTS, "a Dict of this name exists")
-    require_room(transaction)
+    if transaction.no_room:
+        raise full(transaction)
     named = request.dict_id != protocol.NO_DICT
     dict_id = request.dict_id if named else transaction.dicts.id_for(request.key, wanted.dict_id)
     if named and not transaction.names_ids:

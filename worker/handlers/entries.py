@@ -14,13 +14,14 @@ from holdall.protocol import Buffer, Reply, Request
 from holdall.worker.state import expiry
 from holdall.worker.state.dicts import OpenDict
 from holdall.worker.state.refused import Refused
-from holdall.worker.state.sessions import OUTCOME_INLINE_BYTES_MAX
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.rows import DictRow, Record, parse_record, touch_row
 
 PAGE_ENTRIES_MAX = 1_000
 PAGE_BYTES_MAX = 1024 * 1024
 """A page ends at the entry that crosses this, so that its reply stays near it."""
+REMEMBERED_BYTES_MAX = 16 * 1024 * 1024
+"""Of outcomes, while the disk is full: then what changes nothing is refused too, if it is remembered."""
 EXPIRED_ROWS_MAX = 10_000
 """Rows of expired entries passed over for one request; the sweeper leaves far fewer as a rule."""
 
@@ -115,8 +116,8 @@ def set_default(transaction: Transaction, request: Request) -> Reply:
     record = expiry.use(transaction, opened, opened.prefix + request.key)
     if record is None:
         return put(transaction, request)
-    if len(record.value) > OUTCOME_INLINE_BYTES_MAX:
-        require_room(transaction)  # it is remembered as the outcome
+    if transaction.no_room and transaction.sessions.weight > REMEMBERED_BYTES_MAX:
+        raise full(transaction)  # for the outcome, which has the value
     return Reply(protocol.EXISTS, request.sequence, record.version, _lent(transaction, record.value))
 
 
@@ -237,9 +238,9 @@ def check_ttl(seconds: float | None) -> None:
         raise Refused(protocol.INVALID, f"a ttl is more than 0 and at most {most:.0f} seconds, or none, not {seconds!r}")
 
 
-def require_room(transaction: Transaction) -> None:
-    if transaction.no_room:
-        raise Refused(protocol.NO_ROOM, transaction.no_room)
+def full(transaction: Transaction) -> Refused:
+    """The refusal of what takes room on the disk."""
+    return Refused(protocol.NO_ROOM, transaction.no_room)
 
 
 def _checked(transaction: Transaction, entries: Sequence[tuple[bytes, bytes | None, Buffer]]) -> list[Reference]:
@@ -285,7 +286,8 @@ def _handed_over(transaction: Transaction, value: Buffer) -> Buffer:
 
 
 def _store(transaction: Transaction, opened: OpenDict, entry: tuple[bytes, bytes | None, Buffer], version: int) -> None:
-    require_room(transaction)
+    if transaction.no_room:
+        raise full(transaction)
     key, key_object, value = entry
     row = opened.prefix + key
     key_object = _replaced(transaction, opened, row, key_object)

@@ -12,7 +12,7 @@ from holdall.blob import Chunk, chunk_of, reference_of
 from holdall.protocol import Reply, Request
 from holdall.worker.state.transaction import Transaction
 
-from .entries import require_room
+from .entries import full
 
 
 class Later(Exception):
@@ -60,5 +60,6 @@ def drop_blob(transaction: Transaction, request: Request) -> Reply:
 def _with_room(transaction: Transaction, request: Request) -> Chunk:
     """The chunk that this request is about, if there is room for any."""
     chunk = chunk_of(request.key)
-    require_room(transaction)
+    if transaction.no_room:
+        raise full(transaction)
     return chunk

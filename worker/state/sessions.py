@@ -43,17 +43,12 @@ _FORGOTTEN = b"the outcome of this request is no longer remembered: it is too ol
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What a write's reply said; `payload` is None when it stands in a row of its own, of so many bytes."""
+    """What a write's reply said; `payload` is None when it stands in a row of its own; `weight` is in bytes, about."""
 
     status: int
     version: int
     payload: Union[bytes, None]
-    stored: int = 0
-
-    @property
-    def weight(self) -> int:
-        """Its bytes, about."""
-        return OUTCOME_BYTES + len(self.payload or b"") + self.stored
+    weight: int
 
 
 class SessionRow(msgspec.Struct, array_like=True):
@@ -80,12 +75,13 @@ class Sessions:
         self._touched: set[bytes] = set()
         self._changes: dict[bytes, bytes | None] = {}
         self._unwritten: dict[bytes, bytes] = {}
-        self._weight = 0
+        self.weight = 0
+        """Bytes of all outcomes, about."""
 
     def load(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
         found = [(session, _decode(data)) for session, data in stored]
         self._rows = dict(sorted(found, key=lambda each: each[1].active))
-        self._weight = sum(outcome.weight for row in self._rows.values() for outcome in row.outcomes.values())
+        self.weight = sum(outcome.weight for row in self._rows.values() for outcome in row.outcomes.values())
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -116,7 +112,7 @@ class Sessions:
         outcome = row.outcomes.get(sequence)
         if outcome is not None:
             return Reply(outcome.status, sequence, outcome.version, self._payload(session, sequence, outcome))
-        is_full = len(row.outcomes) >= OUTCOMES_MAX or self._weight >= OUTCOMES_BYTES_MAX
+        is_full = len(row.outcomes) >= OUTCOMES_MAX or self.weight >= OUTCOMES_BYTES_MAX
         if is_full and sequence > lowest:  # the lowest may: till it is answered, nothing is trimmed
             return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many writes of this session are waiting")
         return None
@@ -128,20 +124,20 @@ class Sessions:
         if lowest > row.lowest:
             self._trim(session, row, lowest)
         payload = bytes(reply.payload)
-        outcome = Outcome(reply.status, reply.version, payload)
+        outcome = Outcome(reply.status, reply.version, payload, OUTCOME_BYTES + len(payload))
         if payload and (len(payload) > OUTCOME_INLINE_BYTES_MAX or row.payload_bytes + len(payload) > ROW_BYTES_MAX):
             name = outcome_row(session, reply.sequence)
             self._changes[name] = self._unwritten[name] = payload
-            outcome = Outcome(reply.status, reply.version, None, len(payload))
+            outcome = Outcome(reply.status, reply.version, None, outcome.weight)
         row.payload_bytes += len(outcome.payload or b"")
         row.outcomes[reply.sequence] = outcome
-        self._weight += outcome.weight
+        self.weight += outcome.weight
         row.active = elapsed
         self._touched.add(session)
 
     def forget(self, elapsed: int, most: int) -> None:
         """Forget up to `most` sessions whose last write is past the horizon. The oldest come first."""
-        is_crowded = len(self._rows) >= SESSIONS_MAX or self._weight >= OUTCOMES_BYTES_MAX
+        is_crowded = len(self._rows) >= SESSIONS_MAX or self.weight >= OUTCOMES_BYTES_MAX
         rows, horizon = self._rows, elapsed - SESSION_SECONDS
         due = takewhile(lambda session: rows[session].active <= (elapsed - CROWDED_SECONDS if is_crowded else horizon), rows)
         for session in [*islice(due, most)]:
@@ -181,7 +177,7 @@ class Sessions:
         due = takewhile(below, row.outcomes) if len(row.outcomes) < OUTCOMES_MAX else filter(below, row.outcomes)
         for sequence in list(due):
             outcome = row.outcomes.pop(sequence)
-            self._weight -= outcome.weight
+            self.weight -= outcome.weight
             row.payload_bytes -= len(outcome.payload or b"")
             if outcome.payload is None:
                 self._changes[outcome_row(session, sequence)] = None
