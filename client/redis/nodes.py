@@ -124,14 +124,14 @@ class Nodes:
             self.see(node)
         if (self.has_missed or not self.topology.is_known) and now >= self._tries_at:
             self._tries_at = now + RECONNECT_SECONDS
-            self.has_come_back, self.has_missed = self.has_come_back or self.has_missed, False
+            self.has_come_back = self.has_come_back or self.has_missed
             self.ask()
 
     @property
     def due(self) -> float:
         if any(each.state is State.RESOLVING for each in self._at.values()):
             return self.ticks_at
-        return self._tries_at if self.has_missed else inf
+        return max(self._tries_at, self.ticks_at) if self.has_missed else inf
 
     # Which nodes there are
 

@@ -110,6 +110,7 @@ class RedisTransport:
         self._begin()
         self._see_to_it()
         come, self._nodes.has_come_back = self._nodes.has_come_back, False
+        self._nodes.has_missed = self._nodes.has_missed and not come
         self._is_torn = False
         return come
 

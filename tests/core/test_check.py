@@ -82,6 +82,7 @@ def test_a_sound_directory_has_no_finding_and_every_entry_is_counted(copy: Path)
     assert all(part.is_whole for part in parts)
 
 
+@pytest.mark.slow
 def test_checking_changes_nothing_that_a_service_reads(copy: Path) -> None:
     checked(copy)
     for part in copy.glob("worker-*"):

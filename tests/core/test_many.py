@@ -75,7 +75,7 @@ def rows(driver: Driver) -> list[tuple[bytes, Any]]:
     return [*entries, *[(row, data) for row, data in driver.store.scan(TOUCH_PREFIX) if row[:1] == TOUCH_PREFIX]]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(steps)
 @example([[(b"sa", None, b"old")], 3.0, [(b"sa", None, b"new")]])
 def test_entries_stored_and_read_together_are_as_if_one_by_one(plan: list[Any]) -> None:

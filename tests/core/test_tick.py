@@ -95,7 +95,7 @@ def expected(model: dict[bytes, bytes], opcode: int, key: bytes, value: bytes, f
     return protocol.OK, b""
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(st.lists(operations, max_size=6), max_size=8), st.booleans())
 def test_ticks_of_requests_answer_as_a_plain_dict_does(ticks: list[list[Any]], reopen: bool) -> None:
     driver, model = Driver().registered(), dict[bytes, bytes]()

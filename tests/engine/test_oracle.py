@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -91,7 +92,8 @@ class Engine:
         self._transport = RedisConnector(url).open_broker(0.05)
 
     def ask(self, request: Request) -> Reply:
-        for _ in range(int(SECONDS / 0.05)):
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
             self._transport.send(protocol.pack_request(request))
             for received in self._transport.receive(wait=True):
                 if received.reply is not None and received.reply.sequence == request.sequence:
@@ -187,7 +189,7 @@ def requests_of(line: Line, step: tuple[Any, ...]) -> list[Request]:
 
 
 @given(st.lists(entry_steps, max_size=25))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_entries(url: str, steps: list[tuple[Any, ...]]) -> None:
     oracle, engine, line = Oracle(), Engine(url), Line()
     first: dict[int, tuple[int, bytes]] = {}

@@ -154,6 +154,7 @@ def test_modules_are_values_and_missing_where_their_library_is(tmp_path: Path, s
     )
 
 
+@pytest.mark.slow
 def test_functions_run_in_processes_of_their_own(program: str) -> None:
     done = run(f"{program}::main", "--x", "5", "--loud")
     lines = done.stdout.splitlines()
@@ -163,6 +164,7 @@ def test_functions_run_in_processes_of_their_own(program: str) -> None:
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_one_of_several_functions_is_named(program: str) -> None:
     assert printed(f"{program}::other") == "the other\n"
     assert printed(f"{program}::double", "--x", "8") == "doubles 8\n"

@@ -47,6 +47,7 @@ def count_up(d: Dict[Any, Any]) -> None:
             assert d.put(("was", lock.turn), os.getpid(), skip_if_exists=True)
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time_holds_a_lock(d: Dict[Any, Any]) -> None:
     ended(started(count_up, d))
     assert d["count"] == 4 * TURNS
@@ -146,6 +147,7 @@ async def all_of(log: Log) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_all_readers_of_a_log_see_one_order(name: str) -> None:
     pool = [SPAWN.Process(target=append, args=(name, number)) for number in range(4)]
     for each in pool:

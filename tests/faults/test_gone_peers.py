@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from holdall.process.child import environment
 from holdall.sockets import HEARTBEAT_MILLISECONDS
 from tests.faults.hostile import shaken
@@ -77,6 +79,7 @@ def outcome(folder: Path, kind: str, method: str) -> tuple[int, str]:
     return running.returncode, said
 
 
+@pytest.mark.slow
 def test_a_peer_that_goes_with_much_unread_ends_no_process(tmp_path: Path) -> None:
     with ThreadPoolExecutor(len(SOCKETS)) as threads:
         ends = {kind: threads.submit(outcome, tmp_path, kind, method) for kind, method in SOCKETS.items()}

@@ -86,6 +86,7 @@ def test_a_data_directory_whose_name_is_no_utf_8_is_refused(temporary: Path, nam
             use()
 
 
+@pytest.mark.slow
 def test_directories_for_sockets_are_made_while_other_services_remove_what_is_empty(temporary: Path) -> None:
     shared, is_done = temporary / "holdall", threading.Event()
 

@@ -172,6 +172,7 @@ def test_a_service_makes_a_connection_file_for_its_time(tmp_path: Path) -> None:
     assert not file.parent.exists()
 
 
+@pytest.mark.slow
 def test_keys_are_made_listed_and_removed_by_commands(tmp_path: Path) -> None:
     def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "holdall", "keys", *arguments, "--data", str(tmp_path)]
@@ -275,6 +276,7 @@ def test_a_connection_file_from_a_shell_is_its_users_alone(tmp_path: Path) -> No
     assert [each.name for each in keyring(tmp_path / "data").allowed()] == ["laptop"]
 
 
+@pytest.mark.slow
 def test_a_service_that_was_started_again_with_other_keys_is_found_by_the_same_client(tmp_path: Path) -> None:
     file, url = tmp_path / "connection", f"tcp://127.0.0.1:{free_port()}"
     wanted = ServiceSettings(str(tmp_path / "data"), [url], 1, "off", write_connection=str(file), temporary_keys=True)

@@ -176,6 +176,7 @@ def awaited(d: Dict[Any, Any]) -> list[Any]:
     return asyncio.run(calls())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("colour", slow_but([blocking], [blocking, awaited]))
 def test_a_thousand_mixed_calls_give_the_same_without_lanes(colour: Callable[[Dict[Any, Any]], list[Any]], name: str) -> None:
     results: list[tuple[list[Any], dict[Any, Any]]] = []

@@ -42,6 +42,7 @@ def test_ranks_of_mpi_share_what_rank_0_serves(tmp_path: Path, prefix: str) -> N
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_tasks_of_dask_share_what_its_client_serves(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     assert told(started(DASK, tmp_path)).endswith("True\n")
