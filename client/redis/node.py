@@ -26,8 +26,6 @@ READY_SECONDS = 2.0
 """How long it may take until a node can be asked; then the next attempt begins."""
 JOINED_BYTES_MAX = 64 * 1024
 """Up to here what is to be sent is put together first."""
-
-
 _TIME = struct.Struct("@ll")
 
 

@@ -259,6 +259,7 @@ class RedisTransport:
             command.reply = reply
         elif reply is not None:
             self._flying.pop(command.sequence, None)
+            self._nodes.trouble = ""
             self._tell(reply)
 
     def _refused(self, node: Node, command: Command, error: str) -> None:
@@ -296,8 +297,8 @@ class RedisTransport:
         else:
             self._again.append((monotonic() + AGAIN_SECONDS * uniform(0.75, 1.25), command))
             self._flying[command.sequence] = (None, command)
+            self._nodes.trouble = error
             if found.kind is Kind.ELSEWHERE:
-                self._nodes.trouble = error
                 self._nodes.ask(but=node)
 
     def _refuse(self, why: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import holdall
 from holdall import Client, Dict
 from holdall.errors import Error
 from tests import clusters
@@ -193,6 +194,50 @@ def test_slots_move_under_load(kind: str) -> None:
             assert d.get_many(range(3_000)) == {number: bytes(1_000) for number in range(3_000)}
             for number in range(LARGE_VALUES):
                 assert d[f"large {number}"] == bytes([number % 256]) * LARGE_BYTES
+
+
+@pytest.mark.slow
+def test_a_part_too_large_to_move_is_a_stated_error_and_goes_on_where_it_is() -> None:
+    """As with one of more than 512 MiB: a node takes no larger value than `proto-max-bulk-len`, which is least 1 MiB."""
+    with (
+        cluster("redis-cluster", "--proto-max-bulk-len", "1048576") as found,
+        Client(f"{found.url}?parts=1", timeout=2) as client,
+    ):
+        d: Dict[Any, Any] = Dict.from_name("kept", create_if_missing=True, client=client)
+        for start in range(0, 5_000, 500):
+            d.update({number: os.urandom(1_000) for number in range(start, start + 500)})
+        before = d[1]
+        slot = _slot_of_all(found)
+        source = next(each for each in primaries(found) if each.call("CLUSTER", "COUNTKEYSINSLOT", str(slot)) != "0")
+        target = next(each for each in primaries(found) if each is not source)
+        target.call("CLUSTER", "SETSLOT", str(slot), "IMPORTING", source.call("CLUSTER", "MYID"))
+        source.call("CLUSTER", "SETSLOT", str(slot), "MIGRATING", target.call("CLUSTER", "MYID"))
+        keys = source.call("CLUSTER", "GETKEYSINSLOT", str(slot), "100").splitlines()
+        moved = {key: source.call("MIGRATE", "127.0.0.1", str(target.port), key, "0", "5000") for key in keys}
+        assert any("IOERR" in said or "ERR" in said for said in moved.values()), moved
+        assert any(said == "OK" for said in moved.values()), moved
+
+        with pytest.raises(holdall.TimeoutError, match="TRYAGAIN"):
+            d["new"] = 1
+        assert d[1] == before  # which is one key's
+        source.call("CLUSTER", "SETSLOT", str(slot), "STABLE")
+        for key, said in moved.items():
+            if said == "OK":
+                assert target.call("MIGRATE", "127.0.0.1", str(source.port), key, "0", "5000", "REPLACE") == "OK"
+        target.call("CLUSTER", "SETSLOT", str(slot), "STABLE")
+        d["new"] = 1
+        assert len(d) == 5_001
+
+
+def _slot_of_all(of: Cluster) -> int:
+    """The slot in which most keys are."""
+    counted = {
+        slot: int(each.call("CLUSTER", "COUNTKEYSINSLOT", str(slot)))
+        for each in primaries(of)
+        for key in each.call("--scan", "--pattern", "holdall:*d:*").splitlines()
+        for slot in [int(each.call("CLUSTER", "KEYSLOT", key))]
+    }
+    return max(counted, key=counted.__getitem__)
 
 
 @pytest.mark.slow
