@@ -70,4 +70,7 @@ def chunk_of(key: bytes) -> Chunk:
     """The chunk that a request's key names. Raises ProtocolError if it names none."""
     if len(key) != _CHUNK.size:
         raise ProtocolError(f"the key of a request about a chunk has {_CHUNK.size} bytes, this one {len(key)}")
-    return Chunk(*_CHUNK.unpack(key))
+    chunk = Chunk(*_CHUNK.unpack(key))
+    if chunk.offset > OBJECT_BYTES_MAX:
+        raise ProtocolError(f"no object has a byte {chunk.offset:,}")
+    return chunk

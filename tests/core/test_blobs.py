@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -64,6 +65,30 @@ def test_a_seal_is_answered_once_the_blob_is_sealed_and_every_time_it_is_asked(d
     assert driver.ask(protocol.SEAL, ID, reference).status == protocol.OK
     assert driver.ask(protocol.PUT, b"sk", reference).status == protocol.OK
     assert driver.ask(protocol.SEAL, ID, reference).status == protocol.OK
+
+
+EXTREMES = (0, 1, blob.CHUNK_BYTES, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
+OF_BLOBS = (
+    protocol.READ_CHUNK,
+    protocol.WRITE_CHUNK,
+    protocol.MAKE_FILE,
+    protocol.OPEN_FILE,
+    protocol.SEAL,
+    protocol.DROP_BLOB,
+)
+
+
+@pytest.mark.parametrize("opcode", [*OF_BLOBS, protocol.PUT])
+def test_no_number_of_a_chunk_or_a_reference_ends_a_worker(driver: Driver, opcode: int) -> None:
+    reference = driver.put()
+    for blob_id in (ID, OTHER):
+        for offset, size in product(EXTREMES, EXTREMES):
+            about = Chunk(blob_id, offset, size).pack()
+            for value in (b"", b"data", Reference(blob_id, size, offset % 2**32).pack()):
+                for key in (about, blob_id, b"sother"):
+                    driver.send(opcode, key, value)
+    assert driver.ask(protocol.GET, b"sk").payload == reference
+    assert driver.read() == VALUE
 
 
 def test_two_who_seal_the_same_both_get_the_answer(driver: Driver) -> None:

@@ -25,7 +25,7 @@ from holdall.worker.state.transaction import format_store
 from tests.memory_files import MemoryFiles
 from tests.memory_store import MemoryStore
 from tests.nowhere import NOWHERE
-from tests.registration import registration
+from tests.registration import leased, registration
 from tests.simulation.trace import is_batch_reply
 
 DICT = b"d" * 16
@@ -243,6 +243,54 @@ def test_a_large_outcome_counts_whole_and_none_is_added_when_the_disk_is_full(mo
     driver.sequence = 30
     assert driver.tick(driver.request(protocol.SET_DEFAULT, b"sk", b"w", session=b"t" * 16))[0].status == protocol.NO_ROOM
     assert driver.ask(protocol.POP, b"sk").payload == b"v" * 5_000
+
+
+def test_a_number_far_ahead_keeps_no_outcomes_while_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "OUTCOMES_BYTES_MAX", 20 * sessions.OUTCOME_BYTES)
+    driver = Driver().registered()
+    driver.tick(driver.request(protocol.POP, b"sk", sequence=1 << 63, lowest=3))
+    asked = [driver.request(protocol.POP, b"sk", sequence=number, lowest=number) for number in range(4, 500)]
+    assert {reply.status for reply in driver.tick(*asked)} == {protocol.MISSING}
+    [row] = driver.worker._transaction.sessions._rows.values()
+    assert len(row.outcomes) <= 21
+
+
+def test_what_is_cleared_without_end_waits_and_all_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdall.worker.state.dicts.LEFT_MAX", 50)
+    driver = Driver().registered()
+    assert {driver.ask(protocol.CLEAR).status for _ in range(200)} == {protocol.OK}  # there is nothing in it
+    assert not [row for row, _value in driver.store.scan(b"G") if row[:1] == b"G"]
+    statuses = [
+        status for _ in range(60) for status in (driver.ask(protocol.PUT, b"sk").status, driver.ask(protocol.CLEAR).status)
+    ]
+    assert statuses.count(protocol.UNAVAILABLE) == 10
+    assert driver.ask(protocol.DROP).status == protocol.UNAVAILABLE
+    steps = 0
+    while driver.worker.sweep(NOW):
+        steps += 1
+    assert steps < 20
+    assert driver.ask(protocol.CLEAR).status == protocol.OK
+    assert driver.ask(protocol.LENGTH).payload == encode(0)
+    assert driver.ask(protocol.DROP).status == protocol.OK
+    while driver.worker.sweep(NOW):
+        pass
+    assert not [row for row, _value in driver.store.scan(b"E") if row[:1] in (b"E", b"G")]
+
+
+def test_on_a_full_disk_dicts_can_be_deleted_and_read_and_nobody_makes_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdall.worker.handlers.entries.TOMBSTONES_FULL_MAX", 3)
+    driver = Driver().registered()
+    driver.worker.refuse_values("the disk is full")
+    other, ephemeral = b"o" * 16, b"\x80" + b"e" * 15
+
+    def asked(dict_id: bytes, opcode: int, value: bytes = b"") -> int:
+        return driver.tick(driver.request(opcode, value=value, dict_id=dict_id))[0].status
+
+    assert asked(ephemeral, protocol.REGISTER, leased()) == protocol.NO_ROOM
+    assert asked(other, protocol.REGISTER, registration(other)) == protocol.OK
+    unknown = [bytes([number]) * 16 for number in range(1, 6)]
+    assert [asked(each, protocol.DROP) for each in unknown] == [protocol.OK] * 3 + [protocol.NO_ROOM] * 2
+    assert asked(DICT, protocol.DROP) == asked(other, protocol.CLEAR) == protocol.OK
 
 
 def test_the_row_of_a_session_stays_small_whatever_its_outcomes_are() -> None:

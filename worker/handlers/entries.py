@@ -12,7 +12,7 @@ from holdall.blob import Reference, is_reference, reference_of
 from holdall.bodies import Lifetime, Page, PageEntry, PageRequest, Registration, Update, decode, encode
 from holdall.protocol import Buffer, Reply, Request
 from holdall.worker.state import expiry
-from holdall.worker.state.dicts import OpenDict
+from holdall.worker.state.dicts import TOMBSTONES_FULL_MAX, OpenDict
 from holdall.worker.state.refused import Refused
 from holdall.worker.state.transaction import Transaction
 from holdall.worker.store.rows import DictRow, Record, parse_record, touch_row
@@ -180,8 +180,9 @@ def page(transaction: Transaction, request: Request) -> Reply:
 
 
 def clear(transaction: Transaction, request: Request) -> Reply:
-    _opened(transaction, request)
-    transaction.write(transaction.dicts.clear(request.dict_id), b"")
+    if _opened(transaction, request).row.length:
+        transaction.dicts.require_turn()
+        transaction.write(transaction.dicts.clear(request.dict_id), b"")
     return Reply(protocol.OK, request.sequence, transaction.next_version(), b"")
 
 
@@ -191,6 +192,8 @@ def register(transaction: Transaction, request: Request) -> Reply:
         of = decode(Registration, request.value)
         check_ttl(of.ttl)
         transaction.dicts.require_right(request.dict_id, of)
+        if transaction.no_room and of.lease_seconds is not None:
+            raise full(transaction)
         now = transaction.wall
         row = DictRow(0, 0, of.ttl, None, of.lease_seconds, of.environment, now, of.created_by, of.ttl_version)
         transaction.dicts.add(request.dict_id, row, transaction.elapsed, transaction.clock_ms)
@@ -203,8 +206,11 @@ def drop(transaction: Transaction, request: Request) -> Reply:
     known = transaction.dicts.get(request.dict_id)
     if known is None:
         transaction.dicts.require_room()
+        if transaction.no_room and transaction.dicts.tombstones >= TOMBSTONES_FULL_MAX:
+            raise full(transaction)
         transaction.dicts.add(request.dict_id, DictRow(deleted_at=int(transaction.elapsed)), transaction.elapsed)
     elif known.row.deleted_at is None:
+        transaction.dicts.require_turn()
         transaction.write(transaction.dicts.delete(request.dict_id, transaction.elapsed), b"")
     return Reply(protocol.OK, request.sequence, 0, b"")
 

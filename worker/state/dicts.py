@@ -13,6 +13,7 @@ change reaches every worker after it is noted in the catalog, and has the higher
 from __future__ import annotations
 
 import hmac
+from collections import deque
 from collections.abc import Iterable
 from itertools import islice, takewhile
 from math import ceil, inf
@@ -33,6 +34,10 @@ TOMBSTONE_SECONDS = 3600
 DICTS_MAX = 1_000_000
 """Dicts of one worker, with those that were deleted lately: about a gigabyte."""
 LEASE_SECONDS_MAX = 3600.0
+LEFT_MAX = 100_000
+"""Generations of entries that wait to be swept."""
+TOMBSTONES_FULL_MAX = 10_000
+"""Of Dicts that were not known, while the disk is full."""
 TOUCHES_PER_TTL = 100
 """How often at most an entry that is only read is touched within the time to live of its Dict."""
 
@@ -105,8 +110,8 @@ class Dicts:
         """The Dict of this id, if it was registered here; a deleted one too, as long as its tombstone stands."""
         self.aging: list[OpenDict] = []
         """Those whose entries have come to expire, or expire at another time, since the sweeper looked here."""
-        self.left: list[tuple[bytes, int]] = []
-        """Ids and generations whose entries have been left behind since the sweeper looked here."""
+        self.left: deque[tuple[bytes, int]] = deque()
+        """Ids and generations whose entries have been left behind, and are to be swept."""
         self.changed_ids: set[bytes] = set()
         self.gone_ids: set[bytes] = set()
         """Of the Dicts whose rows are to be written, or deleted."""
@@ -139,6 +144,11 @@ class Dicts:
         elif not hmac.compare_digest(of.seal, self._seal(dict_id, of)):
             raise ProtocolError("a Dict with a name is registered with what the catalog says of it, and with the seal of that")
         self.require_room()
+
+    def require_turn(self) -> None:
+        """Raises Refused if so much is to be swept that what is left behind now is to wait."""
+        if len(self.left) >= LEFT_MAX:
+            raise Refused(protocol.UNAVAILABLE, "much of what was cleared and deleted is still being removed")
 
     def require_room(self) -> None:
         """Raises Refused if so many are known already."""
@@ -192,6 +202,10 @@ class Dicts:
             del self._tombstones[dict_id], self._opened[dict_id]
             self.changed_ids.discard(dict_id)
             self.gone_ids.add(dict_id)
+
+    @property
+    def tombstones(self) -> int:
+        return len(self._tombstones)
 
     @property
     def count(self) -> int:

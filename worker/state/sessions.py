@@ -173,8 +173,9 @@ class Sessions:
     def _trim(self, session: bytes, row: SessionRow, lowest: int) -> None:
         """Forget what is below that. As long as there is room, one that came after a higher one stays until that goes."""
         row.lowest = lowest
+        has_room = len(row.outcomes) < OUTCOMES_MAX and self.weight < OUTCOMES_BYTES_MAX
         below: Callable[[int], bool] = lowest.__gt__
-        due = takewhile(below, row.outcomes) if len(row.outcomes) < OUTCOMES_MAX else filter(below, row.outcomes)
+        due = takewhile(below, row.outcomes) if has_room else filter(below, row.outcomes)
         for sequence in list(due):
             outcome = row.outcomes.pop(sequence)
             self.weight -= outcome.weight

@@ -30,6 +30,8 @@ from .transaction import Transaction
 
 STEP_ROWS = 64
 """Rows looked at in one step: a small request waits so long. Of a shorter one the first row's look-up would be the most."""
+STEP_PARTS = 16
+"""Halves of generations that are looked at in one step, while they are small."""
 STEP_BYTES_MAX = 1024 * 1024
 """A step ends at the row that crosses this."""
 FORGET_MAX = 100
@@ -87,9 +89,12 @@ class Sweeper:
         """What was done so far, as STATISTICS tells it: see docs/protocol.md."""
         self._store = store
         self._transaction = transaction
-        self._left = [(row[1:17], int.from_bytes(row[17:], "big")) for row, _ in transaction.scan(SWEEP_PREFIX, SWEEP_PREFIX)]
+        self._left = transaction.dicts.left
+        self._left += [(row[1:17], int.from_bytes(row[17:], "big")) for row, _ in transaction.scan(SWEEP_PREFIX, SWEEP_PREFIX)]
         self._left_start = b""
         self._left_since_ms: int | None = None
+        self._looked = False
+        """Whether the last step was to look for entries that have expired."""
         self._due: list[tuple[float, bytes]] = []
         self._passes: dict[bytes, _Pass] = {}
         self._next: list[tuple[float, bytes]] = []
@@ -101,8 +106,9 @@ class Sweeper:
         """One step. Returns whether more is to do right now."""
         self._end_what_is_over()
         self._begin_passes()
-        if self._left:
-            self._sweep_generation()
+        self._looked = not self._looked and self._pass_is_due  # by turns, if both are to be done
+        if self._left and not self._looked:
+            self._sweep_generations()
         else:
             if not self._pass_is_due:
                 self._compact_a_little()
@@ -134,14 +140,18 @@ class Sweeper:
             transaction.write(transaction.dicts.delete(dict_id, transaction.elapsed), b"")
         if ended:
             transaction.commit()
-        if transaction.dicts.left:
-            self._left += transaction.dicts.left
-            transaction.dicts.left.clear()
         if self._left and self._left_since_ms is None:
             self._left_since_ms = transaction.clock_ms
 
-    def _sweep_generation(self) -> None:
-        """Delete some rows of the first generation that was left: entries, then touches, then the row that says so."""
+    def _sweep_generations(self) -> None:
+        """Delete some rows of what was left: many generations have few."""
+        rows = parts = 0
+        while self._left and rows < STEP_ROWS and parts < STEP_PARTS:
+            rows += self._sweep_generation()
+            parts += 1
+
+    def _sweep_generation(self) -> int:
+        """Delete some rows of the first generation: entries, then touches, then the row that says so. Returns how many."""
         transaction = self._transaction
         dict_id, generation = self._left[0]
         prefix = self._left_start[:21] or entry_prefix(dict_id, generation)
@@ -150,7 +160,7 @@ class Sweeper:
         except StorageError as error:
             log.error("%s; what is left there is not swept before the next start", error)
             self._next_generation()
-            return
+            return 0
         for row, data in found:
             if prefix[:1] == ENTRY_PREFIX:
                 transaction.delete_record(row)
@@ -168,9 +178,10 @@ class Sweeper:
             transaction.forget_touches(prefix)
             transaction.delete(sweep_row(dict_id, generation))
             self._next_generation()
+        return len(found)
 
     def _next_generation(self) -> None:
-        del self._left[0]
+        self._left.popleft()
         self._left_start = b""
         self._left_since_ms = self._transaction.clock_ms if self._left else None
 
