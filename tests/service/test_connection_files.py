@@ -339,7 +339,7 @@ def test_a_task_that_waits_for_a_file_ends_when_it_is_cancelled(tmp_path: Path) 
 
     before = threading.active_count()
     asyncio.run(main())
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # those of an earlier test may have ended
 
 
 def test_a_handle_takes_no_path_along_while_its_file_is_awaited(tmp_path: Path) -> None:
