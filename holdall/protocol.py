@@ -98,8 +98,8 @@ NO_SESSION = NO_DICT = bytes(16)
 
 REQUEST = Struct("<BBHI16sQQ16sI")
 REPLY = Struct("<BBHQQ")
-LARGE_ANSWERS = frozenset((READ_CHUNK, PAGE, GET_MANY, POP_MANY))
-"""Opcodes of small requests with large answers: never in a BATCH, for those of many would be in memory all at once."""
+LARGE_ANSWERS = frozenset((READ_CHUNK, PAGE, GET_MANY, POP_MANY, LIST, STATISTICS))
+"""Opcodes of small requests with large answers, or much to look at: never in a BATCH, for many would come all at once."""
 _U32 = Struct("<I")
 _HASH = Struct("<I")
 _HASH_OFFSET = 4

@@ -13,13 +13,12 @@ import socket
 from errno import EAGAIN, ETOOMANYREFS
 from typing import TYPE_CHECKING, Any
 
-from holdall import protocol
 from holdall.blob import CHUNK_BYTES
 from holdall.errors import ProtocolError
 from holdall.framing import Reader, Received, Sender, pack_with_file, peer_uid
 from holdall.process.unsent import BYTES_MAX, PEER_BYTES_MAX
 
-from .message import Message
+from .message import Message, work_bytes
 
 if TYPE_CHECKING:
     from holdall.disk import DiskFile
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from holdall.protocol import Buffer
 
 TURN_BYTES = CHUNK_BYTES
-BATCH_WEIGHT = 20
-"""By how much the answers of a batch may be larger than it is, as a rule: of a thousand gets it is taken alone."""
 """Requests and the chunks they ask for, of one lane in one turn."""
 ARRIVALS_PER_TURN = 16
 UNSENT_MAX = 10_000
@@ -173,12 +170,3 @@ class Lane:
         with contextlib.suppress(OSError):
             self._socket.close()
         self._entrance.open.discard(self)
-
-
-def work_bytes(head: bytes, payload: Buffer | None) -> int:
-    """How much work a request brings: its bytes, and about those of its answer."""
-    size = len(head) + (0 if payload is None else len(payload))
-    opcode = head[1] if len(head) > 1 else 0
-    if opcode == protocol.BATCH:
-        return size * BATCH_WEIGHT
-    return size + (CHUNK_BYTES if opcode in protocol.LARGE_ANSWERS else 0)

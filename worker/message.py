@@ -7,12 +7,15 @@ from typing import Any, Protocol
 import msgspec
 
 from holdall import protocol
+from holdall.blob import CHUNK_BYTES
 from holdall.bodies import decode
 from holdall.errors import ProtocolError
 from holdall.protocol import Buffer
 
 BATCH_REQUESTS_MAX = 1_000
 """Requests in one BATCH message."""
+BATCH_WEIGHT = 20
+"""By how much the answers of a batch may be larger than it is, as a rule: of a thousand gets it is taken alone."""
 BATCH_OPCODE = bytes([protocol.BATCH])
 
 
@@ -69,3 +72,12 @@ def batched_heads(message: Message) -> list[bytes]:
     if any(len(each) > 1 and each[1] in protocol.LARGE_ANSWERS for each in heads):
         raise ProtocolError("a batch has no requests with large answers: they would be in memory all at once")
     return heads
+
+
+def work_bytes(head: bytes, payload: Buffer | None) -> int:
+    """How much work a request brings: its bytes, and about those of its answer."""
+    size = len(head) + (0 if payload is None else len(payload))
+    opcode = head[1] if len(head) > 1 else 0
+    if opcode == protocol.BATCH:
+        return size * BATCH_WEIGHT
+    return size + (CHUNK_BYTES if opcode in protocol.LARGE_ANSWERS else 0)

@@ -24,7 +24,7 @@ import msgspec
 from holdall.worker.state.transaction import Commit, CommitFailed
 
 from .core import Worker
-from .message import Answer, Connection, Message
+from .message import Answer, Connection, Message, work_bytes
 
 if TYPE_CHECKING:
     from holdall.process.config import Sync
@@ -35,8 +35,10 @@ FLUSH_SECONDS = 1.0
 SHARED_SECONDS = 1.0
 """How long after two clients asked in turns it is worth a wake-up more that one reads while the other's batch is synced."""
 DELAYED_MAX = 10_000
-DELAYED_BYTES_MAX = 8 * 1024 * 1024
-"""Messages that wait while a batch is being written; beyond either bound nothing more is read before that ends."""
+DELAYED_BYTES_MAX = 32 * 1024 * 1024
+"""Messages that wait while a batch is being written, and the work that they bring; beyond either bound nothing more is read
+before that ends.
+"""
 LOOK_BYTES = 4 * 1024 * 1024
 """After so much has come in, the room on the disk is looked at: fast writers use all of it between two HELLOs."""
 
@@ -145,7 +147,7 @@ class Schedule:
         """Carry these out by a tick, once the one before is written. Returns answers, or the batch for a thread to write."""
         if self._writing is not None:
             self._delayed += left
-            self._delayed_bytes += sum([len(each.head) + len(each.payload or b"") for each in left])
+            self._delayed_bytes += sum([work_bytes(each.head, each.payload) for each in left])
             return [], None
         self._blocked.clear()
         if self._sync != "always" or now >= self._shared_until or not self.worker.may_read_meanwhile(left):

@@ -17,8 +17,8 @@ from holdall.errors import ProtocolError, StorageError
 from holdall.process.listen import refuse_shared
 from holdall.process.unsent import Unsent
 
-from .lanes import TURN_BYTES, work_bytes
-from .message import Message
+from .lanes import TURN_BYTES
+from .message import Message, work_bytes
 
 if TYPE_CHECKING:
     from holdall.process.poller import SystemPoller

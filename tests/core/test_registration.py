@@ -11,7 +11,7 @@ from holdall import protocol
 from holdall.bodies import CatalogEntry, Lifetime, Registration, decode, encode
 from holdall.protocol import Reply, is_ephemeral
 from holdall.worker.core import Worker
-from tests.core.test_tick import DICT, SESSION, Driver
+from tests.core.test_tick import DICT, NOW, SESSION, Driver
 from tests.memory_files import MemoryFiles
 from tests.registration import leased, lifetime, registration
 
@@ -134,6 +134,20 @@ def test_a_worker_knows_so_many_dicts_and_no_more(monkeypatch: pytest.MonkeyPatc
     assert statuses == [protocol.OK] * 3 + [protocol.NO_ROOM] * 2
     assert driver.about(ids[0], opcode, leased()).status == protocol.OK  # it is known
     assert [driver.about(each, protocol.LENGTH).status for each in ids[3:]] == [protocol.UNKNOWN_DICT] * 2
+
+
+def test_many_leases_that_end_at_once_end_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdall.worker.state.dicts.LEFT_MAX", 250)
+    driver = Sealing()
+    ids = [b"\x80" + number.to_bytes(15, "big") for number in range(1_000)]
+    assert {driver.about(each, protocol.REGISTER, leased(seconds=5.0)).status for each in ids} == {protocol.OK}
+    for second in range(20):
+        driver.worker.sweep(NOW + second)
+        dicts = driver.worker._transaction.dicts
+        assert len(dicts.left) <= 250
+    while driver.worker.sweep(NOW + 20):
+        pass
+    assert [driver.about(each, protocol.LENGTH).status for each in ids[::100]] == [protocol.DICT_NOT_FOUND] * 10
 
 
 @pytest.mark.parametrize("seconds", [None, 0.0, -1.0, float("inf"), float("nan"), 3601.0])

@@ -191,8 +191,10 @@ class Dicts:
         if lease is not None:
             self._leases[dict_id] = elapsed + lease
 
-    def unrenewed(self, elapsed: float) -> list[bytes]:
-        return [dict_id for dict_id, until in self._leases.items() if until < elapsed]
+    def unrenewed(self, elapsed: float, most: int) -> list[bytes]:
+        """Up to `most` whose leases have ended; fewer while much is to be swept."""
+        most = min(most, max(0, LEFT_MAX - len(self.left)))
+        return [*islice((dict_id for dict_id, until in self._leases.items() if until < elapsed), most)]
 
     def forget(self, elapsed: float, most: int) -> None:
         """Remove up to `most` tombstones that are old enough. The oldest come first."""

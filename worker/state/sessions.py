@@ -37,7 +37,9 @@ ROW_BYTES_MAX = 64 * 1024
 OUTCOME_BYTES = 200
 """What an outcome takes in memory beside its payload, about."""
 OUTCOMES_BYTES_MAX = 512 * 1024 * 1024
-"""For the outcomes of all sessions, in memory and in rows of their own. Beyond it each session has one write at a time."""
+"""For the outcomes of all sessions, in memory and in rows of their own. Beyond it a session has one write at a time, a new one
+none.
+"""
 
 _FORGOTTEN = b"the outcome of this request is no longer remembered: it is too old, or the data directory was restored meanwhile"
 
@@ -101,8 +103,8 @@ class Sessions:
         if is_of_before and (row is None or sequence not in row.outcomes):
             return Reply(protocol.FORGOTTEN, sequence, 0, _FORGOTTEN)
         if row is None:
-            if len(self._rows) >= SESSIONS_MAX:
-                return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many sessions at once")
+            if len(self._rows) >= SESSIONS_MAX or self.weight >= OUTCOMES_BYTES_MAX:
+                return Reply(protocol.UNAVAILABLE, sequence, 0, b"too many sessions, or outcomes, at once")
             return None
         if lowest > row.lowest:
             self._trim(session, row, lowest)

@@ -35,7 +35,7 @@ STEP_PARTS = 16
 STEP_BYTES_MAX = 1024 * 1024
 """A step ends at the row that crosses this."""
 FORGET_MAX = 100
-"""Sessions, and tombstones, forgotten in one step."""
+"""Sessions, and tombstones, forgotten in one step; leases ended."""
 COMPACT_BYTES = 32 * 1024 * 1024
 """Compacting a range takes LevelDB long, however little there is to give back."""
 COMPACT_BYTES_MIN = 1024 * 1024
@@ -135,7 +135,7 @@ class Sweeper:
         transaction = self._transaction
         transaction.sessions.forget(int(transaction.elapsed), FORGET_MAX)
         transaction.dicts.forget(transaction.elapsed, FORGET_MAX)
-        ended = transaction.dicts.unrenewed(transaction.elapsed)
+        ended = transaction.dicts.unrenewed(transaction.elapsed, FORGET_MAX)
         for dict_id in ended:
             transaction.write(transaction.dicts.delete(dict_id, transaction.elapsed), b"")
         if ended:
