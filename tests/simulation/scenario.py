@@ -38,7 +38,6 @@ SMALL_LIMITS: dict[str, Any] = {
     "holdall.broker.core.PARKED_BYTES_MAX": 80_000,
     "holdall.broker.core.PARKED_SECONDS": 2.0,
     "holdall.worker.state.sessions.OUTCOMES_MAX": 6,
-    "holdall.worker.state.sessions.OUTCOMES_BYTES_MAX": 3_000,
     "holdall.worker.state.sessions.OUTCOME_INLINE_BYTES_MAX": 10,
     "holdall.worker.core.BATCH_REPLY_BYTES_MAX": 100,
     "holdall.worker.state.sweeper.STEP_ROWS": 2,
