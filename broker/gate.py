@@ -313,7 +313,7 @@ class Gate:
 
     def _complain(self, what: str, *of: object) -> None:
         now = time.monotonic()
-        if now >= self._complaints.get(what, 0.0) + COMPLAINT_SECONDS:
+        if now >= self._complaints.get(what, -COMPLAINT_SECONDS) + COMPLAINT_SECONDS:
             self._complaints[what] = now
             log.warning(f"{what} (%d refused so far)", *of, self._refused)
 
